@@ -1,0 +1,165 @@
+// Starts one riskgate as a child process and stops it again.
+//
+// For both Node suites. It writes the configuration file, waits for readiness on the admin
+// listener and insists on a clean end. It must not know what the tests check.
+
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
+
+const READY_WITHIN_MS = 20_000;
+const STOPPED_WITHIN_MS = 15_000;
+const LOG_CHARS_MAX = 64 * 1024;
+
+/** The binary under test: `RISKGATE_BIN`, else the debug build. */
+export function gatewayBinary() {
+  return path.resolve(REPOSITORY, process.env.RISKGATE_BIN ?? 'target/debug/riskgate');
+}
+
+/** A TCP port of 127.0.0.1 that nobody listened on a moment ago. */
+export async function freePort() {
+  const server = net.createServer();
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  const { port } = server.address();
+  await new Promise((resolve) => { server.close(resolve); });
+  return port;
+}
+
+/** The status of `GET url`, or 0 when nobody answers within a second. */
+async function statusOf(url) {
+  return new Promise((resolve) => {
+    const request = http.get(url, { agent: false, timeout: 1000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    });
+    request.on('timeout', () => { request.destroy(); });
+    request.on('error', () => { resolve(0); });
+  });
+}
+
+/**
+ * A child process that serves HTTP: started, ready, stopped by SIGTERM.
+ *
+ * Its output is kept (the last 64 KiB) and shown only when something goes wrong.
+ */
+export class ServerProcess {
+  #child;
+
+  #exited;
+
+  #log = '';
+
+  constructor(binary, args, { env = {} } = {}) {
+    this.name = path.basename(binary);
+    this.#child = spawn(binary, args, {
+      cwd: REPOSITORY,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const keep = (chunk) => { this.#log = (this.#log + chunk).slice(-LOG_CHARS_MAX); };
+    this.#child.stdout.setEncoding('utf8').on('data', keep);
+    this.#child.stderr.setEncoding('utf8').on('data', keep);
+    this.#exited = new Promise((resolve) => {
+      this.#child.once('error', (error) => { resolve(`could not be started: ${error.message}`); });
+      this.#child.once('exit', (code, signal) => { resolve(code ?? signal); });
+    });
+  }
+
+  get log() {
+    return this.#log;
+  }
+
+  /** Resolves when `GET url` answers 200; rejects when the process ends first or time runs out. */
+  async readyAt(url) {
+    const until = Date.now() + READY_WITHIN_MS;
+    let ended;
+    this.#exited.then((how) => { ended = how; });
+    for (;;) {
+      const status = await statusOf(url);
+      if (status === 200) return;
+      if (ended !== undefined) {
+        throw new Error(`${this.name} ended before it was ready (${ended}):\n${this.#log}`);
+      }
+      if (Date.now() > until) {
+        this.#child.kill('SIGKILL');
+        throw new Error(`${this.name} not ready at ${url} within ${READY_WITHIN_MS} ms (last status ${status}):\n${this.#log}`);
+      }
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
+    }
+  }
+
+  /** Sends SIGTERM and returns the exit code; a process that ignores it is killed and is an error. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    let timer;
+    const late = new Promise((resolve) => { timer = setTimeout(resolve, STOPPED_WITHIN_MS, 'late'); });
+    const how = await Promise.race([this.#exited, late]);
+    clearTimeout(timer);
+    if (how === 'late') {
+      this.#child.kill('SIGKILL');
+      throw new Error(`${this.name} did not end within ${STOPPED_WITHIN_MS} ms of SIGTERM:\n${this.#log}`);
+    }
+    return how;
+  }
+}
+
+/**
+ * Starts riskgate on `port` in front of `upstream` and waits until it is ready.
+ *
+ * `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
+ * the configuration file. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
+ * exit code and removes the directory.
+ */
+export async function startGateway({
+  port, upstream, mode, policy, config = '',
+}) {
+  const directory = await mkdtemp(path.join(tmpdir(), 'riskgate-node-'));
+  const admin = await freePort();
+  const actions = await freePort();
+  const lines = [];
+  if (policy !== undefined) {
+    const policyFile = path.join(directory, 'policy.toml');
+    await writeFile(policyFile, policy);
+    lines.push('[policy]', `file = ${JSON.stringify(policyFile)}`);
+  }
+  const configFile = path.join(directory, 'riskgate.toml');
+  await writeFile(configFile, `${lines.join('\n')}\n${config}\n`);
+
+  const child = new ServerProcess(gatewayBinary(), [
+    'run', '-c', configFile,
+    '--listen', `127.0.0.1:${port}`,
+    '--upstream', upstream,
+    '--admin', `127.0.0.1:${admin}`,
+    '--actions', `127.0.0.1:${actions}`,
+    '--data', path.join(directory, 'data'),
+    '--mode', mode,
+  ]);
+  const adminUrl = `http://127.0.0.1:${admin}`;
+  try {
+    await child.readyAt(`${adminUrl}/health/ready`);
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+  return {
+    adminUrl,
+    directory,
+    process: child,
+    async stop() {
+      try {
+        return await child.stop();
+      } finally {
+        await rm(directory, { recursive: true, force: true });
+      }
+    },
+  };
+}
