@@ -1,0 +1,112 @@
+# The one door for people and for CI. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The tests look for the library here unless the caller says otherwise; riskgate itself has its own search order.
+export ORT_DYLIB_PATH ?= $(CURDIR)/vendor/onnxruntime/libonnxruntime.so
+# One pinned Node for every script that needs one.
+export PATH := $(CURDIR)/vendor/node/bin:$(PATH)
+
+.PHONY: help
+help: ## list the targets
+	@echo "riskgate: a risk-scoring reverse proxy in front of WSO2 Identity Server"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what building and testing need (Debian packages; asks nothing)
+	@scripts/setup.sh test
+
+.PHONY: vendor
+vendor: ## fetch ONNX Runtime, Node and the geolocation databases into vendor/
+	@scripts/setup.sh build
+	@scripts/fetch-onnxruntime.sh
+	@scripts/fetch-node.sh
+	@scripts/fetch-geo.sh
+
+.PHONY: demo
+demo: ## the main job in one command: simulated WSO2, riskgate, a little traffic
+	@scripts/setup.sh build
+	@scripts/fetch-onnxruntime.sh || echo "--> going on without ONNX Runtime: the native evaluator scores instead"
+	@scripts/fetch-geo.sh || echo "--> going on without geolocation databases: no country, city or network kind"
+	@echo "--> building (the first time takes several minutes)"
+	@cargo build --release --locked --package riskgate --package wso2-sim --bins --example demo
+	@echo "--> running the demo"
+	@target/release/examples/demo
+
+.PHONY: run
+run: ## run the gateway with conf/riskgate.toml
+	@scripts/setup.sh build
+	@scripts/fetch-onnxruntime.sh
+	@echo "--> building"
+	@cargo build --release --locked --package riskgate
+	@target/release/riskgate run
+
+.PHONY: test
+test: ## everything CI checks: format, lints, all tests (debug build)
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@scripts/fetch-node.sh
+	@echo "--> shell scripts: shellcheck"
+	@shellcheck --external-sources scripts/*.sh .ci/run
+	@echo "--> format: cargo fmt"
+	@cargo fmt --all --check
+	@echo "--> lints: cargo clippy"
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@echo "--> tests: cargo test"
+	@cargo test --workspace --locked
+	@echo "--> tests: Node (OpenID Connect client, browser)"
+	@scripts/test-node.sh
+	@echo "--> all checks passed; advisories and licences of dependencies need data from outside: \`make audit\`"
+
+.PHONY: fmt
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+.PHONY: lint
+lint: ## spelling (typos, from its Python package)
+	@scripts/lint-spelling.sh
+
+.PHONY: audit
+audit: ## dependencies: advisories, licences, sources (needs cargo-deny and the advisory database)
+	@command -v cargo-deny >/dev/null || { \
+	  echo "error: cargo-deny is missing: \`cargo install --locked cargo-deny\` builds it"; exit 2; }
+	@echo "--> licences, bans, sources"
+	@cargo deny --workspace --locked check bans licenses sources
+	@echo "--> advisories (cargo-deny fetches or updates its database now; it is not part of this repository)"
+	@cargo deny --workspace --locked check advisories
+
+.PHONY: bench
+bench: ## run the benchmarks
+	@scripts/setup.sh build
+	@scripts/fetch-onnxruntime.sh
+	@echo "--> benchmarks"
+	@cargo bench --workspace --locked
+
+.PHONY: dev-cert
+dev-cert: ## make a certificate for localhost in certs/ (development only)
+	@scripts/dev-cert.sh
+
+.PHONY: train-starter
+train-starter: ## write the starter model to conf/model/ from training/
+	@scripts/setup.sh test
+	@echo "--> Python environment for training"
+	@python3 -m venv training/.venv
+	@training/.venv/bin/pip install --quiet --disable-pip-version-check --requirement training/requirements.txt
+	@echo "--> exporting the starter model"
+	@training/.venv/bin/python training/export_starter.py
+
+.PHONY: geo-test-data
+geo-test-data: ## write tests/data/geo/ anew from the table in its script
+	@echo "--> Python environment with mmdb-writer"
+	@python3 -m venv vendor/geo-venv
+	@vendor/geo-venv/bin/pip install --quiet --disable-pip-version-check mmdb-writer==0.2.7 netaddr==1.3.0
+	@vendor/geo-venv/bin/python scripts/build-geo-test-data.py
+	@echo "--> tests/data/geo written"
+
+.PHONY: clean-vendor
+clean-vendor: ## remove what was fetched into vendor/
+	@rm -rf vendor
+	@echo "--> vendor/ removed"
