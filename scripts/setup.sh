@@ -89,4 +89,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
 fi
 
 has cargo || fail "cargo is missing: install Rust 1.92 or newer first" 2
+if [ "$purpose" = test ]; then
+    for tool in fmt clippy; do
+        cargo "$tool" --version >/dev/null 2>&1 ||
+            fail "cargo $tool is missing: add it with \`rustup component add rustfmt clippy\`" 2
+    done
+fi
 say "setup for $purpose: complete"
