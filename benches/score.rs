@@ -1,0 +1,60 @@
+//! What one score costs: natively and in ONNX Runtime, the watchdog included.
+//!
+//! `cargo bench --bench score`. Needs the library that `scripts/fetch-onnxruntime.sh` fetches.
+
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use riskgate::adapters::onnx::load;
+use riskgate::adapters::onnx::manifest::Golden;
+use riskgate::domain::features::FeatureVector;
+use riskgate::domain::time::Deadline;
+use riskgate::flow::ports::RiskModel;
+use std::error::Error;
+use std::hint::black_box;
+use std::path::Path;
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+const MODEL: &str = "conf/model";
+
+fn score(c: &mut Criterion) {
+    match prepare() {
+        Ok((native, primary, rows)) => {
+            measure(c, "native", &*native, &rows);
+            measure(c, "onnx_runtime", &*primary, &rows);
+        }
+        Err(error) => {
+            eprintln!("cannot measure: {error}");
+            process::exit(1);
+        }
+    }
+}
+
+type Prepared = (Arc<dyn RiskModel>, Arc<dyn RiskModel>, Vec<FeatureVector>);
+
+fn prepare() -> Result<Prepared, Box<dyn Error>> {
+    let loaded = load(Path::new(MODEL), None)?;
+    let golden = Golden::parse(&std::fs::read(Path::new(MODEL).join("golden.json"))?)?;
+    let rows = golden.rows.iter().map(|row| row.vector()).collect();
+    let native = loaded.native.ok_or("the model is not additive")?;
+    let primary = loaded
+        .primary
+        .ok_or("no library; run scripts/fetch-onnxruntime.sh first")?;
+    Ok((native, primary, rows))
+}
+
+fn measure(c: &mut Criterion, name: &str, model: &dyn RiskModel, rows: &[FeatureVector]) {
+    let mut rows = rows.iter().cycle();
+    c.bench_function(name, |b| {
+        b.iter(|| {
+            let deadline = Deadline::after(Instant::now(), Duration::from_millis(10));
+            rows.next().map(|row| model.run(black_box(row), deadline))
+        });
+    });
+}
+
+criterion_group!(benches, score);
+criterion_main!(benches);

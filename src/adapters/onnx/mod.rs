@@ -1,0 +1,278 @@
+//! Loads the risk model: reads the manifest, checks everything that can be checked before a request depends on it, and
+//! hands out the model in ONNX Runtime and its native twin. A model that fails a check is refused as a whole.
+
+/// What may stand in a model file.
+pub(crate) mod graph;
+
+/// The manifest and the golden vectors.
+pub mod manifest;
+
+/// Checks that run the model.
+mod proof;
+
+/// The shared library.
+mod runtime;
+
+/// The model in ONNX Runtime.
+mod session;
+
+/// Deadlines of runs.
+mod watchdog;
+
+use crate::adapters::native::NativeError;
+use crate::adapters::native::NativeModel;
+use crate::adapters::onnx::graph::ContractError;
+use crate::adapters::onnx::graph::Model;
+use crate::adapters::onnx::manifest::GOLDEN_BYTES_MAX;
+use crate::adapters::onnx::manifest::Golden;
+use crate::adapters::onnx::manifest::MANIFEST;
+use crate::adapters::onnx::manifest::MANIFEST_BYTES_MAX;
+use crate::adapters::onnx::manifest::Manifest;
+use crate::adapters::onnx::manifest::ManifestError;
+use crate::domain::features::FeatureSchema;
+use crate::flow::ports::ModelIdentity;
+use crate::flow::ports::RiskModel;
+use std::fmt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+pub use crate::adapters::onnx::proof::ProofError;
+pub use crate::adapters::onnx::runtime::RuntimeError;
+pub use crate::adapters::onnx::session::OnnxModel;
+
+/// Bytes of a model file at most, unless set otherwise.
+pub const MODEL_BYTES_MAX: u64 = 1024 * 1024;
+/// Sessions at most, however many cores there are: each holds the model.
+const SESSIONS_MAX: usize = 16;
+
+/// How to load a model.
+#[derive(Clone, Debug)]
+pub struct LoadSettings {
+    /// The ONNX Runtime library; without it `ORT_DYLIB_PATH`, `vendor/onnxruntime/` under the working directory, the
+    /// directory of the executable and the system are tried.
+    pub library: Option<PathBuf>,
+    /// Bytes of the model file at most.
+    pub model_bytes_max: u64,
+    /// Runs at the same time: one session each.
+    pub sessions: usize,
+}
+
+/// A model that passed every check.
+pub struct LoadedModel {
+    /// The model in ONNX Runtime; `None` when the library is missing.
+    pub primary: Option<Arc<dyn RiskModel>>,
+    /// The same model, evaluated natively; `None` when its graph is not the additive one. One of the two is always there.
+    pub native: Option<Arc<dyn RiskModel>>,
+    /// Which model it is.
+    pub identity: ModelIdentity,
+    /// The log-odds of a typical login, which the contributions add to; `None` when the graph is not the additive one.
+    pub bias: Option<f32>,
+    /// What an operator should know, such as a missing library.
+    pub warnings: Vec<String>,
+    /// The 99th percentile of a run over the golden rows: whether the model is quick enough to be run inline.
+    pub golden_p99: Duration,
+}
+
+/// Why a model is refused. Names the file at fault.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` {fault}", file.display())]
+pub struct ModelLoadError {
+    /// The file at fault.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub fault: Box<ModelFault>,
+}
+
+/// What is wrong with a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFault {
+    /// The file does not keep the contract of a risk model.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// The file is not the one that the manifest names.
+    #[error("has the sha-256 `{found}`; expected `{expected}` as in the manifest")]
+    Digest {
+        /// As in the manifest.
+        expected: String,
+        /// Of the file.
+        found: String,
+    },
+    /// The library is missing, and the graph is not one that can be evaluated without.
+    #[error("cannot be evaluated: {runtime}; and natively not, since it {form}")]
+    Evaluator {
+        /// Why there is no ONNX Runtime.
+        runtime: RuntimeError,
+        /// Why there is no native evaluator.
+        form: NativeError,
+    },
+    /// The manifest, the golden vectors or the model cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest is of another kind of model, or the golden vectors of another model.
+    #[error("is for {found}; expected {expected}")]
+    Mismatch {
+        /// What this build or the manifest says.
+        expected: String,
+        /// What the file says.
+        found: String,
+    },
+    /// The model does not do what it promises.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// ONNX Runtime refuses the model.
+    #[error("is refused by onnx runtime: {0}")]
+    Session(String),
+}
+
+impl Default for LoadSettings {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        // One more than the workers, for the thread that runs what a breaker moved away from them.
+        Self {
+            library: None,
+            model_bytes_max: MODEL_BYTES_MAX,
+            sessions: (cores + 1).min(SESSIONS_MAX),
+        }
+    }
+}
+
+impl fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedModel")
+            .field("primary", &self.primary.is_some())
+            .field("native", &self.native.is_some())
+            .field("identity", &self.identity)
+            .field("bias", &self.bias)
+            .field("warnings", &self.warnings)
+            .field("golden_p99", &self.golden_p99)
+            .finish()
+    }
+}
+
+/// Loads the model in `path` (a directory with `manifest.toml`, or the manifest itself) with the settings as they come.
+/// `library` names the ONNX Runtime library.
+pub fn load(path: &Path, library: Option<&Path>) -> Result<LoadedModel, ModelLoadError> {
+    load_with(
+        path,
+        &LoadSettings {
+            library: library.map(Path::to_owned),
+            ..LoadSettings::default()
+        },
+    )
+}
+
+/// Loads the model in `path` with `settings`. A missing or broken library is a warning as long as the model can be
+/// evaluated natively; anything wrong with the model is an error.
+pub fn load_with(path: &Path, settings: &LoadSettings) -> Result<LoadedModel, ModelLoadError> {
+    let manifest_file = if path.is_dir() {
+        path.join(MANIFEST)
+    } else {
+        path.to_owned()
+    };
+    let manifest = read_manifest(&manifest_file).map_err(at(&manifest_file))?;
+    let golden_file = manifest_file.with_file_name(&manifest.golden);
+    let golden = read_golden(&golden_file, &manifest).map_err(at(&golden_file))?;
+    let file = manifest_file.with_file_name(&manifest.file);
+    evaluators(&file, &manifest, &golden, settings).map_err(at(&file))
+}
+
+fn at(file: &Path) -> impl FnOnce(ModelFault) -> ModelLoadError {
+    move |fault| ModelLoadError {
+        file: file.to_owned(),
+        fault: Box::new(fault),
+    }
+}
+
+fn read_manifest(file: &Path) -> Result<Manifest, ModelFault> {
+    let bytes = manifest::read_bounded(file, MANIFEST_BYTES_MAX)?;
+    let manifest = Manifest::parse(&String::from_utf8_lossy(&bytes))?;
+    let schema = FeatureSchema::current();
+    if (manifest.kind.as_str(), manifest.schema_version) != (schema.kind.as_str(), schema.version) {
+        return Err(ModelFault::Mismatch {
+            expected: format!("`{}` under schema {}", schema.kind, schema.version),
+            found: format!(
+                "`{}` under schema {}",
+                manifest.kind, manifest.schema_version
+            ),
+        });
+    }
+    Ok(manifest)
+}
+
+fn read_golden(file: &Path, manifest: &Manifest) -> Result<Golden, ModelFault> {
+    let golden = Golden::parse(&manifest::read_bounded(file, GOLDEN_BYTES_MAX)?)?;
+    if golden.model_version != manifest.version {
+        return Err(ModelFault::Mismatch {
+            expected: format!("model version `{}`", manifest.version),
+            found: format!("model version `{}`", golden.model_version),
+        });
+    }
+    Ok(golden)
+}
+
+fn evaluators(
+    file: &Path,
+    manifest: &Manifest,
+    golden: &Golden,
+    settings: &LoadSettings,
+) -> Result<LoadedModel, ModelFault> {
+    let bytes = manifest::read_bounded(file, settings.model_bytes_max)?;
+    let found = manifest::digest(&bytes);
+    if !found.eq_ignore_ascii_case(&manifest.sha256) {
+        return Err(ModelFault::Digest {
+            expected: manifest.sha256.clone(),
+            found,
+        });
+    }
+    let identity = ModelIdentity {
+        version: manifest.version.clone(),
+        digest: found,
+    };
+    // What is handed to ONNX Runtime below are these bytes, not the file, which may change meanwhile.
+    let model = Model::read(&bytes, &manifest.version)?;
+
+    let native = NativeModel::from_model(&model, identity.clone());
+    let mut warnings = Vec::new();
+    let primary = match (runtime::runtime(settings.library.as_deref()), &native) {
+        (Ok(runtime), _) => {
+            tracing::debug!(library = %runtime.library.display(), "onnx runtime is loaded");
+            let opened = OnnxModel::open(&runtime, &bytes, identity.clone(), settings.sessions);
+            Some(opened.map_err(ModelFault::Session)?)
+        }
+        (Err(error), Ok(_)) => {
+            warnings.push(error.to_string());
+            None
+        }
+        (Err(runtime), Err(form)) => {
+            return Err(ModelFault::Evaluator {
+                runtime,
+                form: form.clone(),
+            });
+        }
+    };
+    if let Err(error) = &native {
+        warnings.push(format!(
+            "no native evaluator stands in for the model, since it {error}"
+        ));
+    }
+    let native = native.ok();
+    let bias = native.as_ref().map(NativeModel::bias);
+    let primary = primary.map(|model| Arc::new(model) as Arc<dyn RiskModel>);
+    let native = native.map(|model| Arc::new(model) as Arc<dyn RiskModel>);
+    let mut golden_p99 = Duration::ZERO;
+    // The native evaluator comes first: the time that counts is that of the model that answers.
+    for model in native.iter().chain(&primary) {
+        golden_p99 = proof::prove(model.as_ref(), bias, golden)?;
+    }
+    Ok(LoadedModel {
+        primary,
+        native,
+        identity,
+        bias,
+        warnings,
+        golden_p99,
+    })
+}
