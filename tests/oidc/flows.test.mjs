@@ -56,6 +56,8 @@ function isScored({ method, target }) {
 }
 
 const ALLOW_ALL = `
+version = 1
+
 [[rule]]
 name = "allow-all"
 when = "true"

@@ -125,14 +125,15 @@ export async function startGateway({
   const directory = await mkdtemp(path.join(tmpdir(), 'riskgate-node-'));
   const admin = await freePort();
   const actions = await freePort();
-  const lines = [];
+  // No client is left when a test stops it, so there is nothing to wait for.
+  const lines = ['[server]', 'drain_seconds = 0', 'grace_seconds = 1'];
   if (policy !== undefined) {
     const policyFile = path.join(directory, 'policy.toml');
     await writeFile(policyFile, policy);
-    lines.push('[policy]', `file = ${JSON.stringify(policyFile)}`);
+    lines.push('', '[policy]', `file = ${JSON.stringify(policyFile)}`);
   }
   const configFile = path.join(directory, 'riskgate.toml');
-  await writeFile(configFile, `${lines.join('\n')}\n${config}\n`);
+  await writeFile(configFile, `${lines.join('\n')}\n\n${config}\n`);
 
   const child = new ServerProcess(gatewayBinary(), [
     'run', '-c', configFile,
