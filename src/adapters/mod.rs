@@ -1,0 +1,31 @@
+//! The driven edges. Each keeps a port's promise with one vendor and names no other edge.
+
+/// Audit records in a file.
+pub mod audit_log;
+
+/// The system's clocks.
+pub mod clock;
+
+/// The default store: one node, on a file.
+pub mod embedded;
+
+/// Random bytes.
+pub mod entropy;
+
+/// Address databases.
+pub mod geo;
+
+/// Stores for tests and simulations.
+pub mod memory;
+
+/// The model, evaluated without a runtime.
+pub mod native;
+
+/// The model in ONNX Runtime.
+pub mod onnx;
+
+/// The store that a fleet shares.
+pub mod redis;
+
+/// Opens the store that a URL names.
+pub mod store;

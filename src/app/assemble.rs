@@ -1,0 +1,208 @@
+//! From the configuration to the parts, all of it before any port is bound. `run`, `check` and reload call the same
+//! functions, so that what one accepts the others accept.
+
+use crate::adapters::onnx;
+use crate::adapters::redis::Notice;
+use crate::adapters::redis::RedisSettings;
+use crate::adapters::redis::RedisTls;
+use crate::adapters::embedded::EmbeddedSettings;
+use crate::adapters::store::StoreSettings;
+use crate::app::keys;
+use crate::app::keys::Keys;
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::domain::headers::ReservedHeaders;
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::policy::PolicySet;
+use crate::domain::policy::lint::Severity;
+use crate::domain::route::RouteTable;
+use crate::domain::signals::client_addr::TrustedProxies;
+use crate::domain::signals::session::DeviceCookieKey;
+use crate::domain::signature::HeaderSigner;
+use crate::flow::score::ModelSet;
+use crate::flow::snapshot::Snapshot;
+use crate::proxy::listener;
+use crate::proxy::upstream::UpstreamSettings;
+use std::time::Duration;
+
+/// The policy that is built in, for when no file is there.
+const SHIPPED_POLICY: &str = include_str!("../../conf/policy.toml");
+/// A model is quick when its golden rows take less than this share of the budget.
+const QUICK_SHARE: u32 = 10;
+
+/// The parts that a reload exchanges, and what an operator should know about them.
+#[derive(Debug)]
+pub struct Assembled {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Warnings; each is a sentence.
+    pub warnings: Vec<String>,
+    /// How the model is doing: `None` when all is well.
+    pub model_degraded: Option<String>,
+}
+
+/// Everything that is wrong with a configuration.
+pub type Problems = Vec<ConfigError>;
+
+/// Builds a snapshot. All problems are found in one go.
+pub fn snapshot(config: &Config, file: &str, keys: &Keys, version: u64) -> Result<Assembled, Problems> {
+    let mut problems = Problems::new();
+    let mut warnings = Vec::new();
+    let mut keep = |result: Result<(), ConfigError>| problems.extend(result.err());
+    let at = |key: &str, error: &dyn std::fmt::Display| ConfigError::new(file, format!("{key}: {error}"));
+
+    let (policy, found) = match policy(config) {
+        Ok(loaded) => (Some(loaded.0), loaded.1),
+        Err(mut errors) => {
+            errors.drain(..).for_each(|error| keep(Err(error)));
+            (None, Vec::new())
+        }
+    };
+    warnings.extend(found);
+    let routes = RouteTable::with_settings(&config.routes).map_err(|error| keep(Err(at("routes", &error)))).ok();
+    let trusted = TrustedProxies::parse(&config.server.trusted_proxies)
+        .map_err(|error| keep(Err(at("server.trusted_proxies", &error))))
+        .ok();
+    let reserved =
+        ReservedHeaders::new(&config.headers.reserved).map_err(|error| keep(Err(at("headers.reserved", &error)))).ok();
+    let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
+    if config.score.budget_ms == 0 {
+        keep(Err(at("score.budget_ms", &"0, expected at least 1 millisecond")));
+    }
+    let (models, model_degraded) = models(config, &mut warnings);
+
+    let (Some(policy), Some(routes), Some(trusted_proxies), Some(reserved_headers), Some(signer)) =
+        (policy, routes, trusted, reserved, signer)
+    else {
+        return Err(problems);
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let snapshot = Snapshot {
+        version,
+        routes,
+        policy,
+        rollout: config.mode.clone(),
+        step_up: config.step_up.clone(),
+        signer,
+        trusted_proxies,
+        reserved_headers,
+        hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        models,
+        budget: Duration::from_millis(config.score.budget_ms),
+        people: Pseudonymizer::new(keys.pseudonyms.expose()),
+        device_key: DeviceCookieKey::new(keys.devices.expose()),
+        audit_passed: config.audit.passed,
+    };
+    Ok(Assembled { snapshot, warnings, model_degraded })
+}
+
+/// The policy and what its lint warns of. What the lint calls an error is one.
+fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
+    let (file, text) = match config.policy_file() {
+        Some(path) => {
+            let file = path.display().to_string();
+            match std::fs::read_to_string(&path) {
+                Ok(text) => (file, text),
+                Err(error) => return Err(vec![ConfigError::new(file, format!("policy.file: cannot be read: {error}"))]),
+            }
+        }
+        None => ("built-in policy".to_owned(), SHIPPED_POLICY.to_owned()),
+    };
+    let policy = PolicySet::parse(&text)
+        .map_err(|errors| errors.0.iter().map(|error| ConfigError::new(&file, error.to_string())).collect::<Problems>())?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = policy.lint().into_iter().partition(|finding| finding.severity == Severity::Error);
+    if errors.is_empty() {
+        Ok((policy, warnings.iter().map(|finding| format!("{file}: {finding}")).collect()))
+    } else {
+        Err(errors.iter().map(|finding| ConfigError::new(&file, finding.to_string())).collect())
+    }
+}
+
+/// The models. What is missing degrades and never stops: every login still goes through.
+fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<String>) {
+    match onnx::load(&config.model_dir(), config.model.library.as_deref()) {
+        Ok(loaded) => {
+            let quick = loaded.golden_p99 * QUICK_SHARE < Duration::from_millis(config.score.budget_ms);
+            let mut degraded = None;
+            if loaded.primary.is_none() {
+                degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
+            } else if !quick {
+                let took = loaded.golden_p99;
+                degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
+            }
+            warnings.extend(loaded.warnings);
+            (ModelSet { primary: loaded.primary, native: loaded.native, identity: loaded.identity, quick }, degraded)
+        }
+        Err(error) => {
+            let text = format!("no model: {error}; every request is unscored");
+            warnings.push(text.clone());
+            (ModelSet::missing(), Some(text))
+        }
+    }
+}
+
+fn signer(config: &Config, file: &str) -> Result<Option<HeaderSigner>, ConfigError> {
+    let settings = &config.headers.signature;
+    if !settings.enabled {
+        return Ok(None);
+    }
+    let Some(path) = &settings.key_file else {
+        return Err(ConfigError::new(file, "headers.signature.key_file: missing, expected a file of at least 32 bytes"));
+    };
+    let plain = settings.key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if settings.key_id.is_empty() || !plain {
+        return Err(ConfigError::new(file, "headers.signature.key_id: expected letters, digits, `-`, `_` or `.`"));
+    }
+    let key = keys::read(path, "headers.signature.key_file")?;
+    Ok(Some(HeaderSigner::new(settings.key_id.clone(), key.expose())))
+}
+
+/// Settings of both stores.
+pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, ConfigError> {
+    let mut redis = RedisSettings::new(keys.seals.clone());
+    redis.response_timeout = Duration::from_millis(config.state.response_timeout_ms.max(1));
+    redis.connection_timeout = Duration::from_millis(config.state.connect_timeout_ms.max(1));
+    redis.on_warning = Some(Notice::to(|text| tracing::warn!("{text}")));
+    if let Some(path) = &config.state.redis_ca_file {
+        let pem = std::fs::read(path)
+            .map_err(|error| ConfigError::new(file, format!("state.redis_ca_file: `{}` cannot be read: {error}", path.display())))?;
+        redis.tls = RedisTls { authorities: Some(pem), ..RedisTls::default() };
+    }
+    Ok(StoreSettings { embedded: EmbeddedSettings::default(), redis })
+}
+
+/// Where the identity server is.
+pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigError> {
+    let settings = &config.upstream;
+    let expected = |what: &str| ConfigError::new(file, format!("upstream.url: `{}`: expected {what}", settings.url));
+    let uri: http::Uri = settings.url.parse().map_err(|_| expected("https://host:port or http://host:port"))?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(expected("https://host:port or http://host:port")),
+    };
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| expected("a host"))?;
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err(expected("no path: requests keep their own"));
+    }
+    let authorities = match &settings.ca_file {
+        Some(path) => listener::read_certificates(path)
+            .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?
+            .into_iter()
+            .map(|certificate| certificate.to_vec())
+            .collect(),
+        None => Vec::new(),
+    };
+    Ok(UpstreamSettings {
+        tls,
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        authorities,
+        verify: !settings.danger.accept_any_certificate,
+        connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
+        read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
+        idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),
+    })
+}

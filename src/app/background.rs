@@ -1,0 +1,122 @@
+//! Work beside the requests: the health of the store, the population snapshot, the address of the identity server, the
+//! announcement that the listener is up, the end.
+
+use crate::app;
+use crate::flow::AuthFlow;
+use crate::proxy::upstream::Upstream;
+use crate::telemetry::health::Health;
+use crate::telemetry::health::PartStatus;
+use async_trait::async_trait;
+use pingora::server::ShutdownSignal;
+use pingora::server::ShutdownSignalWatch;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+/// How often the store is asked how it is doing.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// Pings between two readings of the population.
+const POPULATION_EVERY: u32 = 60;
+/// How often the identity server's name is resolved again.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+/// The longest that the listener may take to come up; Pingora alone would go on without one.
+const LISTEN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Keeps health and population up to date.
+pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
+    let dependencies = flow.dependencies();
+    let mut turn = 0_u32;
+    loop {
+        match dependencies.state.ping().await {
+            Ok(()) => health.set("state", PartStatus::Ok),
+            Err(error) => health.set("state", PartStatus::Degraded(error.to_string())),
+        }
+        if turn.is_multiple_of(POPULATION_EVERY) {
+            match dependencies.state.population().await {
+                Ok(population) => dependencies.population.store(Arc::new(population)),
+                Err(error) => tracing::warn!(error = %error, "the population could not be read"),
+            }
+        }
+        turn = turn.wrapping_add(1);
+        tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// Follows the identity server when its name resolves to another address. The last good one stays when it does not
+/// resolve at all.
+pub async fn follow_upstream(upstream: Arc<Upstream>) {
+    loop {
+        tokio::time::sleep(RESOLVE_EVERY).await;
+        let settings = upstream.settings().clone();
+        let found = tokio::task::spawn_blocking(move || app::resolve(&settings.host, settings.port)).await;
+        match found {
+            Ok(Ok(address)) => upstream.moved(address),
+            Ok(Err(error)) => tracing::warn!(error = %error, "the last good address of the identity server stays"),
+            Err(error) => tracing::error!(error = %error, "the name of the identity server could not be looked up"),
+        }
+    }
+}
+
+/// Says that the listener is up, once it is. A listener that never comes up ends the process.
+pub async fn announce(listen: SocketAddr, health: Arc<Health>) {
+    let local = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let address = SocketAddr::new(local, listen.port());
+    let up = async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(LISTEN_WITHIN, up).await.is_err() {
+        tracing::error!(listen = %listen, "the listener did not come up");
+        std::process::exit(1);
+    }
+    health.serving();
+    tracing::info!(listen = %listen, "riskgate is ready");
+}
+
+/// Ends the process on SIGTERM after the drain time, on SIGINT or a second SIGTERM at once.
+#[derive(Debug)]
+pub struct Shutdown {
+    health: Arc<Health>,
+    drain: Duration,
+}
+
+impl Shutdown {
+    /// With this time between the readiness' no and the listener's end.
+    pub fn new(health: Arc<Health>, drain: Duration) -> Self {
+        Self { health, drain }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Shutdown {
+    async fn recv(&self) -> ShutdownSignal {
+        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(error = %error, "signals cannot be watched");
+                return std::future::pending().await;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+        }
+        self.health.draining();
+        tracing::info!(seconds = self.drain.as_secs(), "draining");
+        tokio::select! {
+            () = tokio::time::sleep(self.drain) => ShutdownSignal::GracefulTerminate,
+            _ = terminate.recv() => ShutdownSignal::FastShutdown,
+            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+        }
+    }
+}

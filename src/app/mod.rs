@@ -1,0 +1,252 @@
+//! The composition root: builds every part from the configuration, top to bottom, and runs them. It decides nothing
+//! about requests.
+
+/// The secret of a deployment.
+pub mod keys;
+
+/// From the configuration to the parts.
+pub mod assemble;
+
+/// `riskgate check`.
+pub mod check;
+
+/// Exchanges configuration, policy, model and certificate.
+pub mod reload;
+
+/// Work beside the requests.
+pub mod background;
+
+use crate::adapters::audit_log::AuditLog;
+use crate::adapters::clock::SystemClock;
+use crate::adapters::entropy::OsEntropy;
+use crate::adapters::geo::GeoDatabases;
+use crate::adapters::geo::GeoSettings;
+use crate::adapters::store;
+use crate::admin;
+use crate::admin::AdminState;
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::config::overrides::Overrides;
+use crate::domain::history::Population;
+use crate::flow::AuthFlow;
+use crate::flow::Dependencies;
+use crate::flow::limits::InFlight;
+use crate::flow::limits::Limits;
+use crate::flow::links::RecentLinks;
+use crate::flow::observe;
+use crate::flow::ports::Clock;
+use crate::flow::score::Scorer;
+use crate::flow::score::breaker::Breaker;
+use crate::proxy::GatewayProxy;
+use crate::proxy::listener;
+use crate::proxy::listener::ServerCertificate;
+use crate::proxy::upstream::Upstream;
+use crate::telemetry::health::Health;
+use crate::telemetry::health::PartStatus;
+use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
+use keys::Keys;
+use pingora::server::RunArgs;
+use pingora::server::Server;
+use pingora::server::configuration::ServerConf;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+/// Why the gateway did not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration cannot be used: exit code 2.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<ConfigError>),
+    /// Something of the system is missing: exit code 1.
+    #[error("{0}")]
+    System(String),
+}
+
+/// Runs the gateway in the foreground until SIGTERM or SIGINT.
+pub fn run(overrides: &Overrides) -> Result<(), RunError> {
+    let config = overrides.config().map_err(|error| RunError::Config(vec![error]))?;
+    let file = overrides.file().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    crate::telemetry::start_logging(&config.log.filter, config.log.format)
+        .map_err(|error| RunError::Config(vec![ConfigError::new(&file, format!("log.filter: {error}"))]))?;
+    let one = |error: ConfigError| RunError::Config(vec![error]);
+
+    // Everything that can be wrong is found before a port is bound.
+    let keys = Keys::load(&config, &OsEntropy).map_err(one)?;
+    let assembled = assemble::snapshot(&config, &file, &keys, 1).map_err(RunError::Config)?;
+    let upstream_settings = assemble::upstream(&config, &file).map_err(one)?;
+    let address = resolve(&upstream_settings.host, upstream_settings.port)
+        .map_err(|problem| one(ConfigError::new(&file, format!("upstream.url: {problem}"))))?;
+    let certificate = match &config.server.tls {
+        Some(tls) => Some(Arc::new(
+            ServerCertificate::load(&tls.certificate, &tls.key)
+                .map_err(|error| one(ConfigError::new(&file, format!("server.tls: {error}"))))?,
+        )),
+        None => None,
+    };
+    let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
+    count_panics(&metrics);
+    let health = Arc::new(Health::default());
+    let audit = Arc::new(
+        AuditLog::open(&config.audit_file(), Arc::clone(&metrics))
+            .map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
+    );
+    let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
+    report(&health, "geo", missing.iter().map(ToString::to_string).collect());
+    for warning in assembled.warnings.iter().cloned().chain(missing.iter().map(|warning| format!("geo: {warning}"))) {
+        tracing::warn!("{warning}");
+    }
+    health.set("model", assembled.model_degraded.clone().map_or(PartStatus::Ok, PartStatus::Degraded));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("riskgate-side")
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::System(format!("no runtime: {error}")))?;
+    let state = {
+        let _context = runtime.enter();
+        let settings = assemble::store(&config, &file, &keys).map_err(one)?;
+        store::open(&config.state.url, &config.state.data_dir, &settings)
+            .map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
+    };
+    let admin_listener = bind(config.admin.listen, "admin.listen", &file)?;
+    drop(bind(config.server.listen, "server.listen", &file)?);
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (observations, queue) = mpsc::channel(observe::OBSERVATIONS_MAX);
+    let dependencies = Dependencies {
+        state: Arc::clone(&state),
+        state_breaker: Breaker::new(config.state.breaker.clone()),
+        geo: Arc::new(geo),
+        audit: Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>,
+        clock: Arc::clone(&clock),
+        entropy: Arc::new(OsEntropy),
+        scorer: Scorer::new(&config.score, Arc::clone(&clock)).map_err(|error| RunError::System(format!("no threads: {error}")))?,
+        limits: Limits::new(&config.limits),
+        in_flight: InFlight::new(config.score.concurrency_max),
+        recent: RecentLinks::default(),
+        population: ArcSwap::from_pointee(Population::default()),
+        observations,
+        metrics: Arc::clone(&metrics),
+    };
+    metrics.info(&assembled.snapshot.models.identity.version, state.kind());
+    let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
+    let upstream = Arc::new(Upstream::new(upstream_settings, address));
+
+    let (stop, stopped) = watch::channel(false);
+    let observer = runtime.spawn(observe::run(queue, Arc::clone(&state), Arc::clone(&metrics)));
+    start_admin(&runtime, admin_listener, &flow, &metrics, &health, stopped)?;
+    runtime.spawn(background::watch_state(Arc::clone(&flow), Arc::clone(&health)));
+    runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
+    runtime.spawn(background::announce(config.server.listen, Arc::clone(&health)));
+    let reloader = reload::Reloader {
+        overrides: overrides.clone(),
+        keys,
+        flow: Arc::clone(&flow),
+        certificate: certificate.clone(),
+        health: Arc::clone(&health),
+    };
+    runtime.spawn(reloader.run(config.clone()));
+
+    tracing::info!(
+        listen = %config.server.listen,
+        upstream = %config.upstream.url,
+        admin = %config.admin.listen,
+        state = state.kind(),
+        model = %flow.snapshot().models.identity.version,
+        "riskgate {} starts", env!("CARGO_PKG_VERSION"),
+    );
+    serve(&config, Arc::clone(&flow), upstream, certificate, health)?;
+
+    // The proxy has ended: what it has learnt and recorded goes to the disk before the process does.
+    let _: Result<_, _> = stop.send(true);
+    drop(flow);
+    runtime.block_on(async {
+        if tokio::time::timeout(Duration::from_secs(3), observer).await.is_err() {
+            tracing::warn!("the last observations may be lost");
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(state);
+    audit.close();
+    tracing::info!("riskgate has ended");
+    Ok(())
+}
+
+fn serve(
+    config: &Config,
+    flow: Arc<AuthFlow>,
+    upstream: Arc<Upstream>,
+    certificate: Option<Arc<ServerCertificate>>,
+    health: Arc<Health>,
+) -> Result<(), RunError> {
+    let conf = ServerConf {
+        threads: config.threads(),
+        grace_period_seconds: Some(config.server.grace_seconds),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let proxy = GatewayProxy::new(flow, upstream, Duration::from_secs(config.server.body_timeout_seconds.max(1)));
+    let service = listener::service(&server.configuration, proxy, config.server.listen, certificate)
+        .map_err(|error| RunError::System(error.to_string()))?;
+    server.add_service(service);
+    let drain = Duration::from_secs(config.server.drain_seconds);
+    server.run(RunArgs { shutdown_signal: Box::new(background::Shutdown::new(health, drain)) });
+    Ok(())
+}
+
+fn start_admin(
+    runtime: &Runtime,
+    listener: TcpListener,
+    flow: &Arc<AuthFlow>,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let state = AdminState { metrics: Arc::clone(metrics), health: Arc::clone(health), flow: Arc::clone(flow) };
+    let _context = runtime.enter();
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| RunError::System(error.to_string()))?;
+    runtime.spawn(async move {
+        if let Err(error) = admin::serve(listener, state, stopped).await {
+            tracing::error!(error = %error, "the admin listener has ended");
+        }
+    });
+    Ok(())
+}
+
+fn bind(address: SocketAddr, key: &str, file: &str) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| RunError::Config(vec![ConfigError::new(file, format!("{key}: {address} cannot be bound: {error}"))]))
+}
+
+/// The first address of a name.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let mut addresses = (host, port).to_socket_addrs().map_err(|error| format!("`{host}` does not resolve: {error}"))?;
+    addresses.next().ok_or_else(|| format!("`{host}` has no address"))
+}
+
+fn report(health: &Health, part: &'static str, problems: Vec<String>) {
+    health.set(part, if problems.is_empty() { PartStatus::Ok } else { PartStatus::Degraded(problems.join("; ")) });
+}
+
+/// A panic is a bug: it costs one request, is counted and keeps its message.
+fn count_panics(metrics: &Arc<Metrics>) {
+    let metrics = Arc::clone(metrics);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        metrics.panicked();
+        before(info);
+    }));
+}

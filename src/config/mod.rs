@@ -1,0 +1,407 @@
+//! The configuration file, read into the settings of each part. Defaults run; an unknown key is an error that names it;
+//! relative paths are relative to the working directory.
+
+/// Flags over the file.
+pub mod overrides;
+
+use crate::adapters::geo::GeoSettings;
+use crate::domain::enforcement::StepUpSettings;
+use crate::domain::policy::rollout::Rollout;
+use crate::domain::route::RouteSettings;
+use crate::flow::limits::LimitSettings;
+use crate::flow::score::ScoreSettings;
+use crate::flow::score::breaker::BreakerSettings;
+use crate::telemetry::LogFormat;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The public listener.
+    pub server: ServerSettings,
+    /// The identity server.
+    pub upstream: UpstreamSettings,
+    /// The operators' listener.
+    pub admin: AdminSettings,
+    /// The listener that WSO2 calls.
+    pub actions: ActionsSettings,
+    /// Which mode applies to whom.
+    pub mode: Rollout,
+    /// What a stronger factor is called.
+    pub step_up: StepUpSettings,
+    /// The policy file.
+    pub policy: PolicySettings,
+    /// The model.
+    pub model: ModelSettings,
+    /// The latency budget and what guards it.
+    pub score: ScoreSettings,
+    /// The memory.
+    pub state: StateSettings,
+    /// Address databases.
+    pub geo: GeoFiles,
+    /// Request limits.
+    pub limits: LimitSettings,
+    /// Changes to the route inventory.
+    pub routes: RouteSettings,
+    /// Header fields.
+    pub headers: HeaderSettings,
+    /// Secrets of the gateway's own.
+    pub keys: KeySettings,
+    /// Records.
+    pub audit: AuditSettings,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address and port of the public listener.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 for one per core.
+    pub threads: usize,
+    /// Host names that are answered; empty for all.
+    pub hosts: Vec<String>,
+    /// Networks whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<String>,
+    /// Seconds within which a body on a scored door must have arrived.
+    pub body_timeout_seconds: u64,
+    /// Seconds after SIGTERM during which requests are still taken while readiness says no.
+    pub drain_seconds: u64,
+    /// Seconds that requests under way then get to end.
+    pub grace_seconds: u64,
+    /// Certificate and key; without them the listener is plain.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `[server.tls]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
+/// `[upstream]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// `https://host:port` or `http://host:port` of WSO2 IS.
+    pub url: String,
+    /// Certificates of the authority that signed its certificate, PEM; those of the system when absent.
+    pub ca_file: Option<PathBuf>,
+    /// Milliseconds for connecting, TLS included.
+    pub connect_timeout_ms: u64,
+    /// Seconds for each read of its answer.
+    pub read_timeout_seconds: u64,
+    /// Seconds after which an idle connection to it is closed.
+    pub idle_timeout_seconds: u64,
+    /// Switches that take protection away.
+    pub danger: UpstreamDanger,
+}
+
+/// `[upstream.danger]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamDanger {
+    /// Takes any certificate: whoever is on the way can read every password.
+    pub accept_any_certificate: bool,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Address and port of metrics and health.
+    pub listen: SocketAddr,
+}
+
+/// `[actions]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActionsSettings {
+    /// Address and port that WSO2's actions call.
+    pub listen: SocketAddr,
+}
+
+/// `[policy]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySettings {
+    /// The policy file; the shipped policy when absent and `conf/policy.toml` is not there.
+    pub file: Option<PathBuf>,
+}
+
+/// `[model]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The folder with `manifest.toml`; `conf/model` in the working directory or beside the executable when absent.
+    pub dir: Option<PathBuf>,
+    /// The ONNX Runtime library; searched for when absent.
+    pub library: Option<PathBuf>,
+}
+
+/// `[state]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateSettings {
+    /// `embedded:`, `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`.
+    pub url: String,
+    /// The folder of everything that the gateway writes.
+    pub data_dir: PathBuf,
+    /// Milliseconds that one read from Redis may take.
+    pub response_timeout_ms: u64,
+    /// Milliseconds that one attempt to connect to Redis may take.
+    pub connect_timeout_ms: u64,
+    /// The authority that Redis' certificate is checked against, PEM.
+    pub redis_ca_file: Option<PathBuf>,
+    /// The breaker in front of the store.
+    pub breaker: BreakerSettings,
+}
+
+/// `[geo]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeoFiles {
+    /// MMDB with countries.
+    pub country: Option<PathBuf>,
+    /// MMDBs with cities and coordinates.
+    pub city: Vec<PathBuf>,
+    /// Autonomous systems.
+    pub asn: Option<PathBuf>,
+    /// Kinds of network.
+    pub kinds: Option<PathBuf>,
+}
+
+/// `[headers]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeaderSettings {
+    /// Further names that clients may not send on.
+    pub reserved: Vec<String>,
+    /// The signature over the risk headers.
+    pub signature: SignatureSettings,
+}
+
+/// `[headers.signature]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignatureSettings {
+    /// Whether `X-Risk-Signature` is sent.
+    pub enabled: bool,
+    /// The id of the key, for verifiers.
+    pub key_id: String,
+    /// A file with the shared secret, at least 32 bytes.
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[keys]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySettings {
+    /// A file with the secret from which pseudonyms, device cookies and seals are derived, at least 32 bytes. Made under
+    /// `data_dir` at the first start when absent. All nodes of a fleet need the same.
+    pub secret_file: Option<PathBuf>,
+}
+
+/// `[audit]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// The file; `audit.jsonl` under `data_dir` when absent.
+    pub file: Option<PathBuf>,
+    /// Whether requests on routes that are not scored are recorded as well.
+    pub passed: bool,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// A level, or a list of `target=level`.
+    pub filter: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// Why a configuration cannot be used. The text names file, key and what was expected.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{file}: {problem}")]
+pub struct ConfigError {
+    /// The file, or the flag.
+    pub file: String,
+    /// Key, problem and remedy.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// An error about `key` in `file`.
+    pub fn new(file: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { file: file.into(), problem: problem.into() }
+    }
+}
+
+impl Config {
+    /// Reads a file. Every problem names the key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
+        Self::parse(&text).map_err(|problem| ConfigError::new(file, problem))
+    }
+
+    /// Reads a text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+
+    /// The policy file that is in force, if any.
+    pub fn policy_file(&self) -> Option<PathBuf> {
+        let shipped = PathBuf::from("conf/policy.toml");
+        self.policy.file.clone().or_else(|| shipped.is_file().then_some(shipped))
+    }
+
+    /// The folder of the model.
+    pub fn model_dir(&self) -> PathBuf {
+        let shipped = PathBuf::from("conf/model");
+        if let Some(dir) = &self.model.dir {
+            return dir.clone();
+        }
+        let beside = || {
+            let executable = std::env::current_exe().ok()?;
+            executable.ancestors().skip(1).take(4).map(|dir| dir.join("conf/model")).find(|dir| dir.join("manifest.toml").is_file())
+        };
+        if shipped.join("manifest.toml").is_file() { shipped } else { beside().unwrap_or(shipped) }
+    }
+
+    /// The audit file.
+    pub fn audit_file(&self) -> PathBuf {
+        self.audit.file.clone().unwrap_or_else(|| self.state.data_dir.join("audit.jsonl"))
+    }
+
+    /// Worker threads.
+    pub fn threads(&self) -> usize {
+        match self.server.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+}
+
+impl From<&GeoFiles> for GeoSettings {
+    fn from(files: &GeoFiles) -> Self {
+        Self { country: files.country.clone(), city: files.city.clone(), asn: files.asn.clone(), ranges: files.kinds.clone() }
+    }
+}
+
+const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((LOOPBACK, 8080)),
+            threads: 0,
+            hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            body_timeout_seconds: 15,
+            drain_seconds: 5,
+            grace_seconds: 5,
+            tls: None,
+        }
+    }
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        Self {
+            url: "https://localhost:9443".to_owned(),
+            ca_file: None,
+            connect_timeout_ms: 800,
+            read_timeout_seconds: 60,
+            idle_timeout_seconds: 15,
+            danger: UpstreamDanger::default(),
+        }
+    }
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((LOOPBACK, 9090)) }
+    }
+}
+
+impl Default for ActionsSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((LOOPBACK, 9091)) }
+    }
+}
+
+#[expect(clippy::derivable_impls, reason = "every section has its defaults in one place")]
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { file: None }
+    }
+}
+
+impl Default for StateSettings {
+    fn default() -> Self {
+        Self {
+            url: "embedded:".to_owned(),
+            data_dir: PathBuf::from("data"),
+            response_timeout_ms: 15,
+            connect_timeout_ms: 200,
+            redis_ca_file: None,
+            breaker: BreakerSettings::default(),
+        }
+    }
+}
+
+impl Default for GeoFiles {
+    fn default() -> Self {
+        let vendor = |name: &str| PathBuf::from("vendor/geo").join(name);
+        Self {
+            country: Some(vendor("country.mmdb")),
+            city: vec![vendor("city-ipv4.mmdb"), vendor("city-ipv6.mmdb")],
+            asn: Some(vendor("asn.csv")),
+            kinds: Some(vendor("network-kinds.csv")),
+        }
+    }
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { file: None, passed: true }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_spells_out_the_defaults() {
+        let shipped = Config::parse(include_str!("../../conf/riskgate.toml")).unwrap();
+        assert_eq!(shipped, Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = Config::parse("[server]\nlisten_on = \"127.0.0.1:1\"\n").unwrap_err();
+        assert!(error.contains("listen_on") && error.contains("listen"), "{error}");
+        let error = Config::parse("[server]\nlisten = \"localhost\"\n").unwrap_err();
+        assert!(error.contains("listen") && error.contains("socket address"), "{error}");
+    }
+}

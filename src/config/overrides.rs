@@ -1,0 +1,93 @@
+//! Flags over the file. A flag says what is wrong with it under its own name.
+
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::domain::policy::decision::Mode;
+use crate::domain::policy::rollout::Rollout;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The flags of `run` and `check` that stand in for keys of the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Overrides {
+    /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port of the public listener, such as 0.0.0.0:443 (key server.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// URL of WSO2 IS, such as https://wso2.internal:9443 (key upstream.url)
+    #[arg(long, value_name = "URL")]
+    pub upstream: Option<String>,
+    /// Address and port of metrics and health (key admin.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// Address and port that WSO2's actions call (key actions.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub actions: Option<SocketAddr>,
+    /// Where history is kept: embedded: or redis://HOST:PORT and its forms (key state.url)
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Folder of everything that riskgate writes (key state.data_dir)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// off, monitor, advise or enforce, for everybody (key mode.default; the file's exceptions no longer apply)
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    pub mode: Option<Mode>,
+    /// Network whose X-Forwarded-For is believed; may be given more than once (key server.trusted_proxies)
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
+    /// Worker threads; 0 for one per core (key server.threads)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl Overrides {
+    /// The file that will be read, if any.
+    pub fn file(&self) -> Option<PathBuf> {
+        let shipped = PathBuf::from("conf/riskgate.toml");
+        self.config.clone().or_else(|| shipped.is_file().then_some(shipped))
+    }
+
+    /// The configuration: the file, or the defaults, with these flags over it.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = match self.file() {
+            Some(path) => Config::load(&path)?,
+            None => Config::default(),
+        };
+        if let Some(listen) = self.listen {
+            config.server.listen = listen;
+        }
+        if let Some(url) = &self.upstream {
+            config.upstream.url.clone_from(url);
+        }
+        if let Some(listen) = self.admin {
+            config.admin.listen = listen;
+        }
+        if let Some(listen) = self.actions {
+            config.actions.listen = listen;
+        }
+        if let Some(url) = &self.store {
+            config.state.url.clone_from(url);
+        }
+        if let Some(dir) = &self.data {
+            config.state.data_dir.clone_from(dir);
+        }
+        if let Some(mode) = self.mode {
+            config.mode = Rollout::of(mode);
+        }
+        if !self.trusted_proxy.is_empty() {
+            config.server.trusted_proxies.clone_from(&self.trusted_proxy);
+        }
+        if let Some(threads) = self.threads {
+            config.server.threads = threads;
+        }
+        Ok(config)
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    let known = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    known.ok_or_else(|| "expected off, monitor, advise or enforce".to_owned())
+}

@@ -1,0 +1,154 @@
+//! The record of one exchange: an allow-list of fields, pseudonymous, with a version. No raw username, address, code,
+//! token, cookie or query ever enters it.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The version of the record's schema. It grows when a field changes its meaning or goes away.
+pub const AUDIT_SCHEMA: u32 = 1;
+
+/// What is recorded of one exchange.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// [`AUDIT_SCHEMA`].
+    pub schema: u32,
+    /// Counts the records of one process from 1, without gaps: a gap is a lost record. Set by the sink.
+    pub seq: u64,
+    /// When the exchange began, RFC 3339 in UTC with milliseconds.
+    pub time: String,
+    /// The id of exchange and decision.
+    pub id: String,
+    /// `scored`, `passed`, `blocked`, `own` or `unknown`.
+    pub class: String,
+    /// The door, when it is a scored one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub door: Option<String>,
+    /// The route pattern: a bounded set, never the raw path.
+    pub route: String,
+    /// The method, when it is a known one.
+    pub method: String,
+    /// The tenant domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The organization id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// The OAuth client id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The grant type.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grant_type: Option<String>,
+    /// The pseudonym of user or service account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The pseudonym of the address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The /24 or /48.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// ISO 3166 country code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The autonomous system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Its organization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_org: Option<String>,
+    /// The kind of network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// Browser and major version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub browser: Option<String>,
+    /// Operating system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os: Option<String>,
+    /// JA4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ja4: Option<String>,
+    /// The HTTP fingerprint in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_fingerprint: Option<String>,
+    /// `known`, `none` or `foreign`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// The feature vector in the order of the schema; missing values are null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<Option<f32>>,
+    /// `scored`, `unscored` or `off`; absent where nothing is scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// The score, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<u8>,
+    /// The probability behind it, for recomputing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// `low`, `medium` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Which rung of the ladder answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Why no better rung did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
+    /// Contributions in log-odds, in the order of the schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contributions: Vec<f32>,
+    /// Reason codes, strongest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// The verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// The rule or default that gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matched: Option<String>,
+    /// Rules that failed at run time and were passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_rules: Vec<String>,
+    /// `off`, `monitor`, `advise` or `enforce`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// What was done: `forwarded`, `redirected`, `rejected` and the kind.
+    pub action: String,
+    /// Why it was forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grounds: Option<String>,
+    /// The status that the client got; 0 when none was sent.
+    pub response_status: u16,
+    /// How the attempt ended.
+    pub outcome: String,
+    /// Whether the subject's profile learnt from it.
+    pub learnt: bool,
+    /// What was wrong with a request that was refused before scoring: a code, never its content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The version of the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The version of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// The version of the configuration snapshot.
+    pub config: u64,
+    /// Microseconds.
+    pub timing: AuditTiming,
+}
+
+/// Where the time went, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuditTiming {
+    /// Reading the state.
+    pub state: u64,
+    /// Features and model.
+    pub score: u64,
+    /// From the first byte to the decision, reading the body included.
+    pub decision: u64,
+    /// The whole exchange.
+    pub total: u64,
+}

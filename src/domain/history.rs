@@ -1,0 +1,536 @@
+//! What was known before this request: the profile of a subject, counters of the sources, and the records that bind
+//! codes, tokens and sessions to the decision under which they were given.
+//!
+//! Pure data and arithmetic: the stores keep these values, `features` reads them, `outcome` says what is learnt.
+
+use crate::domain::ids::RequestId;
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::signals::network::Coordinates;
+use crate::domain::time::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Values kept for one attribute of a profile; the least recently used one makes room.
+pub const VALUES_MAX: usize = 32;
+/// Places kept in a profile.
+pub const PLACES_MAX: usize = 6;
+/// Profiles are forgotten after this time without a confirmed login.
+pub const PROFILE_TTL: Duration = Duration::from_secs(180 * 24 * 3600);
+/// A value is fully familiar only after it has been known for a few of these (aged newness).
+pub const NEWNESS_AGE: Duration = Duration::from_secs(6 * 3600);
+
+/// The attributes that a profile counts, as keyed hashes. `None` where the request did not show the value.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Familiarity {
+    /// The address (IPv6: its /64).
+    pub address: Option<ValueHash>,
+    /// The autonomous system.
+    pub asn: Option<ValueHash>,
+    /// The country.
+    pub country: Option<ValueHash>,
+    /// Browser and major version.
+    pub agent: Option<ValueHash>,
+    /// Operating system and kind of device.
+    pub platform: Option<ValueHash>,
+    /// First accepted language.
+    pub language: Option<ValueHash>,
+    /// The id in the device cookie.
+    pub device: Option<ValueHash>,
+}
+
+/// One value that a subject has used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KnownValue {
+    /// The keyed hash of the value.
+    pub value: ValueHash,
+    /// How many confirmed logins used it.
+    pub count: u32,
+    /// The first of them.
+    pub first: Timestamp,
+    /// The latest of them.
+    pub last: Timestamp,
+}
+
+/// The values of one attribute, at most [`VALUES_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KnownValues(Vec<KnownValue>);
+
+/// A place from which a subject has logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where it is.
+    pub coordinates: Coordinates,
+    /// How many confirmed logins came from it.
+    pub count: u32,
+    /// The latest of them.
+    pub last: Timestamp,
+}
+
+/// How often a subject's confirmed logins brought something new: the habit against which novelty is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoveltyHabit {
+    /// Logins without a known device cookie.
+    pub cookie: u32,
+    /// Logins from a new address.
+    pub address: u32,
+    /// Logins with a new agent.
+    pub agent: u32,
+    /// Logins from a new autonomous system.
+    pub asn: u32,
+}
+
+/// What is known of one subject. Written only from confirmed logins that were low-risk or stepped up.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Confirmed logins.
+    pub successes: u32,
+    /// The first confirmed login.
+    pub first: Timestamp,
+    /// The latest confirmed login.
+    pub last: Timestamp,
+    /// Where the latest confirmed login came from.
+    pub last_coordinates: Option<Coordinates>,
+    /// Addresses.
+    pub addresses: KnownValues,
+    /// Autonomous systems.
+    pub asns: KnownValues,
+    /// Countries.
+    pub countries: KnownValues,
+    /// Browsers with versions.
+    pub agents: KnownValues,
+    /// Operating systems with device kinds.
+    pub platforms: KnownValues,
+    /// Languages.
+    pub languages: KnownValues,
+    /// Device cookies.
+    pub devices: KnownValues,
+    /// Places, at most [`PLACES_MAX`].
+    pub places: Vec<Place>,
+    /// Confirmed logins per hour of the day (UTC).
+    pub hours: [u16; 24],
+    /// How often something was new.
+    pub habit: NoveltyHabit,
+}
+
+/// One confirmed login, as a profile learns it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// Whose profile.
+    pub subject: SubjectKey,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What it showed.
+    pub familiarity: Familiarity,
+    /// Where it came from.
+    pub coordinates: Option<Coordinates>,
+    /// Whether the device cookie sent was known to the subject or could not have been sent. A device cookie that the
+    /// gateway issues with this very login is in `familiarity.device`.
+    pub cookie_known: bool,
+}
+
+/// Decayed counts of one source, already brought to the moment of the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AddressCounts {
+    /// Failures, half-life 10 minutes.
+    pub failures_10m: f32,
+    /// Failures, half-life 24 hours.
+    pub failures_24h: f32,
+    /// Attempts that succeeded or failed, half-life 24 hours.
+    pub attempts_24h: f32,
+    /// Distinct usernames tried in the last hour, estimated.
+    pub users_1h: f32,
+    /// Distinct subjects with a confirmed login in the last 30 days, estimated.
+    pub trusted_subjects: f32,
+}
+
+/// Failures and attempts with one half-life.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FailureRatio {
+    /// Decayed failures.
+    pub failures: f32,
+    /// Decayed attempts.
+    pub attempts: f32,
+}
+
+/// Decayed counts of one subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SubjectCounts {
+    /// Failures, half-life 10 minutes.
+    pub failures_10m: f32,
+    /// Failures, half-life 24 hours.
+    pub failures_24h: f32,
+    /// Distinct addresses in the last 24 hours, estimated.
+    pub addresses_24h: f32,
+}
+
+/// What a link leads from.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// An access token, by its `jti` or, when opaque, by its value.
+    AccessToken,
+    /// An authorization code.
+    Code,
+    /// A pushed authorization request (`request_uri`, RFC 9126).
+    PushedRequest,
+    /// A refresh token.
+    RefreshToken,
+    /// A WSO2 session (`commonAuthId`).
+    Session,
+    /// A login in progress (`sessionDataKey`, `sessionDataKeyConsent` or a `flowId`).
+    Transaction,
+}
+
+/// The key of a link: its kind and the keyed pseudonym of the value. The value itself is never kept.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct LinkKey {
+    /// What it leads from.
+    pub kind: LinkKind,
+    /// The pseudonym of the value.
+    pub digest: crate::domain::ids::Pseudonym,
+}
+
+/// Under which decision something was given: kept with a code, token, session or login in progress. It is an input to
+/// a new decision, not an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The decision.
+    pub decision_id: RequestId,
+    /// When it was taken.
+    pub at: Timestamp,
+    /// The tenant, as a keyed hash.
+    pub tenant: ValueHash,
+    /// The client, as a key.
+    pub client: Option<SubjectKey>,
+    /// The user or service account, once known.
+    pub subject: Option<SubjectKey>,
+    /// The risk score 0 to 100; `None` when it was unscored.
+    pub score: Option<u8>,
+    /// The reasons of the score, by their codes.
+    pub reasons: Vec<String>,
+    /// Whether a stronger factor was demanded.
+    pub demanded: bool,
+    /// Factors that WSO2 accepted in this login so far: a set of [`FACTOR_PASSWORD`] and [`FACTOR_STRONG`].
+    pub factors: u8,
+    /// Whether the login went to its end.
+    pub confirmed: bool,
+    /// What the issuing request showed. Never overwritten: a later use is compared with it.
+    pub issued_to: Familiarity,
+    /// Where the issuing request came from.
+    pub coordinates: Option<Coordinates>,
+    /// What the latest request that used it showed (an app server redeems the code for the browser).
+    pub used_by: Familiarity,
+    /// How many confirmed logins stood behind the subject at issue: the weight of the evidence.
+    pub evidence: u32,
+}
+
+/// The password, or whatever the first step of the application is.
+pub const FACTOR_PASSWORD: u8 = 1;
+/// A factor beyond the password.
+pub const FACTOR_STRONG: u8 = 2;
+
+/// What one request needs to know. One query is one round trip.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistoryQuery {
+    /// The moment to which counters are brought.
+    pub now: Timestamp,
+    /// The subject, when the request names one.
+    pub subject: Option<SubjectKey>,
+    /// The address (IPv6: its /64).
+    pub address: ValueHash,
+    /// The /24 or /48.
+    pub prefix: ValueHash,
+    /// The autonomous system.
+    pub asn: Option<ValueHash>,
+    /// Agent and TLS fingerprint together.
+    pub agent: ValueHash,
+    /// The tenant.
+    pub tenant: ValueHash,
+    /// Links to follow; at most [`LINKS_MAX`].
+    pub links: Vec<LinkKey>,
+}
+
+/// The links that one query may ask for.
+pub const LINKS_MAX: usize = 4;
+
+/// The answer to a [`HistoryQuery`].
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The subject's profile; `None` for a name that never logged in.
+    pub profile: Option<Profile>,
+    /// The subject's counters.
+    pub subject: SubjectCounts,
+    /// The address' counters.
+    pub address: AddressCounts,
+    /// Failures from the prefix, half-life 1 hour.
+    pub prefix_failures_1h: f32,
+    /// The autonomous system, half-life 1 hour.
+    pub asn: FailureRatio,
+    /// Agent and TLS fingerprint, half-life 1 hour.
+    pub agent: FailureRatio,
+    /// The tenant, half-life 5 minutes.
+    pub tenant: FailureRatio,
+    /// The links that were found.
+    pub links: HashMap<LinkKey, Provenance>,
+}
+
+/// What is counted of one attempt, successful or not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Whether WSO2 refused the credentials.
+    pub failed: bool,
+    /// The address (IPv6: its /64).
+    pub address: ValueHash,
+    /// The /24 or /48.
+    pub prefix: ValueHash,
+    /// The autonomous system.
+    pub asn: Option<ValueHash>,
+    /// Agent and TLS fingerprint together.
+    pub agent: ValueHash,
+    /// The tenant.
+    pub tenant: ValueHash,
+    /// The name that was tried, known or not: it enters only fixed-size estimates, and the subject's own counters
+    /// if `subject_known`.
+    pub subject: Option<SubjectKey>,
+    /// Whether the subject has a profile. No key is made for a name that never logged in.
+    pub subject_known: bool,
+}
+
+/// What one exchange teaches. Applied off the request path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When it happened.
+    pub at: Timestamp,
+    /// The attempt to count.
+    pub attempt: Option<Attempt>,
+    /// The confirmed login to learn.
+    pub lesson: Option<Lesson>,
+    /// Links to keep, each for its time to live.
+    pub links: Vec<(LinkKey, Provenance, Duration)>,
+}
+
+/// How common values are among all confirmed logins of the deployment. A snapshot: it does not move under a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Population {
+    /// Confirmed logins counted.
+    pub total: u64,
+    /// Counts per value; bounded by the store.
+    pub counts: HashMap<ValueHash, u64>,
+}
+
+impl KnownValues {
+    /// What is known of `value`.
+    pub fn find(&self, value: ValueHash) -> Option<&KnownValue> {
+        self.0.iter().find(|known| known.value == value)
+    }
+
+    /// How many logins used `value`.
+    pub fn count(&self, value: ValueHash) -> u32 {
+        self.find(value).map_or(0, |known| known.count)
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &KnownValue> {
+        self.0.iter()
+    }
+
+    /// Counts one login with `value`. The least recently used value makes room when the list is full.
+    pub fn learn(&mut self, value: ValueHash, at: Timestamp) {
+        if let Some(known) = self.0.iter_mut().find(|known| known.value == value) {
+            known.count = known.count.saturating_add(1);
+            known.last = known.last.max(at);
+            return;
+        }
+        if self.0.len() >= VALUES_MAX
+            && let Some(oldest) = self.0.iter().enumerate().min_by_key(|(_, known)| known.last).map(|(i, _)| i)
+        {
+            self.0.swap_remove(oldest);
+        }
+        self.0.push(KnownValue { value, count: 1, first: at, last: at });
+    }
+
+    /// Forgets `value`.
+    pub fn forget(&mut self, value: ValueHash) {
+        self.0.retain(|known| known.value != value);
+    }
+}
+
+impl Profile {
+    /// The profile after one more confirmed login.
+    pub fn learn(&mut self, lesson: &Lesson) {
+        let seen = lesson.familiarity;
+        let is_new = |known: &KnownValues, value: Option<ValueHash>| value.is_some_and(|v| known.find(v).is_none());
+        if self.successes == 0 {
+            self.first = lesson.at;
+        } else {
+            // The first login of all brings only new things; it says nothing about habit.
+            self.habit.cookie += u32::from(!lesson.cookie_known);
+            self.habit.address += u32::from(is_new(&self.addresses, seen.address));
+            self.habit.agent += u32::from(is_new(&self.agents, seen.agent));
+            self.habit.asn += u32::from(is_new(&self.asns, seen.asn));
+        }
+        self.successes = self.successes.saturating_add(1);
+        for (known, value) in [
+            (&mut self.addresses, seen.address),
+            (&mut self.asns, seen.asn),
+            (&mut self.countries, seen.country),
+            (&mut self.agents, seen.agent),
+            (&mut self.platforms, seen.platform),
+            (&mut self.languages, seen.language),
+            (&mut self.devices, seen.device),
+        ] {
+            if let Some(value) = value {
+                known.learn(value, lesson.at);
+            }
+        }
+        if let Some(hour) = self.hours.get_mut(lesson.at.hour_of_day()) {
+            *hour = hour.saturating_add(1);
+        }
+        if let Some(coordinates) = lesson.coordinates {
+            self.learn_place(coordinates, lesson.at);
+        }
+        // A login that is reported late must not move the last one back.
+        if lesson.at >= self.last {
+            self.last = lesson.at;
+            self.last_coordinates = lesson.coordinates.or(self.last_coordinates);
+        }
+    }
+
+    fn learn_place(&mut self, coordinates: Coordinates, at: Timestamp) {
+        const SAME_PLACE_KM: f32 = 50.0;
+        let near = self.places.iter_mut().find(|place| place.coordinates.distance_km(coordinates) <= SAME_PLACE_KM);
+        if let Some(place) = near {
+            place.count = place.count.saturating_add(1);
+            place.last = place.last.max(at);
+            return;
+        }
+        if self.places.len() >= PLACES_MAX
+            && let Some(oldest) = self.places.iter().enumerate().min_by_key(|(_, place)| place.last).map(|(i, _)| i)
+        {
+            self.places.swap_remove(oldest);
+        }
+        self.places.push(Place { coordinates, count: 1, last: at });
+    }
+}
+
+impl Provenance {
+    /// Whether a factor beyond the password was accepted.
+    pub fn has_strong_factor(&self) -> bool {
+        self.factors & FACTOR_STRONG != 0
+    }
+
+    /// The profile that a token or session stands for when the subject's own is not at hand: what it was issued to and
+    /// what has used it since, with the evidence of the subject at issue.
+    pub fn as_profile(&self) -> Profile {
+        // A stranger's token is judged against at least one login, a regular's against a few: more would make one
+        // change of network look like theft.
+        let successes = self.evidence.clamp(1, 8);
+        let values = |issued: Option<ValueHash>, used: Option<ValueHash>| {
+            let mut known = KnownValues::default();
+            for value in [issued, used].into_iter().flatten() {
+                if known.find(value).is_none() {
+                    known.0.push(KnownValue { value, count: successes, first: self.at, last: self.at });
+                }
+            }
+            known
+        };
+        Profile {
+            successes,
+            first: self.at,
+            last: self.at,
+            last_coordinates: self.coordinates,
+            addresses: values(self.issued_to.address, self.used_by.address),
+            asns: values(self.issued_to.asn, self.used_by.asn),
+            countries: values(self.issued_to.country, self.used_by.country),
+            agents: values(self.issued_to.agent, self.used_by.agent),
+            platforms: values(self.issued_to.platform, self.used_by.platform),
+            languages: values(self.issued_to.language, self.used_by.language),
+            devices: values(self.issued_to.device, self.used_by.device),
+            places: self.coordinates.map(|coordinates| Place { coordinates, count: successes, last: self.at }).into_iter().collect(),
+            hours: [0; 24],
+            habit: NoveltyHabit::default(),
+        }
+    }
+}
+
+impl Population {
+    /// The share of `value` among all confirmed logins, smoothed by one; `None` while too little is known to say.
+    pub fn share(&self, value: ValueHash) -> Option<f32> {
+        const ENOUGH: u64 = 200;
+        (self.total >= ENOUGH).then(|| {
+            let count = self.counts.get(&value).copied().unwrap_or(0);
+            ((count as f64 + 1.0) / (self.total as f64 + 1.0)) as f32
+        })
+    }
+}
+
+/// `value` after `elapsed`, halved once per `half_life`.
+pub fn decayed(value: f32, elapsed: Duration, half_life: Duration) -> f32 {
+    if value <= 0.0 || half_life.is_zero() {
+        return 0.0;
+    }
+    value * (-(elapsed.as_secs_f32() / half_life.as_secs_f32())).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Pseudonym;
+
+    fn lesson(at: i64, address: u64) -> Lesson {
+        Lesson {
+            subject: SubjectKey(Pseudonym::from_bytes([1; 16])),
+            at: Timestamp(at),
+            familiarity: Familiarity { address: Some(address), ..Familiarity::default() },
+            coordinates: Coordinates::new(59.9, 10.7),
+            cookie_known: false,
+        }
+    }
+
+    #[test]
+    fn a_profile_is_bounded() {
+        let mut profile = Profile::default();
+        for i in 0..1_000 {
+            profile.learn(&lesson(i, i as u64));
+        }
+        assert_eq!(profile.addresses.iter().count(), VALUES_MAX);
+        assert_eq!(profile.addresses.count(999), 1);
+        assert_eq!(profile.addresses.count(0), 0);
+        assert_eq!(profile.places.len(), 1);
+        assert_eq!(profile.successes, 1_000);
+        assert_eq!(profile.habit.address, 999);
+    }
+
+    #[test]
+    fn a_late_report_does_not_move_the_last_login_back() {
+        let mut profile = Profile::default();
+        profile.learn(&lesson(100, 1));
+        profile.learn(&Lesson { coordinates: Coordinates::new(0.0, 0.0), ..lesson(50, 2) });
+        assert_eq!(profile.last, Timestamp(100));
+        assert_eq!(profile.last_coordinates, Coordinates::new(59.9, 10.7));
+    }
+
+    #[test]
+    fn counters_halve() {
+        let hour = Duration::from_secs(3600);
+        assert!((decayed(8.0, hour * 3, hour) - 1.0).abs() < 1e-6);
+        assert_eq!(decayed(f32::NEG_INFINITY, hour, hour), 0.0);
+    }
+
+    #[test]
+    fn a_small_population_says_nothing() {
+        let mut population = Population { total: 199, ..Population::default() };
+        assert_eq!(population.share(1), None);
+        population.total = 999;
+        population.counts.insert(1, 99);
+        assert!((population.share(1).unwrap() - 0.1).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,52 @@
+//! Pure values and decisions, in the order in which a request meets them. No async, no clock, no IO, no log.
+
+/// Names of things, pseudonymised.
+pub mod ids;
+
+/// Instants and spans as values.
+pub mod time;
+
+/// Values that must not print.
+pub mod secret;
+
+/// Whose fault a failure is.
+pub mod fault;
+
+/// The one canonical form of a request target.
+pub mod target;
+
+/// Which door a request knocks at.
+pub mod route;
+
+/// Parameters of a request, parsed once and strictly.
+pub mod parameters;
+
+/// Header names that only the gateway may set.
+pub mod headers;
+
+/// What this one request shows.
+pub mod signals;
+
+/// What was known before this request.
+pub mod history;
+
+/// Numbers for the model.
+pub mod features;
+
+/// How risky.
+pub mod risk;
+
+/// What to do about it.
+pub mod policy;
+
+/// The signature over the risk headers.
+pub mod signature;
+
+/// The decision as concrete effects.
+pub mod enforcement;
+
+/// How the attempt ended and what is learnt from it.
+pub mod outcome;
+
+/// The record.
+pub mod audit;

@@ -1,0 +1,98 @@
+//! Why: the closed list of reason codes. A code is forever; a new behaviour gets a new code.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::fmt;
+
+macro_rules! reasons {
+    ($($variant:ident, $code:literal, $sentence:literal;)+) => {
+        /// One reason of a score or a decision.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+        pub enum Reason {
+            $(#[doc = $sentence] #[serde(rename = $code)] $variant),+
+        }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &[Reason] = &[$(Reason::$variant),+];
+
+            /// The code, as it is written everywhere.
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$variant => $code),+ }
+            }
+
+            /// The reason in words.
+            pub fn sentence(self) -> &'static str {
+                match self { $(Reason::$variant => $sentence),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    // From the model's contributions.
+    AccountUnderAttack, "account_under_attack", "many failed attempts on this account lately";
+    AgentVelocity, "agent_velocity", "many failures from this browser and TLS fingerprint lately";
+    AnonymizingNetwork, "anonymizing_network", "the network is a VPN, a data centre or a Tor exit";
+    ConcurrentCountry, "concurrent_country", "a new country soon after the last login";
+    CredentialStuffing, "credential_stuffing", "many usernames tried from this address lately";
+    DistantLocation, "distant_location", "far from every place this account has used";
+    DormantAccount, "dormant_account", "the account was not used for long";
+    HiddenParameters, "hidden_parameters", "the request's parameters could not be seen";
+    ImpossibleTravel, "impossible_travel", "faster than travel allows since the last login";
+    IpVelocity, "ip_velocity", "many failures from this address lately";
+    ManyAddresses, "many_addresses", "many addresses tried this account lately";
+    NetworkVelocity, "network_velocity", "many failures from this network lately";
+    NewAccount, "new_account", "little is known of this account";
+    RareAgent, "rare_agent", "hardly anybody uses this browser here";
+    RareCountry, "rare_country", "hardly anybody logs in from this country";
+    RareNetwork, "rare_network", "hardly anybody logs in from this network";
+    ScriptedAgent, "scripted_agent", "the client is a program and not a browser";
+    TenantUnderAttack, "tenant_under_attack", "an unusual share of this tenant's logins fails";
+    TlsMismatch, "tls_mismatch", "the TLS handshake does not fit the browser named";
+    TrustedAddress, "trusted_address", "many accounts are at home at this address";
+    UnfamiliarAddress, "unfamiliar_address", "an address that this account has not used";
+    UnfamiliarAgent, "unfamiliar_agent", "a browser or system that this account has not used";
+    UnfamiliarCountry, "unfamiliar_country", "a country that this account has not used";
+    UnfamiliarDevice, "unfamiliar_device", "a device that is not known for this account";
+    UnfamiliarDeviceAndNetwork, "unfamiliar_device_and_network", "an unknown device on an unknown network";
+    UnfamiliarLanguage, "unfamiliar_language", "a language that this account has not used";
+    UnfamiliarNetwork, "unfamiliar_network", "a network that this account has not used";
+    UnusualHour, "unusual_hour", "an hour at which this account does not log in";
+    // From the decision.
+    AssuranceInsufficient, "assurance_insufficient", "a stronger factor was demanded and not given";
+    CodeMismatch, "code_mismatch", "the code or token was given to another client or tenant";
+    CodeUnknown, "code_unknown", "the code or token was not issued through this gateway";
+    RateLimited, "rate_limited", "too many requests from this source";
+    RiskHigh, "risk_high", "the score is high";
+    RiskMedium, "risk_medium", "the score is medium";
+    RuleMatched, "rule_matched", "a policy rule matched";
+    ScoreUnavailable, "score_unavailable", "no score could be had";
+    StateUnavailable, "state_unavailable", "the history could not be read";
+}
+
+impl Reason {
+    /// The reason with that code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_snake_case_and_found_again() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(*reason));
+            assert!(reason.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The cookies that a browser brings: WSO2's session and the gateway's own device cookie.
+//!
+//! The device cookie proves that this browser has taken part in a confirmed login before. It holds a random id and the
+//! short hashes of the last subjects, is authenticated with HMAC-SHA-256 and can be checked without any state.
+
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::time::Timestamp;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Hmac;
+use hmac::Mac;
+use sha2::Sha256;
+use std::fmt;
+
+/// The name of the device cookie. The prefix binds it to this host and to TLS (RFC 6265bis section 4.1.3.2).
+pub const DEVICE_COOKIE: &str = "__Host-rg_device";
+/// The name of WSO2's session cookie.
+pub const SESSION_COOKIE: &str = "commonAuthId";
+/// How long a browser keeps the device cookie, in seconds: as long as a profile is kept.
+pub const DEVICE_COOKIE_SECONDS: u64 = 180 * 24 * 3600;
+
+const VERSION: u8 = 1;
+const SUBJECTS_MAX: usize = 4;
+const MAC_BYTES: usize = 16;
+
+/// What the device cookie says once its signature is checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DeviceToken {
+    /// The random id of the browser.
+    pub device: [u8; 16],
+    /// When the cookie was last issued.
+    pub issued: Timestamp,
+    /// Short hashes of the subjects that last logged in with it, latest first.
+    pub subjects: Vec<ValueHash>,
+}
+
+/// The device cookie as it arrived.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DeviceCookie {
+    /// None was sent.
+    Absent,
+    /// One was sent whose signature or form is wrong, or two were.
+    Forged,
+    /// The connection is not known to be secure, so that a browser could not have sent one.
+    Unsendable,
+    /// A genuine one.
+    Valid(DeviceToken),
+}
+
+/// Signs and checks device cookies.
+#[derive(Clone)]
+pub struct DeviceCookieKey {
+    mac: Hmac<Sha256>,
+}
+
+impl DeviceToken {
+    /// Whether `subject` has logged in with this browser lately.
+    pub fn names(&self, subject: SubjectKey) -> bool {
+        self.subjects.contains(&subject.0.value_hash())
+    }
+
+    /// The token after one more login of `subject`.
+    pub fn with_subject(mut self, subject: SubjectKey, now: Timestamp) -> Self {
+        let hash = subject.0.value_hash();
+        self.subjects.retain(|known| *known != hash);
+        self.subjects.insert(0, hash);
+        self.subjects.truncate(SUBJECTS_MAX);
+        self.issued = now;
+        self
+    }
+}
+
+impl DeviceCookieKey {
+    /// A key from secret bytes.
+    pub fn new(key: &[u8]) -> Self {
+        // HMAC takes keys of every length; the fallback keeps the constructor total.
+        Self { mac: <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default())) }
+    }
+
+    /// The value of the cookie for `token`.
+    pub fn seal(&self, token: &DeviceToken) -> String {
+        let mut bytes = Vec::with_capacity(1 + 16 + 8 + SUBJECTS_MAX * 8 + MAC_BYTES);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&token.device);
+        bytes.extend_from_slice(&token.issued.millis().to_be_bytes());
+        for subject in token.subjects.iter().take(SUBJECTS_MAX) {
+            bytes.extend_from_slice(&subject.to_be_bytes());
+        }
+        let tag = self.tag(&bytes);
+        bytes.extend_from_slice(&tag);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Checks and reads a cookie value.
+    pub fn open(&self, value: &str) -> Option<DeviceToken> {
+        const ENCODED_BYTES_MAX: usize = 128;
+        if value.len() > ENCODED_BYTES_MAX {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
+        let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
+        let mut mac = self.mac.clone();
+        mac.update(body);
+        mac.verify_truncated_left(tag).ok()?;
+        let (version, rest) = body.split_first()?;
+        let (device, rest) = rest.split_first_chunk::<16>()?;
+        let (issued, subjects) = rest.split_first_chunk::<8>()?;
+        let (subjects, remainder) = subjects.as_chunks::<8>();
+        (*version == VERSION && remainder.is_empty() && subjects.len() <= SUBJECTS_MAX).then(|| DeviceToken {
+            device: *device,
+            issued: Timestamp(i64::from_be_bytes(*issued)),
+            subjects: subjects.iter().map(|subject| u64::from_be_bytes(*subject)).collect(),
+        })
+    }
+
+    fn tag(&self, body: &[u8]) -> [u8; MAC_BYTES] {
+        let mut mac = self.mac.clone();
+        mac.update(body);
+        let full: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut short = [0; MAC_BYTES];
+        for (to, from) in short.iter_mut().zip(full) {
+            *to = from;
+        }
+        short
+    }
+}
+
+impl fmt::Debug for DeviceCookieKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DeviceCookieKey(…)")
+    }
+}
+
+/// The values of every cookie named `name`, over all Cookie headers (HTTP/2 may split them).
+pub fn cookie_values<'a>(headers: &'a http::HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .filter_map(|header| header.to_str().ok())
+        .flat_map(|header| header.split(';'))
+        .filter_map(move |pair| {
+            let (found, value) = pair.split_once('=')?;
+            (found.trim() == name).then(|| value.trim().trim_matches('"'))
+        })
+}
+
+/// The device cookie of a request. `secure` says whether the browser's connection is known to be TLS.
+pub fn device_cookie(headers: &http::HeaderMap, key: &DeviceCookieKey, secure: bool) -> DeviceCookie {
+    let mut values = cookie_values(headers, DEVICE_COOKIE);
+    match (values.next(), values.next()) {
+        (None, _) if !secure => DeviceCookie::Unsendable,
+        (None, _) => DeviceCookie::Absent,
+        // A browser holds one cookie of a `__Host-` name; two are an attempt to shadow it.
+        (Some(_), Some(_)) => DeviceCookie::Forged,
+        (Some(value), None) => key.open(value).map_or(DeviceCookie::Forged, DeviceCookie::Valid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Pseudonymizer;
+
+    fn token() -> DeviceToken {
+        DeviceToken { device: [7; 16], issued: Timestamp(1_700_000_000_000), subjects: vec![1, 2] }
+    }
+
+    #[test]
+    fn a_sealed_token_opens_again() {
+        let key = DeviceCookieKey::new(b"k");
+        assert_eq!(key.open(&key.seal(&token())), Some(token()));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let key = DeviceCookieKey::new(b"k");
+        let sealed = URL_SAFE_NO_PAD.decode(key.seal(&token())).unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut bytes = sealed.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(key.open(&URL_SAFE_NO_PAD.encode(bytes)), None, "bit {bit}");
+        }
+        assert_eq!(DeviceCookieKey::new(b"other").open(&key.seal(&token())), None);
+        assert_eq!(key.open(&"A".repeat(100_000)), None);
+    }
+
+    #[test]
+    fn two_device_cookies_are_forged() {
+        let key = DeviceCookieKey::new(b"k");
+        let mut headers = http::HeaderMap::new();
+        assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Absent);
+        assert_eq!(device_cookie(&headers, &key, false), DeviceCookie::Unsendable);
+        headers.append(http::header::COOKIE, format!("a=b; {DEVICE_COOKIE}={}", key.seal(&token())).parse().unwrap());
+        assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Valid(token()));
+        headers.append(http::header::COOKIE, format!("{DEVICE_COOKIE}=x").parse().unwrap());
+        assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Forged);
+    }
+
+    #[test]
+    fn the_latest_subjects_are_kept() {
+        let people = Pseudonymizer::new(b"k");
+        let alice = people.user("t", "alice");
+        let mut token = DeviceToken { device: [0; 16], issued: Timestamp(0), subjects: Vec::new() };
+        token = token.with_subject(alice, Timestamp(1));
+        for name in ["b", "c", "d"] {
+            token = token.with_subject(people.user("t", name), Timestamp(2));
+        }
+        assert!(token.names(alice));
+        token = token.with_subject(people.user("t", "e"), Timestamp(3));
+        assert!(!token.names(alice) && token.subjects.len() == SUBJECTS_MAX);
+    }
+}

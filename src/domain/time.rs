@@ -1,0 +1,105 @@
+//! Instants and spans as values. Nothing here reads a clock: `now` is always an argument.
+
+use serde::Deserialize;
+use serde::Serialize;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Wall-clock time in milliseconds since the Unix epoch (UTC). For records, signatures and history; durations on the
+/// request path are measured with [`Deadline`], which a clock step cannot move.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+pub struct Timestamp(pub i64);
+
+/// The moment by which something must have ended, on the monotonic clock.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Deadline(Instant);
+
+impl Timestamp {
+    /// Milliseconds since the epoch.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch.
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// The time that passed since `earlier`; zero when the clock went backwards.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// This moment moved by `span`.
+    pub fn plus(self, span: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// The hour of the day in UTC, 0 to 23.
+    pub fn hour_of_day(self) -> usize {
+        usize::try_from(self.0.div_euclid(3_600_000).rem_euclid(24)).unwrap_or(0)
+    }
+
+    /// The day of the week in UTC: 1 is Monday, 7 is Sunday (ISO 8601).
+    pub fn weekday(self) -> u8 {
+        // The epoch was a Thursday.
+        u8::try_from((self.0.div_euclid(86_400_000) + 3).rem_euclid(7) + 1).unwrap_or(1)
+    }
+
+    /// RFC 3339 in UTC with milliseconds. Times beyond the year 9999 are cut to it.
+    pub fn to_rfc3339(self) -> String {
+        let bounded = self.0.clamp(jiff::Timestamp::MIN.as_millisecond(), jiff::Timestamp::MAX.as_millisecond());
+        let moment = jiff::Timestamp::from_millisecond(bounded).unwrap_or_default();
+        format!("{moment:.3}")
+    }
+}
+
+impl Deadline {
+    /// The moment `budget` after `start`.
+    pub fn after(start: Instant, budget: Duration) -> Self {
+        Self(start.checked_add(budget).unwrap_or(start))
+    }
+
+    /// The moment itself.
+    pub fn instant(self) -> Instant {
+        self.0
+    }
+
+    /// What is left at `now`; zero when it has passed.
+    pub fn remaining(self, now: Instant) -> Duration {
+        self.0.saturating_duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_steps_back_gives_no_negative_span() {
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+        assert_eq!(Timestamp(9_000).since(Timestamp(5_000)), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn dates_are_right() {
+        assert_eq!(Timestamp(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp(951_782_400_123).to_rfc3339(), "2000-02-29T00:00:00.123Z");
+        assert_eq!(Timestamp(1_795_651_199_999).to_rfc3339(), "2026-11-25T23:59:59.999Z");
+        assert_eq!(Timestamp(-1).to_rfc3339(), "1969-12-31T23:59:59.999Z");
+        assert!(Timestamp(i64::MAX).to_rfc3339().starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn weekdays_are_iso() {
+        assert_eq!(Timestamp(0).weekday(), 4);
+        assert_eq!(Timestamp(1_795_651_199_999).weekday(), 3);
+    }
+
+    #[test]
+    fn hours_are_of_the_day() {
+        assert_eq!(Timestamp(0).hour_of_day(), 0);
+        assert_eq!(Timestamp(25 * 3_600_000).hour_of_day(), 1);
+        assert_eq!(Timestamp(-3_600_000).hour_of_day(), 23);
+    }
+}

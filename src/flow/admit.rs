@@ -1,0 +1,148 @@
+//! The first step: one canonical form, one class, and the refusal of what cannot be read in exactly one way.
+
+use crate::domain::route::Door;
+use crate::domain::route::PassedKind;
+use crate::domain::route::RouteClass;
+use crate::domain::route::RouteMatch;
+use crate::domain::signals::client_addr::Scheme;
+use crate::domain::signals::client_addr::client_address;
+use crate::domain::target::CanonicalTarget;
+use crate::flow::error::Refusal;
+use crate::flow::identify;
+use crate::flow::snapshot::Snapshot;
+use std::net::IpAddr;
+
+/// The longest head that WSO2's connector takes, in bytes.
+pub const HEAD_BYTES_MAX: usize = 8_192;
+/// What the gateway's own headers may take of it.
+pub const OWN_HEAD_BYTES: usize = 1_024;
+
+/// The head of a request as it came from the wire.
+#[derive(Clone, Copy, Debug)]
+pub struct Knock<'a> {
+    /// The method.
+    pub method: &'a http::Method,
+    /// The target, byte for byte.
+    pub raw_target: &'a [u8],
+    /// The HTTP version.
+    pub version: http::Version,
+    /// The header fields.
+    pub headers: &'a http::HeaderMap,
+    /// The host of an HTTP/2 `:authority`.
+    pub authority: Option<&'a str>,
+    /// The address of the connection.
+    pub peer: IpAddr,
+    /// Whether TLS ends here.
+    pub tls: bool,
+}
+
+/// A request that has a place to go.
+#[derive(Debug)]
+pub struct Admission {
+    /// The canonical target.
+    pub target: CanonicalTarget,
+    /// Where it leads.
+    pub route: RouteMatch,
+    /// The door, if it is scored.
+    pub door: Option<Door>,
+}
+
+/// The client's address and whether its connection is known to be TLS.
+pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> (IpAddr, bool) {
+    let client = client_address(knock.peer, knock.headers, &snapshot.trusted_proxies);
+    let secure = client.forwarded_proto.map_or(knock.tls, |scheme| scheme == Scheme::Https);
+    (client.address, secure)
+}
+
+/// Reads the head.
+pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<Admission, Refusal> {
+    framing(knock)?;
+    let target = CanonicalTarget::parse(knock.raw_target)
+        .map_err(|error| Refusal::new(error.status(), error.as_str(), error.to_string()))?;
+    host(knock, &target, snapshot)?;
+    head_size(knock, &target, snapshot)?;
+    let route = snapshot.routes.classify(knock.method, &target);
+    if !route.method_is_allowed {
+        let mut refusal = Refusal::new(405, "method", "the method is not allowed for this path");
+        refusal.allow = Some(route.methods.allow_header());
+        return Err(refusal);
+    }
+    let door = match route.class {
+        RouteClass::Scored(door) => Some(door),
+        // A user's password on an API is a login like any other.
+        RouteClass::Passed(PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal)
+            if identify::has_basic_credentials(knock.headers) =>
+        {
+            Some(Door::Basic)
+        }
+        RouteClass::Passed(_) => None,
+        RouteClass::Own | RouteClass::Blocked | RouteClass::Unknown => {
+            return Err(Refusal::new(404, "not_found", "there is nothing here"));
+        }
+    };
+    Ok(Admission { target, route, door })
+}
+
+/// Framing that two parsers could read in two ways.
+fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
+    let codings = knock.headers.get_all(http::header::TRANSFER_ENCODING).iter().count();
+    if codings > 0 {
+        let chunked = knock.headers.get(http::header::TRANSFER_ENCODING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if codings > 1 || !chunked {
+            return Err(Refusal::closing(400, "transfer_encoding", "the only transfer coding accepted is chunked"));
+        }
+        if knock.headers.contains_key(http::header::CONTENT_LENGTH) {
+            return Err(Refusal::closing(400, "framing", "a request has either a length or a transfer coding"));
+        }
+        if knock.version < http::Version::HTTP_11 {
+            return Err(Refusal::closing(400, "framing", "HTTP/1.0 knows no transfer coding"));
+        }
+    }
+    if knock.headers.contains_key(http::header::UPGRADE) && knock.version < http::Version::HTTP_2 {
+        return Err(Refusal::closing(400, "upgrade", "upgrades are not offered"));
+    }
+    Ok(())
+}
+
+fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Result<(), Refusal> {
+    let mut hosts = knock.headers.get_all(http::header::HOST).iter();
+    let named = match (hosts.next(), hosts.next()) {
+        (Some(_), Some(_)) => return Err(Refusal::closing(400, "host", "a request names one host")),
+        (Some(host), None) => Some(host.to_str().map_err(|_| Refusal::new(400, "host", "the host is not readable"))?),
+        (None, _) => knock.authority,
+    };
+    let Some(named) = named.map(str::trim).filter(|host| !host.is_empty()) else {
+        return if knock.version < http::Version::HTTP_11 && snapshot.hosts.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::new(400, "host", "a request names its host"))
+        };
+    };
+    let plausible = named.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    if !plausible {
+        return Err(Refusal::new(400, "host", "the host is not readable"));
+    }
+    let lower = named.to_ascii_lowercase();
+    if target.authority().is_some_and(|authority| authority != lower) {
+        return Err(Refusal::new(400, "host", "host and request target disagree"));
+    }
+    let without_port = lower.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(lower.as_str(), |(host, _)| host);
+    if snapshot.hosts.is_empty() || snapshot.hosts.iter().any(|known| known == &lower || known == without_port) {
+        Ok(())
+    } else {
+        Err(Refusal::new(421, "host", "this host is not served here"))
+    }
+}
+
+/// The head that would be forwarded must fit the identity server's buffer together with our own headers.
+fn head_size(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Result<(), Refusal> {
+    /// Space, HTTP version and line end of the request line, and the empty line.
+    const LINE_BYTES: usize = 14;
+    let line = knock.method.as_str().len() + target.forwarded().len() + LINE_BYTES;
+    let fields = knock.headers.iter().filter(|(name, _)| !snapshot.reserved_headers.contains(name.as_str()));
+    let size = fields.fold(line, |size, (name, value)| size + name.as_str().len() + value.len() + 4);
+    if size + OWN_HEAD_BYTES > HEAD_BYTES_MAX {
+        return Err(Refusal::new(431, "head_size", "the request's header fields are too large"));
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Signals, history, features, score: from one request to one [`Assessed`], within the budget and without fail.
+
+use crate::domain::features::derive;
+use crate::domain::features::derive::DeviceStanding;
+use crate::domain::features::derive::Known;
+use crate::domain::history::History;
+use crate::domain::history::HistoryQuery;
+use crate::domain::history::LinkKey;
+use crate::domain::history::LinkKind;
+use crate::domain::history::Population;
+use crate::domain::history::Profile;
+use crate::domain::history::Provenance;
+use crate::domain::parameters::Parameters;
+use crate::domain::policy::reason::Reason;
+use crate::domain::risk::Assessment;
+use crate::domain::risk::FallbackCause;
+use crate::domain::risk::RiskScore;
+use crate::domain::risk::ScoreSource;
+use crate::domain::route::Door;
+use crate::domain::signals::SignalHashes;
+use crate::domain::signals::Signals;
+use crate::domain::signals::agent::AgentFacts;
+use crate::domain::signals::agent::TlsFingerprint;
+use crate::domain::signals::http_fingerprint;
+use crate::domain::signals::session::device_cookie;
+use crate::domain::time::Deadline;
+use crate::flow::Dependencies;
+use crate::flow::error::Refusal;
+use crate::flow::exchange::Assessed;
+use crate::flow::exchange::Exchange;
+use crate::flow::identify::Identity;
+use crate::flow::identify::identify;
+use crate::flow::ports::StateError;
+use std::sync::Arc;
+
+/// What the edge hands over of a request on a scored door.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The HTTP version.
+    pub version: http::Version,
+    /// The header fields as they came.
+    pub headers: &'a http::HeaderMap,
+    /// The parameters, read once; `None` at the Basic door, whose body is not read.
+    pub parameters: Option<&'a Parameters>,
+    /// The handshake, where TLS ends here.
+    pub tls: Option<&'a TlsFingerprint>,
+}
+
+/// Assesses the request of `exchange` at `door`.
+pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: Door, request: Request<'_>) -> Result<(), Refusal> {
+    let snapshot = Arc::clone(&exchange.snapshot);
+    let tenant = exchange.tenant().to_owned();
+    let identity = identify(door, &tenant, request.parameters, request.headers, &snapshot.people);
+    let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
+
+    let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
+    let query = query(exchange, &signals, &identity);
+    let loaded = load(dependencies, exchange, &query, deadline).await;
+    let (history, degraded) = match loaded {
+        Ok(history) => (Some(history), None),
+        Err(cause) => (None, Some(cause)),
+    };
+
+    let mut notes = Vec::new();
+    let presented = identity.presented.and_then(|key| found(dependencies, history.as_ref(), &key).map(|link| (key.kind, link)));
+    let provenance = accepted(presented, &identity, &signals, identity.presented, degraded, &mut notes)?;
+    if matches!(identity.presented, Some(LinkKey { kind: LinkKind::PushedRequest, .. })) && provenance.is_some() {
+        // What was pushed through this gateway has been seen.
+        signals.parameters_hidden = false;
+    }
+    let session = identity.session.and_then(|key| found(dependencies, history.as_ref(), &key));
+    let continues = provenance.as_ref().is_some_and(|link| continues(door, &identity, link, &signals));
+
+    let profile = history.as_ref().and_then(|history| history.profile.clone());
+    // A token, a session or a login in progress stands in for a subject that the request does not name.
+    let stand_in = profile.is_none().then(|| stand_in(door, provenance.as_deref(), session.as_deref())).flatten();
+    let compared = profile.as_ref().or(stand_in.as_ref());
+    let device = DeviceStanding::of(&signals, profile.as_ref());
+
+    let inherited = provenance.as_deref().filter(|_| continues || presents_code(&identity));
+    let score_start = dependencies.clock.instant();
+    let (features, assessment) = match inherited.and_then(inherit) {
+        Some(assessment) => (None, assessment),
+        None => {
+            let population: Arc<Population> = dependencies.population.load_full();
+            let known = Known { history: history.as_ref(), profile: compared, population: &population };
+            let row = derive::derive(&signals, known, exchange.at);
+            let assessment = dependencies.scorer.score(&snapshot.models, &row, degraded, deadline).await;
+            (Some(row), assessment)
+        }
+    };
+    exchange.timing.score = dependencies.clock.instant().saturating_duration_since(score_start);
+
+    exchange.assessed = Some(Assessed {
+        signals,
+        facts: identity.facts,
+        features,
+        assessment,
+        // At the authorize door a session that is already there is what the code will be issued under.
+        provenance: provenance.or(session.filter(|_| door == Door::Authorize)),
+        continues,
+        profile,
+        device,
+        state_answered: degraded.is_none(),
+        notes,
+    });
+    Ok(())
+}
+
+fn signals(dependencies: &Dependencies, exchange: &Exchange, door: Door, tenant: &str, identity: &Identity, request: Request<'_>) -> Signals {
+    let snapshot = &exchange.snapshot;
+    let text = |name: http::HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let agent = AgentFacts::parse(text(http::header::USER_AGENT), text(http::header::ACCEPT_LANGUAGE));
+    let network = dependencies.geo.lookup(exchange.address);
+    let device = device_cookie(request.headers, &snapshot.device_key, exchange.secure);
+    let hashes = SignalHashes::of(&snapshot.people, tenant, exchange.address, &network, &agent, request.tls, &device);
+    let names = request.headers.keys().map(http::HeaderName::as_str);
+    let own_order = names.filter(|name| !matches!(*name, "cookie" | "content-length") && !snapshot.reserved_headers.contains(name));
+    Signals {
+        subject: identity.subject.clone(),
+        client_id: identity.client_id.clone(),
+        client: identity.client,
+        address: exchange.address,
+        network,
+        agent,
+        tls: request.tls.cloned(),
+        http_fingerprint: http_fingerprint(exchange.method, request.version, own_order),
+        device,
+        browser_door: door.is_browser(),
+        parameters_hidden: identity.parameters_hidden,
+        hashes,
+    }
+}
+
+fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> HistoryQuery {
+    HistoryQuery {
+        now: exchange.at,
+        subject: signals.subject.key(),
+        address: signals.hashes.address,
+        prefix: signals.hashes.prefix,
+        asn: signals.hashes.familiarity.asn,
+        agent: signals.hashes.agent_tls,
+        tenant: signals.hashes.tenant,
+        links: identity.presented.into_iter().chain(identity.session).collect(),
+    }
+}
+
+/// Reads the history, unless too much is in flight, the store's breaker is open or the budget runs out.
+async fn load(dependencies: &Dependencies, exchange: &mut Exchange, query: &HistoryQuery, deadline: Deadline) -> Result<History, FallbackCause> {
+    let Some(_place) = dependencies.in_flight.enter() else { return Err(FallbackCause::Overload) };
+    let start = dependencies.clock.instant();
+    if !dependencies.state_breaker.admit(start) {
+        return Err(FallbackCause::StateUnavailable);
+    }
+    let answer = tokio::time::timeout_at(deadline.instant().into(), dependencies.state.load(query)).await;
+    let end = dependencies.clock.instant();
+    exchange.timing.state = end.saturating_duration_since(start);
+    let result = match answer {
+        Ok(Ok(history)) => Ok(history),
+        Ok(Err(StateError::Timeout)) | Err(_) => Err((FallbackCause::StateTimeout, "timeout")),
+        Ok(Err(StateError::Unavailable(_))) => Err((FallbackCause::StateUnavailable, "unavailable")),
+        Ok(Err(StateError::Refused(_))) => Err((FallbackCause::StateUnavailable, "refused")),
+    };
+    dependencies.metrics.state_time(result.is_ok(), exchange.timing.state);
+    match &result {
+        Ok(_) => dependencies.state_breaker.succeeded(),
+        Err((_, kind)) => {
+            dependencies.state_breaker.failed(end);
+            dependencies.metrics.state_error("load", kind);
+        }
+    }
+    result.map_err(|(cause, _)| cause)
+}
+
+/// A link, from this node's own recent ones or from the store.
+fn found(dependencies: &Dependencies, history: Option<&History>, key: &LinkKey) -> Option<Arc<Provenance>> {
+    dependencies.recent.find(key).or_else(|| history.and_then(|history| history.links.get(key)).cloned().map(Arc::new))
+}
+
+/// The provenance of what is presented, if it was given to this client and tenant.
+fn accepted(
+    presented: Option<(LinkKind, Arc<Provenance>)>,
+    identity: &Identity,
+    signals: &Signals,
+    asked: Option<LinkKey>,
+    degraded: Option<FallbackCause>,
+    notes: &mut Vec<Reason>,
+) -> Result<Option<Arc<Provenance>>, Refusal> {
+    let Some((kind, link)) = presented else {
+        // Without state nothing can be said about what was issued.
+        if asked.is_some_and(|key| matches!(key.kind, LinkKind::Code | LinkKind::RefreshToken)) && degraded.is_none() {
+            notes.push(Reason::CodeUnknown);
+        }
+        return Ok(None);
+    };
+    let same_client = match (link.client, identity.client) {
+        (Some(given), Some(asking)) => given == asking,
+        // A login in progress does not name its client again.
+        _ => true,
+    };
+    if link.tenant == signals.hashes.tenant && same_client {
+        return Ok(Some(link));
+    }
+    if kind == LinkKind::PushedRequest {
+        return Err(Refusal::new(400, "request_uri", "the pushed request belongs to another client"));
+    }
+    notes.push(Reason::CodeMismatch);
+    Ok(None)
+}
+
+/// Whether a request goes on with a login that was decided before: the return to the authorize endpoint, the consent,
+/// the next factor. Another browser that presents the same key begins anew.
+fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signals) -> bool {
+    let is_transaction = matches!(identity.presented, Some(LinkKey { kind: LinkKind::Transaction, .. }));
+    let seen = signals.hashes.familiarity;
+    let same_browser = link.used_by.agent == seen.agent
+        && link.used_by.platform == seen.platform
+        && (link.used_by.address == seen.address || (seen.asn.is_some() && link.used_by.asn == seen.asn));
+    let unnamed = signals.subject.key().is_none();
+    is_transaction
+        && same_browser
+        && match door {
+            Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => true,
+            Door::Login | Door::Authn | Door::Flow => unnamed && link.subject.is_some(),
+            Door::Token | Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => false,
+        }
+}
+
+fn presents_code(identity: &Identity) -> bool {
+    matches!(identity.presented, Some(LinkKey { kind: LinkKind::Code, .. }))
+}
+
+/// What a request is compared with when its subject has no profile at hand.
+fn stand_in(door: Door, provenance: Option<&Provenance>, session: Option<&Provenance>) -> Option<Profile> {
+    let of_token = provenance.filter(|link| link.subject.is_some());
+    match door {
+        Door::Authorize | Door::Saml | Door::WsFed => session.or(of_token),
+        _ => of_token,
+    }
+    .map(Provenance::as_profile)
+}
+
+/// The assessment that a request inherits from the decision before it.
+fn inherit(link: &Provenance) -> Option<Assessment> {
+    Some(Assessment::Scored {
+        score: RiskScore::from_points(link.score?),
+        reasons: link.reasons.iter().filter_map(|code| Reason::from_code(code)).collect(),
+        contributions: Vec::new(),
+        source: ScoreSource::Provenance,
+        fallback: None,
+    })
+}

@@ -1,0 +1,150 @@
+//! What is known of one request so far. It is filled as the request advances and closed exactly once.
+
+use crate::domain::enforcement::Enforcement;
+use crate::domain::features::FeatureVector;
+use crate::domain::features::derive::DeviceStanding;
+use crate::domain::history::LinkKey;
+use crate::domain::history::Profile;
+use crate::domain::history::Provenance;
+use crate::domain::ids::RequestId;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::policy::decision::Decision;
+use crate::domain::policy::decision::Mode;
+use crate::domain::risk::Assessment;
+use crate::domain::route::Door;
+use crate::domain::route::RouteMatch;
+use crate::domain::signals::Signals;
+use crate::domain::signals::session::DeviceToken;
+use crate::domain::target::CanonicalTarget;
+use crate::domain::time::Timestamp;
+use crate::flow::permit::ForwardPermit;
+use crate::flow::snapshot::Snapshot;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+/// One request from its admission to its end.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its id, and that of its decision.
+    pub id: RequestId,
+    /// When it began, on the wall clock.
+    pub at: Timestamp,
+    /// When it began, on the monotonic clock.
+    pub started: Instant,
+    /// What it is judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// The method as sent, when it is a known one; else `OTHER`.
+    pub method: &'static str,
+    /// The canonical target; `None` when there is none.
+    pub target: Option<CanonicalTarget>,
+    /// Where it leads; `None` when the target could not be read.
+    pub route: Option<RouteMatch>,
+    /// The scored door, including those that only the request's content reveals.
+    pub door: Option<Door>,
+    /// The address that speaks, behind trusted proxies.
+    pub address: IpAddr,
+    /// Whether the client's connection is known to be TLS.
+    pub secure: bool,
+    /// What the assessment found; `None` until then and on routes that are not scored.
+    pub assessed: Option<Assessed>,
+    /// What was decided.
+    pub decided: Option<Decided>,
+    /// The permit to forward.
+    pub permit: Option<ForwardPermit>,
+    /// What was wrong with a refused request.
+    pub error: Option<&'static str>,
+    /// How it ended, as far as the answer has told.
+    pub outcome: AuthOutcome,
+    /// Links that the answer gave rise to.
+    pub issued: Vec<(LinkKey, Provenance, Duration)>,
+    /// The device token that was set with the answer.
+    pub device_issued: Option<DeviceToken>,
+    /// The status that the client got; 0 when none was sent.
+    pub response_status: u16,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// What the assessment found.
+#[derive(Debug)]
+pub struct Assessed {
+    /// What the request shows.
+    pub signals: Signals,
+    /// Facts of the request that later steps need.
+    pub facts: RequestFacts,
+    /// The numbers for the model; `None` when the score came from a provenance.
+    pub features: Option<FeatureVector>,
+    /// The answer of the scoring.
+    pub assessment: Assessment,
+    /// What the presented code, token, session or login in progress was given under.
+    pub provenance: Option<Arc<Provenance>>,
+    /// Whether the request is a return into a login that was decided before.
+    pub continues: bool,
+    /// The subject's own profile.
+    pub profile: Option<Profile>,
+    /// How the device cookie stands to the subject.
+    pub device: DeviceStanding,
+    /// Whether the history could be read.
+    pub state_answered: bool,
+    /// Reasons that come from the request's history and not from the model.
+    pub notes: Vec<crate::domain::policy::reason::Reason>,
+}
+
+/// Facts of a request that outlive its parameters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RequestFacts {
+    /// `grant_type`.
+    pub grant_type: Option<String>,
+    /// `response_type`.
+    pub response_type: Option<String>,
+    /// `prompt`.
+    pub prompt: Option<String>,
+    /// `acr_values`.
+    pub acr_values: Option<String>,
+    /// `max_age`.
+    pub max_age: Option<String>,
+    /// Whether the parameters cannot be changed by a redirect.
+    pub fixed: bool,
+    /// Whether the request carries a factor beyond the password.
+    pub second_factor: bool,
+    /// Whether the request carries credentials of any kind.
+    pub credentials: bool,
+    /// Whether it begins a flow of the app-native API.
+    pub starts_flow: bool,
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub struct Decided {
+    /// By the policy.
+    pub decision: Decision,
+    /// Under this mode.
+    pub mode: Mode,
+    /// With these effects.
+    pub enforcement: Enforcement,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Reading the state.
+    pub state: Duration,
+    /// Features and model.
+    pub score: Duration,
+    /// From admission to decision.
+    pub decision: Duration,
+}
+
+impl Exchange {
+    /// The tenant domain, or an empty text when the target could not be read.
+    pub fn tenant(&self) -> &str {
+        self.target.as_ref().map_or("", CanonicalTarget::tenant_domain)
+    }
+
+    /// The mode, once it is known.
+    pub fn mode(&self) -> Option<Mode> {
+        self.decided.as_ref().map(|decided| decided.mode)
+    }
+}

@@ -1,0 +1,227 @@
+//! Whom a request is about, what it presents, and what it asks for: read from the parameters of each door.
+
+use crate::domain::enforcement::AuthorizeFacts;
+use crate::domain::history::LinkKey;
+use crate::domain::history::LinkKind;
+use crate::domain::ids::NameSpace;
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::ids::SubjectKey;
+use crate::domain::parameters::Parameters;
+use crate::domain::route::Door;
+use crate::domain::signals::Subject;
+use crate::domain::signals::session::SESSION_COOKIE;
+use crate::domain::signals::session::cookie_values;
+use crate::flow::exchange::RequestFacts;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What the parameters say.
+#[derive(Debug)]
+pub struct Identity {
+    /// Whom the request is about.
+    pub subject: Subject,
+    /// The OAuth client.
+    pub client_id: Option<String>,
+    /// Its key.
+    pub client: Option<SubjectKey>,
+    /// What the request presents: a code, a refresh token, a login in progress, a pushed request.
+    pub presented: Option<LinkKey>,
+    /// The session cookie.
+    pub session: Option<LinkKey>,
+    /// Whether the parameters are hidden in an object that was not read.
+    pub parameters_hidden: bool,
+    /// What later steps need.
+    pub facts: RequestFacts,
+}
+
+/// The key of a link.
+pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey {
+    let tag: &[u8] = match kind {
+        LinkKind::AccessToken => b"access_token",
+        LinkKind::Code => b"code",
+        LinkKind::PushedRequest => b"pushed_request",
+        LinkKind::RefreshToken => b"refresh_token",
+        LinkKind::Session => b"session",
+        LinkKind::Transaction => b"transaction",
+    };
+    LinkKey { kind, digest: people.pseudonym(NameSpace::Link, &[tag, value.as_bytes()]) }
+}
+
+/// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API).
+pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, headers: &http::HeaderMap, people: &Pseudonymizer) -> Identity {
+    let get = |name: &str| parameters.and_then(|parameters| parameters.get(name)).filter(|value| !value.is_empty());
+    let named = |name: &str| Subject::Named { key: people.user(tenant, name), name: name.to_owned() };
+    let basic = basic_credentials(headers);
+
+    // At these doors Basic credentials are a user's, elsewhere the client's (RFC 6749 section 2.3.1).
+    let basic_is_user = matches!(door, Door::Basic | Door::Pdp | Door::Flow);
+    let client_id = get("client_id")
+        .map(str::to_owned)
+        .or_else(|| basic.as_ref().filter(|_| !basic_is_user).map(|name| form_decoded(name)));
+    let client = client_id.as_deref().map(|id| people.client(tenant, id));
+
+    let grant_type = get("grant_type");
+    let subject = match door {
+        Door::Login => get("username").or_else(|| get("usernameUserInput")).map(named),
+        Door::Authn | Door::Flow => parameters.and_then(authenticator_username).map(named),
+        Door::Authorize | Door::Ciba => get("login_hint").map(named),
+        Door::Token => match grant_type {
+            Some("password") => get("username").map(named),
+            // These present something that was issued to somebody: the link tells to whom.
+            Some("authorization_code" | "refresh_token") => None,
+            _ => client.map(|key| Subject::Client { key }),
+        },
+        Door::Basic | Door::Pdp => basic.as_deref().map(named),
+        Door::Par | Door::DeviceAuthorize | Door::Device | Door::CibaAuthorize | Door::Saml | Door::WsFed => None,
+    }
+    .unwrap_or(Subject::Anonymous);
+
+    let link = |kind, value: &str| link_key(people, kind, value);
+    let flow_key = || get("sessionDataKey").or_else(|| get("sessionDataKeyConsent"));
+    let presented = match door {
+        Door::Token => match grant_type {
+            Some("authorization_code") => get("code").map(|code| link(LinkKind::Code, code)),
+            Some("refresh_token") => get("refresh_token").map(|token| link(LinkKind::RefreshToken, token)),
+            _ => None,
+        },
+        // A flow key beside `client_id` is a new request that pretends to be a return.
+        Door::Authorize if get("client_id").is_none() => flow_key().map(|key| link(LinkKind::Transaction, key)),
+        Door::Authorize => get("request_uri").map(|uri| link(LinkKind::PushedRequest, uri)),
+        Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
+            flow_key().map(|key| link(LinkKind::Transaction, key))
+        }
+        Door::Authn | Door::Flow => parameters.and_then(flow_id).map(|id| link(LinkKind::Transaction, id)),
+        Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => None,
+    };
+    let session = (door.is_browser() || door == Door::Authorize)
+        .then(|| cookie_values(headers, SESSION_COOKIE).next().map(|value| link(LinkKind::Session, value)))
+        .flatten();
+
+    let second_factor = match door {
+        Door::Login => {
+            SECOND_FACTORS.iter().any(|name| get(name).is_some()) && get("password").is_none()
+        }
+        Door::Authn | Door::Flow => parameters.is_some_and(has_second_factor),
+        _ => false,
+    };
+    let credentials = match door {
+        Door::Login => second_factor || get("password").is_some(),
+        Door::Authn | Door::Flow => second_factor || parameters.is_some_and(has_password),
+        Door::Token => matches!(grant_type, Some("password" | "client_credentials")),
+        Door::Basic | Door::Pdp => basic.is_some(),
+        _ => false,
+    };
+    let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
+    let direct = get("response_mode") == Some("direct");
+    let owned = |name: &str| get(name).map(str::to_owned);
+    Identity {
+        subject,
+        client_id,
+        client,
+        presented,
+        session,
+        parameters_hidden: signed_or_pushed,
+        facts: RequestFacts {
+            grant_type: owned("grant_type"),
+            response_type: owned("response_type"),
+            prompt: owned("prompt"),
+            acr_values: owned("acr_values"),
+            max_age: owned("max_age"),
+            fixed: signed_or_pushed || direct,
+            second_factor,
+            credentials,
+            starts_flow: door == Door::Authorize && direct,
+        },
+    }
+}
+
+/// The parameters that carry a factor beyond the password, in the login form and in the app-native API.
+const SECOND_FACTORS: [&str; 3] = ["OTPCode", "token", "tokenResponse"];
+
+/// The `flowId` of the app-native API.
+fn flow_id(parameters: &Parameters) -> Option<&str> {
+    parameters.json_text(&["flowId"]).filter(|id| !id.is_empty())
+}
+
+/// A parameter of the selected authenticator, or of the flow API's inputs.
+fn authenticator_param<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
+    parameters
+        .json_text(&["selectedAuthenticator", "params", name])
+        .or_else(|| parameters.json_text(&["inputs", name]))
+        .filter(|value| !value.is_empty())
+}
+
+fn authenticator_username(parameters: &Parameters) -> Option<&str> {
+    authenticator_param(parameters, "username").or_else(|| authenticator_param(parameters, USERNAME_CLAIM))
+}
+
+fn has_second_factor(parameters: &Parameters) -> bool {
+    !has_password(parameters) && SECOND_FACTORS.iter().any(|name| authenticator_param(parameters, name).is_some())
+}
+
+fn has_password(parameters: &Parameters) -> bool {
+    authenticator_param(parameters, "password").is_some()
+}
+
+/// Under which the flow API takes the username.
+const USERNAME_CLAIM: &str = "http://wso2.org/claims/username";
+
+impl RequestFacts {
+    /// What the enforcement needs of an authorize request.
+    pub fn authorize(&self) -> AuthorizeFacts<'_> {
+        AuthorizeFacts {
+            acr_values: self.acr_values.as_deref(),
+            max_age: self.max_age.as_deref(),
+            prompt: self.prompt.as_deref(),
+            fixed: self.fixed,
+        }
+    }
+}
+
+/// Whether a request carries Basic credentials (RFC 7617).
+pub fn has_basic_credentials(headers: &http::HeaderMap) -> bool {
+    headers
+        .get_all(http::header::AUTHORIZATION)
+        .iter()
+        .any(|value| value.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic")))
+}
+
+/// The user part of Basic credentials. The password is not even decoded into a value of its own.
+fn basic_credentials(headers: &http::HeaderMap) -> Option<String> {
+    const ENCODED_BYTES_MAX: usize = 4096;
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > ENCODED_BYTES_MAX {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let user = std::str::from_utf8(decoded.get(..colon)?).ok()?;
+    (!user.is_empty()).then(|| user.to_owned())
+}
+
+/// Client ids in Basic credentials are form-encoded (RFC 6749 section 2.3.1).
+fn form_decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(authorization: &str) -> http::HeaderMap {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::AUTHORIZATION, authorization.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn basic_credentials_name_the_user() {
+        let encode = |text: &str| headers(&format!("bAsIc {}", STANDARD.encode(text)));
+        assert_eq!(basic_credentials(&encode("alice:secret")).as_deref(), Some("alice"));
+        assert_eq!(basic_credentials(&encode("nocolon")), None);
+        assert_eq!(basic_credentials(&headers("Basic %%%")), None);
+        assert_eq!(basic_credentials(&headers("Bearer abc")), None);
+        assert!(has_basic_credentials(&encode("a:b")) && !has_basic_credentials(&headers("Bearer abc")));
+    }
+}

@@ -1,0 +1,263 @@
+//! The path of a request, in one screen: admit it, assess it, decide, let the edge enforce, observe how it ended.
+//!
+//! This layer speaks to ports alone. It never fails a login because something of ours is away: degradation is a value
+//! of the assessment, and what becomes of it is the policy's word.
+
+/// What the path needs from the world.
+pub mod ports;
+
+/// Why a request is refused before anything is scored.
+pub mod error;
+
+/// What one request is judged by.
+pub mod snapshot;
+
+/// What is known of one request so far.
+pub mod exchange;
+
+/// Canonical form, class, refusal of what cannot be read.
+pub mod admit;
+
+/// Request limits and the bound on what is in flight.
+pub mod limits;
+
+/// Whom a request is about and what it presents.
+pub mod identify;
+
+/// Links that this node has just written.
+pub mod links;
+
+/// Signals, history, features, score.
+pub mod assess;
+
+/// The score under a deadline.
+pub mod score;
+
+/// The permit to forward.
+pub mod permit;
+
+/// Policy, mode and permit.
+pub mod decide;
+
+/// Outcome, learning, record.
+pub mod observe;
+
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::ids::RequestId;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::ResponseHead;
+use crate::domain::policy::decision::Mode;
+use crate::domain::signals::Subject;
+use crate::domain::signals::session::DEVICE_COOKIE;
+use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
+use crate::flow::admit::Knock;
+use crate::flow::assess::Request;
+use crate::flow::error::Refusal;
+use crate::flow::exchange::Exchange;
+use crate::flow::exchange::Timing;
+use crate::flow::limits::InFlight;
+use crate::flow::limits::Limits;
+use crate::flow::links::RecentLinks;
+use crate::flow::ports::AuditSink;
+use crate::flow::ports::Clock;
+use crate::flow::ports::Entropy;
+use crate::flow::ports::GeoLookup;
+use crate::flow::ports::StateStore;
+use crate::flow::score::Scorer;
+use crate::flow::score::breaker::Breaker;
+use crate::flow::snapshot::Snapshot;
+use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Everything that outlives a reload.
+pub struct Dependencies {
+    /// The memory.
+    pub state: Arc<dyn StateStore>,
+    /// The breaker in front of it.
+    pub state_breaker: Breaker,
+    /// Facts about addresses.
+    pub geo: Arc<dyn GeoLookup>,
+    /// Where records go.
+    pub audit: Arc<dyn AuditSink>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The scorer.
+    pub scorer: Scorer,
+    /// Request limits.
+    pub limits: Limits,
+    /// Assessments in flight.
+    pub in_flight: Arc<InFlight>,
+    /// Links that this node has just written.
+    pub recent: RecentLinks,
+    /// How common values are; exchanged now and then.
+    pub population: ArcSwap<Population>,
+    /// The way to the store.
+    pub observations: mpsc::Sender<Observation>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The path.
+pub struct AuthFlow {
+    dependencies: Dependencies,
+    snapshot: ArcSwap<Snapshot>,
+}
+
+impl std::fmt::Debug for AuthFlow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AuthFlow(snapshot {})", self.snapshot.load().version)
+    }
+}
+
+impl AuthFlow {
+    /// A path with its dependencies and first snapshot.
+    pub fn new(dependencies: Dependencies, snapshot: Snapshot) -> Self {
+        Self { dependencies, snapshot: ArcSwap::from_pointee(snapshot) }
+    }
+
+    /// What outlives a reload.
+    pub fn dependencies(&self) -> &Dependencies {
+        &self.dependencies
+    }
+
+    /// What requests are judged by at this moment.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// New requests are judged by `snapshot` from now on; those under way keep theirs.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Opens the exchange of a request and reads its head. The exchange is there even when the request is refused, so
+    /// that every ending is recorded.
+    pub fn admit(&self, knock: &Knock<'_>) -> (Exchange, Result<(), Refusal>) {
+        let snapshot = self.snapshot.load_full();
+        let (address, secure) = admit::client(knock, &snapshot);
+        let mut exchange = Exchange {
+            id: self.request_id(),
+            at: self.dependencies.clock.now(),
+            started: self.dependencies.clock.instant(),
+            snapshot,
+            method: method_name(knock.method),
+            target: None,
+            route: None,
+            door: None,
+            address,
+            secure,
+            assessed: None,
+            decided: None,
+            permit: None,
+            error: None,
+            outcome: AuthOutcome::None,
+            issued: Vec::new(),
+            device_issued: None,
+            response_status: 0,
+            timing: Timing::default(),
+        };
+        match admit::admit(knock, &exchange.snapshot) {
+            Ok(admission) => {
+                exchange.door = admission.door;
+                exchange.target = Some(admission.target);
+                exchange.route = Some(admission.route);
+                if exchange.door.is_none() {
+                    decide::exempt(&mut exchange);
+                }
+                (exchange, Ok(()))
+            }
+            Err(refusal) => {
+                refuse(&mut exchange, &refusal);
+                (exchange, Err(refusal))
+            }
+        }
+    }
+
+    /// Assesses and decides a request on a scored door. Afterwards the exchange says what becomes of it.
+    pub async fn judge(&self, exchange: &mut Exchange, request: Request<'_>) -> Result<(), Refusal> {
+        let Some(door) = exchange.door else { return Ok(()) };
+        let dependencies = &self.dependencies;
+        let refused = assess::assess(dependencies, exchange, door, request).await.err();
+        if let Some(refusal) = refused {
+            refuse(exchange, &refusal);
+            return Err(refusal);
+        }
+        let limited = self.limited(exchange);
+        let now = dependencies.clock.now();
+        decide::decide(exchange, door, limited, now);
+        if let Some(limited) = limited {
+            dependencies.metrics.rate_limited(limited.scope, exchange.mode() == Some(Mode::Enforce));
+        }
+        exchange.timing.decision = dependencies.clock.instant().saturating_duration_since(exchange.started);
+        Ok(())
+    }
+
+    /// A request that was admitted cannot be read after all.
+    pub fn refuse(&self, exchange: &mut Exchange, refusal: &Refusal) {
+        refuse(exchange, refusal);
+    }
+
+    /// The head of the identity server's answer has come. Returns the value of a Set-Cookie header to add.
+    pub fn answered(&self, exchange: &mut Exchange, head: &ResponseHead) -> Option<String> {
+        let token = observe::head(&self.dependencies, exchange, head)?;
+        let value = exchange.snapshot.device_key.seal(&token);
+        Some(format!("{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"))
+    }
+
+    /// Whether the body of the answer must be shown to [`AuthFlow::answered_with`].
+    pub fn wants_body(&self, exchange: &Exchange, status: u16) -> bool {
+        observe::wants_body(exchange, status)
+    }
+
+    /// The body of the identity server's answer has come.
+    pub fn answered_with(&self, exchange: &mut Exchange, body: &[u8]) {
+        observe::body(&self.dependencies, exchange, body);
+    }
+
+    /// The exchange has ended. Called exactly once for each.
+    pub fn close(&self, exchange: Exchange, abandoned: bool) {
+        observe::close(&self.dependencies, exchange, abandoned);
+    }
+
+    fn limited(&self, exchange: &Exchange) -> Option<limits::Limited> {
+        let signals = &exchange.assessed.as_ref()?.signals;
+        let user = match &signals.subject {
+            Subject::Named { key, .. } => Some(key.0.value_hash()),
+            Subject::Anonymous | Subject::Client { .. } => None,
+        };
+        let client = signals.client.map(|client| client.0.value_hash());
+        self.dependencies.limits.check(signals.hashes.address, user, client).err()
+    }
+
+    fn request_id(&self) -> RequestId {
+        let mut random = [0; 10];
+        self.dependencies.entropy.fill(&mut random);
+        let millis = u64::try_from(self.dependencies.clock.now().millis()).unwrap_or(0);
+        RequestId::new(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string())
+    }
+}
+
+fn refuse(exchange: &mut Exchange, refusal: &Refusal) {
+    exchange.error = Some(refusal.code);
+    exchange.outcome = AuthOutcome::RefusedHere;
+    exchange.response_status = refusal.status;
+    exchange.permit = None;
+}
+
+fn method_name(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::DELETE => "DELETE",
+        http::Method::GET => "GET",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        http::Method::PATCH => "PATCH",
+        http::Method::POST => "POST",
+        http::Method::PUT => "PUT",
+        _ => "OTHER",
+    }
+}

@@ -1,0 +1,412 @@
+//! How an exchange ended: read from the answer, bound to what was issued, learnt, recorded. Nothing here waits.
+
+use crate::domain::audit::AUDIT_SCHEMA;
+use crate::domain::audit::AuditEvent;
+use crate::domain::audit::AuditTiming;
+use crate::domain::enforcement::Enforcement;
+use crate::domain::history::Attempt;
+use crate::domain::history::FACTOR_PASSWORD;
+use crate::domain::history::FACTOR_STRONG;
+use crate::domain::history::Familiarity;
+use crate::domain::history::Lesson;
+use crate::domain::history::LinkKind;
+use crate::domain::history::Observation;
+use crate::domain::history::Provenance;
+use crate::domain::ids::NameSpace;
+use crate::domain::outcome;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::Conclusion;
+use crate::domain::outcome::ResponseHead;
+use crate::domain::policy::decision::Mode;
+use crate::domain::policy::decision::Verdict;
+use crate::domain::risk::Assessment;
+use crate::domain::risk::RiskLevel;
+use crate::domain::route::Door;
+use crate::domain::route::RouteClass;
+use crate::domain::signals::network::velocity_prefix;
+use crate::domain::signals::session::DeviceCookie;
+use crate::domain::signals::session::DeviceToken;
+use crate::domain::target::CanonicalTarget;
+use crate::flow::Dependencies;
+use crate::flow::exchange::Assessed;
+use crate::flow::exchange::Exchange;
+use crate::flow::identify::link_key;
+use crate::flow::ports::StateStore;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::RequestLabels;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Observations that may wait for the store; more are lost and counted.
+pub const OBSERVATIONS_MAX: usize = 16_384;
+/// Observations that are applied in one call.
+const BATCH_MAX: usize = 256;
+/// The longest that one call may take.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The head of the answer has come. Returns the device token to set with it, if any.
+pub fn head(dependencies: &Dependencies, exchange: &mut Exchange, head: &ResponseHead) -> Option<DeviceToken> {
+    exchange.response_status = head.status;
+    let door = exchange.door?;
+    let conclusion = outcome::conclude_head(door, head);
+    conclude(dependencies, exchange, door, conclusion);
+    if door == Door::Login && exchange.outcome == AuthOutcome::Succeeded {
+        exchange.device_issued = device_token(dependencies, exchange);
+    }
+    exchange.device_issued.clone()
+}
+
+/// Whether the body of the answer must be looked at as well.
+pub fn wants_body(exchange: &Exchange, status: u16) -> bool {
+    exchange.door.is_some_and(|door| outcome::needs_body(door, status)) && exchange.assessed.is_some()
+}
+
+/// The body of the answer has come.
+pub fn body(dependencies: &Dependencies, exchange: &mut Exchange, body: &[u8]) {
+    let (Some(door), Some(assessed)) = (exchange.door, &exchange.assessed) else { return };
+    let conclusion = outcome::conclude_body(door, exchange.response_status, assessed.facts.starts_flow, body);
+    conclude(dependencies, exchange, door, conclusion);
+}
+
+fn conclude(dependencies: &Dependencies, exchange: &mut Exchange, door: Door, conclusion: Conclusion) {
+    exchange.outcome = conclusion.outcome;
+    let Some(assessed) = &exchange.assessed else { return };
+    let links: Vec<_> = conclusion
+        .issued
+        .iter()
+        .map(|issued| {
+            let key = link_key(&exchange.snapshot.people, issued.kind, &issued.value);
+            (key, provenance(exchange, assessed, door, issued.kind), issued.lifetime)
+        })
+        .collect();
+    for (key, provenance, _) in &links {
+        dependencies.recent.insert(*key, provenance.clone());
+    }
+    exchange.issued.extend(links);
+}
+
+/// What is kept with something that this exchange issued.
+fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKind) -> Provenance {
+    let before = assessed.provenance.as_deref();
+    let seen = assessed.signals.hashes.familiarity;
+    let decided = exchange.decided.as_ref();
+    let demands = decided.is_some_and(|decided| decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp);
+    let accepted = matches!(exchange.outcome, AuthOutcome::Succeeded | AuthOutcome::NextFactor);
+    let step = match (accepted && assessed.facts.credentials, assessed.facts.second_factor) {
+        (false, _) => 0,
+        (true, false) => FACTOR_PASSWORD,
+        (true, true) => FACTOR_STRONG,
+    };
+    // A code keeps what the front channel showed for good; who redeems it is only the latest user.
+    let is_token = door == Door::Token;
+    let issued_to = before.filter(|_| is_token).map_or(seen, |link| link.issued_to);
+    let low = decided.is_some_and(|decided| decided.decision.level == Some(RiskLevel::Low));
+    let used_by = before.filter(|_| is_token && !low && presents_refresh(assessed)).map_or(seen, |link| link.used_by);
+    let own_score = assessed.assessment.score().map(|score| score.points());
+    let reasons = decided.map(|decided| decided.decision.reasons.iter().map(|reason| reason.code().to_owned()).collect());
+    let inherits = assessed.continues || (is_token && before.is_some());
+    Provenance {
+        decision_id: before.filter(|_| assessed.continues).map_or_else(|| exchange.id.clone(), |link| link.decision_id.clone()),
+        at: exchange.at,
+        tenant: assessed.signals.hashes.tenant,
+        client: assessed.signals.client.or_else(|| before.and_then(|link| link.client)),
+        subject: assessed.signals.subject.key().or_else(|| before.and_then(|link| link.subject)),
+        // Within one login the highest score counts.
+        score: match (before.filter(|_| kind == LinkKind::Transaction || inherits).and_then(|link| link.score), own_score) {
+            (Some(earlier), Some(own)) => Some(earlier.max(own)),
+            (earlier, own) => own.or(earlier),
+        },
+        reasons: reasons.unwrap_or_default(),
+        demanded: demands || before.is_some_and(|link| link.demanded),
+        factors: before.map_or(0, |link| link.factors) | step,
+        confirmed: before.is_some_and(|link| link.confirmed) || exchange.outcome == AuthOutcome::Succeeded,
+        issued_to,
+        coordinates: before.filter(|_| is_token).map_or(assessed.signals.network.coordinates, |link| link.coordinates),
+        used_by,
+        evidence: assessed.profile.as_ref().map(|profile| profile.successes).or(before.map(|link| link.evidence)).unwrap_or(0),
+    }
+}
+
+fn presents_refresh(assessed: &Assessed) -> bool {
+    assessed.facts.grant_type.as_deref() == Some("refresh_token")
+}
+
+/// The token for this browser, when the login teaches something and the mode lets the client see anything of us.
+fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<DeviceToken> {
+    let assessed = exchange.assessed.as_ref()?;
+    let visible = matches!(exchange.mode()?, Mode::Advise | Mode::Enforce);
+    let subject = lesson_subject(exchange, assessed)?;
+    if !visible || !exchange.secure {
+        return None;
+    }
+    let token = match &assessed.signals.device {
+        DeviceCookie::Valid(token) => token.clone(),
+        DeviceCookie::Absent | DeviceCookie::Forged | DeviceCookie::Unsendable => {
+            let mut device = [0; 16];
+            dependencies.entropy.fill(&mut device);
+            DeviceToken { device, issued: exchange.at, subjects: Vec::new() }
+        }
+    };
+    Some(token.with_subject(subject, exchange.at))
+}
+
+/// Whose profile may learn from this exchange: only from a login that the identity server confirmed and that was
+/// low-risk or passed a stronger factor.
+fn lesson_subject(exchange: &Exchange, assessed: &Assessed) -> Option<crate::domain::ids::SubjectKey> {
+    let door = exchange.door?;
+    let confirmed = match door {
+        Door::Login | Door::Authn | Door::Flow | Door::Basic => exchange.outcome == AuthOutcome::Succeeded,
+        Door::Token => exchange.outcome == AuthOutcome::TokensIssued,
+        Door::Authorize | Door::Par | Door::DeviceAuthorize | Door::Device | Door::Ciba | Door::CibaAuthorize | Door::Saml
+        | Door::WsFed | Door::Pdp => false,
+    };
+    let low = exchange.decided.as_ref()?.decision.level == Some(RiskLevel::Low);
+    let stepped_up = assessed.facts.second_factor;
+    let learns = confirmed && assessed.facts.credentials && (low || stepped_up) && assessed.state_answered;
+    let subject = assessed.signals.subject.key().or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
+    subject.filter(|_| learns)
+}
+
+fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
+    let subject = lesson_subject(exchange, assessed)?;
+    let seen = assessed.signals.hashes.familiarity;
+    let issued = exchange.device_issued.as_ref();
+    let device = issued.map(|token| exchange.snapshot.people.value(NameSpace::Device, &token.device)).or(seen.device);
+    let cookie_known = match assessed.signals.device {
+        DeviceCookie::Unsendable => true,
+        DeviceCookie::Valid(ref token) => token.names(subject),
+        DeviceCookie::Absent | DeviceCookie::Forged => false,
+    };
+    Some(Lesson {
+        subject,
+        at: exchange.at,
+        familiarity: Familiarity { device, ..seen },
+        coordinates: assessed.signals.network.coordinates,
+        cookie_known,
+    })
+}
+
+fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
+    let blocked = exchange.outcome == AuthOutcome::RefusedHere
+        && exchange.decided.as_ref().is_some_and(|decided| decided.decision.verdict == Verdict::Block)
+        && assessed.facts.credentials;
+    let failed = match exchange.outcome {
+        AuthOutcome::Failed | AuthOutcome::Locked => true,
+        AuthOutcome::Succeeded | AuthOutcome::NextFactor => false,
+        AuthOutcome::TokensIssued if assessed.facts.credentials => false,
+        // A blocked attempt goes on counting against its source; what the password was is not known.
+        _ if blocked => true,
+        _ => return None,
+    };
+    let hashes = assessed.signals.hashes;
+    Some(Attempt {
+        failed,
+        address: hashes.address,
+        prefix: hashes.prefix,
+        asn: hashes.familiarity.asn,
+        agent: hashes.agent_tls,
+        tenant: hashes.tenant,
+        subject: assessed.signals.subject.key(),
+        subject_known: assessed.profile.is_some() && !blocked,
+    })
+}
+
+/// Closes an exchange: metrics, what is learnt, the record.
+pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: bool) {
+    if abandoned && matches!(exchange.outcome, AuthOutcome::None) {
+        exchange.outcome = AuthOutcome::Abandoned;
+    }
+    measure(&dependencies.metrics, &exchange);
+    let learnt = learn(dependencies, &mut exchange);
+    let scored = exchange.door.is_some() || exchange.error.is_some();
+    if scored || exchange.snapshot.audit_passed {
+        let total = dependencies.clock.instant().saturating_duration_since(exchange.started);
+        dependencies.audit.write(event(&exchange, learnt, total));
+    }
+}
+
+fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
+    let links = std::mem::take(&mut exchange.issued);
+    let Some(assessed) = &exchange.assessed else { return false };
+    let observation = Observation {
+        at: exchange.at,
+        attempt: attempt(exchange, assessed),
+        lesson: lesson(exchange, assessed),
+        links,
+    };
+    let learnt = observation.lesson.is_some();
+    let empty = observation.attempt.is_none() && !learnt && observation.links.is_empty();
+    if !empty && dependencies.observations.try_send(observation).is_err() {
+        dependencies.metrics.state_writes_lost(1);
+    }
+    learnt
+}
+
+fn measure(metrics: &Metrics, exchange: &Exchange) {
+    let door = exchange.door.map_or("none", Door::as_str);
+    let decided = exchange.decided.as_ref();
+    metrics.request(RequestLabels {
+        class: class(exchange),
+        door,
+        verdict: decided.map(|decided| decided.decision.verdict),
+        mode: decided.map(|decided| decided.mode),
+        grounds: exchange.permit.as_ref().map(|permit| permit.grounds()),
+    });
+    if let Some(error) = exchange.error {
+        metrics.refused(error);
+    }
+    let Some(assessed) = &exchange.assessed else { return };
+    metrics.outcome(door, exchange.outcome);
+    metrics.decision_time(door, exchange.timing.decision);
+    match &assessed.assessment {
+        Assessment::Scored { source, fallback, .. } => {
+            metrics.score_time(Some(*source), exchange.timing.score);
+            if let Some(cause) = fallback {
+                metrics.fallback(*cause);
+            }
+        }
+        Assessment::Unscored(cause) => {
+            metrics.score_time(None, exchange.timing.score);
+            metrics.unscored(*cause);
+        }
+    }
+    if let Some(decided) = decided.filter(|decided| decided.mode != Mode::Enforce && decided.decision.verdict != Verdict::Allow) {
+        metrics.would_have(door, decided.decision.verdict);
+    }
+}
+
+fn class(exchange: &Exchange) -> &'static str {
+    match &exchange.route {
+        _ if exchange.error.is_some() => "refused",
+        None => "refused",
+        Some(_) if exchange.door.is_some() => "scored",
+        Some(route) => match route.class {
+            RouteClass::Scored(_) => "scored",
+            RouteClass::Passed(_) => "passed",
+            RouteClass::Own => "own",
+            RouteClass::Blocked => "blocked",
+            RouteClass::Unknown => "unknown",
+        },
+    }
+}
+
+fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let mut event = AuditEvent {
+        schema: AUDIT_SCHEMA,
+        time: exchange.at.to_rfc3339(),
+        id: exchange.id.to_string(),
+        class: class(exchange).to_owned(),
+        door: exchange.door.map(|door| door.as_str().to_owned()),
+        route: exchange.route.as_ref().map_or_else(|| "unreadable".to_owned(), |route| route.pattern.to_string()),
+        method: exchange.method.to_owned(),
+        tenant: exchange.target.as_ref().map(|target| target.tenant_domain().to_owned()),
+        organization: exchange.target.as_ref().and_then(CanonicalTarget::organization).map(str::to_owned),
+        address: Some(exchange.snapshot.people.pseudonym(NameSpace::Address, &[exchange.address.to_string().as_bytes()]).to_string()),
+        prefix: Some(prefix_text(exchange.address)),
+        action: action(exchange),
+        grounds: exchange.permit.as_ref().map(|permit| permit.grounds().as_str().to_owned()),
+        response_status: exchange.response_status,
+        outcome: exchange.outcome.as_str().to_owned(),
+        learnt,
+        error: exchange.error.map(str::to_owned),
+        config: exchange.snapshot.version,
+        timing: AuditTiming {
+            state: micros(exchange.timing.state),
+            score: micros(exchange.timing.score),
+            decision: micros(exchange.timing.decision),
+            total: micros(total),
+        },
+        ..AuditEvent::default()
+    };
+    if let Some(assessed) = &exchange.assessed {
+        describe_signals(&mut event, assessed);
+        describe_assessment(&mut event, exchange, assessed);
+    }
+    if let Some(decided) = &exchange.decided {
+        let decision = &decided.decision;
+        event.verdict = Some(decision.verdict.as_str().to_owned());
+        event.level = decision.level.map(|level| level.as_str().to_owned());
+        event.matched = Some(decision.matched.label().to_owned());
+        event.skipped_rules = decision.skipped.iter().map(ToString::to_string).collect();
+        event.reasons = decision.reasons.iter().map(|reason| reason.code().to_owned()).collect();
+        event.policy = Some(decision.policy_version.to_string());
+        event.mode = Some(decided.mode.as_str().to_owned());
+        if decided.mode == Mode::Off {
+            event.status = Some("off".to_owned());
+        }
+    }
+    event
+}
+
+fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
+    let signals = &assessed.signals;
+    let subject = signals.subject.key().or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
+    event.client_id = signals.client_id.as_deref().map(printable);
+    event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
+    event.subject = subject.map(|subject| subject.to_string());
+    event.country = signals.network.country.map(|country| country.to_string());
+    event.asn = signals.network.asn;
+    event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
+    event.network = signals.network.kind.map(|kind| kind.as_str().to_owned());
+    event.browser = Some(signals.agent.browser_version());
+    event.os = Some(signals.agent.os.clone());
+    event.ja4 = signals.tls.as_ref().map(|tls| tls.ja4.clone());
+    event.http_fingerprint = Some(format!("{:08x}", signals.http_fingerprint));
+    event.device = Some(assessed.device.as_str().to_owned());
+}
+
+fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &Assessed) {
+    event.model = Some(exchange.snapshot.models.identity.version.clone());
+    event.status = Some(assessed.assessment.status().to_owned());
+    event.fallback = assessed.assessment.fallback().map(|cause| cause.as_str().to_owned());
+    if let Some(row) = &assessed.features {
+        event.features = row.as_slice().iter().map(|value| value.is_finite().then_some(*value)).collect();
+    }
+    if let Assessment::Scored { score, contributions, source, .. } = &assessed.assessment {
+        event.score = Some(score.points());
+        event.probability = Some(score.probability());
+        event.source = Some(source.as_str().to_owned());
+        event.contributions.clone_from(contributions);
+    }
+}
+
+fn action(exchange: &Exchange) -> String {
+    match exchange.decided.as_ref().map(|decided| &decided.enforcement) {
+        _ if exchange.error.is_some() => "refused".to_owned(),
+        Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
+        Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
+        Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),
+    }
+}
+
+fn prefix_text(address: IpAddr) -> String {
+    let bits = if address.to_canonical().is_ipv4() { 24 } else { 48 };
+    format!("{}/{bits}", velocity_prefix(address))
+}
+
+/// A client-sent id, cut and without anything that a terminal or a log reader could act on.
+fn printable(text: &str) -> String {
+    const CHARS_MAX: usize = 128;
+    text.chars().take(CHARS_MAX).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+}
+
+/// Takes observations from the queue to the store until the queue closes.
+pub async fn run(mut queue: mpsc::Receiver<Observation>, store: Arc<dyn StateStore>, metrics: Arc<Metrics>) {
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(&batch)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the store did not answer in time".to_owned()),
+        };
+        if let Some(error) = lost {
+            metrics.state_error("record", "failed");
+            metrics.state_writes_lost(batch.len() as u64);
+            tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
+        }
+        batch.clear();
+    }
+}

@@ -1,0 +1,108 @@
+//! The ports: what the path needs from the world. Adapters implement them; nothing here names a vendor.
+
+use crate::domain::audit::AuditEvent;
+use crate::domain::features::FeatureVector;
+use crate::domain::history::History;
+use crate::domain::history::HistoryQuery;
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::risk::ModelOutput;
+use crate::domain::signals::network::NetworkFacts;
+use crate::domain::time::Deadline;
+use crate::domain::time::Timestamp;
+use async_trait::async_trait;
+use std::net::IpAddr;
+use std::time::Instant;
+
+/// The memory: profiles, counters and links.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// Everything that one request needs, in one round trip. Values that cannot be decoded count as missing.
+    async fn load(&self, query: &HistoryQuery) -> Result<History, StateError>;
+
+    /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
+    async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
+
+    /// How common values are. Read seldom, never on the request path.
+    async fn population(&self) -> Result<Population, StateError>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StateError>;
+
+    /// The kind of store, for logs and readiness: `embedded` or `redis`.
+    fn kind(&self) -> &'static str;
+}
+
+/// Why the memory did not answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum StateError {
+    /// No connection, or the connection broke.
+    #[error("the state store cannot be reached: {0}")]
+    Unavailable(String),
+    /// The store answered with an error, such as out of memory or a missing permission.
+    #[error("the state store refused: {0}")]
+    Refused(String),
+    /// The time allowed for one call ran out.
+    #[error("the state store did not answer in time")]
+    Timeout,
+}
+
+/// The risk model. `run` blocks for as long as the model computes and is called on the worker itself as long as the
+/// model is quick.
+pub trait RiskModel: Send + Sync {
+    /// Scores one row. An implementation that can interrupt a run does so at `deadline`.
+    fn run(&self, features: &FeatureVector, deadline: Deadline) -> Result<ModelOutput, ModelError>;
+
+    /// Which model this is.
+    fn identity(&self) -> &ModelIdentity;
+}
+
+/// What tells one model from another; kept in every record.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ModelIdentity {
+    /// The version from the manifest.
+    pub version: String,
+    /// The SHA-256 of the model file in hexadecimal.
+    pub digest: String,
+}
+
+/// Why the model gave no answer.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ModelError {
+    /// The runtime reported an error.
+    #[error("the model failed: {0}")]
+    Failed(String),
+    /// The answer was not a finite probability with finite contributions.
+    #[error("the model's answer is not a probability")]
+    Output,
+    /// The run was interrupted at its deadline.
+    #[error("the model did not answer in time")]
+    Timeout,
+}
+
+/// Facts about addresses.
+pub trait GeoLookup: Send + Sync {
+    /// What is known of the network of `address`; without a database, nothing.
+    fn lookup(&self, address: IpAddr) -> NetworkFacts;
+}
+
+/// Where records of exchanges go.
+pub trait AuditSink: Send + Sync {
+    /// Hands over one record without waiting. A record that finds no room is dropped and counted by the sink.
+    fn write(&self, event: AuditEvent);
+}
+
+/// The two clocks.
+pub trait Clock: Send + Sync {
+    /// The wall clock.
+    fn now(&self) -> Timestamp;
+
+    /// The monotonic clock.
+    fn instant(&self) -> Instant;
+}
+
+/// Chance.
+pub trait Entropy: Send + Sync {
+    /// Fills `bytes` with random bytes fit for keys and ids.
+    fn fill(&self, bytes: &mut [u8]);
+}

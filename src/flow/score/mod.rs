@@ -1,0 +1,342 @@
+//! The risk score under a deadline. Scoring cannot fail: it ends with a score from some rung of the ladder or with
+//! `Unscored` and its cause.
+
+/// When calls to a dependency are worth making.
+pub mod breaker;
+
+/// Threads for models that cannot run on the worker.
+pub mod pool;
+
+use crate::domain::features::Feature;
+use crate::domain::features::FeatureSchema;
+use crate::domain::features::FeatureVector;
+use crate::domain::policy::reason::Reason;
+use crate::domain::risk::Assessment;
+use crate::domain::risk::FallbackCause;
+use crate::domain::risk::ModelOutput;
+use crate::domain::risk::ScoreSource;
+use crate::domain::time::Deadline;
+use crate::flow::ports::Clock;
+use crate::flow::ports::ModelIdentity;
+use crate::flow::ports::RiskModel;
+use breaker::Breaker;
+use breaker::BreakerSettings;
+use breaker::BreakerState;
+use moka::sync::Cache;
+use pool::ModelPool;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Contributions below this, in log-odds, give no reason.
+pub const REASON_MIN: f32 = 0.5;
+/// Reasons that one score may have.
+pub const REASONS_MAX: usize = 8;
+
+/// The latency budget and what guards it.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScoreSettings {
+    /// Milliseconds for state and model together.
+    pub budget_ms: u64,
+    /// Assessments in flight; beyond that a request is scored without state.
+    pub concurrency_max: usize,
+    /// Seconds for which an identical request reuses a score.
+    pub cache_seconds: u64,
+    /// Scores that the cache keeps.
+    pub cache_entries: u64,
+    /// Threads for a model that is too slow for the worker.
+    pub pool_threads: usize,
+    /// The breaker of the model.
+    pub breaker: BreakerSettings,
+}
+
+/// The models of one snapshot.
+#[derive(Clone)]
+pub struct ModelSet {
+    /// The model in ONNX Runtime.
+    pub primary: Option<Arc<dyn RiskModel>>,
+    /// The same model, evaluated natively; `None` when its graph is not of the additive form.
+    pub native: Option<Arc<dyn RiskModel>>,
+    /// Which model it is.
+    pub identity: ModelIdentity,
+    /// Whether the golden rows were scored quickly enough to run on the worker.
+    pub quick: bool,
+}
+
+/// Every input of an answer.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct ScoreKey {
+    features: [u32; Feature::COUNT],
+    schema_version: u32,
+    model: ModelIdentity,
+}
+
+/// Scores.
+pub struct Scorer {
+    cache: Cache<ScoreKey, Arc<ModelOutput>>,
+    breaker: Breaker,
+    pool: ModelPool,
+    clock: Arc<dyn Clock>,
+    /// Microseconds since `epoch` until which the model runs in the pool after an overrun.
+    suspect_until: AtomicU64,
+    epoch: Instant,
+}
+
+impl Default for ScoreSettings {
+    fn default() -> Self {
+        Self {
+            budget_ms: 20,
+            concurrency_max: 1024,
+            cache_seconds: 60,
+            cache_entries: 50_000,
+            pool_threads: 2,
+            breaker: BreakerSettings::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for ModelSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ModelSet({}, quick: {})", self.identity.version, self.quick)
+    }
+}
+
+impl ModelSet {
+    /// A set without any model: every request ends unscored.
+    pub fn missing() -> Self {
+        let identity = ModelIdentity { version: "none".to_owned(), digest: String::new() };
+        Self { primary: None, native: None, identity, quick: false }
+    }
+}
+
+impl std::fmt::Debug for Scorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Scorer({:?})", self.breaker.state())
+    }
+}
+
+impl Scorer {
+    /// A scorer; starts the threads of its pool.
+    pub fn new(settings: &ScoreSettings, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        Ok(Self {
+            cache: Cache::builder()
+                .max_capacity(settings.cache_entries)
+                .time_to_live(Duration::from_secs(settings.cache_seconds))
+                .build(),
+            breaker: Breaker::new(settings.breaker.clone()),
+            pool: ModelPool::start(settings.pool_threads)?,
+            epoch: clock.instant(),
+            clock,
+            suspect_until: AtomicU64::new(0),
+        })
+    }
+
+    /// The state of the model's breaker.
+    pub fn breaker_state(&self) -> BreakerState {
+        self.breaker.state()
+    }
+
+    /// Scores one row. `degraded` says why the history is missing, if it is.
+    pub async fn score(&self, models: &ModelSet, features: &FeatureVector, degraded: Option<FallbackCause>, deadline: Deadline) -> Assessment {
+        let key = ScoreKey {
+            features: features.bits(),
+            schema_version: FeatureSchema::current().version,
+            model: models.identity.clone(),
+        };
+        if let Some(output) = self.cache.get(&key) {
+            let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Cache };
+            return scored(&output, source, degraded);
+        }
+        match self.primary(models, features, deadline).await {
+            Ok(output) => {
+                let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Model };
+                let output = Arc::new(output);
+                self.cache.insert(key, Arc::clone(&output));
+                scored(&output, source, degraded)
+            }
+            Err(cause) => {
+                let Some(native) = &models.native else { return Assessment::Unscored(cause) };
+                match native.run(features, deadline) {
+                    Ok(output) => {
+                        let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Native };
+                        scored(&output, source, Some(degraded.unwrap_or(cause)))
+                    }
+                    Err(error) => Assessment::Unscored(pool::cause_of(&error)),
+                }
+            }
+        }
+    }
+
+    async fn primary(&self, models: &ModelSet, features: &FeatureVector, deadline: Deadline) -> Result<ModelOutput, FallbackCause> {
+        let Some(model) = &models.primary else { return Err(FallbackCause::ModelMissing) };
+        let start = self.clock.instant();
+        if !self.breaker.admit(start) {
+            return Err(FallbackCause::BreakerOpen);
+        }
+        let result = if models.quick && self.elapsed(start) >= self.suspect_until.load(Ordering::Relaxed) {
+            let result = model.run(features, deadline).map_err(|error| pool::cause_of(&error));
+            if self.clock.instant() > deadline.instant() {
+                self.suspect(start);
+            }
+            result
+        } else {
+            self.pool.run(Arc::clone(model), features.clone(), deadline).await
+        };
+        match &result {
+            Ok(_) => self.breaker.succeeded(),
+            // Shedding says nothing about the model.
+            Err(FallbackCause::Overload) => {}
+            Err(_) => self.breaker.failed(self.clock.instant()),
+        }
+        result
+    }
+
+    /// One overrun on the worker is one too many: for a while the model runs where a caller can stop waiting.
+    fn suspect(&self, now: Instant) {
+        const SUSPECT_MICROS: u64 = 30_000_000;
+        self.suspect_until.store(self.elapsed(now).saturating_add(SUSPECT_MICROS), Ordering::Relaxed);
+    }
+
+    fn elapsed(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+fn scored(output: &ModelOutput, source: ScoreSource, fallback: Option<FallbackCause>) -> Assessment {
+    Assessment::Scored {
+        score: output.score,
+        reasons: reasons_of(&output.contributions),
+        contributions: output.contributions.to_vec(),
+        source,
+        fallback,
+    }
+}
+
+/// The reasons behind the largest contributions, strongest first; features with one reason add up.
+pub fn reasons_of(contributions: &[f32; Feature::COUNT]) -> Vec<Reason> {
+    let schema = FeatureSchema::current();
+    let mut sums: Vec<(Reason, f32)> = Vec::new();
+    for (feature, contribution) in Feature::ALL.iter().zip(contributions) {
+        if *contribution <= 0.0 || !contribution.is_finite() {
+            continue;
+        }
+        let reason = schema.entry(*feature).reason;
+        match sums.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += contribution,
+            None => sums.push((reason, *contribution)),
+        }
+    }
+    sums.retain(|(_, sum)| *sum >= REASON_MIN);
+    sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    sums.into_iter().take(REASONS_MAX).map(|(reason, _)| reason).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::clock::SystemClock;
+    use crate::domain::risk::RiskScore;
+    use crate::flow::ports::ModelError;
+
+    struct Fixed {
+        result: Result<f32, ModelError>,
+        sleep: Duration,
+        identity: ModelIdentity,
+    }
+
+    impl RiskModel for Fixed {
+        fn run(&self, _: &FeatureVector, _: Deadline) -> Result<ModelOutput, ModelError> {
+            std::thread::sleep(self.sleep);
+            let score = RiskScore::new(self.result.clone()?).ok_or(ModelError::Output)?;
+            Ok(ModelOutput { score, contributions: [0.0; Feature::COUNT] })
+        }
+
+        fn identity(&self) -> &ModelIdentity {
+            &self.identity
+        }
+    }
+
+    fn model(result: Result<f32, ModelError>, sleep_ms: u64) -> Arc<dyn RiskModel> {
+        let identity = ModelIdentity { version: "t".to_owned(), digest: "d".to_owned() };
+        Arc::new(Fixed { result, sleep: Duration::from_millis(sleep_ms), identity })
+    }
+
+    fn set(primary: Option<Arc<dyn RiskModel>>, native: Option<Arc<dyn RiskModel>>, quick: bool) -> ModelSet {
+        let identity = ModelIdentity { version: "t".to_owned(), digest: "d".to_owned() };
+        ModelSet { primary, native, identity, quick }
+    }
+
+    fn scorer() -> (Scorer, Arc<SystemClock>) {
+        let clock = Arc::new(SystemClock);
+        (Scorer::new(&ScoreSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap(), clock)
+    }
+
+    async fn score(scorer: &Scorer, clock: &SystemClock, models: &ModelSet) -> (Assessment, Duration) {
+        let start = clock.instant();
+        let deadline = Deadline::after(start, Duration::from_millis(20));
+        let assessment = scorer.score(models, &FeatureVector::missing(), None, deadline).await;
+        (assessment, clock.instant() - start)
+    }
+
+    #[tokio::test]
+    async fn a_slow_model_in_the_pool_is_cut_at_the_deadline_and_trips_the_breaker() {
+        let (scorer, clock) = scorer();
+        let models = set(Some(model(Ok(0.5), 400)), Some(model(Ok(0.25), 0)), false);
+        for _ in 0..5 {
+            let (assessment, took) = score(&scorer, &clock, &models).await;
+            assert!(took < Duration::from_millis(60), "{took:?}");
+            assert!(matches!(assessment, Assessment::Scored { source: ScoreSource::Native, fallback: Some(_), .. }));
+        }
+        assert_eq!(scorer.breaker_state(), BreakerState::Open);
+        let (assessment, took) = score(&scorer, &clock, &models).await;
+        assert_eq!(assessment.fallback(), Some(FallbackCause::BreakerOpen));
+        assert!(took < Duration::from_millis(15), "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn one_overrun_on_the_worker_moves_the_model_off_it() {
+        let (scorer, clock) = scorer();
+        let models = set(Some(model(Ok(0.5), 120)), None, true);
+        let (_, first) = score(&scorer, &clock, &models).await;
+        assert!(first >= Duration::from_millis(120));
+        scorer.cache.invalidate_all();
+        let (assessment, second) = score(&scorer, &clock, &models).await;
+        assert!(second < Duration::from_millis(60), "{second:?}");
+        assert_eq!(assessment, Assessment::Unscored(FallbackCause::ModelTimeout));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_probability_is_unscored_and_never_low() {
+        let (scorer, clock) = scorer();
+        let models = set(Some(model(Ok(f32::NAN), 0)), Some(model(Ok(f32::NAN), 0)), true);
+        assert_eq!(score(&scorer, &clock, &models).await.0, Assessment::Unscored(FallbackCause::ModelOutput));
+        assert_eq!(score(&scorer, &clock, &ModelSet::missing()).await.0, Assessment::Unscored(FallbackCause::ModelMissing));
+    }
+
+    #[tokio::test]
+    async fn a_new_model_never_meets_an_old_answer() {
+        let (scorer, clock) = scorer();
+        let mut models = set(Some(model(Ok(0.1), 0)), None, true);
+        assert_eq!(score(&scorer, &clock, &models).await.0.score(), RiskScore::new(0.1));
+        models.primary = Some(model(Ok(0.9), 0));
+        let (again, _) = score(&scorer, &clock, &models).await;
+        assert!(matches!(again, Assessment::Scored { source: ScoreSource::Cache, .. }));
+        models.identity.digest = "other".to_owned();
+        assert_eq!(score(&scorer, &clock, &models).await.0.score(), RiskScore::new(0.9));
+    }
+
+    #[test]
+    fn contributions_of_one_reason_add_up() {
+        let mut contributions = [0.0; Feature::COUNT];
+        contributions[Feature::AddressFailures10m.index()] = 0.3;
+        contributions[Feature::AddressFailures24h.index()] = 0.3;
+        contributions[Feature::LlrCountry.index()] = 2.0;
+        contributions[Feature::LlrAsn.index()] = 0.4;
+        contributions[Feature::AddressTrust.index()] = -3.0;
+        assert_eq!(reasons_of(&contributions), [Reason::UnfamiliarCountry, Reason::IpVelocity]);
+    }
+}

@@ -1,0 +1,47 @@
+//! What one request is judged by: routes, policy, model and settings of one moment. It is taken once per request and
+//! passed down, so that no request sees two versions; a reload swaps the whole of it.
+
+use crate::domain::enforcement::StepUpSettings;
+use crate::domain::headers::ReservedHeaders;
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::policy::PolicySet;
+use crate::domain::policy::rollout::Rollout;
+use crate::domain::route::RouteTable;
+use crate::domain::signals::client_addr::TrustedProxies;
+use crate::domain::signals::session::DeviceCookieKey;
+use crate::domain::signature::HeaderSigner;
+use crate::flow::score::ModelSet;
+use std::time::Duration;
+
+/// One consistent set of everything that can be reloaded.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with every reload; kept in each record.
+    pub version: u64,
+    /// The route inventory.
+    pub routes: RouteTable,
+    /// The policy.
+    pub policy: PolicySet,
+    /// Which mode applies to whom.
+    pub rollout: Rollout,
+    /// What a stronger factor is called.
+    pub step_up: StepUpSettings,
+    /// Signs the risk headers, when configured.
+    pub signer: Option<HeaderSigner>,
+    /// Whose word on client addresses is taken.
+    pub trusted_proxies: TrustedProxies,
+    /// Headers that clients may not send on.
+    pub reserved_headers: ReservedHeaders,
+    /// Host names that are answered, lower case; empty for all.
+    pub hosts: Vec<String>,
+    /// The models.
+    pub models: ModelSet,
+    /// For state and model together.
+    pub budget: Duration,
+    /// Makes pseudonyms.
+    pub people: Pseudonymizer,
+    /// Checks and signs device cookies.
+    pub device_key: DeviceCookieKey,
+    /// Whether requests on passed routes are recorded as well.
+    pub audit_passed: bool,
+}

@@ -1,0 +1,175 @@
+//! Writes the gateway's own answers: pages for people, OAuth errors for clients, JSON for APIs.
+
+use crate::domain::enforcement::Form;
+use crate::domain::enforcement::Rejection;
+use crate::domain::enforcement::RejectionKind;
+use crate::domain::enforcement::StepUpSettings;
+use crate::domain::route::Door;
+use crate::flow::error::Refusal;
+use crate::proxy::pages;
+use bytes::Bytes;
+use http::header;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use serde_json::json;
+
+/// Bytes of an unread body that are drained before the connection is closed, so that the client sees the answer.
+const DRAIN_MAX: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// An answer that is ready to be written.
+#[derive(Debug)]
+pub struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: String,
+    headers: Vec<(header::HeaderName, String)>,
+    close: bool,
+}
+
+impl Answer {
+    fn new(status: u16, form: Form, body: String) -> Self {
+        let content_type = match form {
+            Form::Page => "text/html; charset=utf-8",
+            Form::OAuth | Form::Api => "application/json",
+        };
+        let mut headers = vec![(header::CACHE_CONTROL, "no-store".to_owned())];
+        match form {
+            Form::Page => headers.push((header::CONTENT_SECURITY_POLICY, pages::content_security_policy().to_owned())),
+            Form::OAuth => headers.push((header::PRAGMA, "no-cache".to_owned())),
+            Form::Api => {}
+        }
+        headers.push((header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()));
+        Self { status, content_type, body, headers, close: false }
+    }
+
+    /// The answer to a request that cannot be admitted.
+    pub fn refusal(refusal: &Refusal, door: Option<Door>, reference: &str) -> Self {
+        let form = form_of(door);
+        let body = match form {
+            Form::Page => pages::error(refusal.status, reference),
+            Form::OAuth => json!({ "error": "invalid_request", "error_description": refusal.message }).to_string(),
+            Form::Api => api_error(refusal.status, &refusal.message, reference),
+        };
+        let mut answer = Self::new(refusal.status, form, body);
+        answer.close = refusal.close;
+        if let Some(allow) = &refusal.allow {
+            answer.headers.push((header::ALLOW, allow.clone()));
+        }
+        answer
+    }
+
+    /// The answer that a decision gives.
+    pub fn rejection(rejection: &Rejection, step_up: &StepUpSettings, reference: &str) -> Self {
+        let body = match rejection.form {
+            Form::Page => pages::rejection(rejection.kind, reference),
+            Form::OAuth => oauth_error(rejection.kind, step_up),
+            Form::Api => api_error(rejection.status, api_message(rejection.kind), reference),
+        };
+        let mut answer = Self::new(rejection.status, rejection.form, body);
+        if let Some(seconds) = rejection.retry_after {
+            answer.headers.push((header::RETRY_AFTER, seconds.to_string()));
+        }
+        answer
+    }
+
+    /// The redirect to the same request with a demand for a stronger factor.
+    pub fn redirect(location: &str) -> Self {
+        let mut answer = Self::new(302, Form::Page, String::new());
+        answer.headers.push((header::LOCATION, location.to_owned()));
+        answer
+    }
+
+    /// The identity server failed.
+    pub fn upstream_failure(status: u16, door: Option<Door>, reference: &str) -> Self {
+        let form = form_of(door);
+        let body = match form {
+            Form::Page => pages::error(status, reference),
+            Form::OAuth => {
+                json!({ "error": "temporarily_unavailable", "error_description": "the identity server does not answer" }).to_string()
+            }
+            Form::Api => api_error(status, "the identity server does not answer", reference),
+        };
+        let mut answer = Self::new(status, form, body);
+        if status >= 502 {
+            answer.headers.push((header::RETRY_AFTER, "5".to_owned()));
+        }
+        answer.close = true;
+        answer
+    }
+
+    /// Writes the answer.
+    pub async fn write(self, session: &mut Session) -> pingora::Result<()> {
+        let is_head = session.req_header().method == http::Method::HEAD;
+        let mut head = ResponseHeader::build(self.status, Some(self.headers.len() + 3))?;
+        head.insert_header(header::CONTENT_TYPE, self.content_type)?;
+        head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        for (name, value) in self.headers {
+            head.insert_header(name, value)?;
+        }
+        if self.close {
+            session.set_keepalive(None);
+        } else {
+            // What is left of a body would be read as the next request.
+            let drained = tokio::time::timeout(DRAIN_MAX, session.as_downstream_mut().drain_request_body()).await;
+            if !matches!(drained, Ok(Ok(()))) {
+                session.set_keepalive(None);
+            }
+        }
+        let empty = is_head || self.body.is_empty();
+        session.write_response_header(Box::new(head), empty).await?;
+        if !empty {
+            session.write_response_body(Some(Bytes::from(self.body)), true).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The form in which the clients of a door read errors.
+pub fn form_of(door: Option<Door>) -> Form {
+    door.map_or(Form::Page, |door| crate::domain::enforcement::rejection(door, RejectionKind::Blocked, None).form)
+}
+
+/// RFC 6749 section 5.2; `acr_values` and `max_age` tell the client what to ask for in a new authorization (RFC 9470).
+fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
+    match kind {
+        RejectionKind::StepUpByAuthorization => json!({
+            "error": "invalid_grant",
+            "error_description": "a stronger authentication is required; start a new authorization",
+            "acr_values": step_up.acr,
+            "max_age": step_up.max_age_seconds,
+        }),
+        RejectionKind::StepUpImpossible => json!({
+            "error": "interaction_required",
+            "error_description": "a stronger authentication is required, which this grant cannot give",
+            "acr_values": step_up.acr,
+            "max_age": step_up.max_age_seconds,
+        }),
+        RejectionKind::Held => json!({
+            "error": "invalid_grant",
+            "error_description": "the sign-in is held for review",
+        }),
+        RejectionKind::Blocked => json!({
+            "error": "access_denied",
+            "error_description": "the request was refused",
+        }),
+        RejectionKind::RateLimited => json!({
+            "error": "temporarily_unavailable",
+            "error_description": "too many requests",
+        }),
+    }
+    .to_string()
+}
+
+fn api_message(kind: RejectionKind) -> &'static str {
+    match kind {
+        RejectionKind::Blocked => "the request was refused",
+        RejectionKind::Held => "the sign-in is held for review",
+        RejectionKind::RateLimited => "too many requests",
+        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => "a stronger authentication is required",
+    }
+}
+
+/// The error form of WSO2's APIs: code, message, description, trace id.
+fn api_error(status: u16, message: &str, reference: &str) -> String {
+    json!({ "code": format!("RG-{status}"), "message": message, "description": message, "traceId": reference }).to_string()
+}

@@ -1,0 +1,43 @@
+//! What travels with one request through Pingora's hooks. Whatever happens, the exchange inside is closed exactly once:
+//! by `finish` at a normal end, by the drop guard here when the request was abandoned or a hook panicked.
+
+use crate::domain::parameters::Parameters;
+use crate::flow::AuthFlow;
+use crate::flow::exchange::Exchange;
+use bytes::Bytes;
+use bytes::BytesMut;
+use std::sync::Arc;
+
+/// The context of one request.
+#[derive(Debug)]
+pub struct RequestContext {
+    flow: Arc<AuthFlow>,
+    /// The exchange, from its admission to its end.
+    pub exchange: Option<Exchange>,
+    /// What the body holds, where it was read.
+    pub parameters: Option<Parameters>,
+    /// A body that replaces the client's.
+    pub new_body: Option<Bytes>,
+    /// The body of the answer, as long as it is wanted and not too long.
+    pub answer: Option<BytesMut>,
+}
+
+impl RequestContext {
+    /// A context without an exchange.
+    pub fn new(flow: Arc<AuthFlow>) -> Self {
+        Self { flow, exchange: None, parameters: None, new_body: None, answer: None }
+    }
+
+    /// The exchange has come to its end.
+    pub fn close(&mut self, abandoned: bool) {
+        if let Some(exchange) = self.exchange.take() {
+            self.flow.close(exchange, abandoned);
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        self.close(true);
+    }
+}

@@ -1,0 +1,97 @@
+//! From the wire to the decision: reads the head and, on scored doors, the body; hands both to the flow; says what
+//! becomes of the request.
+
+use crate::domain::enforcement::Enforcement;
+use crate::domain::parameters::BodyHeaders;
+use crate::domain::parameters::ParameterError;
+use crate::domain::parameters::Parameters;
+use crate::domain::route::Door;
+use crate::domain::signals::agent::TlsFingerprint;
+use crate::domain::target::CanonicalTarget;
+use crate::flow::AuthFlow;
+use crate::flow::admit::Knock;
+use crate::flow::assess::Request;
+use crate::flow::error::Refusal;
+use crate::proxy::answer::Answer;
+use crate::proxy::body;
+use crate::proxy::context::RequestContext;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::proxy::Session;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Takes one request. `None` means that it goes to the identity server.
+pub async fn take(flow: &AuthFlow, session: &mut Session, context: &mut RequestContext, body_deadline: Duration) -> Option<Answer> {
+    let admitted = admit(flow, session, context);
+    let result = match admitted {
+        Ok(None) => return None,
+        Ok(Some(door)) => judge(flow, session, context, door, body_deadline).await,
+        Err(refusal) => Err(refusal),
+    };
+    let exchange = context.exchange.as_mut()?;
+    let reference = exchange.id.to_string();
+    match result {
+        Err(refusal) => {
+            flow.refuse(exchange, &refusal);
+            Some(Answer::refusal(&refusal, exchange.door, &reference))
+        }
+        Ok(()) => {
+            let decided = exchange.decided.as_ref()?;
+            let answer = match &decided.enforcement {
+                Enforcement::Forward(..) => return None,
+                Enforcement::Redirect(location) => Answer::redirect(location),
+                Enforcement::Reject(rejection) => Answer::rejection(rejection, &exchange.snapshot.step_up, &reference),
+            };
+            exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
+            Some(answer)
+        }
+    }
+}
+
+fn admit(flow: &AuthFlow, session: &Session, context: &mut RequestContext) -> Result<Option<Door>, Refusal> {
+    let head = session.req_header();
+    let digest = session.digest();
+    let knock = Knock {
+        method: &head.method,
+        raw_target: head.raw_path(),
+        version: head.version,
+        headers: &head.headers,
+        authority: head.uri.authority().map(http::uri::Authority::as_str),
+        peer: peer_address(session.client_addr()),
+        tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+    };
+    let (exchange, admitted) = flow.admit(&knock);
+    let door = exchange.door;
+    context.exchange = Some(exchange);
+    admitted.map(|()| door)
+}
+
+async fn judge(flow: &AuthFlow, session: &mut Session, context: &mut RequestContext, door: Door, body_deadline: Duration) -> Result<(), Refusal> {
+    // At the Basic door the body belongs to an API and is streamed unread.
+    let parameters = if door == Door::Basic { None } else { Some(parameters(session, context, door, body_deadline).await?) };
+    context.parameters = parameters;
+    let Some(exchange) = context.exchange.as_mut() else { return Ok(()) };
+    let head = session.req_header();
+    let tls = session.digest().and_then(|digest| digest.proxy_digest.as_ref()).and_then(|proxy| {
+        proxy.user_data.as_ref().and_then(|data| data.downcast_ref::<TlsFingerprint>())
+    });
+    let request = Request { version: head.version, headers: &head.headers, parameters: context.parameters.as_ref(), tls };
+    flow.judge(exchange, request).await
+}
+
+async fn parameters(session: &mut Session, context: &RequestContext, door: Door, deadline: Duration) -> Result<Parameters, Refusal> {
+    let refuse = |error: ParameterError| Refusal::new(error.status(), error.as_str(), error.to_string());
+    // Checked before the body is read: a wrong type needs no upload.
+    let _: BodyHeaders<'_> = BodyHeaders::of(&session.req_header().headers).map_err(refuse)?;
+    let body = body::read(session, deadline).await?;
+    let head = session.req_header();
+    let headers = BodyHeaders::of(&head.headers).map_err(refuse)?;
+    let query = context.exchange.as_ref().and_then(|exchange| exchange.target.as_ref()).and_then(CanonicalTarget::query);
+    Parameters::parse(door, &head.method, query, headers, &body).map_err(refuse)
+}
+
+/// A connection without an address (a Unix socket) is local.
+fn peer_address(address: Option<&SocketAddr>) -> IpAddr {
+    address.and_then(SocketAddr::as_inet).map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), std::net::SocketAddr::ip)
+}

@@ -1,0 +1,129 @@
+//! The edge that faces clients: the only code that knows Pingora. Each hook is one call into the file that does the
+//! work; read from the top, the hooks are the path of a request.
+
+/// What travels with one request.
+pub mod context;
+
+/// Listeners, TLS, fingerprints.
+pub mod listener;
+
+/// The ClientHello.
+pub mod hello;
+
+/// From the wire to the decision.
+pub mod intake;
+
+/// Reads bodies, bounded.
+pub mod body;
+
+/// Writes the gateway's own answers.
+pub mod answer;
+
+/// The pages for people.
+pub mod pages;
+
+/// To the identity server.
+pub mod upstream;
+
+/// Watches the answer.
+pub mod response;
+
+/// From failures to answers.
+pub mod rescue;
+
+use crate::flow::AuthFlow;
+use async_trait::async_trait;
+use bytes::Bytes;
+use context::RequestContext;
+use pingora::Error;
+use pingora::ErrorType;
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::http::ResponseHeader;
+use pingora::prelude::HttpPeer;
+use pingora::proxy::FailToProxy;
+use pingora::proxy::ProxyHttp;
+use pingora::proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
+use upstream::Upstream;
+
+/// The gateway as a Pingora application.
+#[derive(Debug)]
+pub struct GatewayProxy {
+    flow: Arc<AuthFlow>,
+    upstream: Arc<Upstream>,
+    body_deadline: Duration,
+}
+
+impl GatewayProxy {
+    /// A gateway in front of `upstream`. A body on a scored door must be there within `body_deadline`.
+    pub fn new(flow: Arc<AuthFlow>, upstream: Arc<Upstream>, body_deadline: Duration) -> Self {
+        Self { flow, upstream, body_deadline }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for GatewayProxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(Arc::clone(&self.flow))
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        match intake::take(&self.flow, session, context, self.body_deadline).await {
+            Some(answer) => answer.write(session).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        match context.exchange.as_ref().and_then(|exchange| exchange.permit.as_ref()) {
+            Some(permit) => Ok(Box::new(self.upstream.peer(permit))),
+            None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
+        }
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, context: &mut RequestContext) -> Result<()> {
+        upstream::write_head(session, head, context)
+    }
+
+    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, context: &mut RequestContext) -> Result<()> {
+        if let Some(new_body) = &context.new_body {
+            *body = end.then(|| new_body.clone());
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, _: &mut Session, answer: &mut ResponseHeader, context: &mut RequestContext) -> Result<()> {
+        response::head(&self.flow, context, answer)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        response::body(&self.flow, context, body.as_ref(), end);
+        Ok(None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
+        rescue::rescue(&self.flow, session, context, error).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
+        if let (Some(exchange), Some(written)) = (context.exchange.as_mut(), session.response_written()) {
+            exchange.response_status = written.status.as_u16();
+        }
+        context.close(error.is_some());
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, error: &Error) -> bool {
+        // A client that goes away is no error of ours; the record says it.
+        *error.esource() == pingora::ErrorSource::Downstream
+    }
+}

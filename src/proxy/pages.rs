@@ -1,0 +1,77 @@
+//! The pages that people see when the gateway answers in place of the identity server. Plain, readable without script
+//! and style, and silent about the reasons: they would teach an attacker more than a user.
+
+use crate::domain::enforcement::RejectionKind;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::Digest;
+use sha2::Sha256;
+use std::sync::LazyLock;
+
+const STYLE: &str = "body{font:1.1rem/1.6 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1.5rem;\
+color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-size:.95em;color:#444b54}\
+@media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14171b}code{color:#b3bac4}}";
+
+/// A Content-Security-Policy that allows the page's own style and nothing else.
+pub fn content_security_policy() -> &'static str {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        let hash = STANDARD.encode(Sha256::digest(STYLE));
+        format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    });
+    &POLICY
+}
+
+/// The page for a decision.
+pub fn rejection(kind: RejectionKind, reference: &str) -> String {
+    let (title, text) = match kind {
+        RejectionKind::Blocked => (
+            "Sign-in refused",
+            "This sign-in was refused because it does not look like you. If it was you, contact your help desk and give them the reference below.",
+        ),
+        RejectionKind::Held => (
+            "Sign-in held for review",
+            "This sign-in is being looked at by your organization's security team. Nothing is wrong with your password. Try again in a while, or contact your help desk with the reference below.",
+        ),
+        RejectionKind::RateLimited => ("Too many attempts", "There were too many attempts in a short time. Wait a moment, then try again."),
+        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => (
+            "A further proof is needed",
+            "This sign-in needs a second proof that it is you. Go back to the application and sign in again.",
+        ),
+    };
+    page(title, text, reference)
+}
+
+/// The page for an error.
+pub fn error(status: u16, reference: &str) -> String {
+    let (title, text) = match status {
+        404 => ("Nothing here", "There is no page at this address."),
+        429 => ("Too many attempts", "There were too many attempts in a short time. Wait a moment, then try again."),
+        502..=504 => ("Sign-in is not available", "The sign-in service does not answer at the moment. Try again in a while."),
+        500..=599 => ("Something went wrong", "The request could not be served. Try again in a while."),
+        _ => ("The request could not be read", "The request is not one that can be served. Go back to the application and start again."),
+    };
+    page(title, text, reference)
+}
+
+fn page(title: &str, text: &str, reference: &str) -> String {
+    // The reference is a UUID made here; the rest is written above. Nothing from the request enters the page.
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>{title}</h1>\n<p>{text}</p>\n<p>Reference: <code>{reference}</code></p>\n</main>\n</body>\n</html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_say_no_reason_and_carry_no_script() {
+        for kind in [RejectionKind::Blocked, RejectionKind::Held, RejectionKind::RateLimited, RejectionKind::StepUpImpossible] {
+            let page = rejection(kind, "ref");
+            assert!(page.contains("<html lang=\"en\">") && page.matches("<h1>").count() == 1);
+            assert!(!page.contains("<script") && !page.contains("score"));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! To the identity server: the peer, which only a permit names, and the head as it is sent.
+
+use crate::domain::headers;
+use crate::domain::parameters::Parameters;
+use crate::domain::route::Door;
+use crate::flow::exchange::Exchange;
+use crate::flow::permit::ForwardPermit;
+use crate::proxy::context::RequestContext;
+use arc_swap::ArcSwap;
+use pingora::ErrorType;
+use pingora::http::RequestHeader;
+use pingora::prelude::HttpPeer;
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpUpstreamRequestPolicy;
+use pingora::utils::tls::WrappedX509;
+use pingora::utils::tls::parse_x509;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the identity server is and how it is reached.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Its name, for the certificate.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Certificates of the authority that signed its certificate, DER; empty for those of the system.
+    pub authorities: Vec<Vec<u8>>,
+    /// Whether its certificate is checked.
+    pub verify: bool,
+    /// For connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// For each read of the answer.
+    pub read_timeout: Duration,
+    /// After which an idle connection is closed; below the identity server's own.
+    pub idle_timeout: Duration,
+}
+
+/// The identity server as a peer. The addresses behind its name are resolved beforehand: Pingora would block and panic.
+#[derive(Debug)]
+pub struct Upstream {
+    settings: UpstreamSettings,
+    authorities: Option<Arc<[WrappedX509]>>,
+    address: ArcSwap<SocketAddr>,
+}
+
+impl Upstream {
+    /// A peer at a resolved address.
+    pub fn new(settings: UpstreamSettings, address: SocketAddr) -> Self {
+        let authorities: Vec<WrappedX509> =
+            settings.authorities.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect();
+        let authorities = (!authorities.is_empty()).then(|| Arc::from(authorities));
+        Self { settings, authorities, address: ArcSwap::from_pointee(address) }
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
+    /// The name resolves to another address from now on.
+    pub fn moved(&self, address: SocketAddr) {
+        if **self.address.load() != address {
+            tracing::info!(upstream.address = %address, "the identity server has moved");
+            self.address.store(Arc::new(address));
+        }
+    }
+
+    /// The peer for a request that has a permit.
+    pub fn peer(&self, _permit: &ForwardPermit) -> HttpPeer {
+        let mut peer = HttpPeer::new(**self.address.load(), self.settings.tls, self.settings.host.clone());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.settings.connect_timeout);
+        options.total_connection_timeout = Some(self.settings.connect_timeout);
+        options.read_timeout = Some(self.settings.read_timeout);
+        options.write_timeout = Some(self.settings.read_timeout);
+        options.idle_timeout = Some(self.settings.idle_timeout);
+        options.verify_cert = self.settings.verify;
+        options.verify_hostname = self.settings.verify;
+        options.ca.clone_from(&self.authorities);
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        peer
+    }
+}
+
+/// Writes the head as the identity server gets it: the canonical target, nothing that only the gateway may say, then
+/// what the gateway says. Called once for each try.
+pub fn write_head(session: &Session, head: &mut RequestHeader, context: &RequestContext) -> pingora::Result<()> {
+    let (Some(exchange), Some(permit)) = (&context.exchange, context.exchange.as_ref().and_then(|exchange| exchange.permit.as_ref()))
+    else {
+        return pingora::Error::e_explain(ErrorType::InternalError, "a request without a permit");
+    };
+    let host = host(session);
+    let scheme = if exchange.secure { "https" } else { "http" };
+    if let Some(target) = &exchange.target {
+        head.set_raw_path(target.forwarded().as_bytes())?;
+    }
+    remove_reserved(head, exchange);
+    for name in [http::header::EXPECT, http::header::TE, http::header::TRAILER] {
+        head.remove_header(&name);
+    }
+    join_cookies(head)?;
+    replace_content_type(head, context.parameters.as_ref())?;
+    if reads_answer(exchange.door) {
+        // The answer is read here as well and must not come compressed.
+        head.remove_header(&http::header::ACCEPT_ENCODING);
+    }
+    if let Some(host) = host {
+        head.insert_header(http::header::HOST, host.as_str())?;
+        head.insert_header(headers::X_FORWARDED_HOST, host)?;
+    }
+    head.insert_header(headers::X_FORWARDED_FOR, exchange.address.to_string())?;
+    head.insert_header(headers::X_FORWARDED_PROTO, scheme)?;
+    head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
+    for (name, value) in &permit.headers().0 {
+        head.insert_header(*name, value.as_str())?;
+    }
+    if let Some(body) = &context.new_body {
+        head.remove_header(&http::header::TRANSFER_ENCODING);
+        head.insert_header(http::header::CONTENT_LENGTH, body.len())?;
+    }
+    Ok(())
+}
+
+/// Whether the answers of a door are read.
+pub fn reads_answer(door: Option<Door>) -> bool {
+    matches!(door, Some(Door::Token | Door::Authn | Door::Par | Door::Flow | Door::Authorize))
+}
+
+fn host(session: &Session) -> Option<String> {
+    let head = session.req_header();
+    let named = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+    named.or_else(|| head.uri.authority().map(|authority| authority.as_str().to_owned()))
+}
+
+fn remove_reserved(head: &mut RequestHeader, exchange: &Exchange) {
+    let reserved = &exchange.snapshot.reserved_headers;
+    let names: Vec<http::HeaderName> =
+        head.headers.keys().filter(|name| reserved.contains(name.as_str())).cloned().collect();
+    for name in names {
+        head.remove_header(&name);
+    }
+}
+
+/// HTTP/2 clients may split their cookies over several fields, which HTTP/1.1 servers read in different ways
+/// (RFC 9113 section 8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
+    let fields: Vec<&[u8]> = head.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
+    if fields.len() > 1 {
+        let joined = fields.join(&b"; "[..]);
+        head.insert_header(http::header::COOKIE, joined)?;
+    }
+    Ok(())
+}
+
+/// The identity server must decode the body as it was decoded here.
+fn replace_content_type(head: &mut RequestHeader, parameters: Option<&Parameters>) -> pingora::Result<()> {
+    match parameters.and_then(Parameters::forwarded_content_type) {
+        Some(content_type) => head.insert_header(http::header::CONTENT_TYPE, content_type),
+        None => Ok(()),
+    }
+}
+

@@ -1,0 +1,36 @@
+//! Says what happened: logs for engineers, metrics for machines, health for load balancers. A leaf: it names the domain
+//! alone. Nothing here ever receives a username, an address, a code or a token.
+
+/// Counters, histograms and gauges.
+pub mod metrics;
+
+/// Liveness and readiness.
+pub mod health;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// Starts logging to standard error. `filter` is a level or a list of `target=level`; the variable `RUST_LOG` wins over
+/// it. Returns an error when the filter cannot be read or logging was started before.
+pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned());
+    let filter = EnvFilter::try_new(&filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match format {
+        LogFormat::Json => registry.with(tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr)).try_init(),
+        LogFormat::Text => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr)).try_init(),
+    };
+    started.map_err(|error| error.to_string())
+}
