@@ -1,0 +1,219 @@
+//! App-native authentication: `response_mode=direct` and POST `/oauth2/authn`. Failures of the user are 200, failures of the
+//! caller 400. It must not decide about credentials itself.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::app::Ctx;
+use crate::authorize;
+use crate::authorize::BASIC;
+use crate::authorize::ResponseMode;
+use crate::authorize::TOTP;
+use crate::grant_response;
+use crate::login;
+use crate::login::Credentials;
+use crate::login::Progress;
+use crate::response::Response;
+use crate::store::Flow;
+use crate::store::Step;
+use crate::users::Check;
+
+/// POST `/oauth2/authn`.
+pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
+    if ctx.request.media_type() != "application/json" {
+        return Response::empty(415);
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(&ctx.request.body) else {
+        return bad_request(
+            ctx,
+            "ABA-60001",
+            "Invalid request",
+            "The request body is not JSON.",
+        );
+    };
+    let Some(flow) = body
+        .get("flowId")
+        .and_then(Value::as_str)
+        .and_then(|key| login::live_flow(ctx, key))
+        .filter(|flow| flow.request.mode == ResponseMode::Direct)
+    else {
+        return bad_request(
+            ctx,
+            "ABA-60001",
+            "Invalid request",
+            "Invalid flow identifier.",
+        );
+    };
+    let chosen = body
+        .pointer("/selectedAuthenticator/authenticatorId")
+        .and_then(Value::as_str);
+    if chosen != Some(authenticator_id(&flow).as_str()) {
+        let detail = "The selected authenticator is not an option of the current step.";
+        return bad_request(ctx, "ABA-60002", "Invalid authenticator.", detail);
+    }
+    let param = |name: &str| {
+        body.pointer("/selectedAuthenticator/params")
+            .and_then(|params| params.get(name))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let credentials = match flow.step {
+        Step::Password => Credentials::Password {
+            username: param("username"),
+            password: param("password"),
+        },
+        Step::Totp => Credentials::Totp {
+            code: param("token"),
+        },
+    };
+    let (flow, progress) = login::submit(ctx, flow, credentials, false);
+    match progress {
+        Progress::Done { outcome, cookie } => {
+            ctx.app.store().outcomes.remove(&flow.caller_key);
+            authorize::finish(ctx, *outcome).with_header("Set-Cookie", cookie)
+        }
+        Progress::Incomplete => {
+            let detail = "A required parameter of the authenticator is missing.";
+            bad_request(ctx, "ABA-60001", "Invalid request", detail)
+        }
+        Progress::NoSecondFactor => no_second_factor(ctx),
+        Progress::Refused(message) => {
+            bad_request(ctx, "ABA-60003", "Authentication failed.", message)
+        }
+        Progress::StepTwo => prompt(ctx, &flow),
+        Progress::Wrong { check, .. } => {
+            let mut state = flow_state(ctx, &flow, "FAIL_INCOMPLETE");
+            if let Some(step) = state.get_mut("nextStep") {
+                let shows_reason = ctx.app.config.show_auth_failure_reason;
+                set(step, "messages", json!([message(&check, shows_reason)]));
+            }
+            Response::json(200, &state)
+        }
+    }
+}
+
+/// 200 with the step that the login waits for.
+pub(crate) fn prompt(ctx: &Ctx<'_>, flow: &Flow) -> Response {
+    Response::json(200, &flow_state(ctx, flow, "INCOMPLETE"))
+}
+
+/// 200 with the authorization response.
+pub(crate) fn success(params: &[(String, String)]) -> Response {
+    Response::json(
+        200,
+        &json!({
+            "flowStatus": "SUCCESS_COMPLETED",
+            "authData": grant_response::auth_data(params),
+        }),
+    )
+}
+
+/// The login cannot go on: the user has no authenticator app.
+pub(crate) fn no_second_factor(ctx: &Ctx<'_>) -> Response {
+    let detail = "The user has not enrolled the authenticator that the step needs.";
+    bad_request(ctx, "ABA-60003", "Authentication failed.", detail)
+}
+
+fn bad_request(ctx: &Ctx<'_>, code: &str, message: &str, description: &str) -> Response {
+    Response::api_error(400, code, message, description, &ctx.trace_id())
+}
+
+/// `base64url("<name>:<idp>")` without padding.
+fn authenticator_id(flow: &Flow) -> String {
+    let name = match flow.step {
+        Step::Password => BASIC,
+        Step::Totp => TOTP,
+    };
+    URL_SAFE_NO_PAD.encode(format!("{name}:LOCAL"))
+}
+
+fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str) -> Value {
+    let param = |name: &str, order: u8, key: &str, label: &str, is_confidential: bool| {
+        json!({"param": name, "type": "STRING", "order": order, "i18nKey": key,
+            "displayName": label, "confidential": is_confidential})
+    };
+    let (label, key, params, required) = match flow.step {
+        Step::Password => (
+            "Username & Password",
+            "authenticator.basic",
+            vec![
+                param("username", 1, "username.param", "Username", false),
+                param("password", 2, "password.param", "Password", true),
+            ],
+            vec!["username", "password"],
+        ),
+        Step::Totp => (
+            "TOTP",
+            "authenticator.totp",
+            vec![param(
+                "token",
+                1,
+                "totp.authenticator.token.param",
+                "Token",
+                true,
+            )],
+            vec!["token"],
+        ),
+    };
+    json!({
+        "flowId": flow.key,
+        "flowStatus": status,
+        "flowType": "AUTHENTICATION",
+        "nextStep": {
+            "stepType": "AUTHENTICATOR_PROMPT",
+            "authenticators": [{
+                "authenticatorId": authenticator_id(flow),
+                "authenticator": label,
+                "idp": "LOCAL",
+                "metadata": {"i18nKey": key, "promptType": "USER_PROMPT", "params": params},
+                "requiredParams": required,
+            }],
+        },
+        "links": [{"name": "authentication", "href": ctx.url("/oauth2/authn"), "method": "POST"}],
+    })
+}
+
+/// The message of a failed step. A lock looks like a wrong password unless the server shows reasons.
+fn message(check: &Check, shows_reason: bool) -> Value {
+    let (id, text, context) = match check {
+        Check::Locked { by_admin } if shows_reason => {
+            let reason = if *by_admin {
+                "ADMIN_INITIATED"
+            } else {
+                "MAX_ATTEMPTS_EXCEEDED"
+            };
+            let context = json!([{"key": "lockedReason", "value": reason}]);
+            ("17003", "Account is locked.", context)
+        }
+        Check::Wrong { remaining: 0 } if shows_reason => {
+            let context = json!([
+                {"key": "lockedReason", "value": "MAX_ATTEMPTS_EXCEEDED"},
+                {"key": "remainingAttempts", "value": "0"},
+            ]);
+            ("17003", "Account is locked.", context)
+        }
+        Check::Wrong { remaining } if *remaining > 0 => {
+            let context = json!([{"key": "remainingAttempts", "value": remaining.to_string()}]);
+            ("17002", "Invalid credentials.", context)
+        }
+        Check::Locked { .. } | Check::Passed(_) | Check::Unknown | Check::Wrong { .. } => {
+            ("17002", "Invalid credentials.", json!([]))
+        }
+    };
+    let mut message = json!({
+        "type": "ERROR", "messageId": id, "message": text, "i18nKey": format!("message.{id}"),
+    });
+    // Empty members are left out.
+    if context.as_array().is_some_and(|items| !items.is_empty()) {
+        set(&mut message, "context", context);
+    }
+    message
+}
+
+fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(members) = object.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a simulator can be told: addresses, users, applications, timing, faults. The default runs as it stands.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::seed;
+use crate::seed::Client;
+use crate::seed::Realm;
+use crate::seed::User;
+
+/// Everything that can be set before the start.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// HTTPS, or plain HTTP when `None`.
+    pub tls: Option<SimTls>,
+    /// Start of the server's own URLs, such as `https://localhost:8443`; `None` is the listening address. WSO2 takes it from
+    /// `server.hostname` and `proxyPort`, never from the `Host` header.
+    pub public_url: Option<String>,
+    /// Tenants and organizations.
+    pub realms: Vec<Realm>,
+    /// Users.
+    pub users: Vec<User>,
+    /// Applications.
+    pub clients: Vec<Client>,
+    /// Pre-issue access token action; `None` is no action.
+    pub action: Option<ActionSettings>,
+    /// Receiver of events; `None` is none.
+    pub webhook: Option<WebhookSettings>,
+    /// Adaptive script stand-in.
+    pub script: ScriptSettings,
+    /// BasicAuthenticator's `showAuthFailureReason`: error codes and remaining attempts in the redirect.
+    pub show_auth_failure_reason: bool,
+    /// Wrong passwords until the account locks.
+    pub failed_attempts_max: u32,
+    /// How long a locked account stays locked.
+    pub lock_duration: Duration,
+    /// Lifetimes.
+    pub validity: Validity,
+    /// Added to every answer.
+    pub response_delay: Duration,
+    /// Cookies carry `Secure`, as WSO2's do. Off only for clients that refuse such cookies over plain HTTP.
+    pub has_secure_cookies: bool,
+    /// Requests are kept for [`crate::Sim::recorded`].
+    pub is_recording: bool,
+    /// How many requests are kept.
+    pub recorded_max: usize,
+    /// Longest request head in bytes; WSO2 ships 8,192 and answers 400 above.
+    pub head_bytes_max: usize,
+    /// Longest request body in bytes; Tomcat's `maxPostSize` is 2 MiB.
+    pub body_bytes_max: usize,
+    /// How long an idle connection is kept.
+    pub keep_alive: Duration,
+}
+
+impl Default for SimConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            public_url: None,
+            realms: seed::realms(),
+            users: seed::users(),
+            clients: seed::clients(),
+            action: None,
+            webhook: None,
+            script: ScriptSettings::default(),
+            show_auth_failure_reason: false,
+            failed_attempts_max: 5,
+            lock_duration: Duration::from_secs(5 * 60),
+            validity: Validity::default(),
+            response_delay: Duration::ZERO,
+            has_secure_cookies: true,
+            is_recording: true,
+            recorded_max: 100_000,
+            head_bytes_max: 8_192,
+            body_bytes_max: 2 * 1024 * 1024,
+            keep_alive: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How the server proves itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SimTls {
+    /// A certificate for `localhost`, `127.0.0.1` and `::1` made at start by an authority made at start.
+    SelfSigned,
+}
+
+/// What the adaptive script stand-in does in applications that have a script.
+#[derive(Clone, Debug)]
+pub struct ScriptSettings {
+    /// `acr` of a login with both factors, and the `acr_values` member that asks for it.
+    pub acr_mfa: String,
+    /// `acr` of a login with a password only.
+    pub acr_password: String,
+    /// Refuse a login whose request lacks `X-Risk-Status`: it did not come through the gateway.
+    pub requires_risk_status: bool,
+}
+
+impl Default for ScriptSettings {
+    fn default() -> Self {
+        Self {
+            acr_mfa: "urn:riskgate:acr:mfa".to_owned(),
+            acr_password: "urn:riskgate:acr:pwd".to_owned(),
+            requires_risk_status: false,
+        }
+    }
+}
+
+/// Lifetimes, with WSO2's shipped values.
+#[derive(Clone, Copy, Debug)]
+pub struct Validity {
+    /// Authorization code: 300 s.
+    pub code: Duration,
+    /// Access token: 3,600 s.
+    pub access_token: Duration,
+    /// Refresh token: 86,400 s.
+    pub refresh_token: Duration,
+    /// ID token: 3,600 s.
+    pub id_token: Duration,
+    /// Pushed authorization request: 60 s.
+    pub pushed_request: Duration,
+    /// Device code: 600 s.
+    pub device_code: Duration,
+    /// A login that nobody finishes: 20 minutes.
+    pub login: Duration,
+    /// SSO session without use: 15 minutes.
+    pub session: Duration,
+}
+
+impl Default for Validity {
+    fn default() -> Self {
+        Self {
+            code: Duration::from_secs(300),
+            access_token: Duration::from_secs(3_600),
+            refresh_token: Duration::from_secs(86_400),
+            id_token: Duration::from_secs(3_600),
+            pushed_request: Duration::from_secs(60),
+            device_code: Duration::from_secs(600),
+            login: Duration::from_secs(20 * 60),
+            session: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// The pre-issue access token action: whom to call and with what.
+#[derive(Clone, Debug)]
+pub struct ActionSettings {
+    /// Endpoint, `http` or `https`.
+    pub url: String,
+    /// How the call proves itself.
+    pub auth: ActionAuth,
+    /// Value of `x-wso2-api-version`.
+    pub api_version: String,
+    /// Header names that are passed on, lower case; `None` passes all but the credentials.
+    pub allowed_headers: Option<Vec<String>>,
+    /// Parameter names that are passed on; `None` passes all but the credentials and the protocol's own.
+    pub allowed_params: Option<Vec<String>>,
+    /// Certificate authority of the endpoint, PEM.
+    pub ca_pem: Option<String>,
+    /// Connect timeout: 2 s.
+    pub connect_timeout: Duration,
+    /// Read timeout: 5 s.
+    pub read_timeout: Duration,
+    /// Attempts in total: 2.
+    pub attempts_max: u32,
+}
+
+impl ActionSettings {
+    /// An action with WSO2's shipped timeouts and without authentication.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            auth: ActionAuth::None,
+            api_version: "v1.3".to_owned(),
+            allowed_headers: None,
+            allowed_params: None,
+            ca_pem: None,
+            connect_timeout: Duration::from_millis(2_000),
+            read_timeout: Duration::from_millis(5_000),
+            attempts_max: 2,
+        }
+    }
+}
+
+/// Authentication of an action call.
+#[derive(Clone)]
+pub enum ActionAuth {
+    /// A header of one's own: name and value.
+    ApiKey(String, String),
+    /// HTTP Basic: user and password.
+    Basic(String, String),
+    /// Bearer token.
+    Bearer(String),
+    /// None.
+    None,
+}
+
+impl std::fmt::Debug for ActionAuth {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::ApiKey(..) => "ApiKey(..)",
+            Self::Basic(..) => "Basic(..)",
+            Self::Bearer(_) => "Bearer(..)",
+            Self::None => "None",
+        })
+    }
+}
+
+/// Who receives events.
+#[derive(Clone)]
+pub struct WebhookSettings {
+    /// Endpoint.
+    pub url: String,
+    /// Key of the `X-Hub-Signature: sha256=` header; none, no header.
+    pub secret: Option<String>,
+}
+
+impl std::fmt::Debug for WebhookSettings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("WebhookSettings")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A fault that the server plays on every connection, for tests of what is in front of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Outage {
+    /// Requests are read and never answered.
+    Hang,
+    /// None: requests are answered.
+    #[default]
+    None,
+    /// The connection is closed after the request is read.
+    Reset,
+    /// Every request gets this status and an empty body.
+    Status(u16),
+}
