@@ -1,0 +1,171 @@
+//! How long a decision takes: twenty rules of the usual kind of which none matches, so that every one is evaluated; and the
+//! same conditions in the interpreter of the `cel` crate, with the context built once for all.
+
+use cel::Context;
+use cel::Program;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use riskgate::domain::policy::PolicySet;
+use riskgate::domain::policy::input::AgentInput;
+use riskgate::domain::policy::input::ClientInput;
+use riskgate::domain::policy::input::DeviceCookie;
+use riskgate::domain::policy::input::DeviceInput;
+use riskgate::domain::policy::input::NetworkInput;
+use riskgate::domain::policy::input::PolicyInput;
+use riskgate::domain::policy::input::RequestInput;
+use riskgate::domain::policy::input::RiskInput;
+use riskgate::domain::policy::input::SessionInput;
+use riskgate::domain::policy::input::TimeInput;
+use riskgate::domain::policy::input::UserInput;
+use riskgate::domain::policy::reason::Reason;
+use riskgate::domain::risk::ScoreSource;
+use riskgate::domain::route::Door;
+use riskgate::domain::signals::agent::DeviceKind;
+use riskgate::domain::signals::network::NetworkKind;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::net::IpAddr;
+
+const CONDITIONS: [&str; 5] = [
+    r#"request.door == "token" && request.grant_type == "refresh_token" && risk.level == "medium""#,
+    r#"request.door in ["par", "ciba"] || (risk.score > 95 && !user.known)"#,
+    r#"network.kind == "tor" && !device.known && risk.level == "low""#,
+    r#"risk.score >= 60 && risk.reasons.exists(r, r in ["impossible_travel", "account_under_attack"])"#,
+    r#"request.path.startsWith("/scim2/") && time.hour < 6"#,
+];
+
+fn policy() -> PolicySet {
+    let mut text = String::from("version = 1\nbreak_glass = [\"admin\"]\n");
+    for (index, condition) in CONDITIONS.iter().cycle().take(20).enumerate() {
+        text.push_str(&format!(
+            "[[rule]]\nname = \"r{index}\"\nwhen = '{condition}'\nverdict = \"step_up\"\n"
+        ));
+    }
+    PolicySet::parse(&text).expect("a valid policy")
+}
+
+fn input(reasons: &[Reason]) -> PolicyInput<'_> {
+    PolicyInput {
+        risk: RiskInput::Scored {
+            points: 65,
+            source: ScoreSource::Model,
+            fallback: None,
+            reasons,
+        },
+        request: RequestInput {
+            door: Door::Login,
+            method: "POST",
+            tenant: "carbon.super",
+            organization: "",
+            grant_type: "",
+            response_type: "",
+            prompt: "",
+            acr_values: "",
+            path: "/commonauth",
+            demanded: false,
+        },
+        client: ClientInput { id: "aClient" },
+        user: UserInput {
+            name: Some("Alice@carbon.super"),
+            known: true,
+            logins: 12,
+        },
+        network: NetworkInput {
+            address: IpAddr::from([192, 0, 2, 1]),
+            country: None,
+            asn: Some(64_500),
+            kind: Some(NetworkKind::Residential),
+        },
+        device: DeviceInput {
+            known: false,
+            cookie: DeviceCookie::Missing,
+        },
+        agent: AgentInput {
+            browser: "Firefox",
+            os: "Linux",
+            kind: DeviceKind::Computer.as_str(),
+        },
+        session: SessionInput { present: false },
+        time: TimeInput {
+            hour: 9,
+            weekday: 2,
+        },
+    }
+}
+
+/// The variables that the conditions above need, as maps.
+fn context(reasons: &[Reason]) -> Context<'static, 'static> {
+    let mut context = Context::default();
+    let mut add = |name: &str, fields: Vec<(&str, cel::Value)>| {
+        let map: HashMap<String, cel::Value> = fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        context.add_variable_from_value(name, map);
+    };
+    let reasons: Vec<cel::Value> = reasons.iter().map(|reason| reason.code().into()).collect();
+    add(
+        "risk",
+        vec![
+            ("score", 65i64.into()),
+            ("level", "medium".into()),
+            ("reasons", reasons.into()),
+        ],
+    );
+    add(
+        "request",
+        vec![
+            ("door", "login".into()),
+            ("grant_type", "".into()),
+            ("path", "/commonauth".into()),
+        ],
+    );
+    add("user", vec![("known", true.into())]);
+    add("network", vec![("kind", "residential".into())]);
+    add("device", vec![("known", false.into())]);
+    add("time", vec![("hour", 9i64.into())]);
+    context
+}
+
+fn decide(criterion: &mut Criterion) {
+    let reasons = [
+        Reason::UnfamiliarDevice,
+        Reason::UnfamiliarNetwork,
+        Reason::UnusualHour,
+    ];
+    let (policy, input) = (policy(), input(&reasons));
+    let decision = policy.decide(&input);
+    assert!(
+        decision.skipped.is_empty() && decision.matched.label() == "default_medium",
+        "{decision:?}"
+    );
+    criterion.bench_function("decide/20_rules", |bencher| {
+        bencher.iter(|| policy.decide(black_box(&input)))
+    });
+
+    let programs: Vec<Program> = CONDITIONS
+        .iter()
+        .cycle()
+        .take(20)
+        .map(|condition| Program::compile(condition).expect("a valid condition"))
+        .collect();
+    let shared = context(&reasons);
+    for program in &programs {
+        assert_eq!(program.execute(&shared), Ok(cel::Value::Bool(false)));
+    }
+    criterion.bench_function("cel_interpreter/context", |bencher| {
+        bencher.iter(|| context(black_box(&reasons)))
+    });
+    criterion.bench_function("cel_interpreter/20_rules", |bencher| {
+        bencher.iter(|| {
+            programs
+                .iter()
+                .filter(|program| program.execute(black_box(&shared)).is_err())
+                .count()
+        });
+    });
+}
+
+criterion_group!(benches, decide);
+criterion_main!(benches);
