@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::overrides::Overrides;
 use crate::domain::history::Population;
+use crate::domain::signals::agent::AgentFacts;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
 use crate::flow::limits::InFlight;
@@ -136,6 +137,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         observations,
         metrics: Arc::clone(&metrics),
     };
+    // Tables and patterns that are made at first use are made before the first login.
+    AgentFacts::parse(Some("Mozilla/5.0 (X11; Linux x86_64) Chrome/1.0"), Some("en"));
     metrics.info(&assembled.snapshot.models.identity.version, state.kind());
     let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
     let upstream = Arc::new(Upstream::new(upstream_settings, address));

@@ -232,6 +232,8 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
     };
     let status = match (kind, form) {
         (RejectionKind::RateLimited, _) => 429,
+        // RFC 9470: the resource needs a stronger authentication.
+        (RejectionKind::StepUpImpossible, Form::Api) => 401,
         (_, Form::OAuth) => 400,
         (_, Form::Page | Form::Api) => 403,
     };

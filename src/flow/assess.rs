@@ -19,6 +19,7 @@ use crate::domain::risk::ScoreSource;
 use crate::domain::route::Door;
 use crate::domain::signals::SignalHashes;
 use crate::domain::signals::Signals;
+use crate::domain::signals::Subject;
 use crate::domain::signals::agent::AgentFacts;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::signals::http_fingerprint;
@@ -30,6 +31,7 @@ use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::Identity;
 use crate::flow::identify::identify;
+use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
 use std::sync::Arc;
 
@@ -54,8 +56,14 @@ pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: 
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
 
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
-    let query = query(exchange, &signals, &identity);
-    let loaded = load(dependencies, exchange, &query, deadline).await;
+    let limited = limited(dependencies, &signals);
+    let loaded = if limited.is_some() {
+        // A source over its limit is not worth a look into the history: whoever floods gets the cheap answer.
+        Err(FallbackCause::Overload)
+    } else {
+        let query = query(exchange, &signals, &identity);
+        load(dependencies, exchange, &query, deadline).await
+    };
     let (history, degraded) = match loaded {
         Ok(history) => (Some(history), None),
         Err(cause) => (None, Some(cause)),
@@ -103,6 +111,7 @@ pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: 
         device,
         state_answered: degraded.is_none(),
         notes,
+        limited,
     });
     Ok(())
 }
@@ -143,6 +152,15 @@ fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> History
         tenant: signals.hashes.tenant,
         links: identity.presented.into_iter().chain(identity.session).collect(),
     }
+}
+
+fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
+    let user = match &signals.subject {
+        Subject::Named { key, .. } => Some(key.0.value_hash()),
+        Subject::Anonymous | Subject::Client { .. } => None,
+    };
+    let client = signals.client.map(|client| client.0.value_hash());
+    dependencies.limits.check(signals.hashes.address, user, client).err()
 }
 
 /// Reads the history, unless too much is in flight, the store's breaker is open or the budget runs out.

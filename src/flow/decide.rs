@@ -35,18 +35,17 @@ use crate::domain::time::Timestamp;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
-use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 
-/// Decides an assessed request. `limited` says that a request limit was reached.
-pub fn decide(exchange: &mut Exchange, door: Door, limited: Option<Limited>, now: Timestamp) {
+/// Decides an assessed request.
+pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     let Some(assessed) = &exchange.assessed else { return };
     let snapshot = &exchange.snapshot;
     let tenant = exchange.tenant();
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
     let mode = snapshot.rollout.mode_for(tenant, application, stable_key(&assessed.signals));
     let decision = verdict(exchange, assessed, door, now);
-    let enforcement = match limited {
+    let enforcement = match assessed.limited {
         Some(limited) if mode == Mode::Enforce => {
             Enforcement::Reject(enforcement::rejection(door, RejectionKind::RateLimited, Some(limited.retry_after)))
         }
@@ -100,11 +99,13 @@ fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp)
         // The front channel has decided; the app server that redeems the code is not judged again.
         decision.verdict = Verdict::Allow;
     }
+    if assessed.limited.is_some() {
+        push_reason(&mut decision, Reason::RateLimited);
+    } else if !assessed.state_answered {
+        push_reason(&mut decision, Reason::StateUnavailable);
+    }
     for note in &assessed.notes {
         push_reason(&mut decision, *note);
-    }
-    if !assessed.state_answered {
-        push_reason(&mut decision, Reason::StateUnavailable);
     }
     decision
 }

@@ -10,6 +10,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
+use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::route::Door;
 use crate::domain::route::RouteMatch;
@@ -17,6 +18,7 @@ use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
+use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::snapshot::Snapshot;
 use std::net::IpAddr;
@@ -89,7 +91,9 @@ pub struct Assessed {
     /// Whether the history could be read.
     pub state_answered: bool,
     /// Reasons that come from the request's history and not from the model.
-    pub notes: Vec<crate::domain::policy::reason::Reason>,
+    pub notes: Vec<Reason>,
+    /// Whether a request limit was reached.
+    pub limited: Option<Limited>,
 }
 
 /// Facts of a request that outlive its parameters.

@@ -112,6 +112,8 @@ pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, heade
         _ => false,
     };
     let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
+    // A SOAP body is passed unread.
+    let unread = parameters.and_then(Parameters::forwarded_content_type).is_some_and(|kind| kind.contains("xml"));
     let direct = get("response_mode") == Some("direct");
     let owned = |name: &str| get(name).map(str::to_owned);
     Identity {
@@ -120,7 +122,7 @@ pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, heade
         client,
         presented,
         session,
-        parameters_hidden: signed_or_pushed,
+        parameters_hidden: signed_or_pushed || unread,
         facts: RequestFacts {
             grant_type: owned("grant_type"),
             response_type: owned("response_type"),

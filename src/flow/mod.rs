@@ -48,7 +48,6 @@ use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Mode;
-use crate::domain::signals::Subject;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::flow::admit::Knock;
@@ -187,10 +186,9 @@ impl AuthFlow {
             refuse(exchange, &refusal);
             return Err(refusal);
         }
-        let limited = self.limited(exchange);
         let now = dependencies.clock.now();
-        decide::decide(exchange, door, limited, now);
-        if let Some(limited) = limited {
+        decide::decide(exchange, door, now);
+        if let Some(limited) = exchange.assessed.as_ref().and_then(|assessed| assessed.limited) {
             dependencies.metrics.rate_limited(limited.scope, exchange.mode() == Some(Mode::Enforce));
         }
         exchange.timing.decision = dependencies.clock.instant().saturating_duration_since(exchange.started);
@@ -222,16 +220,6 @@ impl AuthFlow {
     /// The exchange has ended. Called exactly once for each.
     pub fn close(&self, exchange: Exchange, abandoned: bool) {
         observe::close(&self.dependencies, exchange, abandoned);
-    }
-
-    fn limited(&self, exchange: &Exchange) -> Option<limits::Limited> {
-        let signals = &exchange.assessed.as_ref()?.signals;
-        let user = match &signals.subject {
-            Subject::Named { key, .. } => Some(key.0.value_hash()),
-            Subject::Anonymous | Subject::Client { .. } => None,
-        };
-        let client = signals.client.map(|client| client.0.value_hash());
-        self.dependencies.limits.check(signals.hashes.address, user, client).err()
     }
 
     fn request_id(&self) -> RequestId {

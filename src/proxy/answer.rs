@@ -66,6 +66,13 @@ impl Answer {
             Form::Api => api_error(rejection.status, api_message(rejection.kind), reference),
         };
         let mut answer = Self::new(rejection.status, rejection.form, body);
+        if rejection.status == 401 {
+            let challenge = format!(
+                "Bearer error=\"insufficient_user_authentication\", acr_values=\"{}\", max_age=\"{}\"",
+                step_up.acr, step_up.max_age_seconds
+            );
+            answer.headers.push((header::WWW_AUTHENTICATE, challenge));
+        }
         if let Some(seconds) = rejection.retry_after {
             answer.headers.push((header::RETRY_AFTER, seconds.to_string()));
         }

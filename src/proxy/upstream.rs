@@ -158,8 +158,13 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
 
 /// The identity server must decode the body as it was decoded here.
 fn replace_content_type(head: &mut RequestHeader, parameters: Option<&Parameters>) -> pingora::Result<()> {
-    match parameters.and_then(Parameters::forwarded_content_type) {
-        Some(content_type) => head.insert_header(http::header::CONTENT_TYPE, content_type),
+    match parameters.map(Parameters::forwarded_content_type) {
+        Some(Some(content_type)) => head.insert_header(http::header::CONTENT_TYPE, content_type),
+        // Without a body there is nothing that could have a type.
+        Some(None) => {
+            head.remove_header(&http::header::CONTENT_TYPE);
+            Ok(())
+        }
         None => Ok(()),
     }
 }

@@ -89,14 +89,14 @@ pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVec
 }
 
 fn from_request(row: &mut FeatureVector, signals: &Signals, device: DeviceStanding) {
-    row.set(
-        Feature::DeviceCookie,
-        match device {
-            DeviceStanding::Known => 0.0,
-            DeviceStanding::None => 0.5,
-            DeviceStanding::Foreign => 1.0,
-        },
-    );
+    // Programs keep no device cookie, and without a name nobody's cookie can be missing.
+    let expected = signals.browser_door && signals.subject.key().is_some();
+    match device {
+        DeviceStanding::Known => row.set(Feature::DeviceCookie, 0.0),
+        DeviceStanding::Foreign => row.set(Feature::DeviceCookie, 1.0),
+        DeviceStanding::None if expected => row.set(Feature::DeviceCookie, 0.5),
+        DeviceStanding::None => {}
+    }
     if let Some(kind) = signals.network.kind {
         row.set(
             Feature::NetworkKind,

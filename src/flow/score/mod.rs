@@ -149,21 +149,21 @@ impl Scorer {
         };
         if let Some(output) = self.cache.get(&key) {
             let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Cache };
-            return scored(&output, source, degraded);
+            return scored(&output, features, source, degraded);
         }
         match self.primary(models, features, deadline).await {
             Ok(output) => {
                 let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Model };
                 let output = Arc::new(output);
                 self.cache.insert(key, Arc::clone(&output));
-                scored(&output, source, degraded)
+                scored(&output, features, source, degraded)
             }
             Err(cause) => {
                 let Some(native) = &models.native else { return Assessment::Unscored(cause) };
                 match native.run(features, deadline) {
                     Ok(output) => {
                         let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Native };
-                        scored(&output, source, Some(degraded.unwrap_or(cause)))
+                        scored(&output, features, source, Some(degraded.unwrap_or(cause)))
                     }
                     Err(error) => Assessment::Unscored(pool::cause_of(&error)),
                 }
@@ -206,22 +206,23 @@ impl Scorer {
     }
 }
 
-fn scored(output: &ModelOutput, source: ScoreSource, fallback: Option<FallbackCause>) -> Assessment {
+fn scored(output: &ModelOutput, features: &FeatureVector, source: ScoreSource, fallback: Option<FallbackCause>) -> Assessment {
     Assessment::Scored {
         score: output.score,
-        reasons: reasons_of(&output.contributions),
+        reasons: reasons_of(&output.contributions, features),
         contributions: output.contributions.to_vec(),
         source,
         fallback,
     }
 }
 
-/// The reasons behind the largest contributions, strongest first; features with one reason add up.
-pub fn reasons_of(contributions: &[f32; Feature::COUNT]) -> Vec<Reason> {
+/// The reasons behind the largest contributions, strongest first; features with one reason add up. A missing value may
+/// weigh something, but it is no reason: nothing was seen.
+pub fn reasons_of(contributions: &[f32; Feature::COUNT], features: &FeatureVector) -> Vec<Reason> {
     let schema = FeatureSchema::current();
     let mut sums: Vec<(Reason, f32)> = Vec::new();
     for (feature, contribution) in Feature::ALL.iter().zip(contributions) {
-        if *contribution <= 0.0 || !contribution.is_finite() {
+        if *contribution <= 0.0 || !contribution.is_finite() || features.value(*feature).is_nan() {
             continue;
         }
         let reason = schema.entry(*feature).reason;
@@ -337,6 +338,11 @@ mod tests {
         contributions[Feature::LlrCountry.index()] = 2.0;
         contributions[Feature::LlrAsn.index()] = 0.4;
         contributions[Feature::AddressTrust.index()] = -3.0;
-        assert_eq!(reasons_of(&contributions), [Reason::UnfamiliarCountry, Reason::IpVelocity]);
+        contributions[Feature::UserHistory.index()] = 3.0;
+        let mut features = FeatureVector::missing();
+        for feature in Feature::ALL.into_iter().filter(|feature| *feature != Feature::UserHistory) {
+            features.set(feature, 1.0);
+        }
+        assert_eq!(reasons_of(&contributions, &features), [Reason::UnfamiliarCountry, Reason::IpVelocity]);
     }
 }
