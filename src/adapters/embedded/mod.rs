@@ -1,0 +1,396 @@
+//! The memory of a single node, in one file (redb). Nothing to install; survives a restart and a crash.
+//!
+//! Reads go to a snapshot of the tables and never wait for a writer. Writes come in batches from off the request path;
+//! they are seen at once and reach the disk at the next flush, at most [`EmbeddedSettings::flush_interval`] later: a
+//! crash loses that much and nothing older. The file is bounded: every entry has a time to live, and every table a
+//! maximum beyond which the entries written longest ago make room. Time comes with the calls; the store has no clock.
+
+mod janitor;
+mod tables;
+
+use crate::adapters::embedded::janitor::Janitor;
+use crate::adapters::embedded::tables::Snapshot;
+use crate::adapters::embedded::tables::Tables;
+use crate::adapters::store::codec::Codec;
+use crate::adapters::store::entries;
+use crate::adapters::store::plan::Plan;
+use crate::domain::history::History;
+use crate::domain::history::HistoryQuery;
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::time::Timestamp;
+use crate::flow::ports::StateError;
+use crate::flow::ports::StateStore;
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use redb::Database;
+use redb::DatabaseError;
+use redb::Durability;
+use redb::StorageError;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Memory that the database may use for pages of the file.
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Files up to this size are checked whole when they are opened (some 0.2 s); of larger ones only the roots are.
+const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How the embedded store behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EmbeddedSettings {
+    /// The entries that each table keeps; there is one table per kind of entry (profiles, addresses, codes, …). When a
+    /// table is full, a twentieth of it makes room: what was written longest ago. Default 1,000,000.
+    pub entries_max: u64,
+    /// How long what was learnt may wait for the disk; what a crash can lose. Default 1 s.
+    pub flush_interval: Duration,
+    /// How often expired entries are looked for, a bounded number of each table at a time. Default 10 s.
+    pub sweep_interval: Duration,
+}
+
+/// Why the file could not be opened. Each error names it.
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {
+    /// The file is not a database, or it is damaged.
+    #[error("the state file `{}` is damaged or is not a state file (move it away to start without history): {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The file is a database of another program or of another version of this one.
+    #[error("the file `{}` is a database but not a state file of this version: {reason}", .path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// Another process has the file open.
+    #[error("the state file `{}` is in use by another process", .path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file or its folder cannot be read or written.
+    #[error("the state file `{}` cannot be opened: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The store on a file.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    inner: Arc<Inner>,
+    // Stops and joins its thread when it is dropped.
+    _janitor: Janitor,
+}
+
+/// What the store and its janitor share.
+struct Inner {
+    // Before the database, so that it lets go of its pages first.
+    snapshot: ArcSwap<Snapshot>,
+    database: Database,
+    settings: EmbeddedSettings,
+    codec: Codec,
+    /// Whether something was written since the last flush.
+    dirty: AtomicBool,
+    /// The latest moment that a call brought, in milliseconds since the epoch.
+    seen: AtomicI64,
+    /// Held while a new snapshot is taken and shown.
+    publishing: Mutex<()>,
+}
+
+impl Default for EmbeddedSettings {
+    fn default() -> Self {
+        Self {
+            entries_max: 1_000_000,
+            flush_interval: Duration::from_secs(1),
+            sweep_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+impl EmbeddedStore {
+    /// Opens the file at `path`, or makes it (readable by its owner only).
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, foreign, in use or out of reach. The file is not changed then.
+    pub fn open(path: &Path, settings: EmbeddedSettings) -> Result<Self, EmbeddedError> {
+        let inner = Arc::new(Inner::open(path, settings)?);
+        let janitor = Janitor::start(&inner).map_err(|source| EmbeddedError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            inner,
+            _janitor: janitor,
+        })
+    }
+
+    /// Brings to the disk what has been learnt. Dropping the store does the same.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn flush(&self) -> Result<(), StateError> {
+        self.inner.flush().map_err(refused)
+    }
+
+    /// Removes the entries that have expired at `now` and says how many they were.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn sweep(&self, now: Timestamp) -> Result<u64, StateError> {
+        self.inner.sweep_all(now).map_err(refused)
+    }
+
+    /// How many entries there are in all tables.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn entries(&self) -> Result<u64, StateError> {
+        self.inner
+            .snapshot
+            .load()
+            .len()
+            .map_err(|error| refused(error.into()))
+    }
+
+    /// Reads the history without leaving the thread: some 20 µs from the cache (`benches/state.rs`), one disk read per
+    /// entry otherwise.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn load_now(&self, query: &HistoryQuery) -> Result<History, StateError> {
+        self.inner.seen.store(query.now.millis(), Ordering::Relaxed);
+        let snapshot = self.inner.snapshot.load();
+        let values = entries::keys(query)
+            .iter()
+            .map(|key| snapshot.get(key))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| refused(error.into()))?;
+        let values = values.iter().map(|value| {
+            value
+                .as_ref()
+                .and_then(|guard| tables::payload(guard.value(), query.now))
+        });
+        Ok(entries::history(
+            query,
+            &self.inner.codec,
+            entries::sketched,
+            values,
+        ))
+    }
+}
+
+#[async_trait]
+impl StateStore for EmbeddedStore {
+    async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
+        self.load_now(query)
+    }
+
+    async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
+        if observations.is_empty() {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.inner);
+        let observations = observations.to_vec();
+        // A write transaction takes milliseconds; the worker has other connections to serve.
+        match tokio::task::spawn_blocking(move || inner.record(&observations)).await {
+            Ok(result) => result.map_err(refused),
+            Err(error) => Err(StateError::Refused(format!(
+                "the writer of the state file stopped: {error}"
+            ))),
+        }
+    }
+
+    async fn population(&self) -> Result<Population, StateError> {
+        self.inner
+            .snapshot
+            .load()
+            .population()
+            .map_err(|error| refused(error.into()))
+    }
+
+    async fn ping(&self) -> Result<(), StateError> {
+        self.inner
+            .snapshot
+            .load()
+            .len()
+            .map(drop)
+            .map_err(|error| refused(error.into()))
+    }
+
+    fn kind(&self) -> &'static str {
+        "embedded"
+    }
+}
+
+impl Inner {
+    fn open(path: &Path, settings: EmbeddedSettings) -> Result<Self, EmbeddedError> {
+        let io_error = |source| EmbeddedError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let size = options
+            .open(path)
+            .and_then(|file| file.metadata())
+            .map_err(io_error)?
+            .len();
+
+        let mut builder = Database::builder();
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(size > 0 && size <= CHECK_BYTES_MAX);
+        let opened = guarded(|| {
+            builder
+                .create(path)
+                .map_err(|error| database_error(path, error))
+        });
+        let database = opened.unwrap_or_else(|reason| {
+            Err(EmbeddedError::Damaged {
+                path: path.to_owned(),
+                reason,
+            })
+        })?;
+        let prepared = guarded(|| {
+            Tables::prepare(&database, path)
+                .and_then(|()| Snapshot::of(&database).map_err(|error| damaged(path, &error)))
+        });
+        let snapshot = prepared.unwrap_or_else(|reason| {
+            Err(EmbeddedError::Damaged {
+                path: path.to_owned(),
+                reason,
+            })
+        })?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            database,
+            settings,
+            codec: Codec::plain(),
+            dirty: AtomicBool::new(false),
+            seen: AtomicI64::new(i64::MIN),
+            publishing: Mutex::new(()),
+        })
+    }
+
+    fn record(&self, observations: &[Observation]) -> Result<(), redb::Error> {
+        let plan = Plan::of(observations);
+        if let Some(last) = observations.last() {
+            self.seen.store(last.at.millis(), Ordering::Relaxed);
+        }
+        let transaction = self.begin()?;
+        let mut tables = Tables::of(&transaction);
+        entries::apply(&plan, &self.codec, &mut tables)?;
+        tables.make_room(self.settings.entries_max)?;
+        drop(tables);
+        transaction.commit()?;
+        self.dirty.store(true, Ordering::Release);
+        self.publish()
+    }
+
+    /// A transaction that is seen at once and reaches the disk with the next flush.
+    fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::None)?;
+        Ok(transaction)
+    }
+
+    fn flush(&self) -> Result<(), redb::Error> {
+        if !self.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let flushed = self
+            .database
+            .begin_write()
+            .map_err(redb::Error::from)
+            .and_then(|mut transaction| {
+                // A file that was not closed is usable again at once, at the price of a little more to write now.
+                transaction.set_quick_repair(true);
+                Ok(transaction.commit()?)
+            });
+        if flushed.is_err() {
+            self.dirty.store(true, Ordering::Release);
+        }
+        flushed
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left to be told; what is lost is what a crash would have lost.
+        drop(self.flush());
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs `open`, which reads a file that anybody may have damaged. The database reports most damage but may panic on
+/// some; at start that is an error like any other.
+fn guarded<T>(open: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("the database stopped").to_owned()
+    })
+}
+
+fn damaged(path: &Path, error: &dyn std::error::Error) -> EmbeddedError {
+    EmbeddedError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+fn database_error(path: &Path, error: DatabaseError) -> EmbeddedError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => EmbeddedError::InUse {
+            path: path.to_owned(),
+        },
+        DatabaseError::Storage(StorageError::Io(source))
+            if source.kind() != io::ErrorKind::InvalidData =>
+        {
+            EmbeddedError::Io {
+                path: path.to_owned(),
+                source,
+            }
+        }
+        other => damaged(path, &other),
+    }
+}
+
+fn refused(error: redb::Error) -> StateError {
+    match error {
+        redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed => {
+            StateError::Unavailable(error.to_string())
+        }
+        other => StateError::Refused(other.to_string()),
+    }
+}

@@ -1,0 +1,309 @@
+//! The tables of the state file: one per kind of entry, one for the population, one that says what the file is.
+//!
+//! A value is preceded by the moment it was written and the moment it expires, both as little-endian milliseconds.
+
+use crate::adapters::embedded::EmbeddedError;
+use crate::adapters::embedded::damaged;
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
+use crate::adapters::store::entities::SCHEMA;
+use crate::adapters::store::entries::Entries;
+use crate::adapters::store::plan::POPULATION_MAX;
+use crate::domain::history::LinkKind;
+use crate::domain::history::Population;
+use crate::domain::time::Timestamp;
+use redb::AccessGuard;
+use redb::Database;
+use redb::ReadOnlyTable;
+use redb::ReadableDatabase;
+use redb::ReadableTable;
+use redb::ReadableTableMetadata;
+use redb::StorageError;
+use redb::Table;
+use redb::TableDefinition;
+use redb::TableHandle;
+use redb::WriteTransaction;
+use std::path::Path;
+
+/// Every kind of entry, in the order of their tables.
+pub(super) const KINDS: [Kind; 16] = [
+    Kind::Address,
+    Kind::Addresses,
+    Kind::Agent,
+    Kind::AutonomousSystem,
+    Kind::Link(LinkKind::AccessToken),
+    Kind::Link(LinkKind::Code),
+    Kind::Link(LinkKind::PushedRequest),
+    Kind::Link(LinkKind::RefreshToken),
+    Kind::Link(LinkKind::Session),
+    Kind::Link(LinkKind::Transaction),
+    Kind::Prefix,
+    Kind::Profile,
+    Kind::Subject,
+    Kind::Tenant,
+    Kind::Trusted,
+    Kind::Users,
+];
+
+/// Bytes before a value: when it was written, when it expires.
+const HEADER_BYTES: usize = 16;
+/// The share of a full table that makes room: one in so many.
+const ROOM: u64 = 20;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("riskgate");
+const META_SCHEMA: &str = "schema";
+const META_LOGINS: &str = "logins";
+const POPULATION: TableDefinition<'_, u64, u64> = TableDefinition::new("population");
+
+type Key = &'static [u8];
+type Value = &'static [u8];
+
+/// The tables as they were at one moment, open for reading.
+pub(super) struct Snapshot {
+    tables: Vec<ReadOnlyTable<Key, Value>>,
+    population: ReadOnlyTable<u64, u64>,
+    meta: ReadOnlyTable<&'static str, u64>,
+}
+
+/// The tables of one write transaction, opened as they are needed.
+pub(super) struct Tables<'t> {
+    transaction: &'t WriteTransaction,
+    open: Vec<(Kind, Table<'t, Key, Value>)>,
+}
+
+/// The table of a kind.
+pub(super) fn definition(kind: Kind) -> TableDefinition<'static, Key, Value> {
+    TableDefinition::new(kind.name())
+}
+
+/// The value without its header; `None` once it has expired or when it is too short to be one.
+pub(super) fn payload(stored: &[u8], now: Timestamp) -> Option<&[u8]> {
+    let (_, expires) = header(stored)?;
+    (now < expires)
+        .then(|| stored.get(HEADER_BYTES..))
+        .flatten()
+}
+
+/// When a stored value was written and when it expires.
+pub(super) fn header(stored: &[u8]) -> Option<(Timestamp, Timestamp)> {
+    let (written, rest) = stored.split_first_chunk()?;
+    let (expires, _) = rest.split_first_chunk()?;
+    Some((
+        Timestamp(i64::from_le_bytes(*written)),
+        Timestamp(i64::from_le_bytes(*expires)),
+    ))
+}
+
+impl Snapshot {
+    /// The tables of `database` as they are now.
+    pub(super) fn of(database: &Database) -> Result<Self, redb::Error> {
+        let transaction = database.begin_read()?;
+        let tables = KINDS
+            .iter()
+            .map(|kind| transaction.open_table(definition(*kind)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            tables,
+            population: transaction.open_table(POPULATION)?,
+            meta: transaction.open_table(META)?,
+        })
+    }
+
+    /// The stored value under `key`.
+    pub(super) fn get(
+        &self,
+        key: &EntryKey,
+    ) -> Result<Option<AccessGuard<'static, Value>>, StorageError> {
+        match self.table(key.kind) {
+            Some(table) => table.get(key.id().as_slice()),
+            None => Ok(None),
+        }
+    }
+
+    /// The table of `kind`.
+    pub(super) fn table(&self, kind: Kind) -> Option<&ReadOnlyTable<Key, Value>> {
+        KINDS
+            .iter()
+            .position(|known| *known == kind)
+            .and_then(|place| self.tables.get(place))
+    }
+
+    /// The number of entries in all tables.
+    pub(super) fn len(&self) -> Result<u64, StorageError> {
+        self.tables.iter().map(ReadableTableMetadata::len).sum()
+    }
+
+    /// How common values are.
+    pub(super) fn population(&self) -> Result<Population, StorageError> {
+        let total = self.meta.get(META_LOGINS)?.map_or(0, |total| total.value());
+        let mut population = Population {
+            total,
+            ..Population::default()
+        };
+        for entry in self.population.iter()?.take(POPULATION_MAX) {
+            let (value, count) = entry?;
+            population.counts.insert(value.value(), count.value());
+        }
+        Ok(population)
+    }
+}
+
+impl<'t> Tables<'t> {
+    /// Makes the tables of a new file; refuses a database that is not a state file of this schema.
+    pub(super) fn prepare(database: &Database, path: &Path) -> Result<(), EmbeddedError> {
+        let foreign = |reason: &str| EmbeddedError::Foreign {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let fail = |error: redb::Error| damaged(path, &error);
+        {
+            let transaction = database.begin_read().map_err(|error| fail(error.into()))?;
+            let known: Vec<String> = transaction
+                .list_tables()
+                .map_err(|error| fail(error.into()))?
+                .map(|table| table.name().to_owned())
+                .collect();
+            if !known.is_empty() {
+                let meta = transaction
+                    .open_table(META)
+                    .map_err(|_| foreign("its tables are another program's"))?;
+                let schema = meta
+                    .get(META_SCHEMA)
+                    .map_err(|error| fail(error.into()))?
+                    .map(|schema| schema.value());
+                if schema != Some(u64::from(SCHEMA)) {
+                    return Err(foreign(&format!(
+                        "its schema is {schema:?}, expected {SCHEMA}"
+                    )));
+                }
+            }
+        }
+        let make = || -> Result<(), redb::Error> {
+            let transaction = database.begin_write()?;
+            for kind in KINDS {
+                transaction.open_table(definition(kind))?;
+            }
+            transaction.open_table(POPULATION)?;
+            transaction
+                .open_table(META)?
+                .insert(META_SCHEMA, u64::from(SCHEMA))?;
+            Ok(transaction.commit()?)
+        };
+        make().map_err(fail)
+    }
+
+    /// The tables of `transaction`.
+    pub(super) fn of(transaction: &'t WriteTransaction) -> Self {
+        Self {
+            transaction,
+            open: Vec::with_capacity(KINDS.len()),
+        }
+    }
+
+    /// Removes from every table that was written to and holds more than `entries_max` what was written longest ago.
+    pub(super) fn make_room(&mut self, entries_max: u64) -> Result<(), redb::Error> {
+        for (_, table) in &mut self.open {
+            let len = table.len()?;
+            if len <= entries_max {
+                continue;
+            }
+            let surplus =
+                usize::try_from(len - entries_max + entries_max / ROOM).unwrap_or(usize::MAX);
+            let mut ages = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+            for entry in table.iter()? {
+                ages.push(
+                    header(entry?.1.value()).map_or(Timestamp(i64::MIN), |(written, _)| written),
+                );
+            }
+            let last = surplus.clamp(1, ages.len().max(1)) - 1;
+            let Some((_, oldest_kept, _)) =
+                (last < ages.len()).then(|| ages.select_nth_unstable(last))
+            else {
+                continue;
+            };
+            let (limit, mut left) = (*oldest_kept, surplus);
+            // Among equals the first ones go, and no more than have to.
+            table.retain(|_, stored| {
+                let goes = left > 0 && header(stored).is_none_or(|(written, _)| written <= limit);
+                left -= usize::from(goes);
+                !goes
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the entries under `keys` that have expired at `now` and says how many they were.
+    pub(super) fn remove_expired(
+        &mut self,
+        kind: Kind,
+        keys: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Result<u64, redb::Error> {
+        let table = self.table(kind)?;
+        let mut removed = 0;
+        for key in keys {
+            let expired = table
+                .get(key.as_slice())?
+                .is_some_and(|stored| payload(stored.value(), now).is_none());
+            if expired {
+                table.remove(key.as_slice())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn table(&mut self, kind: Kind) -> Result<&mut Table<'t, Key, Value>, redb::Error> {
+        let place = match self.open.iter().position(|(open, _)| *open == kind) {
+            Some(place) => place,
+            None => {
+                self.open
+                    .push((kind, self.transaction.open_table(definition(kind))?));
+                self.open.len() - 1
+            }
+        };
+        let table = self.open.get_mut(place).map(|(_, table)| table);
+        table.ok_or_else(|| {
+            redb::Error::Corrupted("a table that has just been opened is gone".to_owned())
+        })
+    }
+}
+
+impl Entries for Tables<'_> {
+    type Error = redb::Error;
+
+    fn get(&mut self, key: &EntryKey) -> Result<Option<Vec<u8>>, redb::Error> {
+        let stored = self.table(key.kind)?.get(key.id().as_slice())?;
+        Ok(stored.and_then(|stored| stored.value().get(HEADER_BYTES..).map(<[u8]>::to_vec)))
+    }
+
+    fn put(
+        &mut self,
+        key: &EntryKey,
+        value: Vec<u8>,
+        at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), redb::Error> {
+        let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
+        stored.extend_from_slice(&at.millis().to_le_bytes());
+        stored.extend_from_slice(&expires.millis().to_le_bytes());
+        stored.extend_from_slice(&value);
+        self.table(key.kind)?
+            .insert(key.id().as_slice(), stored.as_slice())?;
+        Ok(())
+    }
+
+    fn add(&mut self, more: &Population) -> Result<(), redb::Error> {
+        let mut meta = self.transaction.open_table(META)?;
+        let logins = meta.get(META_LOGINS)?.map_or(0, |logins| logins.value());
+        meta.insert(META_LOGINS, logins.saturating_add(more.total))?;
+        let mut counts = self.transaction.open_table(POPULATION)?;
+        for (value, count) in &more.counts {
+            let known = counts.get(value)?.map(|known| known.value());
+            if known.is_some() || counts.len()? < POPULATION_MAX as u64 {
+                counts.insert(value, known.unwrap_or(0).saturating_add(*count))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! A memory that forgets when the process ends, and one that fails on command: for tests and simulations. Both keep to
+//! the same contract as the real stores.
+
+use crate::adapters::store::codec::Codec;
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entries;
+use crate::adapters::store::entries::Entries;
+use crate::adapters::store::plan::Plan;
+use crate::adapters::store::plan::add_to_population;
+use crate::domain::history::History;
+use crate::domain::history::HistoryQuery;
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::time::Timestamp;
+use crate::flow::ports::StateError;
+use crate::flow::ports::StateStore;
+use async_trait::async_trait;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A store in a map. It grows without bound.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    map: Mutex<Map>,
+}
+
+/// What a [`FaultyStore`] does to its calls.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum StoreFault {
+    /// The call is answered after this time.
+    Delayed(Duration),
+    /// The call fails at once.
+    Failing(StateError),
+    /// The call never returns; whoever waits needs a deadline.
+    Hanging,
+    /// The call is passed on.
+    #[default]
+    None,
+}
+
+/// Passes calls on to another store, or fails as it is told.
+pub struct FaultyStore {
+    inner: Arc<dyn StateStore>,
+    fault: Mutex<StoreFault>,
+    calls: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Map {
+    entries: HashMap<EntryKey, (Vec<u8>, Timestamp)>,
+    population: Population,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many entries there are, expired or not.
+    pub fn entries(&self) -> usize {
+        self.map().entries.len()
+    }
+
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl StateStore for MemoryStore {
+    async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
+        let map = self.map();
+        let keys = entries::keys(query);
+        let values = keys.iter().map(|key| {
+            let (value, expires) = map.entries.get(key)?;
+            (query.now < *expires).then_some(value.as_slice())
+        });
+        Ok(entries::history(
+            query,
+            &Codec::plain(),
+            entries::sketched,
+            values,
+        ))
+    }
+
+    async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
+        match entries::apply(&Plan::of(observations), &Codec::plain(), &mut *self.map()) {
+            Ok(()) => Ok(()),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn population(&self) -> Result<Population, StateError> {
+        Ok(self.map().population.clone())
+    }
+
+    async fn ping(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+}
+
+impl Entries for Map {
+    type Error = Infallible;
+
+    fn get(&mut self, key: &EntryKey) -> Result<Option<Vec<u8>>, Infallible> {
+        Ok(self.entries.get(key).map(|(value, _)| value.clone()))
+    }
+
+    fn put(
+        &mut self,
+        key: &EntryKey,
+        value: Vec<u8>,
+        _at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), Infallible> {
+        self.entries.insert(*key, (value, expires));
+        Ok(())
+    }
+
+    fn add(&mut self, more: &Population) -> Result<(), Infallible> {
+        let counts = more.counts.iter().map(|(value, count)| (*value, *count));
+        add_to_population(&mut self.population, more.total, counts);
+        Ok(())
+    }
+}
+
+impl FaultyStore {
+    /// Passes calls on to `inner` until told otherwise.
+    pub fn new(inner: Arc<dyn StateStore>) -> Self {
+        Self {
+            inner,
+            fault: Mutex::default(),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// From now on calls meet `fault`.
+    pub fn set(&self, fault: StoreFault) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// How many calls have been made, whatever became of them.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    async fn meet(&self) -> Result<(), StateError> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let fault = self
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match fault {
+            StoreFault::Delayed(delay) => tokio::time::sleep(delay).await,
+            StoreFault::Failing(error) => return Err(error),
+            StoreFault::Hanging => std::future::pending::<()>().await,
+            StoreFault::None => {}
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("kind", &self.inner.kind())
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl StateStore for FaultyStore {
+    async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
+        self.meet().await?;
+        self.inner.load(query).await
+    }
+
+    async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
+        self.meet().await?;
+        self.inner.record(observations).await
+    }
+
+    async fn population(&self) -> Result<Population, StateError> {
+        self.meet().await?;
+        self.inner.population().await
+    }
+
+    async fn ping(&self) -> Result<(), StateError> {
+        self.meet().await?;
+        self.inner.ping().await
+    }
+
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+}

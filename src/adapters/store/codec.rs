@@ -1,0 +1,295 @@
+//! How profiles and links are written: a version byte, postcard, and for a store that others can write to a MAC that
+//! binds the value to its key. What does not open reads as missing; nothing here fails loudly.
+
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::SCHEMA;
+use crate::adapters::store::sketch::Windows;
+use crate::domain::history::PLACES_MAX;
+use crate::domain::history::PROFILE_TTL;
+use crate::domain::history::Profile;
+use crate::domain::history::Provenance;
+use crate::domain::history::VALUES_MAX;
+use crate::domain::secret::Secret;
+use crate::domain::signals::network::Coordinates;
+use crate::domain::time::Timestamp;
+use hmac::Hmac;
+use hmac::Mac;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::Sha256;
+use std::fmt;
+
+/// The longest value that is written or read. A full profile takes some 6 KiB.
+pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
+/// leave an attacker who can only try against a live gateway nothing to gain).
+pub(crate) const TAG_BYTES: usize = 12;
+/// Reasons kept with a link.
+const REASONS_MAX: usize = 32;
+
+/// Writes and reads values.
+#[derive(Clone)]
+pub(crate) struct Codec {
+    mac: Option<Hmac<Sha256>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Link<P> {
+    expires: Timestamp,
+    provenance: P,
+}
+
+impl fmt::Debug for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Codec(…)")
+    }
+}
+
+impl Codec {
+    /// For a store that nobody else writes to.
+    pub(crate) fn plain() -> Self {
+        Self { mac: None }
+    }
+
+    /// For a store that others may write to. The key for values is derived from `key`, so that one secret of the
+    /// gateway can serve several purposes.
+    pub(crate) fn sealed(key: &Secret<Vec<u8>>) -> Self {
+        let derived = hmac(key.expose())
+            .chain_update(b"riskgate state values 1")
+            .finalize()
+            .into_bytes();
+        Self {
+            mac: Some(hmac(&derived)),
+        }
+    }
+
+    /// A profile as bytes; `None` if it is too long to be kept.
+    pub(crate) fn profile(&self, key: &EntryKey, profile: &Profile) -> Option<Vec<u8>> {
+        self.seal(key, profile)
+    }
+
+    /// The profile in `bytes`, if it is whole and not expired at `now`.
+    pub(crate) fn open_profile(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Option<Profile> {
+        let profile: Profile = self.open(key, bytes)?;
+        (is_sound(&profile) && now.since(profile.last) < PROFILE_TTL).then_some(profile)
+    }
+
+    /// A link as bytes; `None` if it is too long to be kept.
+    pub(crate) fn link(
+        &self,
+        key: &EntryKey,
+        provenance: &Provenance,
+        expires: Timestamp,
+    ) -> Option<Vec<u8>> {
+        self.seal(
+            key,
+            &Link {
+                expires,
+                provenance,
+            },
+        )
+    }
+
+    /// The provenance in `bytes`, if it is whole and not expired at `now`.
+    pub(crate) fn open_link(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Option<Provenance> {
+        let link: Link<Provenance> = self.open(key, bytes)?;
+        let sound = link.provenance.reasons.len() <= REASONS_MAX
+            && link.provenance.coordinates.is_none_or(in_range)
+            && link.provenance.score.is_none_or(|score| score <= 100);
+        (sound && now < link.expires).then_some(link.provenance)
+    }
+
+    /// Windows of distinct values as bytes.
+    pub(crate) fn windows(&self, key: &EntryKey, windows: &Windows) -> Option<Vec<u8>> {
+        self.seal(key, windows)
+    }
+
+    /// The windows in `bytes`, if they are whole.
+    pub(crate) fn open_windows(&self, key: &EntryKey, bytes: &[u8]) -> Option<Windows> {
+        self.open(key, bytes).filter(Windows::is_sound)
+    }
+
+    fn seal<T: Serialize>(&self, key: &EntryKey, value: &T) -> Option<Vec<u8>> {
+        let mut bytes = postcard::to_extend(value, vec![SCHEMA]).ok()?;
+        if let Some(mac) = &self.mac {
+            let tag = mac
+                .clone()
+                .chain_update(key.binding())
+                .chain_update(&bytes)
+                .finalize()
+                .into_bytes();
+            bytes.extend(tag.into_iter().take(TAG_BYTES));
+        }
+        (bytes.len() <= VALUE_BYTES_MAX).then_some(bytes)
+    }
+
+    fn open<T: DeserializeOwned>(&self, key: &EntryKey, bytes: &[u8]) -> Option<T> {
+        if bytes.len() > VALUE_BYTES_MAX {
+            return None;
+        }
+        let body = match &self.mac {
+            None => bytes,
+            Some(mac) => {
+                let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
+                mac.clone()
+                    .chain_update(key.binding())
+                    .chain_update(body)
+                    .verify_truncated_left(tag)
+                    .ok()?;
+                body
+            }
+        };
+        let (version, body) = body.split_first()?;
+        if *version != SCHEMA {
+            return None;
+        }
+        let (value, rest) = postcard::take_from_bytes(body).ok()?;
+        rest.is_empty().then_some(value)
+    }
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    // HMAC takes keys of every length, so that the fallback is never used; it keeps the function total.
+    <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
+}
+
+fn is_sound(profile: &Profile) -> bool {
+    let values = [
+        &profile.addresses,
+        &profile.asns,
+        &profile.countries,
+        &profile.agents,
+        &profile.platforms,
+        &profile.languages,
+        &profile.devices,
+    ];
+    values
+        .iter()
+        .all(|known| known.iter().count() <= VALUES_MAX)
+        && profile.places.len() <= PLACES_MAX
+        && profile
+            .places
+            .iter()
+            .all(|place| in_range(place.coordinates))
+        && profile.last_coordinates.is_none_or(in_range)
+}
+
+fn in_range(coordinates: Coordinates) -> bool {
+    Coordinates::new(coordinates.latitude, coordinates.longitude).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::entities::Kind;
+    use crate::domain::history::Familiarity;
+    use crate::domain::history::Lesson;
+    use crate::domain::ids::Pseudonym;
+    use crate::domain::ids::SubjectKey;
+    use proptest::prelude::*;
+
+    fn subject(n: u8) -> SubjectKey {
+        SubjectKey(Pseudonym::from_bytes([n; 16]))
+    }
+
+    fn profile() -> Profile {
+        let mut profile = Profile::default();
+        for n in 0..3 {
+            let hash = 0x9E37_79B9_7F4A_7C15 ^ n;
+            profile.learn(&Lesson {
+                subject: subject(1),
+                at: Timestamp(1_700_000_000_000 + n as i64),
+                familiarity: Familiarity {
+                    address: Some(hash),
+                    device: Some(hash),
+                    ..Familiarity::default()
+                },
+                coordinates: Coordinates::new(59.9, 10.7),
+                cookie_known: true,
+            });
+        }
+        profile
+    }
+
+    fn codecs() -> [Codec; 2] {
+        [Codec::plain(), Codec::sealed(&Secret::new(b"key".to_vec()))]
+    }
+
+    #[test]
+    fn a_profile_survives_and_expires() {
+        let key = EntryKey::subject(Kind::Profile, subject(1));
+        for codec in codecs() {
+            let bytes = codec.profile(&key, &profile()).unwrap();
+            let last = profile().last;
+            assert_eq!(codec.open_profile(&key, &bytes, last), Some(profile()));
+            assert_eq!(
+                codec.open_profile(&key, &bytes, last.plus(PROFILE_TTL)),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn a_sealed_value_opens_only_under_its_own_key() {
+        let key = EntryKey::subject(Kind::Profile, subject(1));
+        let [_, codec] = codecs();
+        let bytes = codec.profile(&key, &profile()).unwrap();
+        let now = profile().last;
+        assert_eq!(
+            codec.open_profile(&EntryKey::subject(Kind::Profile, subject(2)), &bytes, now),
+            None
+        );
+        assert_eq!(
+            codec.open_profile(&EntryKey::subject(Kind::Subject, subject(1)), &bytes, now),
+            None
+        );
+        let other = Codec::sealed(&Secret::new(b"other".to_vec()));
+        assert_eq!(other.open_profile(&key, &bytes, now), None);
+        for place in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[place] ^= 1;
+            assert_eq!(codec.open_profile(&key, &bad, now), None, "byte {place}");
+        }
+    }
+
+    #[test]
+    fn a_typical_profile_is_small() {
+        let key = EntryKey::subject(Kind::Profile, subject(1));
+        let [_, codec] = codecs();
+        assert!(codec.profile(&key, &profile()).unwrap().len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600), flips in any::<[(u16, u8); 4]>()) {
+            let key = EntryKey::subject(Kind::Profile, subject(1));
+            let mut changed = Codec::plain().profile(&key, &profile()).unwrap();
+            for (place, byte) in flips {
+                let place = usize::from(place) % changed.len();
+                changed[place] ^= byte;
+            }
+            for codec in codecs() {
+                for bytes in [&bytes, &changed] {
+                    if let Some(profile) = codec.open_profile(&key, bytes, Timestamp(0)) {
+                        prop_assert!(is_sound(&profile));
+                    }
+                    let _ = codec.open_link(&key, bytes, Timestamp(0));
+                    let _ = codec.open_windows(&key, bytes);
+                }
+            }
+            let [_, sealed] = codecs();
+            prop_assert_eq!(sealed.open_profile(&key, &bytes, Timestamp(0)), None);
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! What the stores keep, whichever they are: the kinds of entry, their keys, their times to live and the decayed
+//! counters. Pure: nothing here reads a clock, a file or a socket.
+
+use crate::domain::history::LinkKey;
+use crate::domain::history::LinkKind;
+use crate::domain::history::PROFILE_TTL;
+use crate::domain::history::decayed;
+use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::time::Timestamp;
+use std::time::Duration;
+
+/// The version of every encoding and key of the stores. Another number is another world: old values read as missing.
+pub(crate) const SCHEMA: u8 = 1;
+/// Counters are forgotten after this many of their longest half-lives without an event: a thousandth is left by then.
+pub(crate) const HALF_LIVES_KEPT: u32 = 10;
+/// A stored moment further ahead of an event than this comes from a clock that has been set back since; the entry
+/// is brought to the event's moment, so that it does not stand still until the clock catches up.
+pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(600);
+/// The most numbers that one entry of counters holds.
+pub(crate) const RATES_MAX: usize = 3;
+/// No counter goes above this, whatever a store says.
+pub(crate) const RATE_CEILING: f32 = 1e9;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Kind {
+    /// Failures and attempts of an address.
+    Address,
+    /// Distinct addresses that tried a subject within 24 hours.
+    Addresses,
+    /// Failures and attempts of an agent.
+    Agent,
+    /// Failures and attempts of an autonomous system.
+    AutonomousSystem,
+    /// The provenance of a code, token, session or login in progress.
+    Link(LinkKind),
+    /// Failures of a prefix.
+    Prefix,
+    /// The profile of a subject.
+    Profile,
+    /// Failures of a subject.
+    Subject,
+    /// Failures and attempts of a tenant.
+    Tenant,
+    /// Distinct subjects with a confirmed login from an address within 30 days.
+    Trusted,
+    /// Distinct names tried from an address within an hour.
+    Users,
+}
+
+/// The key of one entry.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct EntryKey {
+    /// What it is about.
+    pub(crate) kind: Kind,
+    id: Id,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Id {
+    Pseudonym(Pseudonym),
+    Value(ValueHash),
+}
+
+/// Decayed counters that share one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rates {
+    at: Timestamp,
+    values: [f32; RATES_MAX],
+}
+
+/// The sizes of two neighbouring windows of a distinct count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct WindowCounts {
+    /// The number of the current window since the epoch.
+    pub(crate) epoch: i64,
+    /// Distinct values in the current window.
+    pub(crate) current: f32,
+    /// Distinct values in the current window and the one before it together.
+    pub(crate) both: f32,
+}
+
+impl Kind {
+    /// The name in keys and tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Addresses => "addresses",
+            Self::Agent => "agent",
+            Self::AutonomousSystem => "asn",
+            Self::Link(LinkKind::AccessToken) => "access_token",
+            Self::Link(LinkKind::Code) => "code",
+            Self::Link(LinkKind::PushedRequest) => "pushed_request",
+            Self::Link(LinkKind::RefreshToken) => "refresh_token",
+            Self::Link(LinkKind::Session) => "session",
+            Self::Link(LinkKind::Transaction) => "transaction",
+            Self::Prefix => "prefix",
+            Self::Profile => "profile",
+            Self::Subject => "subject",
+            Self::Tenant => "tenant",
+            Self::Trusted => "trusted",
+            Self::Users => "users",
+        }
+    }
+
+    /// The half-lives of the counters of this kind, in the order of [`Rates`]; empty for kinds without counters.
+    pub(crate) fn half_lives(self) -> &'static [Duration] {
+        const ADDRESS: [Duration; 3] = [MINUTE.saturating_mul(10), DAY, DAY];
+        const SUBJECT: [Duration; 2] = [MINUTE.saturating_mul(10), DAY];
+        const PREFIX: [Duration; 1] = [HOUR];
+        const SOURCE: [Duration; 2] = [HOUR, HOUR];
+        const TENANT: [Duration; 2] = [MINUTE.saturating_mul(5), MINUTE.saturating_mul(5)];
+        match self {
+            Self::Address => &ADDRESS,
+            Self::Agent | Self::AutonomousSystem => &SOURCE,
+            Self::Prefix => &PREFIX,
+            Self::Subject => &SUBJECT,
+            Self::Tenant => &TENANT,
+            Self::Addresses | Self::Link(_) | Self::Profile | Self::Trusted | Self::Users => &[],
+        }
+    }
+
+    /// The window of the distinct count of this kind; zero for kinds that count nothing distinct.
+    pub(crate) fn window(self) -> Duration {
+        match self {
+            Self::Addresses => DAY,
+            Self::Trusted => DAY * 30,
+            Self::Users => HOUR,
+            Self::Address
+            | Self::Agent
+            | Self::AutonomousSystem
+            | Self::Link(_)
+            | Self::Prefix
+            | Self::Profile
+            | Self::Subject
+            | Self::Tenant => Duration::ZERO,
+        }
+    }
+
+    /// How long an entry is kept after it was last written. Links bring their own time to live.
+    pub(crate) fn ttl(self) -> Duration {
+        match self {
+            Self::Profile | Self::Link(_) => PROFILE_TTL,
+            Self::Addresses | Self::Trusted | Self::Users => self.window() * 2,
+            Self::Address
+            | Self::Agent
+            | Self::AutonomousSystem
+            | Self::Prefix
+            | Self::Subject
+            | Self::Tenant => {
+                self.half_lives().iter().max().copied().unwrap_or_default() * HALF_LIVES_KEPT
+            }
+        }
+    }
+
+    /// The number of the window in which `at` falls.
+    pub(crate) fn epoch(self, at: Timestamp) -> i64 {
+        let window = i64::try_from(self.window().as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1);
+        at.millis().div_euclid(window)
+    }
+
+    /// How much of its window has passed at `at`, 0 to 1.
+    fn elapsed_share(self, at: Timestamp) -> f32 {
+        let window = i64::try_from(self.window().as_millis())
+            .unwrap_or(i64::MAX)
+            .max(1);
+        at.millis().rem_euclid(window) as f32 / window as f32
+    }
+}
+
+impl EntryKey {
+    /// The key of what is kept about a subject.
+    pub(crate) fn subject(kind: Kind, subject: SubjectKey) -> Self {
+        Self {
+            kind,
+            id: Id::Pseudonym(subject.0),
+        }
+    }
+
+    /// The key of what is kept about an address, a network, an agent or a tenant.
+    pub(crate) fn value(kind: Kind, value: ValueHash) -> Self {
+        Self {
+            kind,
+            id: Id::Value(value),
+        }
+    }
+
+    /// The key of a link.
+    pub(crate) fn link(link: LinkKey) -> Self {
+        Self {
+            kind: Kind::Link(link.kind),
+            id: Id::Pseudonym(link.digest),
+        }
+    }
+
+    /// The id as bytes: 16 of a pseudonym or 8 of a value.
+    pub(crate) fn id(&self) -> Vec<u8> {
+        match self.id {
+            Id::Pseudonym(pseudonym) => pseudonym.as_bytes().to_vec(),
+            Id::Value(value) => value.to_be_bytes().to_vec(),
+        }
+    }
+
+    /// What a sealed value is bound to: the schema, the kind and the id.
+    pub(crate) fn binding(&self) -> Vec<u8> {
+        let mut bytes = vec![SCHEMA];
+        bytes.extend_from_slice(self.kind.name().as_bytes());
+        bytes.push(0);
+        bytes.extend_from_slice(&self.id());
+        bytes
+    }
+}
+
+impl Rates {
+    /// Counters at `at`, in the order of [`Kind::half_lives`].
+    pub(crate) fn new(at: Timestamp, values: [f32; RATES_MAX]) -> Self {
+        Self { at, values }
+    }
+
+    /// The moment to which the counters have been brought.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The counters as they stand at their moment.
+    pub(crate) fn values(&self) -> [f32; RATES_MAX] {
+        self.values
+    }
+
+    /// The counters at `now`.
+    pub(crate) fn decayed_to(&self, kind: Kind, now: Timestamp) -> [f32; RATES_MAX] {
+        let mut values = [0.0; RATES_MAX];
+        let pairs = self.values.iter().zip(kind.half_lives());
+        for (to, (value, half_life)) in values.iter_mut().zip(pairs) {
+            *to = decayed(*value, now.since(self.at), *half_life);
+        }
+        values
+    }
+
+    /// Both together, at the later of the two moments. `newer` is what has just happened: if these counters are far
+    /// ahead of it, the clock has been set back and they are brought to its moment as they are.
+    pub(crate) fn merged(&self, kind: Kind, newer: &Rates) -> Rates {
+        let mut old = *self;
+        if old.at > newer.at.plus(AHEAD_MAX) {
+            old.at = newer.at;
+        }
+        let at = old.at.max(newer.at);
+        let mut values = old.decayed_to(kind, at);
+        for (sum, more) in values.iter_mut().zip(newer.decayed_to(kind, at)) {
+            *sum = (*sum + more).min(RATE_CEILING);
+        }
+        Rates { at, values }
+    }
+
+    /// The counters as bytes: version, moment as a double, one float per half-life, all little-endian. The scripts of
+    /// the Redis store read and write the same form.
+    pub(crate) fn encode(&self, kind: Kind) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(9 + 4 * RATES_MAX);
+        bytes.push(SCHEMA);
+        bytes.extend_from_slice(&(self.at.millis() as f64).to_le_bytes());
+        for (value, _) in self.values.iter().zip(kind.half_lives()) {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The counters from bytes; `None` for another version, another length or numbers that no counter can have.
+    pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        let (head, mut rest) = bytes.split_at_checked(9)?;
+        let at = moment(head)?;
+        let mut values = [0.0; RATES_MAX];
+        for (value, _) in values.iter_mut().zip(kind.half_lives()) {
+            let (number, more) = rest.split_first_chunk()?;
+            *value = count(*number)?;
+            rest = more;
+        }
+        rest.is_empty().then_some(Self {
+            at: Timestamp(at),
+            values,
+        })
+    }
+}
+
+impl WindowCounts {
+    /// The distinct values of the window that ends at `now`: those of the current window, and of the one before as
+    /// much as the sliding window still overlaps.
+    pub(crate) fn estimate(&self, kind: Kind, now: Timestamp) -> f32 {
+        let epoch = kind.epoch(now);
+        let left = 1.0 - kind.elapsed_share(now);
+        if epoch <= self.epoch {
+            self.current + (self.both - self.current).max(0.0) * left
+        } else if epoch == self.epoch.saturating_add(1) {
+            self.current * left
+        } else {
+            0.0
+        }
+    }
+
+    /// The counts from the bytes that the Redis scripts write: version, epoch as a double, two floats.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(9)?;
+        let (current, rest) = rest.split_first_chunk()?;
+        let (both, rest) = rest.split_first_chunk()?;
+        rest.is_empty().then_some(Self {
+            epoch: moment(head)?,
+            current: count(*current)?,
+            both: count(*both)?,
+        })
+    }
+}
+
+/// The whole number behind the version byte.
+fn moment(head: &[u8]) -> Option<i64> {
+    let (version, number) = head.split_first()?;
+    let number = f64::from_le_bytes(number.try_into().ok()?);
+    // Beyond this doubles are no longer exact; the year is 287396 then.
+    (*version == SCHEMA && number.is_finite() && number.abs() <= 9.0e15).then_some(number as i64)
+}
+
+fn count(bytes: [u8; 4]) -> Option<f32> {
+    let number = f32::from_le_bytes(bytes);
+    (0.0..=RATE_CEILING).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    #[test]
+    fn merging_in_any_order_gives_the_same_counts() {
+        let early = Rates::new(Timestamp(0), [8.0, 0.0, 0.0]);
+        let late = Rates::new(Timestamp(60_000), [1.0, 0.0, 0.0]);
+        let one = early.merged(Kind::Prefix, &late);
+        let other = late.merged(Kind::Prefix, &early);
+        assert_eq!(one.at(), Timestamp(60_000));
+        assert!((one.values()[0] - other.values()[0]).abs() < 1e-5);
+        assert!((early.decayed_to(Kind::Prefix, Timestamp(HOUR_MS))[0] - 4.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn counters_from_a_clock_that_ran_ahead_are_brought_back() {
+        let ahead = Rates::new(Timestamp(365 * 24 * HOUR_MS), [5.0, 5.0, 0.0]);
+        let merged = ahead.merged(Kind::Agent, &Rates::new(Timestamp(1_000), [1.0, 1.0, 0.0]));
+        assert_eq!(merged, Rates::new(Timestamp(1_000), [6.0, 6.0, 0.0]));
+    }
+
+    #[test]
+    fn counters_survive_their_encoding() {
+        for kind in [
+            Kind::Address,
+            Kind::Agent,
+            Kind::Prefix,
+            Kind::Subject,
+            Kind::Tenant,
+        ] {
+            let mut values = [0.0; RATES_MAX];
+            for (i, _) in kind.half_lives().iter().enumerate() {
+                values[i] = i as f32 + 0.5;
+            }
+            let rates = Rates::new(Timestamp(1_700_000_000_123), values);
+            assert_eq!(
+                Rates::decode(kind, &rates.encode(kind)),
+                Some(rates),
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_counters_read_as_missing() {
+        let good = Rates::new(Timestamp(5), [1.0, 2.0, 3.0]).encode(Kind::Address);
+        for cut in 0..good.len() {
+            assert_eq!(Rates::decode(Kind::Address, &good[..cut]), None);
+        }
+        for (place, bytes) in [
+            (9, f32::NAN.to_le_bytes()),
+            (9, (-1f32).to_le_bytes()),
+            (13, f32::INFINITY.to_le_bytes()),
+            (0, [9; 4]),
+        ] {
+            let mut bad = good.clone();
+            bad[place..place + 4].copy_from_slice(&bytes);
+            assert_eq!(
+                Rates::decode(Kind::Address, &bad),
+                None,
+                "{place} {bytes:?}"
+            );
+        }
+        let mut bad = good;
+        bad[1..9].copy_from_slice(&f64::NAN.to_le_bytes());
+        assert_eq!(Rates::decode(Kind::Address, &bad), None);
+    }
+
+    #[test]
+    fn a_window_slides_over_its_two_buckets() {
+        let counts = WindowCounts {
+            epoch: 10,
+            current: 4.0,
+            both: 10.0,
+        };
+        let at = |part: f32| Timestamp(10 * HOUR_MS + (part * HOUR_MS as f32) as i64);
+        assert!((counts.estimate(Kind::Users, at(0.0)) - 10.0).abs() < 1e-3);
+        assert!((counts.estimate(Kind::Users, at(0.5)) - 7.0).abs() < 1e-3);
+        assert!((counts.estimate(Kind::Users, at(1.5)) - 2.0).abs() < 1e-3);
+        assert_eq!(counts.estimate(Kind::Users, at(2.5)), 0.0);
+        assert_eq!(counts.estimate(Kind::Users, at(-5.0)), 10.0);
+    }
+}

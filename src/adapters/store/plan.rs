@@ -1,0 +1,216 @@
+//! What a batch of observations changes, summed up: one change per entry, however many observations touched it. The
+//! rules of what may be kept at all are here, so that every store keeps to the same.
+
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
+use crate::adapters::store::entities::Rates;
+use crate::domain::history::Attempt;
+use crate::domain::history::Lesson;
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::history::Provenance;
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::time::Timestamp;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Values whose frequency is counted over all confirmed logins. Beyond, only the total grows.
+pub(crate) const POPULATION_MAX: usize = 4_096;
+
+/// What to change.
+#[derive(Debug, Default)]
+pub(crate) struct Plan<'a> {
+    /// Counts to add.
+    pub(crate) rates: BTreeMap<EntryKey, Rates>,
+    /// Values to add to distinct counts, by window.
+    pub(crate) distinct: BTreeMap<(EntryKey, i64), BTreeSet<ValueHash>>,
+    /// Logins to learn, in order.
+    pub(crate) lessons: BTreeMap<SubjectKey, Vec<&'a Lesson>>,
+    /// Links to keep, with the moment from which they count and their time to live.
+    pub(crate) links: BTreeMap<EntryKey, (&'a Provenance, Timestamp, Duration)>,
+    /// What to add to the population.
+    pub(crate) population: Population,
+}
+
+impl<'a> Plan<'a> {
+    /// Sums up `observations`.
+    pub(crate) fn of(observations: &'a [Observation]) -> Self {
+        let mut plan = Self::default();
+        for observation in observations {
+            if let Some(attempt) = &observation.attempt {
+                plan.attempt(observation.at, attempt);
+            }
+            if let Some(lesson) = &observation.lesson {
+                plan.lesson(lesson);
+            }
+            for (link, provenance, ttl) in &observation.links {
+                plan.links
+                    .insert(EntryKey::link(*link), (provenance, observation.at, *ttl));
+            }
+        }
+        plan
+    }
+
+    fn attempt(&mut self, at: Timestamp, attempt: &Attempt) {
+        let failed = if attempt.failed { 1.0 } else { 0.0 };
+        self.count(
+            EntryKey::value(Kind::Address, attempt.address),
+            at,
+            [failed, failed, 1.0],
+        );
+        self.count(
+            EntryKey::value(Kind::Agent, attempt.agent),
+            at,
+            [failed, 1.0, 0.0],
+        );
+        self.count(
+            EntryKey::value(Kind::Tenant, attempt.tenant),
+            at,
+            [failed, 1.0, 0.0],
+        );
+        if let Some(asn) = attempt.asn {
+            self.count(
+                EntryKey::value(Kind::AutonomousSystem, asn),
+                at,
+                [failed, 1.0, 0.0],
+            );
+        }
+        if attempt.failed {
+            self.count(
+                EntryKey::value(Kind::Prefix, attempt.prefix),
+                at,
+                [1.0, 0.0, 0.0],
+            );
+        }
+        let Some(subject) = attempt.subject else {
+            return;
+        };
+        self.see(
+            EntryKey::value(Kind::Users, attempt.address),
+            at,
+            subject.0.value_hash(),
+        );
+        // No entry is made for a name that never logged in: names can be made up without end.
+        if attempt.subject_known {
+            self.see(
+                EntryKey::subject(Kind::Addresses, subject),
+                at,
+                attempt.address,
+            );
+            if attempt.failed {
+                self.count(
+                    EntryKey::subject(Kind::Subject, subject),
+                    at,
+                    [1.0, 1.0, 0.0],
+                );
+            }
+        }
+    }
+
+    fn lesson(&mut self, lesson: &'a Lesson) {
+        self.lessons.entry(lesson.subject).or_default().push(lesson);
+        let seen = lesson.familiarity;
+        if let Some(address) = seen.address {
+            self.see(
+                EntryKey::value(Kind::Trusted, address),
+                lesson.at,
+                lesson.subject.0.value_hash(),
+            );
+        }
+        let values = [seen.asn, seen.country, seen.agent];
+        add_to_population(
+            &mut self.population,
+            1,
+            values.into_iter().flatten().map(|value| (value, 1)),
+        );
+    }
+
+    fn count(&mut self, key: EntryKey, at: Timestamp, values: [f32; 3]) {
+        let new = Rates::new(at, values);
+        self.rates
+            .entry(key)
+            .and_modify(|old| *old = old.merged(key.kind, &new))
+            .or_insert(new);
+    }
+
+    fn see(&mut self, key: EntryKey, at: Timestamp, value: ValueHash) {
+        self.distinct
+            .entry((key, key.kind.epoch(at)))
+            .or_default()
+            .insert(value);
+    }
+}
+
+/// Adds `logins` and the counts of their values, of which at most [`POPULATION_MAX`] are kept apart.
+pub(crate) fn add_to_population(
+    population: &mut Population,
+    logins: u64,
+    counts: impl IntoIterator<Item = (ValueHash, u64)>,
+) {
+    population.total = population.total.saturating_add(logins);
+    for (value, more) in counts {
+        if let Some(count) = population.counts.get_mut(&value) {
+            *count = count.saturating_add(more);
+        } else if population.counts.len() < POPULATION_MAX {
+            population.counts.insert(value, more);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Pseudonym;
+
+    fn attempt(name: u8, subject_known: bool) -> Observation {
+        Observation {
+            at: Timestamp(1_000),
+            attempt: Some(Attempt {
+                failed: true,
+                address: 1,
+                prefix: 2,
+                asn: None,
+                agent: 3,
+                tenant: 4,
+                subject: Some(SubjectKey(Pseudonym::from_bytes([name; 16]))),
+                subject_known,
+            }),
+            lesson: None,
+            links: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn unknown_names_only_enter_the_sketch_of_the_address() {
+        let observations: Vec<_> = (0..50).map(|name| attempt(name, false)).collect();
+        let plan = Plan::of(&observations);
+        assert_eq!(plan.rates.len(), 4);
+        assert_eq!(plan.distinct.len(), 1);
+        assert_eq!(plan.distinct.values().next().map(BTreeSet::len), Some(50));
+        let address = plan.rates.get(&EntryKey::value(Kind::Address, 1)).unwrap();
+        assert_eq!(address.values(), [50.0, 50.0, 50.0]);
+    }
+
+    #[test]
+    fn a_known_name_has_counters_of_its_own() {
+        let plan_of = [attempt(7, true)];
+        let plan = Plan::of(&plan_of);
+        assert_eq!(plan.rates.len(), 5);
+        assert_eq!(plan.distinct.len(), 2);
+    }
+
+    #[test]
+    fn the_population_is_bounded() {
+        let mut population = Population::default();
+        for value in 0..10_000 {
+            add_to_population(&mut population, 1, [(value, 1)]);
+        }
+        add_to_population(&mut population, 1, [(3, 1), (9_999, 1)]);
+        assert_eq!(population.total, 10_001);
+        assert_eq!(population.counts.len(), POPULATION_MAX);
+        assert_eq!(population.counts.get(&3), Some(&2));
+        assert_eq!(population.counts.get(&9_999), None);
+    }
+}
