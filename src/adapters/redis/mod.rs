@@ -1,0 +1,230 @@
+//! The memory of a fleet: Redis, standalone, behind Sentinel or as a cluster.
+//!
+//! A read is one command: everything that a scored request needs is a string under its own key, so that one `MGET`
+//! brings it (a cluster client splits it by slot and asks the nodes side by side). Counters and distinct counts are
+//! updated by scripts within the server, profiles by compare-and-set, so that no node overwrites another's update.
+//! Every key has a time to live. Profiles and links carry a MAC; whatever does not open reads as missing. Counters are
+//! the server's own arithmetic and carry none: they are checked for form and range.
+//!
+//! The user of the gateway needs `~rg:1:*` and `+ping +mget +get +set +del +eval +evalsha +pfadd +pfcount +pexpire
+//! +hset +hexists +hlen +hincrby +hgetall`, and `+config|get` or `+info` if evictions are to be reported.
+
+mod endpoint;
+mod keys;
+mod learn;
+mod link;
+mod record;
+mod scripts;
+
+use crate::adapters::redis::endpoint::Endpoint;
+use crate::adapters::redis::link::Held;
+use crate::adapters::redis::link::Link;
+use crate::adapters::store::codec::Codec;
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::WindowCounts;
+use crate::adapters::store::entries;
+use crate::adapters::store::plan::POPULATION_MAX;
+use crate::domain::history::History;
+use crate::domain::history::HistoryQuery;
+use crate::domain::history::Observation;
+use crate::domain::history::Population;
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::flow::ports::StateError;
+use crate::flow::ports::StateStore;
+use async_trait::async_trait;
+use redis::RedisError;
+use redis::Value;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+pub(crate) use crate::adapters::redis::endpoint::FORMS;
+pub use crate::adapters::redis::endpoint::RedisUrlError;
+
+/// How the Redis store behaves.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// The time that a read may take, connection included. Default 15 ms.
+    pub response_timeout: Duration,
+    /// The time that one attempt to connect may take, in the background. Default 200 ms.
+    pub connection_timeout: Duration,
+    /// The time that writing one batch may take, off the request path. Default 250 ms.
+    pub write_timeout: Duration,
+    /// Commands that may wait to be sent; beyond that callers wait, within their time. Default 1,024.
+    pub in_flight_max: usize,
+    /// The secret from which the key for sealing values is derived. The same on every node of a fleet.
+    pub seal_key: Secret<Vec<u8>>,
+    /// The password of the Sentinels, if they have one of their own.
+    pub sentinel_password: Option<Secret<String>>,
+    /// Certificates for TLS.
+    pub tls: RedisTls,
+    /// Told about what an operator should know of the server, each time a connection is made.
+    pub on_warning: Option<Notice>,
+}
+
+/// Certificates for TLS, as PEM.
+#[derive(Clone, Debug, Default)]
+pub struct RedisTls {
+    /// The authorities that servers are checked against; the system's without.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate and the key of this client.
+    pub client: Option<(Vec<u8>, Secret<Vec<u8>>)>,
+}
+
+/// Somebody who is told something.
+#[derive(Clone)]
+pub struct Notice(Arc<dyn Fn(&str) + Send + Sync>);
+
+/// The store in Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Arc<Link>,
+    codec: Codec,
+    settings: RedisSettings,
+    /// One batch of profiles at a time: within a node there is nothing to compete for.
+    learning: Mutex<()>,
+}
+
+impl RedisSettings {
+    /// The defaults, with the secret that every deployment has of its own.
+    pub fn new(seal_key: Secret<Vec<u8>>) -> Self {
+        Self {
+            response_timeout: Duration::from_millis(15),
+            connection_timeout: Duration::from_millis(200),
+            write_timeout: Duration::from_millis(250),
+            in_flight_max: 1_024,
+            seal_key,
+            sentinel_password: None,
+            tls: RedisTls::default(),
+            on_warning: None,
+        }
+    }
+}
+
+impl Notice {
+    /// Tells `listener`.
+    pub fn to(listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(listener))
+    }
+
+    fn call(&self, text: &str) {
+        (self.0)(text);
+    }
+}
+
+impl fmt::Debug for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Notice(…)")
+    }
+}
+
+impl RedisStore {
+    /// A store at `url`. No connection is made yet: the gateway starts without Redis, and the first call connects.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none of the known forms or the certificates cannot be read. The URL is not part of the message.
+    pub fn connect(url: &str, settings: RedisSettings) -> Result<Self, RedisUrlError> {
+        let endpoint = Endpoint::parse(url)?;
+        if endpoint.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Another thread may be quicker; then its provider serves.
+            drop(rustls::crypto::ring::default_provider().install_default());
+        }
+        endpoint.check(&settings)?;
+        let codec = Codec::sealed(&settings.seal_key);
+        let link = Link::new(endpoint, settings.clone());
+        Ok(Self {
+            link,
+            codec,
+            settings,
+            learning: Mutex::new(()),
+        })
+    }
+
+    /// What an operator should know about the server: that it may evict what must not be lost. Empty until connected.
+    pub fn warnings(&self) -> Vec<String> {
+        self.link.warnings()
+    }
+
+    /// Runs `call` on the connection, both within `allowed`.
+    async fn within<T, F, Fut>(&self, allowed: Duration, call: F) -> Result<T, StateError>
+    where
+        F: FnOnce(Held) -> Fut,
+        Fut: Future<Output = Result<T, RedisError>>,
+    {
+        let deadline = tokio::time::Instant::now() + allowed;
+        let held = match tokio::time::timeout_at(deadline, self.link.acquire()).await {
+            Ok(held) => held?,
+            Err(_) => return Err(StateError::Timeout),
+        };
+        match tokio::time::timeout_at(deadline, call(held.clone())).await {
+            Ok(Ok(answer)) => {
+                self.link.succeeded();
+                Ok(answer)
+            }
+            Ok(Err(error)) => Err(self.link.errored(&held, &error)),
+            Err(_) => Err(self.link.timed_out(&held)),
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for RedisStore {
+    async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
+        let mut command = redis::cmd("MGET");
+        for key in entries::keys(query) {
+            command.arg(keys::entry(&key));
+        }
+        let values: Vec<Value> = self
+            .within(self.settings.response_timeout, |mut held| async move {
+                command.query_async(&mut held.connection).await
+            })
+            .await?;
+        let values = values.iter().map(|value| match value {
+            Value::BulkString(bytes) => Some(bytes.as_slice()),
+            _ => None,
+        });
+        Ok(entries::history(query, &self.codec, counted, values))
+    }
+
+    async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
+        if observations.is_empty() {
+            return Ok(());
+        }
+        self.within(self.settings.write_timeout, |held| {
+            self.write(held, observations)
+        })
+        .await
+    }
+
+    async fn population(&self) -> Result<Population, StateError> {
+        let fields: Vec<(Vec<u8>, Vec<u8>)> = self
+            .within(self.settings.write_timeout, |mut held| async move {
+                redis::cmd("HGETALL")
+                    .arg(keys::population())
+                    .query_async(&mut held.connection)
+                    .await
+            })
+            .await?;
+        Ok(record::population(&fields, POPULATION_MAX))
+    }
+
+    async fn ping(&self) -> Result<(), StateError> {
+        self.within(self.settings.response_timeout, |mut held| async move {
+            redis::cmd("PING").query_async(&mut held.connection).await
+        })
+        .await
+    }
+
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+}
+
+/// The distinct counts as the script keeps them.
+fn counted(_: &Codec, key: &EntryKey, value: &[u8], now: Timestamp) -> Option<f32> {
+    WindowCounts::decode(value).map(|counts| counts.estimate(key.kind, now))
+}

@@ -1,0 +1,234 @@
+//! Writing what was learnt: one call of a script per entry, all of them in one pipeline.
+
+use crate::adapters::redis::RedisStore;
+use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::keys;
+use crate::adapters::redis::link::Held;
+use crate::adapters::redis::scripts;
+use crate::adapters::redis::scripts::Call;
+use crate::adapters::store::entities::AHEAD_MAX;
+use crate::adapters::store::plan::POPULATION_MAX;
+use crate::adapters::store::plan::Plan;
+use crate::domain::history::Observation;
+use crate::domain::history::PROFILE_TTL;
+use crate::domain::history::Population;
+use redis::Cmd;
+use redis::ErrorKind;
+use redis::RedisError;
+use redis::ServerErrorKind;
+use redis::Value;
+use std::collections::BTreeMap;
+use tokio::task::JoinSet;
+
+/// Values that one call of a script carries: what Lua can unpack at once is limited.
+const VALUES_PER_CALL: usize = 1_000;
+/// The field of the population that counts logins.
+const LOGINS: &str = "logins";
+
+/// One step of a batch.
+pub(super) enum Step {
+    Call(Call),
+    /// A plain command and its key.
+    Command(String, Cmd),
+}
+
+impl Step {
+    fn key(&self) -> &str {
+        match self {
+            Self::Call(call) => call.key(),
+            Self::Command(key, _) => key,
+        }
+    }
+
+    fn command(&self, known: bool) -> Cmd {
+        match self {
+            Self::Call(call) => call.command(known),
+            Self::Command(_, command) => command.clone(),
+        }
+    }
+}
+
+impl RedisStore {
+    /// Applies what was learnt. After an error a part of it may have been applied; what the server did not confirm is
+    /// not tried again, because it could count twice.
+    pub(super) async fn write(
+        &self,
+        held: Held,
+        observations: &[Observation],
+    ) -> Result<(), RedisError> {
+        let plan = Plan::of(observations);
+        let mut connection = held.connection;
+        let steps = self.steps(&plan);
+        if !steps.is_empty() {
+            for answer in run(&mut connection, steps).await? {
+                answer?;
+            }
+        }
+        if plan.lessons.is_empty() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.learning.lock().await;
+        self.learn(&mut connection, &plan.lessons).await
+    }
+
+    fn steps(&self, plan: &Plan<'_>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (key, rates) in &plan.rates {
+            let mut call = scripts::RATES
+                .call(vec![keys::entry(key)])
+                .number(rates.at().millis())
+                .number(key.kind.ttl().as_millis())
+                .number(AHEAD_MAX.as_millis());
+            for (half_life, count) in key.kind.half_lives().iter().zip(rates.values()) {
+                call = call.number(half_life.as_millis()).number(count);
+            }
+            steps.push(Step::Call(call));
+        }
+        for ((key, epoch), values) in &plan.distinct {
+            let values: Vec<_> = values.iter().collect();
+            for some in values.chunks(VALUES_PER_CALL) {
+                let names = vec![
+                    keys::entry(key),
+                    keys::window(key, *epoch),
+                    keys::window(key, epoch.saturating_sub(1)),
+                ];
+                let call = scripts::DISTINCT
+                    .call(names)
+                    .number(epoch)
+                    .number(key.kind.ttl().as_millis());
+                let call = some
+                    .iter()
+                    .fold(call, |call, value| call.arg(value.to_be_bytes()));
+                steps.push(Step::Call(call));
+            }
+        }
+        for (key, (provenance, at, ttl)) in &plan.links {
+            let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+            if let Some(value) = self.codec.link(key, provenance, at.plus(*ttl)) {
+                let name = keys::entry(key);
+                let mut command = redis::cmd("SET");
+                command.arg(&name).arg(value).arg("PX").arg(millis);
+                steps.push(Step::Command(name, command));
+            }
+        }
+        if plan.population.total > 0 {
+            let counts: Vec<_> = plan.population.counts.iter().collect();
+            let mut logins = plan.population.total;
+            let mut chunks: Vec<_> = counts.chunks(VALUES_PER_CALL).collect();
+            if chunks.is_empty() {
+                chunks.push(&[]);
+            }
+            for some in chunks {
+                let call = scripts::POPULATION
+                    .call(vec![keys::population()])
+                    .number(POPULATION_MAX);
+                let call = call
+                    .number(PROFILE_TTL.as_millis())
+                    .number(std::mem::take(&mut logins));
+                let call = some.iter().fold(call, |call, (value, count)| {
+                    call.arg(format!("{value:016x}")).number(count)
+                });
+                steps.push(Step::Call(call));
+            }
+        }
+        steps
+    }
+}
+
+/// Runs `steps` in one pipeline, in a cluster in one per entity side by side, and answers in their order.
+pub(super) async fn run(
+    connection: &mut Connection,
+    steps: Vec<Step>,
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    match connection {
+        Connection::Single(_) => pipeline(connection, &steps).await,
+        Connection::Cluster(_) => {
+            let count = steps.len();
+            let mut entities: BTreeMap<String, Vec<(usize, Step)>> = BTreeMap::new();
+            for (place, step) in steps.into_iter().enumerate() {
+                entities
+                    .entry(keys::hash_tag(step.key()).to_owned())
+                    .or_default()
+                    .push((place, step));
+            }
+            let mut tasks = JoinSet::new();
+            for entity in entities.into_values() {
+                let mut connection = connection.clone();
+                tasks.spawn(async move {
+                    let (places, steps): (Vec<_>, Vec<_>) = entity.into_iter().unzip();
+                    pipeline(&mut connection, &steps)
+                        .await
+                        .map(|answers| places.into_iter().zip(answers).collect())
+                });
+            }
+            let mut answers: Vec<(usize, Result<Value, RedisError>)> = Vec::with_capacity(count);
+            while let Some(done) = tasks.join_next().await {
+                let some: Vec<_> =
+                    done.map_err(|_| RedisError::from((ErrorKind::Client, "a task stopped")))??;
+                answers.extend(some);
+            }
+            answers.sort_by_key(|(place, _)| *place);
+            Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+        }
+    }
+}
+
+/// Sends `steps` and, once more with their text, those whose script the server did not know.
+async fn pipeline(
+    connection: &mut Connection,
+    steps: &[Step],
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let mut answers = send(connection, steps.iter().map(|step| step.command(true))).await?;
+    let is_unknown = |answer: &Result<Value, RedisError>| matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
+    let unknown: Vec<usize> = answers
+        .iter()
+        .enumerate()
+        .filter(|(_, answer)| is_unknown(answer))
+        .map(|(place, _)| place)
+        .collect();
+    if !unknown.is_empty() {
+        let again = unknown
+            .iter()
+            .filter_map(|place| steps.get(*place))
+            .map(|step| step.command(false));
+        for (place, answer) in unknown.iter().zip(send(connection, again).await?) {
+            if let Some(slot) = answers.get_mut(*place) {
+                *slot = answer;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+async fn send(
+    connection: &mut Connection,
+    commands: impl Iterator<Item = Cmd>,
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let mut pipe = redis::pipe();
+    for command in commands {
+        pipe.add_command(command);
+    }
+    pipe.ignore_errors().query_async(connection).await
+}
+
+/// The population from the fields of its hash. Fields that make no sense are left out.
+pub(super) fn population(fields: &[(Vec<u8>, Vec<u8>)], values_max: usize) -> Population {
+    let mut population = Population::default();
+    for (field, count) in fields {
+        let (Ok(field), Ok(count)) = (std::str::from_utf8(field), std::str::from_utf8(count))
+        else {
+            continue;
+        };
+        let Ok(count) = count.parse::<u64>() else {
+            continue;
+        };
+        if field == LOGINS {
+            population.total = count;
+        } else if let Ok(value) = u64::from_str_radix(field, 16)
+            && population.counts.len() < values_max
+        {
+            population.counts.insert(value, count);
+        }
+    }
+    population
+}
