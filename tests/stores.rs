@@ -1,0 +1,18 @@
+//! One contract for every store: the same cases run over the memory store, the file and a real Redis; what only one of
+//! them can suffer follows.
+
+#[path = "support/redis.rs"]
+mod redis_server;
+
+#[path = "stores/contract.rs"]
+mod contract;
+#[path = "stores/embedded.rs"]
+mod embedded;
+#[path = "stores/facts.rs"]
+mod facts;
+#[path = "stores/faults.rs"]
+mod faults;
+#[path = "stores/redis.rs"]
+mod redis;
+#[path = "stores/topologies.rs"]
+mod topologies;

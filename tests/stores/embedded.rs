@@ -1,0 +1,394 @@
+//! What only a file can suffer.
+
+use crate::facts::*;
+use riskgate::adapters::embedded::EmbeddedError;
+use riskgate::adapters::embedded::EmbeddedSettings;
+use riskgate::adapters::embedded::EmbeddedStore;
+use riskgate::domain::history::HistoryQuery;
+use riskgate::domain::history::LinkKind;
+use riskgate::flow::ports::StateStore;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+
+const CRASH_FILE: &str = "RISKGATE_TEST_CRASH_FILE";
+
+fn open(path: &Path) -> EmbeddedStore {
+    EmbeddedStore::open(path, EmbeddedSettings::default()).unwrap()
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let key = link(LinkKind::RefreshToken, 1);
+    let asked = HistoryQuery {
+        links: vec![key],
+        ..query(1, START)
+    };
+    let before = {
+        let store = open(&path);
+        let batch = [
+            learnt(lesson(1, START)),
+            tried(attempt(1, true, true), START),
+            linked(key, provenance(1, START), START, DAY),
+        ];
+        store.record(&batch).await.unwrap();
+        store.load(&asked).await.unwrap()
+    };
+    let store = open(&path);
+    let after = store.load(&asked).await.unwrap();
+    assert_eq!(after, before);
+    assert!(after.profile.is_some() && after.links.len() == 1 && after.address.users_1h == 1.0);
+    assert_eq!(store.population().await.unwrap().total, 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_file_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let _store = open(&path);
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+}
+
+/// Not a test by itself: the victim of the next one, in a process of its own.
+#[tokio::test]
+async fn a_process_that_is_killed() {
+    let Some(path) = std::env::var_os(CRASH_FILE) else {
+        return;
+    };
+    let store = open(Path::new(&path));
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    // Longer than the flush interval: this much must be on the disk.
+    tokio::time::sleep(Duration::from_millis(2_000)).await;
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    println!("ready");
+    std::io::stdout().flush().unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn a_crash_loses_no_more_than_the_last_flush_interval() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "embedded::a_process_that_is_killed",
+            "--nocapture",
+            "--test-threads",
+            "1",
+        ])
+        .env(CRASH_FILE, &path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let ready = std::io::BufRead::lines(output)
+        .map_while(Result::ok)
+        .any(|line| line.contains("ready"));
+    assert!(ready, "the other process has written");
+    // While it lives, nobody else gets the file.
+    let error = EmbeddedStore::open(&path, EmbeddedSettings::default()).unwrap_err();
+    assert!(matches!(error, EmbeddedError::InUse { .. }), "{error}");
+    assert!(error.to_string().contains("state.redb"), "{error}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let started = Instant::now();
+    let store = open(&path);
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let profile = store.load(&query(1, START)).await.unwrap().profile.unwrap();
+    assert!(
+        (1..=2).contains(&profile.successes),
+        "{}",
+        profile.successes
+    );
+}
+
+#[tokio::test]
+async fn files_that_are_no_state_files_are_named_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let noise: Vec<u8> = (0..40_000u64).map(|n| hash(n) as u8).collect();
+    for content in [b"hello".to_vec(), noise, vec![0; 8_192]] {
+        fs::write(&path, &content).unwrap();
+        let error = EmbeddedStore::open(&path, EmbeddedSettings::default()).unwrap_err();
+        assert!(matches!(error, EmbeddedError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains("state.redb"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    let missing = folder.path().join("no such folder").join("state.redb");
+    let error = EmbeddedStore::open(&missing, EmbeddedSettings::default()).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Io { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn databases_of_other_programs_and_versions_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.redb");
+    let other: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("theirs");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(other).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = EmbeddedStore::open(&path, EmbeddedSettings::default()).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Foreign { .. }), "{error}");
+
+    let path = folder.path().join("newer.redb");
+    drop(open(&path));
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("riskgate");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(meta)
+        .unwrap()
+        .insert("schema", 99)
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let error = EmbeddedStore::open(&path, EmbeddedSettings::default()).unwrap_err();
+    assert!(
+        matches!(&error, EmbeddedError::Foreign { reason, .. } if reason.contains("99")),
+        "{error}"
+    );
+}
+
+/// Damage anywhere in the file: an error that names it, or a store that answers. Never the end of the process.
+#[tokio::test]
+async fn a_damaged_file_is_an_error_or_reads_as_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    {
+        let store = open(&path);
+        let batch: Vec<_> = (0..300).map(|n| learnt(lesson(n, START))).collect();
+        store.record(&batch).await.unwrap();
+    }
+    let sound = fs::read(&path).unwrap();
+    let (mut refused, mut served) = (0, 0);
+    for round in 0..40u64 {
+        let mut damaged = sound.clone();
+        for n in 0..64 {
+            let place = hash(round * 1_000 + n) as usize % damaged.len();
+            damaged[place] ^= (hash(n) as u8) | 1;
+        }
+        if round % 4 == 0 {
+            damaged.truncate(damaged.len() / 2);
+        }
+        fs::write(&path, &damaged).unwrap();
+        match EmbeddedStore::open(&path, EmbeddedSettings::default()) {
+            Err(error) => {
+                assert!(error.to_string().contains("state.redb"), "{error}");
+                refused += 1;
+            }
+            Ok(store) => {
+                for n in 0..300 {
+                    let _answer = store.load(&query(n, START)).await;
+                }
+                served += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "{refused} refused, {served} served");
+}
+
+#[tokio::test]
+async fn values_that_do_not_decode_read_as_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    {
+        let store = open(&path);
+        store
+            .record(&[
+                learnt(lesson(1, START)),
+                tried(attempt(1, true, true), START),
+            ])
+            .await
+            .unwrap();
+    }
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for table in [
+        "profile",
+        "subject",
+        "address",
+        "users",
+        "trusted",
+        "addresses",
+        "tenant",
+    ] {
+        let definition: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new(table);
+        let mut table = transaction.open_table(definition).unwrap();
+        let keys: Vec<Vec<u8>> = {
+            use redb::ReadableTable;
+            table
+                .iter()
+                .unwrap()
+                .map(|entry| entry.unwrap().0.value().to_vec())
+                .collect()
+        };
+        assert!(!keys.is_empty());
+        for (n, key) in (0..).zip(keys) {
+            let noise: Vec<u8> = (0..=200u64).map(|i| hash(i * 7 + n) as u8 | 0x10).collect();
+            table.insert(key.as_slice(), noise.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(&path);
+    let history = store.load(&query(1, START)).await.unwrap();
+    assert_eq!(
+        (history.profile, history.subject, history.address),
+        (None, Default::default(), Default::default())
+    );
+    // And they are replaced by what is learnt next.
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    assert_eq!(
+        store
+            .load(&query(1, START))
+            .await
+            .unwrap()
+            .profile
+            .unwrap()
+            .successes,
+        1
+    );
+}
+
+#[tokio::test]
+async fn what_has_expired_is_swept_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("state.redb"));
+    let batch: Vec<_> = (0..12_000)
+        .map(|n| {
+            linked(
+                link(LinkKind::Code, n),
+                provenance(n, START),
+                START,
+                if n % 2 == 0 { MINUTE } else { HOUR },
+            )
+        })
+        .collect();
+    store.record(&batch).await.unwrap();
+    assert_eq!(store.entries().unwrap(), 12_000);
+    assert_eq!(store.sweep(START.plus(MINUTE)).unwrap(), 6_000);
+    assert_eq!(store.entries().unwrap(), 6_000);
+    assert_eq!(store.sweep(START.plus(MINUTE)).unwrap(), 0);
+    assert_eq!(store.sweep(START.plus(HOUR)).unwrap(), 6_000);
+}
+
+#[tokio::test]
+async fn the_sweeper_runs_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let quick = Duration::from_millis(20);
+    let settings = EmbeddedSettings {
+        flush_interval: quick,
+        sweep_interval: quick,
+        ..EmbeddedSettings::default()
+    };
+    let store = EmbeddedStore::open(&folder.path().join("state.redb"), settings).unwrap();
+    store
+        .record(&[linked(
+            link(LinkKind::Code, 1),
+            provenance(1, START),
+            START,
+            MINUTE,
+        )])
+        .await
+        .unwrap();
+    // The clock is the one of the calls.
+    store.load(&query(1, START.plus(HOUR))).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(5);
+    while store.entries().unwrap() > 0 {
+        assert!(Instant::now() < end, "the sweeper has not come");
+        tokio::time::sleep(quick).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_table_lets_go_of_the_oldest() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = EmbeddedSettings {
+        entries_max: 1_000,
+        ..EmbeddedSettings::default()
+    };
+    let store = EmbeddedStore::open(&folder.path().join("state.redb"), settings).unwrap();
+    for n in 0..3_000u64 {
+        let at = START.plus(Duration::from_secs(n));
+        store.record(&[learnt(lesson(n, at))]).await.unwrap();
+        // The first one keeps coming back.
+        if n % 100 == 0 {
+            store.record(&[learnt(lesson(0, at))]).await.unwrap();
+        }
+    }
+    let now = START.plus(HOUR);
+    assert!(
+        store.entries().unwrap() <= 1_010,
+        "{}",
+        store.entries().unwrap()
+    );
+    assert!(store.load(&query(0, now)).await.unwrap().profile.is_some());
+    assert!(store.load(&query(1, now)).await.unwrap().profile.is_none());
+    assert!((2_500..3_000).all(|n| store.load_now(&query(n, now)).unwrap().profile.is_some()));
+}
+
+#[tokio::test]
+async fn made_up_names_do_not_grow_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("state.redb"));
+    store
+        .record(&[
+            learnt(lesson(1, START)),
+            tried(attempt(1, true, true), START),
+        ])
+        .await
+        .unwrap();
+    let before = store.entries().unwrap();
+    for some in (0..20_000u64).collect::<Vec<_>>().chunks(500) {
+        let batch: Vec<_> = some
+            .iter()
+            .map(|n| tried(attempt(1_000 + n, true, false), START))
+            .collect();
+        store.record(&batch).await.unwrap();
+    }
+    assert_eq!(store.entries().unwrap(), before);
+    let users = store.load(&query(1, START)).await.unwrap().address.users_1h;
+    assert!((17_000.0..23_000.0).contains(&users), "{users}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_in_parallel_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(open(&folder.path().join("state.redb")));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for _ in 0..50 {
+                store
+                    .record(&[
+                        learnt(lesson(1, START)),
+                        tried(attempt(1, true, true), START),
+                    ])
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    let history = store.load(&query(1, START)).await.unwrap();
+    assert_eq!(history.profile.unwrap().successes, 400);
+    close(history.address.failures_24h, 400.0);
+}

@@ -1,0 +1,210 @@
+//! Redis in its other forms: over TLS, as a cluster, behind a Sentinel. Each with real servers.
+
+use crate::facts::*;
+use crate::redis::connect;
+use crate::redis::keys;
+use crate::redis::teach_everything;
+use crate::redis::text;
+use crate::redis_server::RedisServer;
+use crate::redis_server::free_port;
+use riskgate::adapters::redis::RedisSettings;
+use riskgate::adapters::redis::RedisStore;
+use riskgate::adapters::redis::RedisTls;
+use riskgate::domain::history::History;
+use riskgate::flow::ports::StateError;
+use riskgate::flow::ports::StateStore;
+use std::time::Duration;
+use std::time::Instant;
+
+#[tokio::test]
+async fn tls_is_spoken_and_the_certificate_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let server = RedisServer::start_tls(&certificate, &key, &certificate);
+    let trusting = RedisTls {
+        authorities: Some(made.cert.pem().into_bytes()),
+        client: None,
+    };
+    let store = connect(
+        &server,
+        RedisSettings {
+            tls: trusting,
+            ..patient()
+        },
+    );
+    let asked = teach_everything(&store).await;
+    assert!(store.load(&asked).await.unwrap().profile.is_some());
+    // Whoever does not know the authority does not talk.
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let wary = RedisTls {
+        authorities: Some(other.cert.pem().into_bytes()),
+        client: None,
+    };
+    let store = connect(
+        &server,
+        RedisSettings {
+            tls: wary,
+            ..patient()
+        },
+    );
+    assert!(matches!(
+        store.load(&asked).await,
+        Err(StateError::Unavailable(_))
+    ));
+    // Certificates that are none are found before anything is started.
+    let broken = RedisTls {
+        authorities: Some(b"-----BEGIN CERTIFICATE-----\nx\n".to_vec()),
+        client: None,
+    };
+    assert!(
+        RedisStore::connect(
+            &server.url(),
+            RedisSettings {
+                tls: broken,
+                ..patient()
+            }
+        )
+        .is_err()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_serves_entities_from_their_slots() {
+    let ports = [free_port(), free_port(), free_port()];
+    // The bus port is the port plus 10,000 unless said otherwise.
+    let bus = [free_port(), free_port(), free_port()];
+    let servers: Vec<_> = ports
+        .iter()
+        .zip(bus)
+        .map(|(port, bus)| {
+            RedisServer::start_on(
+                *port,
+                &[
+                    "--cluster-enabled",
+                    "yes",
+                    "--cluster-port",
+                    &bus.to_string(),
+                    "--cluster-node-timeout",
+                    "2000",
+                ],
+            )
+        })
+        .collect();
+    for (n, server) in servers.iter().enumerate() {
+        let (first, last) = (n * 5_462, ((n + 1) * 5_462 - 1).min(16_383));
+        let range = [first.to_string(), last.to_string()];
+        assert_eq!(
+            server.command(&[
+                b"CLUSTER",
+                b"ADDSLOTSRANGE",
+                range[0].as_bytes(),
+                range[1].as_bytes()
+            ]),
+            b"+OK\r\n"
+        );
+        let (port, bus) = (ports[0].to_string(), bus[0].to_string());
+        if n > 0 {
+            assert_eq!(
+                server.command(&[
+                    b"CLUSTER",
+                    b"MEET",
+                    b"127.0.0.1",
+                    port.as_bytes(),
+                    bus.as_bytes()
+                ]),
+                b"+OK\r\n"
+            );
+        }
+    }
+    let end = Instant::now() + Duration::from_secs(30);
+    while !servers
+        .iter()
+        .all(|server| text(&server.command(&[b"CLUSTER", b"INFO"])).contains("cluster_state:ok"))
+    {
+        assert!(Instant::now() < end, "the cluster does not come up");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let url = format!(
+        "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
+        ports[0], ports[1]
+    );
+    let store = RedisStore::connect(&url, patient()).unwrap();
+    let asked = teach_everything(&store).await;
+    for n in 2..40 {
+        store
+            .record(&[
+                learnt(lesson(n, START)),
+                tried(attempt(n, true, true), START),
+            ])
+            .await
+            .unwrap();
+    }
+    let history = store.load(&asked).await.unwrap();
+    assert_eq!(history.links.len(), 1);
+    close(history.address.attempts_24h, 39.0);
+    close(history.address.trusted_subjects, 39.0);
+    for n in 1..40 {
+        assert_eq!(
+            store
+                .load(&query(n, START))
+                .await
+                .unwrap()
+                .profile
+                .unwrap()
+                .successes,
+            1,
+            "{n}"
+        );
+    }
+    assert_eq!(store.population().await.unwrap().total, 39);
+    assert!(
+        servers.iter().all(|server| !keys(server).is_empty()),
+        "every node has its part"
+    );
+    assert_ne!(history, History::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_are_asked_for_the_master() {
+    let mut first = RedisServer::start();
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &first.port().to_string()]);
+    let sentinel = RedisServer::start_sentinel(&format!(
+        "sentinel monitor mymaster 127.0.0.1 {} 1\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n",
+        first.port()
+    ));
+    let url = format!("redis+sentinel://127.0.0.1:{}/mymaster", sentinel.port());
+    let store = RedisStore::connect(&url, patient()).unwrap();
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    assert!(!keys(&first).is_empty());
+    // The replica is in step and known to the sentinel before the master dies.
+    let end = Instant::now() + Duration::from_secs(40);
+    let port = second.port().to_string();
+    while keys(&second).is_empty()
+        || !text(&sentinel.command(&[b"SENTINEL", b"REPLICAS", b"mymaster"])).contains(&port)
+    {
+        assert!(Instant::now() < end, "the replica does not follow");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    first.kill();
+    let started = Instant::now();
+    let profile = loop {
+        if let Ok(history) = store.load(&query(1, START)).await
+            && store.record(&[learnt(lesson(2, START))]).await.is_ok()
+        {
+            break history.profile;
+        }
+        assert!(started.elapsed() < Duration::from_secs(40), "no failover");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(profile.unwrap().successes, 1);
+    eprintln!(
+        "sentinel failover: served again after {:?}",
+        started.elapsed()
+    );
+}

@@ -1,0 +1,255 @@
+//! A real Redis for tests: an ephemeral loopback port, a folder of its own, ended by its process id.
+
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// How long a server may take to answer its first `PING`.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running `redis-server`. Dropping it ends the process.
+pub struct RedisServer {
+    folder: TempDir,
+    port: u16,
+    tls: bool,
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+#[allow(dead_code, reason = "each test binary uses a part of the harness")]
+impl RedisServer {
+    /// A server with nothing but memory.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with further arguments, such as `["--requirepass", "secret"]`.
+    pub fn start_with(args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let args = args.iter().map(ToString::to_string).collect();
+        let mut server = Self {
+            folder,
+            port: free_port(),
+            tls: false,
+            args,
+            child: None,
+        };
+        server.spawn();
+        server
+    }
+
+    /// A server on a port that was chosen before, such as a node of a cluster.
+    pub fn start_on(port: u16, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let args = args.iter().map(ToString::to_string).collect();
+        let mut server = Self {
+            folder,
+            port,
+            tls: false,
+            args,
+            child: None,
+        };
+        server.spawn();
+        server
+    }
+
+    /// A Sentinel with this configuration.
+    pub fn start_sentinel(configuration: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = free_port();
+        let file = folder.path().join("sentinel.conf");
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\n{configuration}",
+            folder.path().display()
+        );
+        fs::write(&file, text).expect("a configuration file");
+        let args = vec![file.display().to_string(), "--sentinel".to_owned()];
+        let mut server = Self {
+            folder,
+            port,
+            tls: false,
+            args,
+            child: None,
+        };
+        server.spawn();
+        server
+    }
+
+    /// A server that speaks TLS only, with the certificate and key at these paths.
+    pub fn start_tls(certificate: &Path, key: &Path, authority: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let text = |path: &Path| path.display().to_string();
+        let args = [
+            "--tls-cert-file",
+            &text(certificate),
+            "--tls-key-file",
+            &text(key),
+            "--tls-ca-cert-file",
+            &text(authority),
+            "--tls-auth-clients",
+            "no",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let mut server = Self {
+            folder,
+            port: free_port(),
+            tls: true,
+            args,
+            child: None,
+        };
+        server.spawn();
+        server
+    }
+
+    /// `redis://127.0.0.1:PORT`, or `rediss://localhost:PORT` with TLS.
+    pub fn url(&self) -> String {
+        if self.tls {
+            format!("rediss://localhost:{}", self.port)
+        } else {
+            format!("redis://127.0.0.1:{}", self.port)
+        }
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Stops the process where it stands (SIGSTOP): connections stay open and nothing answers.
+    pub fn stop(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a stopped process go on.
+    pub fn cont(&self) {
+        self.signal("CONT");
+    }
+
+    /// Ends the process at once (SIGKILL).
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the server can be killed");
+            child.wait().expect("the server ends");
+        }
+    }
+
+    /// Starts the server again on the same port, empty.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+    }
+
+    /// The answer to one command, as text of the protocol (RESP2).
+    pub fn command(&self, args: &[&[u8]]) -> Vec<u8> {
+        self.try_command(args).expect("the server answers")
+    }
+
+    fn try_command(&self, args: &[&[u8]]) -> io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut request = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
+        }
+        stream.write_all(&request)?;
+        // The server answers what it has read before it notices the end.
+        stream.shutdown(Shutdown::Write)?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{name}"), self.pid().to_string()])
+            .status();
+        assert!(
+            status.expect("kill runs").success(),
+            "SIG{name} for the server"
+        );
+    }
+
+    fn spawn(&mut self) {
+        let log = fs::File::create(self.folder.path().join("redis.log")).expect("a log file");
+        let port = self.port.to_string();
+        let (plain, tls) = if self.tls {
+            ("0", port.as_str())
+        } else {
+            (port.as_str(), "0")
+        };
+        let mut command = Command::new("redis-server");
+        // A Sentinel has all it needs in its file, which must come first.
+        if !self.args.iter().any(|arg| arg == "--sentinel") {
+            command.args(["--bind", "127.0.0.1", "--port", plain, "--tls-port", tls]);
+            command
+                .args(["--save", "", "--appendonly", "no", "--dir"])
+                .arg(self.folder.path());
+        }
+        let child = command
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn();
+        match child {
+            Ok(child) => self.child = Some(child),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                panic!("redis-server is missing: install the Debian package `redis-server`")
+            }
+            Err(error) => panic!("redis-server cannot be started: {error}"),
+        }
+        let end = Instant::now() + START_TIMEOUT;
+        while !self.is_up() {
+            assert!(
+                Instant::now() < end,
+                "redis-server does not answer: {}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        if self.tls {
+            return TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+        }
+        // With a password the answer is an error, and it is an answer.
+        self.try_command(&[b"PING"])
+            .is_ok_and(|answer| !answer.is_empty() && !answer.starts_with(b"-LOADING"))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("redis.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
