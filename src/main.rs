@@ -58,8 +58,12 @@ fn main() -> ExitCode {
 }
 
 fn check(overrides: &Overrides, reach: bool) -> Result<(), RunError> {
-    let config = overrides.config().map_err(|error| RunError::Config(vec![error]))?;
-    let file = overrides.file().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let config = overrides
+        .config()
+        .map_err(|error| RunError::Config(vec![error]))?;
+    let file = overrides
+        .file()
+        .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -45,7 +45,10 @@ pub struct AuditLog {
 impl AuditLog {
     /// Opens `path` for appending, with access for the owner alone.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self, AuditLogError> {
-        let error = |cause| AuditLogError { path: path.to_owned(), cause };
+        let error = |cause| AuditLogError {
+            path: path.to_owned(),
+            cause,
+        };
         let mut options = OpenOptions::new();
         options.create(true).append(true);
         #[cfg(unix)]
@@ -70,8 +73,15 @@ impl AuditLog {
 
     /// Writes what is queued and ends the thread. Records that come later are dropped and counted.
     pub fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the audit writer panicked");
         }
@@ -82,7 +92,9 @@ impl AuditSink for AuditLog {
     fn write(&self, mut event: AuditEvent) {
         event.seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = queue.as_ref().is_some_and(|queue| queue.try_send(event).is_ok());
+        let sent = queue
+            .as_ref()
+            .is_some_and(|queue| queue.try_send(event).is_ok());
         if !sent {
             self.metrics.audit_dropped(1);
         }
@@ -109,10 +121,12 @@ fn write_all(file: File, records: &Receiver<AuditEvent>, metrics: &Metrics) {
 
 fn append(out: &mut BufWriter<File>, event: &AuditEvent, buffered: &mut u64, metrics: &Metrics) {
     *buffered += 1;
-    let written = serde_json::to_vec(event).map_err(std::io::Error::from).and_then(|mut line| {
-        line.push(b'\n');
-        out.write_all(&line)
-    });
+    let written = serde_json::to_vec(event)
+        .map_err(std::io::Error::from)
+        .and_then(|mut line| {
+            line.push(b'\n');
+            out.write_all(&line)
+        });
     if let Err(error) = written {
         lose(buffered, metrics, &error);
     }
@@ -148,11 +162,17 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let log = AuditLog::open(&path, Arc::clone(&metrics)).unwrap();
         for _ in 0..1_000 {
-            log.write(AuditEvent { id: "line\nbreak \u{1b}[31m \u{202e}".to_owned(), ..AuditEvent::default() });
+            log.write(AuditEvent {
+                id: "line\nbreak \u{1b}[31m \u{202e}".to_owned(),
+                ..AuditEvent::default()
+            });
         }
         drop(log);
         let text = std::fs::read_to_string(&path).unwrap();
-        let events: Vec<AuditEvent> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let events: Vec<AuditEvent> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(events.len() as u64 + metrics.audit_dropped_total(), 1_000);
         assert!(events.is_sorted_by_key(|event| event.seq));
     }

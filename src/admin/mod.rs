@@ -37,12 +37,18 @@ pub fn router(state: AdminState) -> Router {
 }
 
 /// Serves until `stop` says so.
-pub async fn serve(listener: TcpListener, state: AdminState, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
     let stopped = async move {
         // A sender that is gone means the same as its word.
-        let _: Result<_, _> = stop.wait_for(|stopped| *stopped).await;
+        drop(stop.wait_for(|stopped| *stopped).await);
     };
-    axum::serve(listener, router(state)).with_graceful_shutdown(stopped).await
+    axum::serve(listener, router(state))
+        .with_graceful_shutdown(stopped)
+        .await
 }
 
 async fn live() -> &'static str {
@@ -51,13 +57,24 @@ async fn live() -> &'static str {
 
 async fn ready(State(state): State<AdminState>) -> Response {
     let (ready, report) = state.health.readiness();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(report)).into_response()
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
     gauges(&state);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.render()).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        state.metrics.render(),
+    )
+        .into_response()
 }
 
 /// Brings the gauges up to date.
@@ -68,7 +85,11 @@ fn gauges(state: &AdminState) {
         BreakerState::Open => 2,
     };
     let dependencies = state.flow.dependencies();
-    state.metrics.breaker("model", level(dependencies.scorer.breaker_state()));
-    state.metrics.breaker("state", level(dependencies.state_breaker.state()));
+    state
+        .metrics
+        .breaker("model", level(dependencies.scorer.breaker_state()));
+    state
+        .metrics
+        .breaker("state", level(dependencies.state_breaker.state()));
     state.metrics.in_flight(dependencies.in_flight.count());
 }

@@ -1,11 +1,11 @@
 //! From the configuration to the parts, all of it before any port is bound. `run`, `check` and reload call the same
 //! functions, so that what one accepts the others accept.
 
+use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::onnx;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
-use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
 use crate::app::keys::Keys;
@@ -45,11 +45,18 @@ pub struct Assembled {
 pub type Problems = Vec<ConfigError>;
 
 /// Builds a snapshot. All problems are found in one go.
-pub fn snapshot(config: &Config, file: &str, keys: &Keys, version: u64) -> Result<Assembled, Problems> {
+pub fn snapshot(
+    config: &Config,
+    file: &str,
+    keys: &Keys,
+    version: u64,
+) -> Result<Assembled, Problems> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
     let mut keep = |result: Result<(), ConfigError>| problems.extend(result.err());
-    let at = |key: &str, error: &dyn std::fmt::Display| ConfigError::new(file, format!("{key}: {error}"));
+    let at = |key: &str, error: &dyn std::fmt::Display| {
+        ConfigError::new(file, format!("{key}: {error}"))
+    };
 
     let (policy, found) = match policy(config) {
         Ok(loaded) => (Some(loaded.0), loaded.1),
@@ -59,15 +66,21 @@ pub fn snapshot(config: &Config, file: &str, keys: &Keys, version: u64) -> Resul
         }
     };
     warnings.extend(found);
-    let routes = RouteTable::with_settings(&config.routes).map_err(|error| keep(Err(at("routes", &error)))).ok();
+    let routes = RouteTable::with_settings(&config.routes)
+        .map_err(|error| keep(Err(at("routes", &error))))
+        .ok();
     let trusted = TrustedProxies::parse(&config.server.trusted_proxies)
         .map_err(|error| keep(Err(at("server.trusted_proxies", &error))))
         .ok();
-    let reserved =
-        ReservedHeaders::new(&config.headers.reserved).map_err(|error| keep(Err(at("headers.reserved", &error)))).ok();
+    let reserved = ReservedHeaders::new(&config.headers.reserved)
+        .map_err(|error| keep(Err(at("headers.reserved", &error))))
+        .ok();
     let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
     if config.score.budget_ms == 0 {
-        keep(Err(at("score.budget_ms", &"0, expected at least 1 millisecond")));
+        keep(Err(at(
+            "score.budget_ms",
+            &"0, expected at least 1 millisecond",
+        )));
     }
     let (models, model_degraded) = models(config, &mut warnings);
 
@@ -88,14 +101,23 @@ pub fn snapshot(config: &Config, file: &str, keys: &Keys, version: u64) -> Resul
         signer,
         trusted_proxies,
         reserved_headers,
-        hosts: config.server.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts: config
+            .server
+            .hosts
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect(),
         models,
         budget: Duration::from_millis(config.score.budget_ms),
         people: Pseudonymizer::new(keys.pseudonyms.expose()),
         device_key: DeviceCookieKey::new(keys.devices.expose()),
         audit_passed: config.audit.passed,
     };
-    Ok(Assembled { snapshot, warnings, model_degraded })
+    Ok(Assembled {
+        snapshot,
+        warnings,
+        model_degraded,
+    })
 }
 
 /// The policy and what its lint warns of. What the lint calls an error is one.
@@ -105,18 +127,40 @@ fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
             let file = path.display().to_string();
             match std::fs::read_to_string(&path) {
                 Ok(text) => (file, text),
-                Err(error) => return Err(vec![ConfigError::new(file, format!("policy.file: cannot be read: {error}"))]),
+                Err(error) => {
+                    return Err(vec![ConfigError::new(
+                        file,
+                        format!("policy.file: cannot be read: {error}"),
+                    )]);
+                }
             }
         }
         None => ("built-in policy".to_owned(), SHIPPED_POLICY.to_owned()),
     };
-    let policy = PolicySet::parse(&text)
-        .map_err(|errors| errors.0.iter().map(|error| ConfigError::new(&file, error.to_string())).collect::<Problems>())?;
-    let (errors, warnings): (Vec<_>, Vec<_>) = policy.lint().into_iter().partition(|finding| finding.severity == Severity::Error);
+    let policy = PolicySet::parse(&text).map_err(|errors| {
+        errors
+            .0
+            .iter()
+            .map(|error| ConfigError::new(&file, error.to_string()))
+            .collect::<Problems>()
+    })?;
+    let (errors, warnings): (Vec<_>, Vec<_>) = policy
+        .lint()
+        .into_iter()
+        .partition(|finding| finding.severity == Severity::Error);
     if errors.is_empty() {
-        Ok((policy, warnings.iter().map(|finding| format!("{file}: {finding}")).collect()))
+        Ok((
+            policy,
+            warnings
+                .iter()
+                .map(|finding| format!("{file}: {finding}"))
+                .collect(),
+        ))
     } else {
-        Err(errors.iter().map(|finding| ConfigError::new(&file, finding.to_string())).collect())
+        Err(errors
+            .iter()
+            .map(|finding| ConfigError::new(&file, finding.to_string()))
+            .collect())
     }
 }
 
@@ -124,7 +168,8 @@ fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
 fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<String>) {
     match onnx::load(&config.model_dir(), config.model.library.as_deref()) {
         Ok(loaded) => {
-            let quick = loaded.golden_p99 * QUICK_SHARE < Duration::from_millis(config.score.budget_ms);
+            let quick =
+                loaded.golden_p99 * QUICK_SHARE < Duration::from_millis(config.score.budget_ms);
             let mut degraded = None;
             if loaded.primary.is_none() {
                 degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
@@ -133,7 +178,15 @@ fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<Stri
                 degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
             }
             warnings.extend(loaded.warnings);
-            (ModelSet { primary: loaded.primary, native: loaded.native, identity: loaded.identity, quick }, degraded)
+            (
+                ModelSet {
+                    primary: loaded.primary,
+                    native: loaded.native,
+                    identity: loaded.identity,
+                    quick,
+                },
+                degraded,
+            )
         }
         Err(error) => {
             let text = format!("no model: {error}; every request is unscored");
@@ -149,14 +202,26 @@ fn signer(config: &Config, file: &str) -> Result<Option<HeaderSigner>, ConfigErr
         return Ok(None);
     }
     let Some(path) = &settings.key_file else {
-        return Err(ConfigError::new(file, "headers.signature.key_file: missing, expected a file of at least 32 bytes"));
+        return Err(ConfigError::new(
+            file,
+            "headers.signature.key_file: missing, expected a file of at least 32 bytes",
+        ));
     };
-    let plain = settings.key_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let plain = settings
+        .key_id
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if settings.key_id.is_empty() || !plain {
-        return Err(ConfigError::new(file, "headers.signature.key_id: expected letters, digits, `-`, `_` or `.`"));
+        return Err(ConfigError::new(
+            file,
+            "headers.signature.key_id: expected letters, digits, `-`, `_` or `.`",
+        ));
     }
     let key = keys::read(path, "headers.signature.key_file")?;
-    Ok(Some(HeaderSigner::new(settings.key_id.clone(), key.expose())))
+    Ok(Some(HeaderSigner::new(
+        settings.key_id.clone(),
+        key.expose(),
+    )))
 }
 
 /// Settings of both stores.
@@ -166,24 +231,48 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
     redis.connection_timeout = Duration::from_millis(config.state.connect_timeout_ms.max(1));
     redis.on_warning = Some(Notice::to(|text| tracing::warn!("{text}")));
     if let Some(path) = &config.state.redis_ca_file {
-        let pem = std::fs::read(path)
-            .map_err(|error| ConfigError::new(file, format!("state.redis_ca_file: `{}` cannot be read: {error}", path.display())))?;
-        redis.tls = RedisTls { authorities: Some(pem), ..RedisTls::default() };
+        let pem = std::fs::read(path).map_err(|error| {
+            ConfigError::new(
+                file,
+                format!(
+                    "state.redis_ca_file: `{}` cannot be read: {error}",
+                    path.display()
+                ),
+            )
+        })?;
+        redis.tls = RedisTls {
+            authorities: Some(pem),
+            ..RedisTls::default()
+        };
     }
-    Ok(StoreSettings { embedded: EmbeddedSettings::default(), redis })
+    Ok(StoreSettings {
+        embedded: EmbeddedSettings::default(),
+        redis,
+    })
 }
 
 /// Where the identity server is.
 pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigError> {
     let settings = &config.upstream;
-    let expected = |what: &str| ConfigError::new(file, format!("upstream.url: `{}`: expected {what}", settings.url));
-    let uri: http::Uri = settings.url.parse().map_err(|_| expected("https://host:port or http://host:port"))?;
+    let expected = |what: &str| {
+        ConfigError::new(
+            file,
+            format!("upstream.url: `{}`: expected {what}", settings.url),
+        )
+    };
+    let uri: http::Uri = settings
+        .url
+        .parse()
+        .map_err(|_| expected("https://host:port or http://host:port"))?;
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
         _ => return Err(expected("https://host:port or http://host:port")),
     };
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| expected("a host"))?;
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or_else(|| expected("a host"))?;
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
         return Err(expected("no path: requests keep their own"));
     }

@@ -53,11 +53,16 @@ pub async fn follow_upstream(upstream: Arc<Upstream>) {
     loop {
         tokio::time::sleep(RESOLVE_EVERY).await;
         let settings = upstream.settings().clone();
-        let found = tokio::task::spawn_blocking(move || app::resolve(&settings.host, settings.port)).await;
+        let found =
+            tokio::task::spawn_blocking(move || app::resolve(&settings.host, settings.port)).await;
         match found {
             Ok(Ok(address)) => upstream.moved(address),
-            Ok(Err(error)) => tracing::warn!(error = %error, "the last good address of the identity server stays"),
-            Err(error) => tracing::error!(error = %error, "the name of the identity server could not be looked up"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %error, "the last good address of the identity server stays")
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "the name of the identity server could not be looked up")
+            }
         }
     }
 }
@@ -100,7 +105,10 @@ impl Shutdown {
 #[async_trait]
 impl ShutdownSignalWatch for Shutdown {
     async fn recv(&self) -> ShutdownSignal {
-        let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        let (mut terminate, mut interrupt) = match (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) {
             (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::error!(error = %error, "signals cannot be watched");

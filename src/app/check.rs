@@ -30,35 +30,65 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     // A check writes nothing: without a secret file any key serves to build the parts.
     let keys = throwaway_keys();
     if let Some(path) = &config.keys.secret_file {
-        findings.problems.extend(crate::app::keys::read(path, "keys.secret_file").err());
+        findings
+            .problems
+            .extend(crate::app::keys::read(path, "keys.secret_file").err());
     }
     match assemble::snapshot(config, file, &keys, 0) {
         Ok(assembled) => {
             let snapshot = &assembled.snapshot;
-            findings.fine.push(format!("policy: {} rules, version {}", snapshot.policy.rules().len(), snapshot.policy.version()));
-            findings.fine.push(format!("model: {}", snapshot.models.identity.version));
+            findings.fine.push(format!(
+                "policy: {} rules, version {}",
+                snapshot.policy.rules().len(),
+                snapshot.policy.version()
+            ));
+            findings
+                .fine
+                .push(format!("model: {}", snapshot.models.identity.version));
             findings.warnings.extend(assembled.warnings);
         }
         Err(problems) => findings.problems.extend(problems),
     }
     if let Some(tls) = &config.server.tls {
         match ServerCertificate::load(&tls.certificate, &tls.key) {
-            Ok(_) => findings.fine.push(format!("certificate: {}", tls.certificate.display())),
-            Err(error) => findings.problems.push(ConfigError::new(file, format!("server.tls: {error}"))),
+            Ok(_) => findings
+                .fine
+                .push(format!("certificate: {}", tls.certificate.display())),
+            Err(error) => findings
+                .problems
+                .push(ConfigError::new(file, format!("server.tls: {error}"))),
         }
     }
     let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
-    findings.fine.push(format!("address databases: {}", geo.version().unwrap_or("of unknown version")));
-    findings.warnings.extend(missing.iter().map(|warning| format!("geo: {warning}")));
+    findings.fine.push(format!(
+        "address databases: {}",
+        geo.version().unwrap_or("of unknown version")
+    ));
+    findings
+        .warnings
+        .extend(missing.iter().map(|warning| format!("geo: {warning}")));
 
     match assemble::upstream(config, file) {
         Ok(upstream) => {
-            findings.fine.push(format!("identity server: {}", config.upstream.url));
+            findings
+                .fine
+                .push(format!("identity server: {}", config.upstream.url));
             if !upstream.verify {
-                findings.warnings.push("upstream.danger.accept_any_certificate: passwords can be read on the way".to_owned());
+                findings.warnings.push(
+                    "upstream.danger.accept_any_certificate: passwords can be read on the way"
+                        .to_owned(),
+                );
             }
             if reach {
-                findings.problems.extend(reach_upstream(&upstream.host, upstream.port, upstream.connect_timeout, file).err());
+                findings.problems.extend(
+                    reach_upstream(
+                        &upstream.host,
+                        upstream.port,
+                        upstream.connect_timeout,
+                        file,
+                    )
+                    .err(),
+                );
             }
         }
         Err(error) => findings.problems.push(error),
@@ -66,12 +96,19 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     match assemble::store(config, file, &keys) {
         Ok(settings) => match store::check(&config.state.url, &settings) {
             Ok(()) => {
-                findings.fine.push(format!("state: {}", store::without_credentials(&config.state.url)));
+                findings.fine.push(format!(
+                    "state: {}",
+                    store::without_credentials(&config.state.url)
+                ));
                 if reach && config.state.url.starts_with("redis") {
-                    findings.problems.extend(reach_store(config, &settings, file).await.err());
+                    findings
+                        .problems
+                        .extend(reach_store(config, &settings, file).await.err());
                 }
             }
-            Err(error) => findings.problems.push(ConfigError::new(file, format!("state.url: {error}"))),
+            Err(error) => findings
+                .problems
+                .push(ConfigError::new(file, format!("state.url: {error}"))),
         },
         Err(error) => findings.problems.push(error),
     }
@@ -80,12 +117,18 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
 
 fn throwaway_keys() -> Keys {
     let key = || Secret::new(vec![0; 32]);
-    Keys { pseudonyms: key(), devices: key(), seals: key() }
+    Keys {
+        pseudonyms: key(),
+        devices: key(),
+        seals: key(),
+    }
 }
 
 fn reach_upstream(host: &str, port: u16, timeout: Duration, file: &str) -> Result<(), ConfigError> {
     let failed = |what: String| ConfigError::new(file, format!("upstream.url: {what}"));
-    let addresses = (host, port).to_socket_addrs().map_err(|error| failed(format!("`{host}` does not resolve: {error}")))?;
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| failed(format!("`{host}` does not resolve: {error}")))?;
     let mut last = format!("`{host}` has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, timeout) {
@@ -96,9 +139,15 @@ fn reach_upstream(host: &str, port: u16, timeout: Duration, file: &str) -> Resul
     Err(failed(last))
 }
 
-async fn reach_store(config: &Config, settings: &store::StoreSettings, file: &str) -> Result<(), ConfigError> {
-    let failed = |error: &dyn std::fmt::Display| ConfigError::new(file, format!("state.url: {error}"));
-    let store = store::open(&config.state.url, &config.state.data_dir, settings).map_err(|error| failed(&error))?;
+async fn reach_store(
+    config: &Config,
+    settings: &store::StoreSettings,
+    file: &str,
+) -> Result<(), ConfigError> {
+    let failed =
+        |error: &dyn std::fmt::Display| ConfigError::new(file, format!("state.url: {error}"));
+    let store = store::open(&config.state.url, &config.state.data_dir, settings)
+        .map_err(|error| failed(&error))?;
     // The first call of a lazy connection may come too early; a second look settles it.
     for _ in 0..20 {
         if store.ping().await.is_ok() {

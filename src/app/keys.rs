@@ -38,23 +38,36 @@ impl Keys {
             }
         };
         let derive = |usage: &str| Secret::new(derive(secret.expose(), usage));
-        Ok(Self { pseudonyms: derive("pseudonyms"), devices: derive("device cookies"), seals: derive("state seals") })
+        Ok(Self {
+            pseudonyms: derive("pseudonyms"),
+            devices: derive("device cookies"),
+            seals: derive("state seals"),
+        })
     }
 }
 
 /// A secret file of at least 32 bytes. `key` names the configuration key in errors.
 pub fn read(path: &Path, key: &str) -> Result<Secret<Vec<u8>>, ConfigError> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| ConfigError::new(&file, format!("{key}: cannot be read: {error}")))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| ConfigError::new(&file, format!("{key}: cannot be read: {error}")))?;
     if bytes.len() < SECRET_BYTES_MIN {
-        let problem = format!("{key}: {} bytes, expected at least {SECRET_BYTES_MIN} random ones", bytes.len());
+        let problem = format!(
+            "{key}: {} bytes, expected at least {SECRET_BYTES_MIN} random ones",
+            bytes.len()
+        );
         return Err(ConfigError::new(file, problem));
     }
     Ok(Secret::new(bytes))
 }
 
 fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
-    let failed = |error: std::io::Error| ConfigError::new(path.display().to_string(), format!("state.data_dir: cannot be written: {error}"));
+    let failed = |error: std::io::Error| {
+        ConfigError::new(
+            path.display().to_string(),
+            format!("state.data_dir: cannot be written: {error}"),
+        )
+    };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
@@ -67,13 +80,17 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
     }
-    options.open(path).and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all())).map_err(failed)
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()))
+        .map_err(failed)
 }
 
 /// HMAC-SHA-256 of the usage under the secret: the expand step of HKDF (RFC 5869) with one block.
 fn derive(secret: &[u8], usage: &str) -> Vec<u8> {
     // HMAC takes keys of every length; the fallback keeps the function total.
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret).unwrap_or_else(|_| Hmac::new(&Default::default()));
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret)
+        .unwrap_or_else(|_| Hmac::new(&Default::default()));
     mac.update(b"riskgate v1 ");
     mac.update(usage.as_bytes());
     mac.update(&[1]);
@@ -102,6 +119,11 @@ mod tests {
         let path = dir.path().join("short.key");
         std::fs::write(&path, b"canary").unwrap();
         let error = read(&path, "keys.secret_file").unwrap_err().to_string();
-        assert!(error.contains("short.key") && error.contains("keys.secret_file") && !error.contains("canary"), "{error}");
+        assert!(
+            error.contains("short.key")
+                && error.contains("keys.secret_file")
+                && !error.contains("canary"),
+            "{error}"
+        );
     }
 }

@@ -72,10 +72,18 @@ pub enum RunError {
 
 /// Runs the gateway in the foreground until SIGTERM or SIGINT.
 pub fn run(overrides: &Overrides) -> Result<(), RunError> {
-    let config = overrides.config().map_err(|error| RunError::Config(vec![error]))?;
-    let file = overrides.file().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
-    crate::telemetry::start_logging(&config.log.filter, config.log.format)
-        .map_err(|error| RunError::Config(vec![ConfigError::new(&file, format!("log.filter: {error}"))]))?;
+    let config = overrides
+        .config()
+        .map_err(|error| RunError::Config(vec![error]))?;
+    let file = overrides
+        .file()
+        .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    crate::telemetry::start_logging(&config.log.filter, config.log.format).map_err(|error| {
+        RunError::Config(vec![ConfigError::new(
+            &file,
+            format!("log.filter: {error}"),
+        )])
+    })?;
     let one = |error: ConfigError| RunError::Config(vec![error]);
 
     // Everything that can be wrong is found before a port is bound.
@@ -99,11 +107,26 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             .map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
     );
     let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
-    report(&health, "geo", missing.iter().map(ToString::to_string).collect());
-    for warning in assembled.warnings.iter().cloned().chain(missing.iter().map(|warning| format!("geo: {warning}"))) {
+    report(
+        &health,
+        "geo",
+        missing.iter().map(ToString::to_string).collect(),
+    );
+    for warning in assembled
+        .warnings
+        .iter()
+        .cloned()
+        .chain(missing.iter().map(|warning| format!("geo: {warning}")))
+    {
         tracing::warn!("{warning}");
     }
-    health.set("model", assembled.model_degraded.clone().map_or(PartStatus::Ok, PartStatus::Degraded));
+    health.set(
+        "model",
+        assembled
+            .model_degraded
+            .clone()
+            .map_or(PartStatus::Ok, PartStatus::Degraded),
+    );
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -129,7 +152,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         audit: Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>,
         clock: Arc::clone(&clock),
         entropy: Arc::new(OsEntropy),
-        scorer: Scorer::new(&config.score, Arc::clone(&clock)).map_err(|error| RunError::System(format!("no threads: {error}")))?,
+        scorer: Scorer::new(&config.score, Arc::clone(&clock))
+            .map_err(|error| RunError::System(format!("no threads: {error}")))?,
         limits: Limits::new(&config.limits),
         in_flight: InFlight::new(config.score.concurrency_max),
         recent: RecentLinks::default(),
@@ -138,17 +162,30 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
     };
     // Tables and patterns that are made at first use are made before the first login.
-    AgentFacts::parse(Some("Mozilla/5.0 (X11; Linux x86_64) Chrome/1.0"), Some("en"));
+    AgentFacts::parse(
+        Some("Mozilla/5.0 (X11; Linux x86_64) Chrome/1.0"),
+        Some("en"),
+    );
     metrics.info(&assembled.snapshot.models.identity.version, state.kind());
     let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
 
     let (stop, stopped) = watch::channel(false);
-    let observer = runtime.spawn(observe::run(queue, Arc::clone(&state), Arc::clone(&metrics)));
+    let observer = runtime.spawn(observe::run(
+        queue,
+        Arc::clone(&state),
+        Arc::clone(&metrics),
+    ));
     start_admin(&runtime, admin_listener, &flow, &metrics, &health, stopped)?;
-    runtime.spawn(background::watch_state(Arc::clone(&flow), Arc::clone(&health)));
+    runtime.spawn(background::watch_state(
+        Arc::clone(&flow),
+        Arc::clone(&health),
+    ));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
-    runtime.spawn(background::announce(config.server.listen, Arc::clone(&health)));
+    runtime.spawn(background::announce(
+        config.server.listen,
+        Arc::clone(&health),
+    ));
     let reloader = reload::Reloader {
         overrides: overrides.clone(),
         keys,
@@ -169,10 +206,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     serve(&config, Arc::clone(&flow), upstream, certificate, health)?;
 
     // The proxy has ended: what it has learnt and recorded goes to the disk before the process does.
-    let _: Result<_, _> = stop.send(true);
+    if stop.send(true).is_err() {
+        tracing::debug!("the admin listener had ended before");
+    }
     drop(flow);
     runtime.block_on(async {
-        if tokio::time::timeout(Duration::from_secs(3), observer).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(3), observer)
+            .await
+            .is_err()
+        {
             tracing::warn!("the last observations may be lost");
         }
     });
@@ -198,12 +240,23 @@ fn serve(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let proxy = GatewayProxy::new(flow, upstream, Duration::from_secs(config.server.body_timeout_seconds.max(1)));
-    let service = listener::service(&server.configuration, proxy, config.server.listen, certificate)
-        .map_err(|error| RunError::System(error.to_string()))?;
+    let proxy = GatewayProxy::new(
+        flow,
+        upstream,
+        Duration::from_secs(config.server.body_timeout_seconds.max(1)),
+    );
+    let service = listener::service(
+        &server.configuration,
+        proxy,
+        config.server.listen,
+        certificate,
+    )
+    .map_err(|error| RunError::System(error.to_string()))?;
     server.add_service(service);
     let drain = Duration::from_secs(config.server.drain_seconds);
-    server.run(RunArgs { shutdown_signal: Box::new(background::Shutdown::new(health, drain)) });
+    server.run(RunArgs {
+        shutdown_signal: Box::new(background::Shutdown::new(health, drain)),
+    });
     Ok(())
 }
 
@@ -215,9 +268,14 @@ fn start_admin(
     health: &Arc<Health>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let state = AdminState { metrics: Arc::clone(metrics), health: Arc::clone(health), flow: Arc::clone(flow) };
+    let state = AdminState {
+        metrics: Arc::clone(metrics),
+        health: Arc::clone(health),
+        flow: Arc::clone(flow),
+    };
     let _context = runtime.enter();
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| RunError::System(error.to_string()))?;
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|error| RunError::System(error.to_string()))?;
     runtime.spawn(async move {
         if let Err(error) = admin::serve(listener, state, stopped).await {
             tracing::error!(error = %error, "the admin listener has ended");
@@ -231,17 +289,33 @@ fn bind(address: SocketAddr, key: &str, file: &str) -> Result<TcpListener, RunEr
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listener.map_err(|error| RunError::Config(vec![ConfigError::new(file, format!("{key}: {address} cannot be bound: {error}"))]))
+    listener.map_err(|error| {
+        RunError::Config(vec![ConfigError::new(
+            file,
+            format!("{key}: {address} cannot be bound: {error}"),
+        )])
+    })
 }
 
 /// The first address of a name.
 pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
-    let mut addresses = (host, port).to_socket_addrs().map_err(|error| format!("`{host}` does not resolve: {error}"))?;
-    addresses.next().ok_or_else(|| format!("`{host}` has no address"))
+    let mut addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("`{host}` does not resolve: {error}"))?;
+    addresses
+        .next()
+        .ok_or_else(|| format!("`{host}` has no address"))
 }
 
 fn report(health: &Health, part: &'static str, problems: Vec<String>) {
-    health.set(part, if problems.is_empty() { PartStatus::Ok } else { PartStatus::Degraded(problems.join("; ")) });
+    health.set(
+        part,
+        if problems.is_empty() {
+            PartStatus::Ok
+        } else {
+            PartStatus::Degraded(problems.join("; "))
+        },
+    );
 }
 
 /// A panic is a bug: it costs one request, is counted and keeps its message.

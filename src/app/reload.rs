@@ -39,7 +39,8 @@ impl Reloader {
     pub async fn run(self, config: Config) {
         let mut config = config;
         let mut seen = stamp(&self.overrides, &config);
-        let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+        {
             Ok(hangup) => hangup,
             Err(error) => {
                 tracing::error!(error = %error, "SIGHUP cannot be watched; configuration is not reloaded");
@@ -65,14 +66,24 @@ impl Reloader {
 
     fn reload(&self) -> Option<Config> {
         let metrics = &self.flow.dependencies().metrics;
-        let file = self.overrides.file().map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+        let file = self
+            .overrides
+            .file()
+            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
         let refuse = |error: &dyn std::fmt::Display| {
             tracing::error!(error = %error, "the configuration is not taken; the old one stays");
             metrics.reload(false);
         };
-        let config = self.overrides.config().map_err(|error| refuse(&error)).ok()?;
+        let config = self
+            .overrides
+            .config()
+            .map_err(|error| refuse(&error))
+            .ok()?;
         if let (Some(certificate), Some(tls)) = (&self.certificate, &config.server.tls) {
-            certificate.reload(&tls.certificate, &tls.key).map_err(|error| refuse(&error)).ok()?;
+            certificate
+                .reload(&tls.certificate, &tls.key)
+                .map_err(|error| refuse(&error))
+                .ok()?;
         }
         let version = self.flow.snapshot().version + 1;
         let assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
@@ -83,8 +94,10 @@ impl Reloader {
             }
         };
         // A broken model must not push out one that works.
-        let had_model = self.flow.snapshot().models.native.is_some() || self.flow.snapshot().models.primary.is_some();
-        let has_model = assembled.snapshot.models.native.is_some() || assembled.snapshot.models.primary.is_some();
+        let had_model = self.flow.snapshot().models.native.is_some()
+            || self.flow.snapshot().models.primary.is_some();
+        let has_model = assembled.snapshot.models.native.is_some()
+            || assembled.snapshot.models.primary.is_some();
         if had_model && !has_model {
             refuse(&assembled.model_degraded.unwrap_or_default());
             return None;
@@ -92,21 +105,43 @@ impl Reloader {
         for warning in &assembled.warnings {
             tracing::warn!("{warning}");
         }
-        self.health.set("model", assembled.model_degraded.map_or(PartStatus::Ok, PartStatus::Degraded));
-        metrics.info(&assembled.snapshot.models.identity.version, self.flow.dependencies().state.kind());
+        self.health.set(
+            "model",
+            assembled
+                .model_degraded
+                .map_or(PartStatus::Ok, PartStatus::Degraded),
+        );
+        metrics.info(
+            &assembled.snapshot.models.identity.version,
+            self.flow.dependencies().state.kind(),
+        );
         self.flow.swap(assembled.snapshot);
         metrics.reload(true);
-        tracing::info!(config.version = version, "configuration, policy and model were reloaded");
+        tracing::info!(
+            config.version = version,
+            "configuration, policy and model were reloaded"
+        );
         Some(config)
     }
 }
 
 fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
-    let tls = config.server.tls.iter().flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
-    let files = overrides.file().into_iter().chain(config.policy_file()).chain([config.model_dir().join("manifest.toml")]).chain(tls);
+    let tls = config
+        .server
+        .tls
+        .iter()
+        .flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
+    let files = overrides
+        .file()
+        .into_iter()
+        .chain(config.policy_file())
+        .chain([config.model_dir().join("manifest.toml")])
+        .chain(tls);
     files
         .map(|path| {
-            let data = std::fs::metadata(&path).ok().and_then(|data| Some((data.modified().ok()?, data.len())));
+            let data = std::fs::metadata(&path)
+                .ok()
+                .and_then(|data| Some((data.modified().ok()?, data.len())));
             (path, data)
         })
         .collect()

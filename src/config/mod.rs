@@ -245,7 +245,10 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error about `key` in `file`.
     pub fn new(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { file: file.into(), problem: problem.into() }
+        Self {
+            file: file.into(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -253,7 +256,8 @@ impl Config {
     /// Reads a file. Every problem names the key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::new(&file, format!("cannot be read: {error}")))?;
         Self::parse(&text).map_err(|problem| ConfigError::new(file, problem))
     }
 
@@ -265,7 +269,10 @@ impl Config {
     /// The policy file that is in force, if any.
     pub fn policy_file(&self) -> Option<PathBuf> {
         let shipped = PathBuf::from("conf/policy.toml");
-        self.policy.file.clone().or_else(|| shipped.is_file().then_some(shipped))
+        self.policy
+            .file
+            .clone()
+            .or_else(|| shipped.is_file().then_some(shipped))
     }
 
     /// The folder of the model.
@@ -276,14 +283,26 @@ impl Config {
         }
         let beside = || {
             let executable = std::env::current_exe().ok()?;
-            executable.ancestors().skip(1).take(4).map(|dir| dir.join("conf/model")).find(|dir| dir.join("manifest.toml").is_file())
+            executable
+                .ancestors()
+                .skip(1)
+                .take(4)
+                .map(|dir| dir.join("conf/model"))
+                .find(|dir| dir.join("manifest.toml").is_file())
         };
-        if shipped.join("manifest.toml").is_file() { shipped } else { beside().unwrap_or(shipped) }
+        if shipped.join("manifest.toml").is_file() {
+            shipped
+        } else {
+            beside().unwrap_or(shipped)
+        }
     }
 
     /// The audit file.
     pub fn audit_file(&self) -> PathBuf {
-        self.audit.file.clone().unwrap_or_else(|| self.state.data_dir.join("audit.jsonl"))
+        self.audit
+            .file
+            .clone()
+            .unwrap_or_else(|| self.state.data_dir.join("audit.jsonl"))
     }
 
     /// Worker threads.
@@ -297,7 +316,12 @@ impl Config {
 
 impl From<&GeoFiles> for GeoSettings {
     fn from(files: &GeoFiles) -> Self {
-        Self { country: files.country.clone(), city: files.city.clone(), asn: files.asn.clone(), ranges: files.kinds.clone() }
+        Self {
+            country: files.country.clone(),
+            city: files.city.clone(),
+            asn: files.asn.clone(),
+            ranges: files.kinds.clone(),
+        }
     }
 }
 
@@ -333,17 +357,24 @@ impl Default for UpstreamSettings {
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((LOOPBACK, 9090)) }
+        Self {
+            listen: SocketAddr::from((LOOPBACK, 9090)),
+        }
     }
 }
 
 impl Default for ActionsSettings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((LOOPBACK, 9091)) }
+        Self {
+            listen: SocketAddr::from((LOOPBACK, 9091)),
+        }
     }
 }
 
-#[expect(clippy::derivable_impls, reason = "every section has its defaults in one place")]
+#[expect(
+    clippy::derivable_impls,
+    reason = "every section has its defaults in one place"
+)]
 impl Default for PolicySettings {
     fn default() -> Self {
         Self { file: None }
@@ -377,13 +408,19 @@ impl Default for GeoFiles {
 
 impl Default for AuditSettings {
     fn default() -> Self {
-        Self { file: None, passed: true }
+        Self {
+            file: None,
+            passed: true,
+        }
     }
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), format: LogFormat::default() }
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::default(),
+        }
     }
 }
 
@@ -400,8 +437,14 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named() {
         let error = Config::parse("[server]\nlisten_on = \"127.0.0.1:1\"\n").unwrap_err();
-        assert!(error.contains("listen_on") && error.contains("listen"), "{error}");
+        assert!(
+            error.contains("listen_on") && error.contains("listen"),
+            "{error}"
+        );
         let error = Config::parse("[server]\nlisten = \"localhost\"\n").unwrap_err();
-        assert!(error.contains("listen") && error.contains("socket address"), "{error}");
+        assert!(
+            error.contains("listen") && error.contains("socket address"),
+            "{error}"
+        );
     }
 }

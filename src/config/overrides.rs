@@ -47,7 +47,9 @@ impl Overrides {
     /// The file that will be read, if any.
     pub fn file(&self) -> Option<PathBuf> {
         let shipped = PathBuf::from("conf/riskgate.toml");
-        self.config.clone().or_else(|| shipped.is_file().then_some(shipped))
+        self.config
+            .clone()
+            .or_else(|| shipped.is_file().then_some(shipped))
     }
 
     /// The configuration: the file, or the defaults, with these flags over it.
@@ -78,7 +80,10 @@ impl Overrides {
             config.mode = Rollout::of(mode);
         }
         if !self.trusted_proxy.is_empty() {
-            config.server.trusted_proxies.clone_from(&self.trusted_proxy);
+            config
+                .server
+                .trusted_proxies
+                .clone_from(&self.trusted_proxy);
         }
         if let Some(threads) = self.threads {
             config.server.threads = threads;

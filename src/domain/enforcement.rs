@@ -5,14 +5,12 @@ use crate::domain::headers;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
-use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::FallbackCause;
 use crate::domain::route::Door;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Headers for the identity server. The proxy replaces whatever has these names.
@@ -98,7 +96,10 @@ pub struct StepUpSettings {
 
 impl Default for StepUpSettings {
     fn default() -> Self {
-        Self { acr: "urn:riskgate:acr:mfa".to_owned(), max_age_seconds: 300 }
+        Self {
+            acr: "urn:riskgate:acr:mfa".to_owned(),
+            max_age_seconds: 300,
+        }
     }
 }
 
@@ -180,7 +181,9 @@ impl RejectionKind {
 pub fn plan(input: &PlanInput<'_>) -> Enforcement {
     match input.mode {
         Mode::Off => Enforcement::Forward(status_only("off"), Grounds::Off),
-        Mode::Monitor => Enforcement::Forward(status_only(input.assessment.status()), Grounds::Monitored),
+        Mode::Monitor => {
+            Enforcement::Forward(status_only(input.assessment.status()), Grounds::Monitored)
+        }
         Mode::Advise => Enforcement::Forward(risk_headers(input), Grounds::Advised),
         Mode::Enforce => enforce(input),
     }
@@ -202,7 +205,9 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
         Verdict::StepUp => match input.door {
             Door::Authorize => step_up_redirect(input).map_or_else(forward, Enforcement::Redirect),
             Door::Token => match input.grant_type {
-                Some("authorization_code" | "refresh_token") => reject(RejectionKind::StepUpByAuthorization),
+                Some("authorization_code" | "refresh_token") => {
+                    reject(RejectionKind::StepUpByAuthorization)
+                }
                 _ => reject(RejectionKind::StepUpImpossible),
             },
             Door::Basic => reject(RejectionKind::StepUpImpossible),
@@ -226,7 +231,12 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
 /// A refusal in the form that the clients of a door understand.
 pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> Rejection {
     let form = match door {
-        Door::Authorize | Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => Form::Page,
+        Door::Authorize
+        | Door::Login
+        | Door::Saml
+        | Door::WsFed
+        | Door::Device
+        | Door::CibaAuthorize => Form::Page,
         Door::Token | Door::Par | Door::DeviceAuthorize | Door::Ciba => Form::OAuth,
         Door::Authn | Door::Flow | Door::Pdp | Door::Basic => Form::Api,
     };
@@ -237,17 +247,29 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
         (_, Form::OAuth) => 400,
         (_, Form::Page | Form::Api) => 403,
     };
-    Rejection { status, form, kind, retry_after }
+    Rejection {
+        status,
+        form,
+        kind,
+        retry_after,
+    }
 }
 
 /// The authorize URL with the demand added: `acr_values` with ours in front, `max_age` at most ours, every other
 /// parameter byte for byte where it was. `None` when the request already asks for it or cannot be changed.
 fn step_up_redirect(input: &PlanInput<'_>) -> Option<String> {
     let facts = input.authorize;
-    let asks = facts.acr_values.is_some_and(|values| values.split(' ').any(|value| value == input.step_up.acr));
-    let fresh = facts.max_age.and_then(|age| age.parse::<u64>().ok()).is_some_and(|age| age <= input.step_up.max_age_seconds);
+    let asks = facts
+        .acr_values
+        .is_some_and(|values| values.split(' ').any(|value| value == input.step_up.acr));
+    let fresh = facts
+        .max_age
+        .and_then(|age| age.parse::<u64>().ok())
+        .is_some_and(|age| age <= input.step_up.max_age_seconds);
     // Without interaction nobody can give a factor: the identity server answers `login_required` by itself.
-    let silent = facts.prompt.is_some_and(|prompt| prompt.split(' ').any(|value| value == "none"));
+    let silent = facts
+        .prompt
+        .is_some_and(|prompt| prompt.split(' ').any(|value| value == "none"));
     if input.method != "GET" || input.continues || facts.fixed || silent || (asks && fresh) {
         return None;
     }
@@ -260,11 +282,18 @@ fn step_up_redirect(input: &PlanInput<'_>) -> Option<String> {
         })
         .collect();
     let acr = match facts.acr_values {
-        Some(values) if !values.trim().is_empty() && !asks => format!("{} {values}", input.step_up.acr),
+        Some(values) if !values.trim().is_empty() && !asks => {
+            format!("{} {values}", input.step_up.acr)
+        }
         Some(values) if asks => values.to_owned(),
         _ => input.step_up.acr.clone(),
     };
-    let max_age = facts.max_age.and_then(|age| age.parse::<u64>().ok()).map_or(input.step_up.max_age_seconds, |age| age.min(input.step_up.max_age_seconds));
+    let max_age = facts
+        .max_age
+        .and_then(|age| age.parse::<u64>().ok())
+        .map_or(input.step_up.max_age_seconds, |age| {
+            age.min(input.step_up.max_age_seconds)
+        });
     let added = form_urlencoded::Serializer::new(String::new())
         .append_pair("acr_values", &acr)
         .append_pair("max_age", &max_age.to_string())
@@ -288,19 +317,35 @@ fn risk_headers(input: &PlanInput<'_>) -> HeaderPlan {
     if let Some(level) = input.decision.level {
         add(&mut plan, headers::X_RISK_LEVEL, level.as_str().to_owned());
     }
-    add(&mut plan, headers::X_RISK_VERDICT, input.decision.verdict.as_str().to_owned());
-    let reasons = input.decision.reasons.iter().take(REASONS_MAX).fold(String::new(), |mut list, reason: &Reason| {
-        let separator = if list.is_empty() { "" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(list, "{separator}{}", reason.code());
-        list
-    });
+    add(
+        &mut plan,
+        headers::X_RISK_VERDICT,
+        input.decision.verdict.as_str().to_owned(),
+    );
+    let codes: Vec<&str> = input
+        .decision
+        .reasons
+        .iter()
+        .take(REASONS_MAX)
+        .map(|reason| reason.code())
+        .collect();
+    let reasons = codes.join(",");
     if !reasons.is_empty() {
         add(&mut plan, headers::X_RISK_REASONS, reasons);
     }
-    add(&mut plan, headers::X_RISK_DECISION_ID, input.decision_id.to_owned());
+    add(
+        &mut plan,
+        headers::X_RISK_DECISION_ID,
+        input.decision_id.to_owned(),
+    );
     if let Some(signer) = input.signer {
-        let signature = signer.sign(input.now, input.method, input.target, input.address, &plan.0);
+        let signature = signer.sign(
+            input.now,
+            input.method,
+            input.target,
+            input.address,
+            &plan.0,
+        );
         add(&mut plan, headers::X_RISK_SIGNATURE, signature);
     }
     plan

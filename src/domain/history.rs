@@ -350,11 +350,21 @@ impl KnownValues {
             return;
         }
         if self.0.len() >= VALUES_MAX
-            && let Some(oldest) = self.0.iter().enumerate().min_by_key(|(_, known)| known.last).map(|(i, _)| i)
+            && let Some(oldest) = self
+                .0
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, known)| known.last)
+                .map(|(i, _)| i)
         {
             self.0.swap_remove(oldest);
         }
-        self.0.push(KnownValue { value, count: 1, first: at, last: at });
+        self.0.push(KnownValue {
+            value,
+            count: 1,
+            first: at,
+            last: at,
+        });
     }
 
     /// Forgets `value`.
@@ -367,7 +377,9 @@ impl Profile {
     /// The profile after one more confirmed login.
     pub fn learn(&mut self, lesson: &Lesson) {
         let seen = lesson.familiarity;
-        let is_new = |known: &KnownValues, value: Option<ValueHash>| value.is_some_and(|v| known.find(v).is_none());
+        let is_new = |known: &KnownValues, value: Option<ValueHash>| {
+            value.is_some_and(|v| known.find(v).is_none())
+        };
         if self.successes == 0 {
             self.first = lesson.at;
         } else {
@@ -406,18 +418,30 @@ impl Profile {
 
     fn learn_place(&mut self, coordinates: Coordinates, at: Timestamp) {
         const SAME_PLACE_KM: f32 = 50.0;
-        let near = self.places.iter_mut().find(|place| place.coordinates.distance_km(coordinates) <= SAME_PLACE_KM);
+        let near = self
+            .places
+            .iter_mut()
+            .find(|place| place.coordinates.distance_km(coordinates) <= SAME_PLACE_KM);
         if let Some(place) = near {
             place.count = place.count.saturating_add(1);
             place.last = place.last.max(at);
             return;
         }
         if self.places.len() >= PLACES_MAX
-            && let Some(oldest) = self.places.iter().enumerate().min_by_key(|(_, place)| place.last).map(|(i, _)| i)
+            && let Some(oldest) = self
+                .places
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, place)| place.last)
+                .map(|(i, _)| i)
         {
             self.places.swap_remove(oldest);
         }
-        self.places.push(Place { coordinates, count: 1, last: at });
+        self.places.push(Place {
+            coordinates,
+            count: 1,
+            last: at,
+        });
     }
 }
 
@@ -437,7 +461,12 @@ impl Provenance {
             let mut known = KnownValues::default();
             for value in [issued, used].into_iter().flatten() {
                 if known.find(value).is_none() {
-                    known.0.push(KnownValue { value, count: successes, first: self.at, last: self.at });
+                    known.0.push(KnownValue {
+                        value,
+                        count: successes,
+                        first: self.at,
+                        last: self.at,
+                    });
                 }
             }
             known
@@ -454,7 +483,15 @@ impl Provenance {
             platforms: values(self.issued_to.platform, self.used_by.platform),
             languages: values(self.issued_to.language, self.used_by.language),
             devices: values(self.issued_to.device, self.used_by.device),
-            places: self.coordinates.map(|coordinates| Place { coordinates, count: successes, last: self.at }).into_iter().collect(),
+            places: self
+                .coordinates
+                .map(|coordinates| Place {
+                    coordinates,
+                    count: successes,
+                    last: self.at,
+                })
+                .into_iter()
+                .collect(),
             hours: [0; 24],
             habit: NoveltyHabit::default(),
         }
@@ -489,7 +526,10 @@ mod tests {
         Lesson {
             subject: SubjectKey(Pseudonym::from_bytes([1; 16])),
             at: Timestamp(at),
-            familiarity: Familiarity { address: Some(address), ..Familiarity::default() },
+            familiarity: Familiarity {
+                address: Some(address),
+                ..Familiarity::default()
+            },
             coordinates: Coordinates::new(59.9, 10.7),
             cookie_known: false,
         }
@@ -513,7 +553,10 @@ mod tests {
     fn a_late_report_does_not_move_the_last_login_back() {
         let mut profile = Profile::default();
         profile.learn(&lesson(100, 1));
-        profile.learn(&Lesson { coordinates: Coordinates::new(0.0, 0.0), ..lesson(50, 2) });
+        profile.learn(&Lesson {
+            coordinates: Coordinates::new(0.0, 0.0),
+            ..lesson(50, 2)
+        });
         assert_eq!(profile.last, Timestamp(100));
         assert_eq!(profile.last_coordinates, Coordinates::new(59.9, 10.7));
     }
@@ -527,7 +570,10 @@ mod tests {
 
     #[test]
     fn a_small_population_says_nothing() {
-        let mut population = Population { total: 199, ..Population::default() };
+        let mut population = Population {
+            total: 199,
+            ..Population::default()
+        };
         assert_eq!(population.share(1), None);
         population.total = 999;
         population.counts.insert(1, 99);

@@ -136,7 +136,8 @@ impl Pseudonymizer {
     /// A pseudonymizer with a secret of any length (32 random bytes are what the gateway generates).
     pub fn new(key: &[u8]) -> Self {
         // HMAC takes keys of every length, so that the fallback is never used; it keeps the constructor total.
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
+            .unwrap_or_else(|_| Hmac::new(&Default::default()));
         Self { mac }
     }
 
@@ -164,7 +165,10 @@ impl Pseudonymizer {
 
     /// The key of a client acting for itself.
     pub fn client(&self, tenant: &str, client_id: &str) -> SubjectKey {
-        SubjectKey(self.pseudonym(NameSpace::Client, &[tenant.as_bytes(), client_id.as_bytes()]))
+        SubjectKey(self.pseudonym(
+            NameSpace::Client,
+            &[tenant.as_bytes(), client_id.as_bytes()],
+        ))
     }
 
     /// The short hash of one value, for profiles and counters.
@@ -186,7 +190,10 @@ pub fn canonical_username(tenant: &str, username: &str) -> String {
     let without_tenant = folded
         .strip_suffix(&format!("@{}", tenant.to_lowercase()))
         .unwrap_or(&folded);
-    without_tenant.strip_prefix("primary/").unwrap_or(without_tenant).to_owned()
+    without_tenant
+        .strip_prefix("primary/")
+        .unwrap_or(without_tenant)
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -207,7 +214,13 @@ mod tests {
     fn spellings_of_one_user_share_a_key() {
         let p = Pseudonymizer::new(b"key");
         let alice = p.user("carbon.super", "alice");
-        for spelling in ["Alice", " alice ", "alice@carbon.super", "PRIMARY/alice", "primary/ALICE@carbon.super"] {
+        for spelling in [
+            "Alice",
+            " alice ",
+            "alice@carbon.super",
+            "PRIMARY/alice",
+            "primary/ALICE@carbon.super",
+        ] {
             assert_eq!(p.user("carbon.super", spelling), alice, "{spelling}");
         }
         assert_eq!(p.user("t", "ren\u{e9}"), p.user("t", "rene\u{301}"));

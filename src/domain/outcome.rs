@@ -70,7 +70,11 @@ pub struct Issued {
 
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Issued({:?}, [redacted], {:?})", self.kind, self.lifetime)
+        write!(
+            f,
+            "Issued({:?}, [redacted], {:?})",
+            self.kind, self.lifetime
+        )
     }
 }
 
@@ -123,11 +127,21 @@ impl AuthOutcome {
 
 impl Conclusion {
     fn new(outcome: AuthOutcome) -> Self {
-        Self { outcome, issued: Vec::new() }
+        Self {
+            outcome,
+            issued: Vec::new(),
+        }
     }
 
     fn with(outcome: AuthOutcome, kind: LinkKind, value: &str, lifetime: Duration) -> Self {
-        Self { outcome, issued: vec![Issued { kind, value: value.to_owned(), lifetime }] }
+        Self {
+            outcome,
+            issued: vec![Issued {
+                kind,
+                value: value.to_owned(),
+                lifetime,
+            }],
+        }
     }
 }
 
@@ -160,16 +174,33 @@ pub fn conclude_head(door: Door, head: &ResponseHead) -> Conclusion {
             200..=399 => AuthOutcome::Succeeded,
             _ => AuthOutcome::None,
         }),
-        Door::Authorize | Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
-            match head.location.as_deref().filter(|_| (300..400).contains(&head.status)) {
+        Door::Authorize
+        | Door::Login
+        | Door::Saml
+        | Door::WsFed
+        | Door::Device
+        | Door::CibaAuthorize => {
+            match head
+                .location
+                .as_deref()
+                .filter(|_| (300..400).contains(&head.status))
+            {
                 Some(location) => conclude_redirect(door, head, location),
                 None if head.status >= 400 => Conclusion::new(AuthOutcome::RequestRefused),
                 None => Conclusion::new(AuthOutcome::None),
             }
         }
-        Door::Token | Door::Authn | Door::Par | Door::Flow | Door::DeviceAuthorize | Door::Ciba | Door::Pdp => {
-            Conclusion::new(if head.status >= 400 { AuthOutcome::RequestRefused } else { AuthOutcome::None })
-        }
+        Door::Token
+        | Door::Authn
+        | Door::Par
+        | Door::Flow
+        | Door::DeviceAuthorize
+        | Door::Ciba
+        | Door::Pdp => Conclusion::new(if head.status >= 400 {
+            AuthOutcome::RequestRefused
+        } else {
+            AuthOutcome::None
+        }),
     }
 }
 
@@ -183,11 +214,19 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
         })
     };
     if let Some(page) = target.page() {
-        let failed = target.param("authFailure").is_some_and(|value| value == "true") || target.param("errorCode").is_some();
-        let locked = target.param("errorCode").is_some_and(|code| code == "17003") || target.param("lockedReason").is_some();
+        let failed = target
+            .param("authFailure")
+            .is_some_and(|value| value == "true")
+            || target.param("errorCode").is_some();
+        let locked = target
+            .param("errorCode")
+            .is_some_and(|code| code == "17003")
+            || target.param("lockedReason").is_some();
         let key = |name| target.param(name).map(Cow::into_owned);
         let transaction = |outcome| match key("sessionDataKey") {
-            Some(value) => Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME),
+            Some(value) => {
+                Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
+            }
             None => Conclusion::new(outcome),
         };
         return match page {
@@ -198,8 +237,12 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
             "retry.do" => Conclusion::new(AuthOutcome::Returned),
             "oauth2_consent.do" | "oauth2_authz.do" => match key("sessionDataKeyConsent") {
                 Some(value) => {
-                    let mut conclusion =
-                        Conclusion::with(AuthOutcome::Consent, LinkKind::Transaction, &value, TRANSACTION_LIFETIME);
+                    let mut conclusion = Conclusion::with(
+                        AuthOutcome::Consent,
+                        LinkKind::Transaction,
+                        &value,
+                        TRANSACTION_LIFETIME,
+                    );
                     conclusion.issued.extend(session());
                     conclusion
                 }
@@ -214,8 +257,13 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
         let Some(key) = target.param("sessionDataKey") else {
             return Conclusion::new(AuthOutcome::None);
         };
-        let outcome = if head.session.is_some() { AuthOutcome::Succeeded } else { AuthOutcome::Returned };
-        let mut conclusion = Conclusion::with(outcome, LinkKind::Transaction, &key, TRANSACTION_LIFETIME);
+        let outcome = if head.session.is_some() {
+            AuthOutcome::Succeeded
+        } else {
+            AuthOutcome::Returned
+        };
+        let mut conclusion =
+            Conclusion::with(outcome, LinkKind::Transaction, &key, TRANSACTION_LIFETIME);
         conclusion.issued.extend(session());
         return conclusion;
     }
@@ -237,7 +285,11 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
     }
     if let Some(code) = target.param("code") {
         conclusion.outcome = AuthOutcome::CodeIssued;
-        conclusion.issued.push(Issued { kind: LinkKind::Code, value: code.into_owned(), lifetime: CODE_LIFETIME });
+        conclusion.issued.push(Issued {
+            kind: LinkKind::Code,
+            value: code.into_owned(),
+            lifetime: CODE_LIFETIME,
+        });
     }
     conclusion.issued.extend(session());
     conclusion
@@ -255,10 +307,17 @@ impl<'a> RedirectTarget<'a> {
         let (rest, fragment) = location.split_once('#').unwrap_or((location, ""));
         let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = match address.split_once("://") {
-            Some((_, authority_and_path)) => authority_and_path.find('/').and_then(|at| authority_and_path.get(at..)).unwrap_or("/"),
+            Some((_, authority_and_path)) => authority_and_path
+                .find('/')
+                .and_then(|at| authority_and_path.get(at..))
+                .unwrap_or("/"),
             None => address,
         };
-        Self { path, query, fragment }
+        Self {
+            path,
+            query,
+            fragment,
+        }
     }
 
     fn param(&self, name: &str) -> Option<Cow<'a, str>> {
@@ -276,9 +335,15 @@ impl<'a> RedirectTarget<'a> {
 
     /// Whether it leads back into a protocol endpoint of WSO2 with the flow's key.
     fn is_resume(&self) -> bool {
-        ["/oauth2/authorize", "/samlsso", "/passivests", "/oauth2/device", "/oauth2/ciba_authorize"]
-            .iter()
-            .any(|endpoint| self.path.ends_with(endpoint))
+        [
+            "/oauth2/authorize",
+            "/samlsso",
+            "/passivests",
+            "/oauth2/device",
+            "/oauth2/ciba_authorize",
+        ]
+        .iter()
+        .any(|endpoint| self.path.ends_with(endpoint))
             && self.param("sessionDataKey").is_some()
     }
 }
@@ -331,14 +396,25 @@ pub fn conclude_body(door: Door, status: u16, starts_flow: bool, body: &[u8]) ->
     if status >= 500 {
         return Conclusion::new(AuthOutcome::UpstreamError);
     }
-    let refused = || Conclusion::new(if status >= 400 { AuthOutcome::RequestRefused } else { AuthOutcome::None });
+    let refused = || {
+        Conclusion::new(if status >= 400 {
+            AuthOutcome::RequestRefused
+        } else {
+            AuthOutcome::None
+        })
+    };
     match door {
-        Door::Token => serde_json::from_slice(body).map_or_else(|_| refused(), |answer| conclude_token(status, answer)),
-        Door::Authn | Door::Authorize | Door::Flow => {
-            serde_json::from_slice(body).map_or_else(|_| refused(), |answer| conclude_flow(status, starts_flow, answer))
-        }
+        Door::Token => serde_json::from_slice(body)
+            .map_or_else(|_| refused(), |answer| conclude_token(status, answer)),
+        Door::Authn | Door::Authorize | Door::Flow => serde_json::from_slice(body).map_or_else(
+            |_| refused(),
+            |answer| conclude_flow(status, starts_flow, answer),
+        ),
         Door::Par => match serde_json::from_slice(body) {
-            Ok(PushedAnswer { request_uri: Some(uri), expires_in }) if status < 300 => Conclusion::with(
+            Ok(PushedAnswer {
+                request_uri: Some(uri),
+                expires_in,
+            }) if status < 300 => Conclusion::with(
                 AuthOutcome::None,
                 LinkKind::PushedRequest,
                 &uri,
@@ -366,14 +442,29 @@ fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {
         });
     }
     let mut issued = Vec::new();
-    let lifetime = answer.expires_in.map_or(ACCESS_TOKEN_LIFETIME_MAX, Duration::from_secs).min(ACCESS_TOKEN_LIFETIME_MAX);
+    let lifetime = answer
+        .expires_in
+        .map_or(ACCESS_TOKEN_LIFETIME_MAX, Duration::from_secs)
+        .min(ACCESS_TOKEN_LIFETIME_MAX);
     if let Some(token) = &answer.access_token {
-        issued.push(Issued { kind: LinkKind::AccessToken, value: access_token_key(token), lifetime });
+        issued.push(Issued {
+            kind: LinkKind::AccessToken,
+            value: access_token_key(token),
+            lifetime,
+        });
     }
     if let Some(token) = answer.refresh_token {
-        issued.push(Issued { kind: LinkKind::RefreshToken, value: token, lifetime: REFRESH_TOKEN_LIFETIME });
+        issued.push(Issued {
+            kind: LinkKind::RefreshToken,
+            value: token,
+            lifetime: REFRESH_TOKEN_LIFETIME,
+        });
     }
-    let outcome = if issued.is_empty() { AuthOutcome::None } else { AuthOutcome::TokensIssued };
+    let outcome = if issued.is_empty() {
+        AuthOutcome::None
+    } else {
+        AuthOutcome::TokensIssued
+    };
     Conclusion { outcome, issued }
 }
 
@@ -384,16 +475,28 @@ fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusi
     };
     match answer.flow_status.as_deref() {
         Some("SUCCESS_COMPLETED") => match answer.auth_data.and_then(|data| data.code) {
-            Some(code) => Conclusion::with(AuthOutcome::Succeeded, LinkKind::Code, &code, CODE_LIFETIME),
+            Some(code) => {
+                Conclusion::with(AuthOutcome::Succeeded, LinkKind::Code, &code, CODE_LIFETIME)
+            }
             None => Conclusion::new(AuthOutcome::Succeeded),
         },
         Some("FAIL_INCOMPLETE") => {
-            let locked = answer
-                .next_step
-                .is_some_and(|step| step.messages.iter().any(|message| message.message_id.as_deref() == Some("17003")));
-            transaction(if locked { AuthOutcome::Locked } else { AuthOutcome::Failed })
+            let locked = answer.next_step.is_some_and(|step| {
+                step.messages
+                    .iter()
+                    .any(|message| message.message_id.as_deref() == Some("17003"))
+            });
+            transaction(if locked {
+                AuthOutcome::Locked
+            } else {
+                AuthOutcome::Failed
+            })
         }
-        Some("INCOMPLETE") => transaction(if starts_flow { AuthOutcome::LoginPage } else { AuthOutcome::NextFactor }),
+        Some("INCOMPLETE") => transaction(if starts_flow {
+            AuthOutcome::LoginPage
+        } else {
+            AuthOutcome::NextFactor
+        }),
         _ if status >= 400 => Conclusion::new(AuthOutcome::RequestRefused),
         _ => Conclusion::new(AuthOutcome::None),
     }
@@ -419,7 +522,11 @@ mod tests {
     use super::*;
 
     fn redirect(door: Door, location: &str, session: Option<&str>) -> Conclusion {
-        let head = ResponseHead { status: 302, location: Some(location.to_owned()), session: session.map(str::to_owned) };
+        let head = ResponseHead {
+            status: 302,
+            location: Some(location.to_owned()),
+            session: session.map(str::to_owned),
+        };
         conclude_head(door, &head)
     }
 
@@ -427,15 +534,47 @@ mod tests {
     fn recorded_answers_of_the_login_door() {
         let base = "https://idp.example.com/t/foo/authenticationendpoint/";
         for (location, session, expected) in [
-            ("login.do?sessionDataKey=K1&authFailure=true&authFailureMsg=login.fail.message", None, AuthOutcome::Failed),
-            ("login.do?sessionDataKey=K1&authFailure=true&errorCode=17002&remainingAttempts=3", None, AuthOutcome::Failed),
-            ("retry.do?errorCode=17003&lockedReason=MAX_ATTEMPTS_EXCEEDED&remainingAttempts=0", None, AuthOutcome::Locked),
-            ("retry.do?status=authentication.context.null", None, AuthOutcome::Returned),
-            ("totp.do?sessionDataKey=K1&authenticators=totp", None, AuthOutcome::NextFactor),
-            ("totp.do?sessionDataKey=K1&authFailure=true", None, AuthOutcome::Failed),
-            ("login.do?sessionDataKey=K1&authenticators=BasicAuthenticator%3ALOCAL", None, AuthOutcome::LoginPage),
+            (
+                "login.do?sessionDataKey=K1&authFailure=true&authFailureMsg=login.fail.message",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authFailure=true&errorCode=17002&remainingAttempts=3",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "retry.do?errorCode=17003&lockedReason=MAX_ATTEMPTS_EXCEEDED&remainingAttempts=0",
+                None,
+                AuthOutcome::Locked,
+            ),
+            (
+                "retry.do?status=authentication.context.null",
+                None,
+                AuthOutcome::Returned,
+            ),
+            (
+                "totp.do?sessionDataKey=K1&authenticators=totp",
+                None,
+                AuthOutcome::NextFactor,
+            ),
+            (
+                "totp.do?sessionDataKey=K1&authFailure=true",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=BasicAuthenticator%3ALOCAL",
+                None,
+                AuthOutcome::LoginPage,
+            ),
         ] {
-            assert_eq!(redirect(Door::Login, &format!("{base}{location}"), session).outcome, expected, "{location}");
+            assert_eq!(
+                redirect(Door::Login, &format!("{base}{location}"), session).outcome,
+                expected,
+                "{location}"
+            );
         }
     }
 
@@ -444,41 +583,103 @@ mod tests {
         let back = "https://idp.example.com/oauth2/authorize?sessionDataKey=K0";
         let success = redirect(Door::Login, back, Some("cookie"));
         assert_eq!(success.outcome, AuthOutcome::Succeeded);
-        assert_eq!(success.issued.iter().map(|issued| issued.kind).collect::<Vec<_>>(), [LinkKind::Transaction, LinkKind::Session]);
-        assert_eq!(redirect(Door::Login, back, None).outcome, AuthOutcome::Returned);
+        assert_eq!(
+            success
+                .issued
+                .iter()
+                .map(|issued| issued.kind)
+                .collect::<Vec<_>>(),
+            [LinkKind::Transaction, LinkKind::Session]
+        );
+        assert_eq!(
+            redirect(Door::Login, back, None).outcome,
+            AuthOutcome::Returned
+        );
     }
 
     #[test]
     fn codes_are_seen_at_the_authorize_door_only() {
         let callback = "https://app.example.com/cb?code=C&session_state=x.y&state=S";
-        assert_eq!(redirect(Door::Authorize, callback, None).outcome, AuthOutcome::CodeIssued);
-        assert_eq!(redirect(Door::Login, callback, None).outcome, AuthOutcome::None);
-        assert_eq!(redirect(Door::Authorize, "https://app/cb?error=access_denied", None).outcome, AuthOutcome::RequestRefused);
-        let hybrid = redirect(Door::Authorize, "https://app/cb#access_token=t&code=C", None);
+        assert_eq!(
+            redirect(Door::Authorize, callback, None).outcome,
+            AuthOutcome::CodeIssued
+        );
+        assert_eq!(
+            redirect(Door::Login, callback, None).outcome,
+            AuthOutcome::None
+        );
+        assert_eq!(
+            redirect(Door::Authorize, "https://app/cb?error=access_denied", None).outcome,
+            AuthOutcome::RequestRefused
+        );
+        let hybrid = redirect(
+            Door::Authorize,
+            "https://app/cb#access_token=t&code=C",
+            None,
+        );
         assert_eq!(hybrid.issued.len(), 2);
     }
 
     #[test]
     fn token_answers() {
-        let ok = conclude_body(Door::Token, 200, false, br#"{"access_token":"a.eyJqdGkiOiJqMSJ9.c","refresh_token":"r","expires_in":3600}"#);
+        let ok = conclude_body(
+            Door::Token,
+            200,
+            false,
+            br#"{"access_token":"a.eyJqdGkiOiJqMSJ9.c","refresh_token":"r","expires_in":3600}"#,
+        );
         assert_eq!(ok.outcome, AuthOutcome::TokensIssued);
         assert_eq!(ok.issued[0].value, "jti:j1");
         assert_eq!(ok.issued[0].lifetime, Duration::from_secs(3600));
-        for (error, expected) in [("invalid_grant", AuthOutcome::Failed), ("invalid_scope", AuthOutcome::RequestRefused)] {
+        for (error, expected) in [
+            ("invalid_grant", AuthOutcome::Failed),
+            ("invalid_scope", AuthOutcome::RequestRefused),
+        ] {
             let body = format!(r#"{{"error":"{error}"}}"#);
-            assert_eq!(conclude_body(Door::Token, 400, false, body.as_bytes()).outcome, expected);
+            assert_eq!(
+                conclude_body(Door::Token, 400, false, body.as_bytes()).outcome,
+                expected
+            );
         }
-        assert_eq!(conclude_body(Door::Token, 200, false, b"not json").outcome, AuthOutcome::None);
+        assert_eq!(
+            conclude_body(Door::Token, 200, false, b"not json").outcome,
+            AuthOutcome::None
+        );
     }
 
     #[test]
     fn app_native_answers() {
-        let of = |starts, body: &str| conclude_body(Door::Authn, 200, starts, body.as_bytes()).outcome;
-        assert_eq!(of(false, r#"{"flowId":"f","flowStatus":"FAIL_INCOMPLETE","nextStep":{"messages":[{"messageId":"17002"}]}}"#), AuthOutcome::Failed);
-        assert_eq!(of(false, r#"{"flowId":"f","flowStatus":"FAIL_INCOMPLETE","nextStep":{"messages":[{"messageId":"17003"}]}}"#), AuthOutcome::Locked);
-        assert_eq!(of(true, r#"{"flowId":"f","flowStatus":"INCOMPLETE"}"#), AuthOutcome::LoginPage);
-        assert_eq!(of(false, r#"{"flowId":"f","flowStatus":"INCOMPLETE"}"#), AuthOutcome::NextFactor);
-        assert_eq!(of(false, r#"{"flowStatus":"SUCCESS_COMPLETED","authData":{"code":"c"}}"#), AuthOutcome::Succeeded);
+        let of =
+            |starts, body: &str| conclude_body(Door::Authn, 200, starts, body.as_bytes()).outcome;
+        assert_eq!(
+            of(
+                false,
+                r#"{"flowId":"f","flowStatus":"FAIL_INCOMPLETE","nextStep":{"messages":[{"messageId":"17002"}]}}"#
+            ),
+            AuthOutcome::Failed
+        );
+        assert_eq!(
+            of(
+                false,
+                r#"{"flowId":"f","flowStatus":"FAIL_INCOMPLETE","nextStep":{"messages":[{"messageId":"17003"}]}}"#
+            ),
+            AuthOutcome::Locked
+        );
+        assert_eq!(
+            of(true, r#"{"flowId":"f","flowStatus":"INCOMPLETE"}"#),
+            AuthOutcome::LoginPage
+        );
+        assert_eq!(
+            of(false, r#"{"flowId":"f","flowStatus":"INCOMPLETE"}"#),
+            AuthOutcome::NextFactor
+        );
+        assert_eq!(
+            of(
+                false,
+                r#"{"flowStatus":"SUCCESS_COMPLETED","authData":{"code":"c"}}"#
+            ),
+            AuthOutcome::Succeeded
+        );
     }
 
     #[test]

@@ -103,7 +103,9 @@ pub enum Assessment {
 impl RiskScore {
     /// A score, if `probability` is finite and within 0 to 1.
     pub fn new(probability: f32) -> Option<Self> {
-        (0.0..=1.0).contains(&probability).then_some(Self(probability))
+        (0.0..=1.0)
+            .contains(&probability)
+            .then_some(Self(probability))
     }
 
     /// The score for `points` of 0 to 100; more is 100.
@@ -118,7 +120,11 @@ impl RiskScore {
 
     /// The score as it is shown outside: `round(100 p)`, 0 to 100.
     pub fn points(self) -> u8 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0.0..=100.0 by construction")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "0.0..=100.0 by construction"
+        )]
         let points = (self.0 * 100.0).round() as u8;
         points
     }
@@ -152,7 +158,10 @@ impl fmt::Display for RiskLevel {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { medium: 30, high: 71 }
+        Self {
+            medium: 30,
+            high: 71,
+        }
     }
 }
 
@@ -238,7 +247,10 @@ mod tests {
     fn levels_begin_at_their_thresholds() {
         let level = |points: u8| RiskScore::from_points(points).level(Thresholds::default());
         assert_eq!((level(0), level(29)), (RiskLevel::Low, RiskLevel::Low));
-        assert_eq!((level(30), level(70)), (RiskLevel::Medium, RiskLevel::Medium));
+        assert_eq!(
+            (level(30), level(70)),
+            (RiskLevel::Medium, RiskLevel::Medium)
+        );
         assert_eq!((level(71), level(100)), (RiskLevel::High, RiskLevel::High));
     }
 

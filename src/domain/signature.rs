@@ -28,15 +28,30 @@ impl HeaderSigner {
     /// A signer with a shared secret and the id under which verifiers know it.
     pub fn new(key_id: String, key: &[u8]) -> Self {
         // HMAC takes keys of every length; the fallback keeps the constructor total.
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()));
+        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
+            .unwrap_or_else(|_| Hmac::new(&Default::default()));
         Self { key_id, mac }
     }
 
     /// The header value for these headers on this request.
-    pub fn sign(&self, now: Timestamp, method: &str, target: &str, address: IpAddr, headers: &[(&'static str, String)]) -> String {
+    pub fn sign(
+        &self,
+        now: Timestamp,
+        method: &str,
+        target: &str,
+        address: IpAddr,
+        headers: &[(&'static str, String)],
+    ) -> String {
         let time = now.seconds();
         let mut mac = self.mac.clone();
-        for line in ["v1", &time.to_string(), &self.key_id, method, target, &address.to_string()] {
+        for line in [
+            "v1",
+            &time.to_string(),
+            &self.key_id,
+            method,
+            target,
+            &address.to_string(),
+        ] {
             mac.update(line.as_bytes());
             mac.update(b"\n");
         }
@@ -46,7 +61,11 @@ impl HeaderSigner {
             mac.update(value.as_bytes());
             mac.update(b"\n");
         }
-        format!("v1;t={time};kid={};sig={}", self.key_id, URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        format!(
+            "v1;t={time};kid={};sig={}",
+            self.key_id,
+            URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+        )
     }
 }
 
@@ -65,16 +84,33 @@ mod tests {
         let signer = HeaderSigner::new("k1".to_owned(), b"secret");
         let address = IpAddr::from([192, 0, 2, 1]);
         let headers = [("x-risk-score", "7".to_owned())];
-        let sign = |now, method, target, address, headers: &[_]| signer.sign(Timestamp(now), method, target, address, headers);
+        let sign = |now, method, target, address, headers: &[_]| {
+            signer.sign(Timestamp(now), method, target, address, headers)
+        };
         let reference = sign(1_000, "POST", "/oauth2/token", address, &headers);
         assert!(reference.starts_with("v1;t=1;kid=k1;sig="));
-        assert_eq!(sign(1_999, "POST", "/oauth2/token", address, &headers), reference);
+        assert_eq!(
+            sign(1_999, "POST", "/oauth2/token", address, &headers),
+            reference
+        );
         for other in [
             sign(2_000, "POST", "/oauth2/token", address, &headers),
             sign(1_000, "GET", "/oauth2/token", address, &headers),
             sign(1_000, "POST", "/oauth2/authorize", address, &headers),
-            sign(1_000, "POST", "/oauth2/token", IpAddr::from([192, 0, 2, 2]), &headers),
-            sign(1_000, "POST", "/oauth2/token", address, &[("x-risk-score", "8".to_owned())]),
+            sign(
+                1_000,
+                "POST",
+                "/oauth2/token",
+                IpAddr::from([192, 0, 2, 2]),
+                &headers,
+            ),
+            sign(
+                1_000,
+                "POST",
+                "/oauth2/token",
+                address,
+                &[("x-risk-score", "8".to_owned())],
+            ),
         ] {
             assert_ne!(other, reference);
         }

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 /// Wall-clock time in milliseconds since the Unix epoch (UTC). For records, signatures and history; durations on the
 /// request path are measured with [`Deadline`], which a clock step cannot move.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize,
+)]
 pub struct Timestamp(pub i64);
 
 /// The moment by which something must have ended, on the monotonic clock.
@@ -32,7 +34,10 @@ impl Timestamp {
 
     /// This moment moved by `span`.
     pub fn plus(self, span: Duration) -> Timestamp {
-        Timestamp(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+        Timestamp(
+            self.0
+                .saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+        )
     }
 
     /// The hour of the day in UTC, 0 to 23.
@@ -48,7 +53,10 @@ impl Timestamp {
 
     /// RFC 3339 in UTC with milliseconds. Times beyond the year 9999 are cut to it.
     pub fn to_rfc3339(self) -> String {
-        let bounded = self.0.clamp(jiff::Timestamp::MIN.as_second() * 1000, jiff::Timestamp::MAX.as_second() * 1000);
+        let bounded = self.0.clamp(
+            jiff::Timestamp::MIN.as_second() * 1000,
+            jiff::Timestamp::MAX.as_second() * 1000,
+        );
         let moment = jiff::Timestamp::from_millisecond(bounded).unwrap_or_default();
         format!("{moment:.3}")
     }
@@ -78,16 +86,29 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_gives_no_negative_span() {
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
-        assert_eq!(Timestamp(9_000).since(Timestamp(5_000)), Duration::from_secs(4));
+        assert_eq!(
+            Timestamp(9_000).since(Timestamp(5_000)),
+            Duration::from_secs(4)
+        );
     }
 
     #[test]
     fn dates_are_right() {
         assert_eq!(Timestamp(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(Timestamp(951_782_400_123).to_rfc3339(), "2000-02-29T00:00:00.123Z");
-        assert_eq!(Timestamp(1_795_651_199_999).to_rfc3339(), "2026-11-25T23:59:59.999Z");
+        assert_eq!(
+            Timestamp(951_782_400_123).to_rfc3339(),
+            "2000-02-29T00:00:00.123Z"
+        );
+        assert_eq!(
+            Timestamp(1_795_651_199_999).to_rfc3339(),
+            "2026-11-25T23:59:59.999Z"
+        );
         assert_eq!(Timestamp(-1).to_rfc3339(), "1969-12-31T23:59:59.999Z");
-        assert!(Timestamp(i64::MAX).to_rfc3339().starts_with("9999-12-"), "{}", Timestamp(i64::MAX).to_rfc3339());
+        assert!(
+            Timestamp(i64::MAX).to_rfc3339().starts_with("9999-12-"),
+            "{}",
+            Timestamp(i64::MAX).to_rfc3339()
+        );
     }
 
     #[test]

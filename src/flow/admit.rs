@@ -50,7 +50,9 @@ pub struct Admission {
 /// The client's address and whether its connection is known to be TLS.
 pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> (IpAddr, bool) {
     let client = client_address(knock.peer, knock.headers, &snapshot.trusted_proxies);
-    let secure = client.forwarded_proto.map_or(knock.tls, |scheme| scheme == Scheme::Https);
+    let secure = client
+        .forwarded_proto
+        .map_or(knock.tls, |scheme| scheme == Scheme::Https);
     (client.address, secure)
 }
 
@@ -70,32 +72,53 @@ pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<Admission, Refusa
     let door = match route.class {
         RouteClass::Scored(door) => Some(door),
         // A user's password on an API is a login like any other.
-        RouteClass::Passed(PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal)
-            if identify::has_basic_credentials(knock.headers) =>
-        {
-            Some(Door::Basic)
-        }
+        RouteClass::Passed(
+            PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal,
+        ) if identify::has_basic_credentials(knock.headers) => Some(Door::Basic),
         RouteClass::Passed(_) => None,
         RouteClass::Own | RouteClass::Blocked | RouteClass::Unknown => {
             return Err(Refusal::new(404, "not_found", "there is nothing here"));
         }
     };
-    Ok(Admission { target, route, door })
+    Ok(Admission {
+        target,
+        route,
+        door,
+    })
 }
 
 /// Framing that two parsers could read in two ways.
 fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
-    let codings = knock.headers.get_all(http::header::TRANSFER_ENCODING).iter().count();
+    let codings = knock
+        .headers
+        .get_all(http::header::TRANSFER_ENCODING)
+        .iter()
+        .count();
     if codings > 0 {
-        let chunked = knock.headers.get(http::header::TRANSFER_ENCODING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        let chunked = knock
+            .headers
+            .get(http::header::TRANSFER_ENCODING)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
         if codings > 1 || !chunked {
-            return Err(Refusal::closing(400, "transfer_encoding", "the only transfer coding accepted is chunked"));
+            return Err(Refusal::closing(
+                400,
+                "transfer_encoding",
+                "the only transfer coding accepted is chunked",
+            ));
         }
         if knock.headers.contains_key(http::header::CONTENT_LENGTH) {
-            return Err(Refusal::closing(400, "framing", "a request has either a length or a transfer coding"));
+            return Err(Refusal::closing(
+                400,
+                "framing",
+                "a request has either a length or a transfer coding",
+            ));
         }
         if knock.version < http::Version::HTTP_11 {
-            return Err(Refusal::closing(400, "framing", "HTTP/1.0 knows no transfer coding"));
+            return Err(Refusal::closing(
+                400,
+                "framing",
+                "HTTP/1.0 knows no transfer coding",
+            ));
         }
     }
     if knock.headers.contains_key(http::header::UPGRADE) && knock.version < http::Version::HTTP_2 {
@@ -107,8 +130,13 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
 fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Result<(), Refusal> {
     let mut hosts = knock.headers.get_all(http::header::HOST).iter();
     let named = match (hosts.next(), hosts.next()) {
-        (Some(_), Some(_)) => return Err(Refusal::closing(400, "host", "a request names one host")),
-        (Some(host), None) => Some(host.to_str().map_err(|_| Refusal::new(400, "host", "the host is not readable"))?),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::closing(400, "host", "a request names one host"));
+        }
+        (Some(host), None) => Some(
+            host.to_str()
+                .map_err(|_| Refusal::new(400, "host", "the host is not readable"))?,
+        ),
         (None, _) => knock.authority,
     };
     let Some(named) = named.map(str::trim).filter(|host| !host.is_empty()) else {
@@ -118,16 +146,33 @@ fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Res
             Err(Refusal::new(400, "host", "a request names its host"))
         };
     };
-    let plausible = named.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    let plausible = named
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
     if !plausible {
         return Err(Refusal::new(400, "host", "the host is not readable"));
     }
     let lower = named.to_ascii_lowercase();
-    if target.authority().is_some_and(|authority| authority != lower) {
-        return Err(Refusal::new(400, "host", "host and request target disagree"));
+    if target
+        .authority()
+        .is_some_and(|authority| authority != lower)
+    {
+        return Err(Refusal::new(
+            400,
+            "host",
+            "host and request target disagree",
+        ));
     }
-    let without_port = lower.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(lower.as_str(), |(host, _)| host);
-    if snapshot.hosts.is_empty() || snapshot.hosts.iter().any(|known| known == &lower || known == without_port) {
+    let without_port = lower
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(lower.as_str(), |(host, _)| host);
+    if snapshot.hosts.is_empty()
+        || snapshot
+            .hosts
+            .iter()
+            .any(|known| known == &lower || known == without_port)
+    {
         Ok(())
     } else {
         Err(Refusal::new(421, "host", "this host is not served here"))
@@ -135,14 +180,27 @@ fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Res
 }
 
 /// The head that would be forwarded must fit the identity server's buffer together with our own headers.
-fn head_size(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Result<(), Refusal> {
+fn head_size(
+    knock: &Knock<'_>,
+    target: &CanonicalTarget,
+    snapshot: &Snapshot,
+) -> Result<(), Refusal> {
     /// Space, HTTP version and line end of the request line, and the empty line.
     const LINE_BYTES: usize = 14;
     let line = knock.method.as_str().len() + target.forwarded().len() + LINE_BYTES;
-    let fields = knock.headers.iter().filter(|(name, _)| !snapshot.reserved_headers.contains(name.as_str()));
-    let size = fields.fold(line, |size, (name, value)| size + name.as_str().len() + value.len() + 4);
+    let fields = knock
+        .headers
+        .iter()
+        .filter(|(name, _)| !snapshot.reserved_headers.contains(name.as_str()));
+    let size = fields.fold(line, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + 4
+    });
     if size + OWN_HEAD_BYTES > HEAD_BYTES_MAX {
-        return Err(Refusal::new(431, "head_size", "the request's header fields are too large"));
+        return Err(Refusal::new(
+            431,
+            "head_size",
+            "the request's header fields are too large",
+        ));
     }
     Ok(())
 }

@@ -49,10 +49,21 @@ pub struct Request<'a> {
 }
 
 /// Assesses the request of `exchange` at `door`.
-pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: Door, request: Request<'_>) -> Result<(), Refusal> {
+pub async fn assess(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    request: Request<'_>,
+) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
     let tenant = exchange.tenant().to_owned();
-    let identity = identify(door, &tenant, request.parameters, request.headers, &snapshot.people);
+    let identity = identify(
+        door,
+        &tenant,
+        request.parameters,
+        request.headers,
+        &snapshot.people,
+    );
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
 
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
@@ -70,34 +81,69 @@ pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: 
     };
 
     let mut notes = Vec::new();
-    let presented = identity.presented.and_then(|key| found(dependencies, history.as_ref(), &key).map(|link| (key.kind, link)));
-    let provenance = accepted(presented, &identity, &signals, identity.presented, degraded, &mut notes)?;
-    if matches!(identity.presented, Some(LinkKey { kind: LinkKind::PushedRequest, .. })) && provenance.is_some() {
+    let presented = identity
+        .presented
+        .and_then(|key| found(dependencies, history.as_ref(), &key).map(|link| (key.kind, link)));
+    let provenance = accepted(
+        presented,
+        &identity,
+        &signals,
+        identity.presented,
+        degraded,
+        &mut notes,
+    )?;
+    if matches!(
+        identity.presented,
+        Some(LinkKey {
+            kind: LinkKind::PushedRequest,
+            ..
+        })
+    ) && provenance.is_some()
+    {
         // What was pushed through this gateway has been seen.
         signals.parameters_hidden = false;
     }
-    let session = identity.session.and_then(|key| found(dependencies, history.as_ref(), &key));
-    let continues = provenance.as_ref().is_some_and(|link| continues(door, &identity, link, &signals));
+    let session = identity
+        .session
+        .and_then(|key| found(dependencies, history.as_ref(), &key));
+    let continues = provenance
+        .as_ref()
+        .is_some_and(|link| continues(door, &identity, link, &signals));
 
     let profile = history.as_ref().and_then(|history| history.profile.clone());
     // A token, a session or a login in progress stands in for a subject that the request does not name.
-    let stand_in = profile.is_none().then(|| stand_in(door, provenance.as_deref(), session.as_deref())).flatten();
+    let stand_in = profile
+        .is_none()
+        .then(|| stand_in(door, provenance.as_deref(), session.as_deref()))
+        .flatten();
     let compared = profile.as_ref().or(stand_in.as_ref());
     let device = DeviceStanding::of(&signals, profile.as_ref());
 
-    let inherited = provenance.as_deref().filter(|_| continues || presents_code(&identity));
+    let inherited = provenance
+        .as_deref()
+        .filter(|_| continues || presents_code(&identity));
     let score_start = dependencies.clock.instant();
     let (features, assessment) = match inherited.and_then(inherit) {
         Some(assessment) => (None, assessment),
         None => {
             let population: Arc<Population> = dependencies.population.load_full();
-            let known = Known { history: history.as_ref(), profile: compared, population: &population };
+            let known = Known {
+                history: history.as_ref(),
+                profile: compared,
+                population: &population,
+            };
             let row = derive::derive(&signals, known, exchange.at);
-            let assessment = dependencies.scorer.score(&snapshot.models, &row, degraded, deadline).await;
+            let assessment = dependencies
+                .scorer
+                .score(&snapshot.models, &row, degraded, deadline)
+                .await;
             (Some(row), assessment)
         }
     };
-    exchange.timing.score = dependencies.clock.instant().saturating_duration_since(score_start);
+    exchange.timing.score = dependencies
+        .clock
+        .instant()
+        .saturating_duration_since(score_start);
 
     exchange.assessed = Some(Assessed {
         signals,
@@ -116,15 +162,40 @@ pub async fn assess(dependencies: &Dependencies, exchange: &mut Exchange, door: 
     Ok(())
 }
 
-fn signals(dependencies: &Dependencies, exchange: &Exchange, door: Door, tenant: &str, identity: &Identity, request: Request<'_>) -> Signals {
+fn signals(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    door: Door,
+    tenant: &str,
+    identity: &Identity,
+    request: Request<'_>,
+) -> Signals {
     let snapshot = &exchange.snapshot;
-    let text = |name: http::HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
-    let agent = AgentFacts::parse(text(http::header::USER_AGENT), text(http::header::ACCEPT_LANGUAGE));
+    let text = |name: http::HeaderName| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let agent = AgentFacts::parse(
+        text(http::header::USER_AGENT),
+        text(http::header::ACCEPT_LANGUAGE),
+    );
     let network = dependencies.geo.lookup(exchange.address);
     let device = device_cookie(request.headers, &snapshot.device_key, exchange.secure);
-    let hashes = SignalHashes::of(&snapshot.people, tenant, exchange.address, &network, &agent, request.tls, &device);
+    let hashes = SignalHashes::of(
+        &snapshot.people,
+        tenant,
+        exchange.address,
+        &network,
+        &agent,
+        request.tls,
+        &device,
+    );
     let names = request.headers.keys().map(http::HeaderName::as_str);
-    let own_order = names.filter(|name| !matches!(*name, "cookie" | "content-length") && !snapshot.reserved_headers.contains(name));
+    let own_order = names.filter(|name| {
+        !matches!(*name, "cookie" | "content-length") && !snapshot.reserved_headers.contains(name)
+    });
     Signals {
         subject: identity.subject.clone(),
         client_id: identity.client_id.clone(),
@@ -150,7 +221,11 @@ fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> History
         asn: signals.hashes.familiarity.asn,
         agent: signals.hashes.agent_tls,
         tenant: signals.hashes.tenant,
-        links: identity.presented.into_iter().chain(identity.session).collect(),
+        links: identity
+            .presented
+            .into_iter()
+            .chain(identity.session)
+            .collect(),
     }
 }
 
@@ -160,26 +235,41 @@ fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
         Subject::Anonymous | Subject::Client { .. } => None,
     };
     let client = signals.client.map(|client| client.0.value_hash());
-    dependencies.limits.check(signals.hashes.address, user, client).err()
+    dependencies
+        .limits
+        .check(signals.hashes.address, user, client)
+        .err()
 }
 
 /// Reads the history, unless too much is in flight, the store's breaker is open or the budget runs out.
-async fn load(dependencies: &Dependencies, exchange: &mut Exchange, query: &HistoryQuery, deadline: Deadline) -> Result<History, FallbackCause> {
-    let Some(_place) = dependencies.in_flight.enter() else { return Err(FallbackCause::Overload) };
+async fn load(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    query: &HistoryQuery,
+    deadline: Deadline,
+) -> Result<History, FallbackCause> {
+    let Some(_place) = dependencies.in_flight.enter() else {
+        return Err(FallbackCause::Overload);
+    };
     let start = dependencies.clock.instant();
     if !dependencies.state_breaker.admit(start) {
         return Err(FallbackCause::StateUnavailable);
     }
-    let answer = tokio::time::timeout_at(deadline.instant().into(), dependencies.state.load(query)).await;
+    let answer =
+        tokio::time::timeout_at(deadline.instant().into(), dependencies.state.load(query)).await;
     let end = dependencies.clock.instant();
     exchange.timing.state = end.saturating_duration_since(start);
     let result = match answer {
         Ok(Ok(history)) => Ok(history),
         Ok(Err(StateError::Timeout)) | Err(_) => Err((FallbackCause::StateTimeout, "timeout")),
-        Ok(Err(StateError::Unavailable(_))) => Err((FallbackCause::StateUnavailable, "unavailable")),
+        Ok(Err(StateError::Unavailable(_))) => {
+            Err((FallbackCause::StateUnavailable, "unavailable"))
+        }
         Ok(Err(StateError::Refused(_))) => Err((FallbackCause::StateUnavailable, "refused")),
     };
-    dependencies.metrics.state_time(result.is_ok(), exchange.timing.state);
+    dependencies
+        .metrics
+        .state_time(result.is_ok(), exchange.timing.state);
     match &result {
         Ok(_) => dependencies.state_breaker.succeeded(),
         Err((_, kind)) => {
@@ -191,8 +281,17 @@ async fn load(dependencies: &Dependencies, exchange: &mut Exchange, query: &Hist
 }
 
 /// A link, from this node's own recent ones or from the store.
-fn found(dependencies: &Dependencies, history: Option<&History>, key: &LinkKey) -> Option<Arc<Provenance>> {
-    dependencies.recent.find(key).or_else(|| history.and_then(|history| history.links.get(key)).cloned().map(Arc::new))
+fn found(
+    dependencies: &Dependencies,
+    history: Option<&History>,
+    key: &LinkKey,
+) -> Option<Arc<Provenance>> {
+    dependencies.recent.find(key).or_else(|| {
+        history
+            .and_then(|history| history.links.get(key))
+            .cloned()
+            .map(Arc::new)
+    })
 }
 
 /// The provenance of what is presented, if it was given to this client and tenant.
@@ -206,7 +305,9 @@ fn accepted(
 ) -> Result<Option<Arc<Provenance>>, Refusal> {
     let Some((kind, link)) = presented else {
         // Without state nothing can be said about what was issued.
-        if asked.is_some_and(|key| matches!(key.kind, LinkKind::Code | LinkKind::RefreshToken)) && degraded.is_none() {
+        if asked.is_some_and(|key| matches!(key.kind, LinkKind::Code | LinkKind::RefreshToken))
+            && degraded.is_none()
+        {
             notes.push(Reason::CodeUnknown);
         }
         return Ok(None);
@@ -220,7 +321,11 @@ fn accepted(
         return Ok(Some(link));
     }
     if kind == LinkKind::PushedRequest {
-        return Err(Refusal::new(400, "request_uri", "the pushed request belongs to another client"));
+        return Err(Refusal::new(
+            400,
+            "request_uri",
+            "the pushed request belongs to another client",
+        ));
     }
     notes.push(Reason::CodeMismatch);
     Ok(None)
@@ -229,27 +334,49 @@ fn accepted(
 /// Whether a request goes on with a login that was decided before: the return to the authorize endpoint, the consent,
 /// the next factor. Another browser that presents the same key begins anew.
 fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signals) -> bool {
-    let is_transaction = matches!(identity.presented, Some(LinkKey { kind: LinkKind::Transaction, .. }));
+    let is_transaction = matches!(
+        identity.presented,
+        Some(LinkKey {
+            kind: LinkKind::Transaction,
+            ..
+        })
+    );
     let seen = signals.hashes.familiarity;
     let same_browser = link.used_by.agent == seen.agent
         && link.used_by.platform == seen.platform
-        && (link.used_by.address == seen.address || (seen.asn.is_some() && link.used_by.asn == seen.asn));
+        && (link.used_by.address == seen.address
+            || (seen.asn.is_some() && link.used_by.asn == seen.asn));
     let unnamed = signals.subject.key().is_none();
     is_transaction
         && same_browser
         && match door {
             Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => true,
             Door::Login | Door::Authn | Door::Flow => unnamed && link.subject.is_some(),
-            Door::Token | Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => false,
+            Door::Token
+            | Door::Par
+            | Door::DeviceAuthorize
+            | Door::Ciba
+            | Door::Pdp
+            | Door::Basic => false,
         }
 }
 
 fn presents_code(identity: &Identity) -> bool {
-    matches!(identity.presented, Some(LinkKey { kind: LinkKind::Code, .. }))
+    matches!(
+        identity.presented,
+        Some(LinkKey {
+            kind: LinkKind::Code,
+            ..
+        })
+    )
 }
 
 /// What a request is compared with when its subject has no profile at hand.
-fn stand_in(door: Door, provenance: Option<&Provenance>, session: Option<&Provenance>) -> Option<Profile> {
+fn stand_in(
+    door: Door,
+    provenance: Option<&Provenance>,
+    session: Option<&Provenance>,
+) -> Option<Profile> {
     let of_token = provenance.filter(|link| link.subject.is_some());
     match door {
         Door::Authorize | Door::Saml | Door::WsFed => session.or(of_token),
@@ -262,7 +389,11 @@ fn stand_in(door: Door, provenance: Option<&Provenance>, session: Option<&Proven
 fn inherit(link: &Provenance) -> Option<Assessment> {
     Some(Assessment::Scored {
         score: RiskScore::from_points(link.score?),
-        reasons: link.reasons.iter().filter_map(|code| Reason::from_code(code)).collect(),
+        reasons: link
+            .reasons
+            .iter()
+            .filter_map(|code| Reason::from_code(code))
+            .collect(),
         contributions: Vec::new(),
         source: ScoreSource::Provenance,
         fallback: None,

@@ -9,13 +9,14 @@ use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
 use crate::domain::history::Provenance;
-use crate::domain::policy::input::AgentInput;
-use crate::domain::policy::input::ClientInput;
 use crate::domain::policy::decision::Decision;
-use crate::domain::policy::input::DeviceCookie;
-use crate::domain::policy::input::DeviceInput;
 use crate::domain::policy::decision::Matched;
 use crate::domain::policy::decision::Mode;
+use crate::domain::policy::decision::Verdict;
+use crate::domain::policy::input::AgentInput;
+use crate::domain::policy::input::ClientInput;
+use crate::domain::policy::input::DeviceCookie;
+use crate::domain::policy::input::DeviceInput;
 use crate::domain::policy::input::NetworkInput;
 use crate::domain::policy::input::PolicyInput;
 use crate::domain::policy::input::RequestInput;
@@ -23,7 +24,6 @@ use crate::domain::policy::input::RiskInput;
 use crate::domain::policy::input::SessionInput;
 use crate::domain::policy::input::TimeInput;
 use crate::domain::policy::input::UserInput;
-use crate::domain::policy::decision::Verdict;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::ScoreSource;
@@ -39,23 +39,32 @@ use crate::flow::permit::ForwardPermit;
 
 /// Decides an assessed request.
 pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
-    let Some(assessed) = &exchange.assessed else { return };
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
     let snapshot = &exchange.snapshot;
     let tenant = exchange.tenant();
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
-    let mode = snapshot.rollout.mode_for(tenant, application, stable_key(&assessed.signals));
+    let mode = snapshot
+        .rollout
+        .mode_for(tenant, application, stable_key(&assessed.signals));
     let decision = verdict(exchange, assessed, door, now);
     let enforcement = match assessed.limited {
-        Some(limited) if mode == Mode::Enforce => {
-            Enforcement::Reject(enforcement::rejection(door, RejectionKind::RateLimited, Some(limited.retry_after)))
-        }
+        Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
+            door,
+            RejectionKind::RateLimited,
+            Some(limited.retry_after),
+        )),
         _ => enforcement::plan(&PlanInput {
             mode,
             assessment: &assessed.assessment,
             decision: &decision,
             door,
             method: exchange.method,
-            target: exchange.target.as_ref().map_or("", CanonicalTarget::forwarded),
+            target: exchange
+                .target
+                .as_ref()
+                .map_or("", CanonicalTarget::forwarded),
             grant_type: assessed.facts.grant_type.as_deref(),
             authorize: assessed.facts.authorize(),
             continues: assessed.continues,
@@ -69,7 +78,11 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     if let Enforcement::Forward(headers, grounds) = &enforcement {
         exchange.permit = Some(ForwardPermit::assertion(*grounds, headers.clone()));
     }
-    exchange.decided = Some(Decided { decision, mode, enforcement });
+    exchange.decided = Some(Decided {
+        decision,
+        mode,
+        enforcement,
+    });
 }
 
 /// The permit of a route that is not scored. Its status header tells WSO2's script that the gateway saw the request.
@@ -80,17 +93,37 @@ pub fn exempt(exchange: &mut Exchange) {
 
 /// The same user is always in or out of a percentage; without a user the address decides.
 fn stable_key(signals: &Signals) -> u64 {
-    signals.subject.key().map_or(signals.hashes.address, |subject| subject.0.value_hash())
+    signals
+        .subject
+        .key()
+        .map_or(signals.hashes.address, |subject| subject.0.value_hash())
 }
 
 fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp) -> Decision {
-    let outstanding = assessed.provenance.as_deref().is_some_and(|link| link.demanded && !link.has_strong_factor());
-    let mut decision = exchange.snapshot.policy.decide(&input(exchange, assessed, door, outstanding, now));
+    let outstanding = assessed
+        .provenance
+        .as_deref()
+        .is_some_and(|link| link.demanded && !link.has_strong_factor());
+    let mut decision =
+        exchange
+            .snapshot
+            .policy
+            .decide(&input(exchange, assessed, door, outstanding, now));
     let by_rule = matches!(decision.matched, Matched::Rule { .. });
-    let inherited = matches!(assessed.assessment, Assessment::Scored { source: ScoreSource::Provenance, .. });
+    let inherited = matches!(
+        assessed.assessment,
+        Assessment::Scored {
+            source: ScoreSource::Provenance,
+            ..
+        }
+    );
     if assessed.continues {
         // Decided when the login began: it is not challenged again, and a demand stays until it is met.
-        decision.verdict = if outstanding { Verdict::StepUp } else { Verdict::Allow };
+        decision.verdict = if outstanding {
+            Verdict::StepUp
+        } else {
+            Verdict::Allow
+        };
     } else if inherited && outstanding {
         // The code was issued without the factor that was demanded for it.
         decision.verdict = decision.verdict.max(Verdict::StepUp);
@@ -116,18 +149,31 @@ fn push_reason(decision: &mut Decision, reason: Reason) {
     }
 }
 
-fn input<'a>(exchange: &'a Exchange, assessed: &'a Assessed, door: Door, outstanding: bool, now: Timestamp) -> PolicyInput<'a> {
+fn input<'a>(
+    exchange: &'a Exchange,
+    assessed: &'a Assessed,
+    door: Door,
+    outstanding: bool,
+    now: Timestamp,
+) -> PolicyInput<'a> {
     let text = |value: &'a Option<String>| value.as_deref().unwrap_or("");
     let signals = &assessed.signals;
     let facts = &assessed.facts;
-    let evidence = assessed.provenance.as_deref().map_or(0, |link: &Provenance| link.evidence);
+    let evidence = assessed
+        .provenance
+        .as_deref()
+        .map_or(0, |link: &Provenance| link.evidence);
     PolicyInput {
         risk: RiskInput::from(&assessed.assessment),
         request: RequestInput {
             door,
             method: exchange.method,
             tenant: exchange.tenant(),
-            organization: exchange.target.as_ref().and_then(CanonicalTarget::organization).unwrap_or(""),
+            organization: exchange
+                .target
+                .as_ref()
+                .and_then(CanonicalTarget::organization)
+                .unwrap_or(""),
             grant_type: text(&facts.grant_type),
             response_type: text(&facts.response_type),
             prompt: text(&facts.prompt),
@@ -135,14 +181,19 @@ fn input<'a>(exchange: &'a Exchange, assessed: &'a Assessed, door: Door, outstan
             path: exchange.target.as_ref().map_or("", CanonicalTarget::path),
             demanded: outstanding,
         },
-        client: ClientInput { id: signals.client_id.as_deref().unwrap_or("") },
+        client: ClientInput {
+            id: signals.client_id.as_deref().unwrap_or(""),
+        },
         user: UserInput {
             name: match &signals.subject {
                 Subject::Named { name, .. } => Some(name),
                 Subject::Anonymous | Subject::Client { .. } => None,
             },
             known: assessed.profile.is_some(),
-            logins: assessed.profile.as_ref().map_or(evidence, |profile| profile.successes),
+            logins: assessed
+                .profile
+                .as_ref()
+                .map_or(evidence, |profile| profile.successes),
         },
         network: NetworkInput {
             address: signals.address,
@@ -158,8 +209,14 @@ fn input<'a>(exchange: &'a Exchange, assessed: &'a Assessed, door: Door, outstan
                 DeviceStanding::Foreign => DeviceCookie::Foreign,
             },
         },
-        agent: AgentInput { browser: &signals.agent.browser, os: &signals.agent.os, kind: signals.agent.kind.as_str() },
-        session: SessionInput { present: assessed.provenance.is_some() && door == Door::Authorize },
+        agent: AgentInput {
+            browser: &signals.agent.browser,
+            os: &signals.agent.os,
+            kind: signals.agent.kind.as_str(),
+        },
+        session: SessionInput {
+            present: assessed.provenance.is_some() && door == Door::Authorize,
+        },
         time: TimeInput {
             hour: u8::try_from(now.hour_of_day()).unwrap_or(0),
             weekday: now.weekday() % 7,

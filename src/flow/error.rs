@@ -21,12 +21,21 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal that keeps the connection.
     pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), allow: None, close: false }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            allow: None,
+            close: false,
+        }
     }
 
     /// A refusal after which the connection is closed.
     pub fn closing(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { close: true, ..Self::new(status, code, message) }
+        Self {
+            close: true,
+            ..Self::new(status, code, message)
+        }
     }
 
     /// Whose fault it is: always the client's.

@@ -144,7 +144,9 @@ pub struct Timing {
 impl Exchange {
     /// The tenant domain, or an empty text when the target could not be read.
     pub fn tenant(&self) -> &str {
-        self.target.as_ref().map_or("", CanonicalTarget::tenant_domain)
+        self.target
+            .as_ref()
+            .map_or("", CanonicalTarget::tenant_domain)
     }
 
     /// The mode, once it is known.

@@ -44,25 +44,46 @@ pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey 
         LinkKind::Session => b"session",
         LinkKind::Transaction => b"transaction",
     };
-    LinkKey { kind, digest: people.pseudonym(NameSpace::Link, &[tag, value.as_bytes()]) }
+    LinkKey {
+        kind,
+        digest: people.pseudonym(NameSpace::Link, &[tag, value.as_bytes()]),
+    }
 }
 
 /// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API).
-pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, headers: &http::HeaderMap, people: &Pseudonymizer) -> Identity {
-    let get = |name: &str| parameters.and_then(|parameters| parameters.get(name)).filter(|value| !value.is_empty());
-    let named = |name: &str| Subject::Named { key: people.user(tenant, name), name: name.to_owned() };
+pub fn identify(
+    door: Door,
+    tenant: &str,
+    parameters: Option<&Parameters>,
+    headers: &http::HeaderMap,
+    people: &Pseudonymizer,
+) -> Identity {
+    let get = |name: &str| {
+        parameters
+            .and_then(|parameters| parameters.get(name))
+            .filter(|value| !value.is_empty())
+    };
+    let named = |name: &str| Subject::Named {
+        key: people.user(tenant, name),
+        name: name.to_owned(),
+    };
     let basic = basic_credentials(headers);
 
     // At these doors Basic credentials are a user's, elsewhere the client's (RFC 6749 section 2.3.1).
     let basic_is_user = matches!(door, Door::Basic | Door::Pdp | Door::Flow);
-    let client_id = get("client_id")
-        .map(str::to_owned)
-        .or_else(|| basic.as_ref().filter(|_| !basic_is_user).map(|name| form_decoded(name)));
+    let client_id = get("client_id").map(str::to_owned).or_else(|| {
+        basic
+            .as_ref()
+            .filter(|_| !basic_is_user)
+            .map(|name| form_decoded(name))
+    });
     let client = client_id.as_deref().map(|id| people.client(tenant, id));
 
     let grant_type = get("grant_type");
     let subject = match door {
-        Door::Login => get("username").or_else(|| get("usernameUserInput")).map(named),
+        Door::Login => get("username")
+            .or_else(|| get("usernameUserInput"))
+            .map(named),
         Door::Authn | Door::Flow => parameters.and_then(authenticator_username).map(named),
         Door::Authorize | Door::Ciba => get("login_hint").map(named),
         Door::Token => match grant_type {
@@ -72,7 +93,12 @@ pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, heade
             _ => client.map(|key| Subject::Client { key }),
         },
         Door::Basic | Door::Pdp => basic.as_deref().map(named),
-        Door::Par | Door::DeviceAuthorize | Door::Device | Door::CibaAuthorize | Door::Saml | Door::WsFed => None,
+        Door::Par
+        | Door::DeviceAuthorize
+        | Door::Device
+        | Door::CibaAuthorize
+        | Door::Saml
+        | Door::WsFed => None,
     }
     .unwrap_or(Subject::Anonymous);
 
@@ -81,20 +107,30 @@ pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, heade
     let presented = match door {
         Door::Token => match grant_type {
             Some("authorization_code") => get("code").map(|code| link(LinkKind::Code, code)),
-            Some("refresh_token") => get("refresh_token").map(|token| link(LinkKind::RefreshToken, token)),
+            Some("refresh_token") => {
+                get("refresh_token").map(|token| link(LinkKind::RefreshToken, token))
+            }
             _ => None,
         },
         // A flow key beside `client_id` is a new request that pretends to be a return.
-        Door::Authorize if get("client_id").is_none() => flow_key().map(|key| link(LinkKind::Transaction, key)),
+        Door::Authorize if get("client_id").is_none() => {
+            flow_key().map(|key| link(LinkKind::Transaction, key))
+        }
         Door::Authorize => get("request_uri").map(|uri| link(LinkKind::PushedRequest, uri)),
         Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
             flow_key().map(|key| link(LinkKind::Transaction, key))
         }
-        Door::Authn | Door::Flow => parameters.and_then(flow_id).map(|id| link(LinkKind::Transaction, id)),
+        Door::Authn | Door::Flow => parameters
+            .and_then(flow_id)
+            .map(|id| link(LinkKind::Transaction, id)),
         Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => None,
     };
     let session = (door.is_browser() || door == Door::Authorize)
-        .then(|| cookie_values(headers, SESSION_COOKIE).next().map(|value| link(LinkKind::Session, value)))
+        .then(|| {
+            cookie_values(headers, SESSION_COOKIE)
+                .next()
+                .map(|value| link(LinkKind::Session, value))
+        })
         .flatten();
 
     let second_factor = match door {
@@ -113,7 +149,9 @@ pub fn identify(door: Door, tenant: &str, parameters: Option<&Parameters>, heade
     };
     let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
     // A SOAP body is passed unread.
-    let unread = parameters.and_then(Parameters::forwarded_content_type).is_some_and(|kind| kind.contains("xml"));
+    let unread = parameters
+        .and_then(Parameters::forwarded_content_type)
+        .is_some_and(|kind| kind.contains("xml"));
     let direct = get("response_mode") == Some("direct");
     let owned = |name: &str| get(name).map(str::to_owned);
     Identity {
@@ -142,7 +180,9 @@ const SECOND_FACTORS: [&str; 3] = ["OTPCode", "token", "tokenResponse"];
 
 /// The `flowId` of the app-native API.
 fn flow_id(parameters: &Parameters) -> Option<&str> {
-    parameters.json_text(&["flowId"]).filter(|id| !id.is_empty())
+    parameters
+        .json_text(&["flowId"])
+        .filter(|id| !id.is_empty())
 }
 
 /// A parameter of the selected authenticator, or of the flow API's inputs.
@@ -154,11 +194,15 @@ fn authenticator_param<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a
 }
 
 fn authenticator_username(parameters: &Parameters) -> Option<&str> {
-    authenticator_param(parameters, "username").or_else(|| authenticator_param(parameters, USERNAME_CLAIM))
+    authenticator_param(parameters, "username")
+        .or_else(|| authenticator_param(parameters, USERNAME_CLAIM))
 }
 
 fn has_second_factor(parameters: &Parameters) -> bool {
-    !has_password(parameters) && SECOND_FACTORS.iter().any(|name| authenticator_param(parameters, name).is_some())
+    !has_password(parameters)
+        && SECOND_FACTORS
+            .iter()
+            .any(|name| authenticator_param(parameters, name).is_some())
 }
 
 fn has_password(parameters: &Parameters) -> bool {
@@ -185,7 +229,12 @@ pub fn has_basic_credentials(headers: &http::HeaderMap) -> bool {
     headers
         .get_all(http::header::AUTHORIZATION)
         .iter()
-        .any(|value| value.as_bytes().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic")))
+        .any(|value| {
+            value
+                .as_bytes()
+                .get(..5)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic"))
+        })
 }
 
 /// The user part of Basic credentials. The password is not even decoded into a value of its own.
@@ -204,7 +253,9 @@ fn basic_credentials(headers: &http::HeaderMap) -> Option<String> {
 
 /// Client ids in Basic credentials are form-encoded (RFC 6749 section 2.3.1).
 fn form_decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -220,10 +271,15 @@ mod tests {
     #[test]
     fn basic_credentials_name_the_user() {
         let encode = |text: &str| headers(&format!("bAsIc {}", STANDARD.encode(text)));
-        assert_eq!(basic_credentials(&encode("alice:secret")).as_deref(), Some("alice"));
+        assert_eq!(
+            basic_credentials(&encode("alice:secret")).as_deref(),
+            Some("alice")
+        );
         assert_eq!(basic_credentials(&encode("nocolon")), None);
         assert_eq!(basic_credentials(&headers("Basic %%%")), None);
         assert_eq!(basic_credentials(&headers("Bearer abc")), None);
-        assert!(has_basic_credentials(&encode("a:b")) && !has_basic_credentials(&headers("Bearer abc")));
+        assert!(
+            has_basic_credentials(&encode("a:b")) && !has_basic_credentials(&headers("Bearer abc"))
+        );
     }
 }

@@ -61,14 +61,20 @@ pub struct InFlightGuard(Arc<InFlight>);
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self { address_per_minute: 600, user_per_minute: 60, client_per_minute: 12_000 }
+        Self {
+            address_per_minute: 600,
+            user_per_minute: 60,
+            client_per_minute: 12_000,
+        }
     }
 }
 
 impl Limits {
     /// Limits from settings.
     pub fn new(settings: &LimitSettings) -> Self {
-        let limiter = |per_minute| NonZeroU32::new(per_minute).map(|quota| RateLimiter::dashmap(Quota::per_minute(quota)));
+        let limiter = |per_minute| {
+            NonZeroU32::new(per_minute).map(|quota| RateLimiter::dashmap(Quota::per_minute(quota)))
+        };
         Self {
             address: limiter(settings.address_per_minute),
             user: limiter(settings.user_per_minute),
@@ -78,14 +84,26 @@ impl Limits {
     }
 
     /// Counts one request against each limit that applies. The first one reached answers.
-    pub fn check(&self, address: ValueHash, user: Option<ValueHash>, client: Option<ValueHash>) -> Result<(), Limited> {
+    pub fn check(
+        &self,
+        address: ValueHash,
+        user: Option<ValueHash>,
+        client: Option<ValueHash>,
+    ) -> Result<(), Limited> {
         self.one("address", self.address.as_ref(), Some(address))?;
         self.one("user", self.user.as_ref(), user)?;
         self.one("client", self.client.as_ref(), client)
     }
 
-    fn one(&self, scope: &'static str, limiter: Option<&Limiter>, key: Option<ValueHash>) -> Result<(), Limited> {
-        let (Some(limiter), Some(key)) = (limiter, key) else { return Ok(()) };
+    fn one(
+        &self,
+        scope: &'static str,
+        limiter: Option<&Limiter>,
+        key: Option<ValueHash>,
+    ) -> Result<(), Limited> {
+        let (Some(limiter), Some(key)) = (limiter, key) else {
+            return Ok(());
+        };
         if limiter.len() > SOURCES_MAX {
             limiter.retain_recent();
         }
@@ -95,7 +113,10 @@ impl Limits {
         }
         limiter.check_key(&key).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.clock.now());
-            Limited { scope, retry_after: wait.as_secs().saturating_add(1) }
+            Limited {
+                scope,
+                retry_after: wait.as_secs().saturating_add(1),
+            }
         })
     }
 }
@@ -103,7 +124,10 @@ impl Limits {
 impl InFlight {
     /// Room for `max` at once.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), max })
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            max,
+        })
     }
 
     /// A place, if there is one. Nobody waits.
@@ -130,7 +154,11 @@ mod tests {
 
     #[test]
     fn a_source_over_its_limit_is_told_when_to_return() {
-        let limits = Limits::new(&LimitSettings { address_per_minute: 3, user_per_minute: 0, client_per_minute: 0 });
+        let limits = Limits::new(&LimitSettings {
+            address_per_minute: 3,
+            user_per_minute: 0,
+            client_per_minute: 0,
+        });
         for _ in 0..3 {
             assert_eq!(limits.check(1, Some(9), None), Ok(()));
         }

@@ -18,7 +18,12 @@ pub struct RecentLinks(Cache<LinkKey, Arc<Provenance>>);
 
 impl Default for RecentLinks {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(LINKS_MAX).time_to_live(KEPT).build())
+        Self(
+            Cache::builder()
+                .max_capacity(LINKS_MAX)
+                .time_to_live(KEPT)
+                .build(),
+        )
     }
 }
 

@@ -101,6 +101,12 @@ pub struct Dependencies {
     pub metrics: Arc<Metrics>,
 }
 
+impl std::fmt::Debug for Dependencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dependencies({}, {:?})", self.state.kind(), self.scorer)
+    }
+}
+
 /// The path.
 pub struct AuthFlow {
     dependencies: Dependencies,
@@ -116,7 +122,10 @@ impl std::fmt::Debug for AuthFlow {
 impl AuthFlow {
     /// A path with its dependencies and first snapshot.
     pub fn new(dependencies: Dependencies, snapshot: Snapshot) -> Self {
-        Self { dependencies, snapshot: ArcSwap::from_pointee(snapshot) }
+        Self {
+            dependencies,
+            snapshot: ArcSwap::from_pointee(snapshot),
+        }
     }
 
     /// What outlives a reload.
@@ -178,20 +187,37 @@ impl AuthFlow {
     }
 
     /// Assesses and decides a request on a scored door. Afterwards the exchange says what becomes of it.
-    pub async fn judge(&self, exchange: &mut Exchange, request: Request<'_>) -> Result<(), Refusal> {
-        let Some(door) = exchange.door else { return Ok(()) };
+    pub async fn judge(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(door) = exchange.door else {
+            return Ok(());
+        };
         let dependencies = &self.dependencies;
-        let refused = assess::assess(dependencies, exchange, door, request).await.err();
+        let refused = assess::assess(dependencies, exchange, door, request)
+            .await
+            .err();
         if let Some(refusal) = refused {
             refuse(exchange, &refusal);
             return Err(refusal);
         }
         let now = dependencies.clock.now();
         decide::decide(exchange, door, now);
-        if let Some(limited) = exchange.assessed.as_ref().and_then(|assessed| assessed.limited) {
-            dependencies.metrics.rate_limited(limited.scope, exchange.mode() == Some(Mode::Enforce));
+        if let Some(limited) = exchange
+            .assessed
+            .as_ref()
+            .and_then(|assessed| assessed.limited)
+        {
+            dependencies
+                .metrics
+                .rate_limited(limited.scope, exchange.mode() == Some(Mode::Enforce));
         }
-        exchange.timing.decision = dependencies.clock.instant().saturating_duration_since(exchange.started);
+        exchange.timing.decision = dependencies
+            .clock
+            .instant()
+            .saturating_duration_since(exchange.started);
         Ok(())
     }
 
@@ -204,7 +230,9 @@ impl AuthFlow {
     pub fn answered(&self, exchange: &mut Exchange, head: &ResponseHead) -> Option<String> {
         let token = observe::head(&self.dependencies, exchange, head)?;
         let value = exchange.snapshot.device_key.seal(&token);
-        Some(format!("{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"))
+        Some(format!(
+            "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
+        ))
     }
 
     /// Whether the body of the answer must be shown to [`AuthFlow::answered_with`].
@@ -226,7 +254,11 @@ impl AuthFlow {
         let mut random = [0; 10];
         self.dependencies.entropy.fill(&mut random);
         let millis = u64::try_from(self.dependencies.clock.now().millis()).unwrap_or(0);
-        RequestId::new(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string())
+        RequestId::new(
+            uuid::Builder::from_unix_timestamp_millis(millis, &random)
+                .into_uuid()
+                .to_string(),
+        )
     }
 }
 

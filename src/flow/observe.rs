@@ -47,7 +47,11 @@ const BATCH_MAX: usize = 256;
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The head of the answer has come. Returns the device token to set with it, if any.
-pub fn head(dependencies: &Dependencies, exchange: &mut Exchange, head: &ResponseHead) -> Option<DeviceToken> {
+pub fn head(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    head: &ResponseHead,
+) -> Option<DeviceToken> {
     exchange.response_status = head.status;
     let door = exchange.door?;
     let conclusion = outcome::conclude_head(door, head);
@@ -60,25 +64,46 @@ pub fn head(dependencies: &Dependencies, exchange: &mut Exchange, head: &Respons
 
 /// Whether the body of the answer must be looked at as well.
 pub fn wants_body(exchange: &Exchange, status: u16) -> bool {
-    exchange.door.is_some_and(|door| outcome::needs_body(door, status)) && exchange.assessed.is_some()
+    exchange
+        .door
+        .is_some_and(|door| outcome::needs_body(door, status))
+        && exchange.assessed.is_some()
 }
 
 /// The body of the answer has come.
 pub fn body(dependencies: &Dependencies, exchange: &mut Exchange, body: &[u8]) {
-    let (Some(door), Some(assessed)) = (exchange.door, &exchange.assessed) else { return };
-    let conclusion = outcome::conclude_body(door, exchange.response_status, assessed.facts.starts_flow, body);
+    let (Some(door), Some(assessed)) = (exchange.door, &exchange.assessed) else {
+        return;
+    };
+    let conclusion = outcome::conclude_body(
+        door,
+        exchange.response_status,
+        assessed.facts.starts_flow,
+        body,
+    );
     conclude(dependencies, exchange, door, conclusion);
 }
 
-fn conclude(dependencies: &Dependencies, exchange: &mut Exchange, door: Door, conclusion: Conclusion) {
+fn conclude(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    conclusion: Conclusion,
+) {
     exchange.outcome = conclusion.outcome;
-    let Some(assessed) = &exchange.assessed else { return };
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
     let links: Vec<_> = conclusion
         .issued
         .iter()
         .map(|issued| {
             let key = link_key(&exchange.snapshot.people, issued.kind, &issued.value);
-            (key, provenance(exchange, assessed, door, issued.kind), issued.lifetime)
+            (
+                key,
+                provenance(exchange, assessed, door, issued.kind),
+                issued.lifetime,
+            )
         })
         .collect();
     for (key, provenance, _) in &links {
@@ -92,40 +117,83 @@ fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKi
     let before = assessed.provenance.as_deref();
     let seen = assessed.signals.hashes.familiarity;
     let decided = exchange.decided.as_ref();
-    let demands = decided.is_some_and(|decided| decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp);
-    let accepted = matches!(exchange.outcome, AuthOutcome::Succeeded | AuthOutcome::NextFactor);
-    let step = match (accepted && assessed.facts.credentials, assessed.facts.second_factor) {
+    let demands = decided.is_some_and(|decided| {
+        decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
+    });
+    let accepted = matches!(
+        exchange.outcome,
+        AuthOutcome::Succeeded | AuthOutcome::NextFactor
+    );
+    let step = match (
+        accepted && assessed.facts.credentials,
+        assessed.facts.second_factor,
+    ) {
         (false, _) => 0,
         (true, false) => FACTOR_PASSWORD,
         (true, true) => FACTOR_STRONG,
     };
     // A code keeps what the front channel showed for good; who redeems it is only the latest user.
     let is_token = door == Door::Token;
-    let issued_to = before.filter(|_| is_token).map_or(seen, |link| link.issued_to);
+    let issued_to = before
+        .filter(|_| is_token)
+        .map_or(seen, |link| link.issued_to);
     let low = decided.is_some_and(|decided| decided.decision.level == Some(RiskLevel::Low));
-    let used_by = before.filter(|_| is_token && !low && presents_refresh(assessed)).map_or(seen, |link| link.used_by);
+    let used_by = before
+        .filter(|_| is_token && !low && presents_refresh(assessed))
+        .map_or(seen, |link| link.used_by);
     let own_score = assessed.assessment.score().map(|score| score.points());
-    let reasons = decided.map(|decided| decided.decision.reasons.iter().map(|reason| reason.code().to_owned()).collect());
+    let reasons = decided.map(|decided| {
+        decided
+            .decision
+            .reasons
+            .iter()
+            .map(|reason| reason.code().to_owned())
+            .collect()
+    });
     let inherits = assessed.continues || (is_token && before.is_some());
     Provenance {
-        decision_id: before.filter(|_| assessed.continues).map_or_else(|| exchange.id.clone(), |link| link.decision_id.clone()),
+        decision_id: before
+            .filter(|_| assessed.continues)
+            .map_or_else(|| exchange.id.clone(), |link| link.decision_id.clone()),
         at: exchange.at,
         tenant: assessed.signals.hashes.tenant,
-        client: assessed.signals.client.or_else(|| before.and_then(|link| link.client)),
-        subject: assessed.signals.subject.key().or_else(|| before.and_then(|link| link.subject)),
+        client: assessed
+            .signals
+            .client
+            .or_else(|| before.and_then(|link| link.client)),
+        subject: assessed
+            .signals
+            .subject
+            .key()
+            .or_else(|| before.and_then(|link| link.subject)),
         // Within one login the highest score counts.
-        score: match (before.filter(|_| kind == LinkKind::Transaction || inherits).and_then(|link| link.score), own_score) {
+        score: match (
+            before
+                .filter(|_| kind == LinkKind::Transaction || inherits)
+                .and_then(|link| link.score),
+            own_score,
+        ) {
             (Some(earlier), Some(own)) => Some(earlier.max(own)),
             (earlier, own) => own.or(earlier),
         },
         reasons: reasons.unwrap_or_default(),
         demanded: demands || before.is_some_and(|link| link.demanded),
         factors: before.map_or(0, |link| link.factors) | step,
-        confirmed: before.is_some_and(|link| link.confirmed) || exchange.outcome == AuthOutcome::Succeeded,
+        confirmed: before.is_some_and(|link| link.confirmed)
+            || exchange.outcome == AuthOutcome::Succeeded,
         issued_to,
-        coordinates: before.filter(|_| is_token).map_or(assessed.signals.network.coordinates, |link| link.coordinates),
+        coordinates: before
+            .filter(|_| is_token)
+            .map_or(assessed.signals.network.coordinates, |link| {
+                link.coordinates
+            }),
         used_by,
-        evidence: assessed.profile.as_ref().map(|profile| profile.successes).or(before.map(|link| link.evidence)).unwrap_or(0),
+        evidence: assessed
+            .profile
+            .as_ref()
+            .map(|profile| profile.successes)
+            .or(before.map(|link| link.evidence))
+            .unwrap_or(0),
     }
 }
 
@@ -146,7 +214,11 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
         DeviceCookie::Absent | DeviceCookie::Forged | DeviceCookie::Unsendable => {
             let mut device = [0; 16];
             dependencies.entropy.fill(&mut device);
-            DeviceToken { device, issued: exchange.at, subjects: Vec::new() }
+            DeviceToken {
+                device,
+                issued: exchange.at,
+                subjects: Vec::new(),
+            }
         }
     };
     Some(token.with_subject(subject, exchange.at))
@@ -154,18 +226,35 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
 
 /// Whose profile may learn from this exchange: only from a login that the identity server confirmed and that was
 /// low-risk or passed a stronger factor.
-fn lesson_subject(exchange: &Exchange, assessed: &Assessed) -> Option<crate::domain::ids::SubjectKey> {
+fn lesson_subject(
+    exchange: &Exchange,
+    assessed: &Assessed,
+) -> Option<crate::domain::ids::SubjectKey> {
     let door = exchange.door?;
     let confirmed = match door {
-        Door::Login | Door::Authn | Door::Flow | Door::Basic => exchange.outcome == AuthOutcome::Succeeded,
+        Door::Login | Door::Authn | Door::Flow | Door::Basic => {
+            exchange.outcome == AuthOutcome::Succeeded
+        }
         Door::Token => exchange.outcome == AuthOutcome::TokensIssued,
-        Door::Authorize | Door::Par | Door::DeviceAuthorize | Door::Device | Door::Ciba | Door::CibaAuthorize | Door::Saml
-        | Door::WsFed | Door::Pdp => false,
+        Door::Authorize
+        | Door::Par
+        | Door::DeviceAuthorize
+        | Door::Device
+        | Door::Ciba
+        | Door::CibaAuthorize
+        | Door::Saml
+        | Door::WsFed
+        | Door::Pdp => false,
     };
     let low = exchange.decided.as_ref()?.decision.level == Some(RiskLevel::Low);
     let stepped_up = assessed.facts.second_factor;
-    let learns = confirmed && assessed.facts.credentials && (low || stepped_up) && assessed.state_answered;
-    let subject = assessed.signals.subject.key().or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
+    let learns =
+        confirmed && assessed.facts.credentials && (low || stepped_up) && assessed.state_answered;
+    let subject = assessed
+        .signals
+        .subject
+        .key()
+        .or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
     subject.filter(|_| learns)
 }
 
@@ -173,7 +262,14 @@ fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
     let subject = lesson_subject(exchange, assessed)?;
     let seen = assessed.signals.hashes.familiarity;
     let issued = exchange.device_issued.as_ref();
-    let device = issued.map(|token| exchange.snapshot.people.value(NameSpace::Device, &token.device)).or(seen.device);
+    let device = issued
+        .map(|token| {
+            exchange
+                .snapshot
+                .people
+                .value(NameSpace::Device, &token.device)
+        })
+        .or(seen.device);
     let cookie_known = match assessed.signals.device {
         DeviceCookie::Unsendable => true,
         DeviceCookie::Valid(ref token) => token.names(subject),
@@ -190,7 +286,10 @@ fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
 
 fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
     let blocked = exchange.outcome == AuthOutcome::RefusedHere
-        && exchange.decided.as_ref().is_some_and(|decided| decided.decision.verdict == Verdict::Block)
+        && exchange
+            .decided
+            .as_ref()
+            .is_some_and(|decided| decided.decision.verdict == Verdict::Block)
         && assessed.facts.credentials;
     let failed = match exchange.outcome {
         AuthOutcome::Failed | AuthOutcome::Locked => true,
@@ -222,14 +321,19 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
     let learnt = learn(dependencies, &mut exchange);
     let scored = exchange.door.is_some() || exchange.error.is_some();
     if scored || exchange.snapshot.audit_passed {
-        let total = dependencies.clock.instant().saturating_duration_since(exchange.started);
+        let total = dependencies
+            .clock
+            .instant()
+            .saturating_duration_since(exchange.started);
         dependencies.audit.write(event(&exchange, learnt, total));
     }
 }
 
 fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
     let links = std::mem::take(&mut exchange.issued);
-    let Some(assessed) = &exchange.assessed else { return false };
+    let Some(assessed) = &exchange.assessed else {
+        return false;
+    };
     let observation = Observation {
         at: exchange.at,
         attempt: attempt(exchange, assessed),
@@ -257,11 +361,15 @@ fn measure(metrics: &Metrics, exchange: &Exchange) {
     if let Some(error) = exchange.error {
         metrics.refused(error);
     }
-    let Some(assessed) = &exchange.assessed else { return };
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
     metrics.outcome(door, exchange.outcome);
     metrics.decision_time(door, exchange.timing.decision);
     match &assessed.assessment {
-        Assessment::Scored { source, fallback, .. } => {
+        Assessment::Scored {
+            source, fallback, ..
+        } => {
             metrics.score_time(Some(*source), exchange.timing.score);
             if let Some(cause) = fallback {
                 metrics.fallback(*cause);
@@ -272,7 +380,9 @@ fn measure(metrics: &Metrics, exchange: &Exchange) {
             metrics.unscored(*cause);
         }
     }
-    if let Some(decided) = decided.filter(|decided| decided.mode != Mode::Enforce && decided.decision.verdict != Verdict::Allow) {
+    if let Some(decided) = decided.filter(|decided| {
+        decided.mode != Mode::Enforce && decided.decision.verdict != Verdict::Allow
+    }) {
         metrics.would_have(door, decided.decision.verdict);
     }
 }
@@ -300,14 +410,36 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         id: exchange.id.to_string(),
         class: class(exchange).to_owned(),
         door: exchange.door.map(|door| door.as_str().to_owned()),
-        route: exchange.route.as_ref().map_or_else(|| "unreadable".to_owned(), |route| route.pattern.to_string()),
+        route: exchange.route.as_ref().map_or_else(
+            || "unreadable".to_owned(),
+            |route| route.pattern.to_string(),
+        ),
         method: exchange.method.to_owned(),
-        tenant: exchange.target.as_ref().map(|target| target.tenant_domain().to_owned()),
-        organization: exchange.target.as_ref().and_then(CanonicalTarget::organization).map(str::to_owned),
-        address: Some(exchange.snapshot.people.pseudonym(NameSpace::Address, &[exchange.address.to_string().as_bytes()]).to_string()),
+        tenant: exchange
+            .target
+            .as_ref()
+            .map(|target| target.tenant_domain().to_owned()),
+        organization: exchange
+            .target
+            .as_ref()
+            .and_then(CanonicalTarget::organization)
+            .map(str::to_owned),
+        address: Some(
+            exchange
+                .snapshot
+                .people
+                .pseudonym(
+                    NameSpace::Address,
+                    &[exchange.address.to_string().as_bytes()],
+                )
+                .to_string(),
+        ),
         prefix: Some(prefix_text(exchange.address)),
         action: action(exchange),
-        grounds: exchange.permit.as_ref().map(|permit| permit.grounds().as_str().to_owned()),
+        grounds: exchange
+            .permit
+            .as_ref()
+            .map(|permit| permit.grounds().as_str().to_owned()),
         response_status: exchange.response_status,
         outcome: exchange.outcome.as_str().to_owned(),
         learnt,
@@ -331,7 +463,11 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         event.level = decision.level.map(|level| level.as_str().to_owned());
         event.matched = Some(decision.matched.label().to_owned());
         event.skipped_rules = decision.skipped.iter().map(ToString::to_string).collect();
-        event.reasons = decision.reasons.iter().map(|reason| reason.code().to_owned()).collect();
+        event.reasons = decision
+            .reasons
+            .iter()
+            .map(|reason| reason.code().to_owned())
+            .collect();
         event.policy = Some(decision.policy_version.to_string());
         event.mode = Some(decided.mode.as_str().to_owned());
         if decided.mode == Mode::Off {
@@ -343,7 +479,10 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
 
 fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
     let signals = &assessed.signals;
-    let subject = signals.subject.key().or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
+    let subject = signals
+        .subject
+        .key()
+        .or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
     event.client_id = signals.client_id.as_deref().map(printable);
     event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
     event.subject = subject.map(|subject| subject.to_string());
@@ -361,11 +500,24 @@ fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
 fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &Assessed) {
     event.model = Some(exchange.snapshot.models.identity.version.clone());
     event.status = Some(assessed.assessment.status().to_owned());
-    event.fallback = assessed.assessment.fallback().map(|cause| cause.as_str().to_owned());
+    event.fallback = assessed
+        .assessment
+        .fallback()
+        .map(|cause| cause.as_str().to_owned());
     if let Some(row) = &assessed.features {
-        event.features = row.as_slice().iter().map(|value| value.is_finite().then_some(*value)).collect();
+        event.features = row
+            .as_slice()
+            .iter()
+            .map(|value| value.is_finite().then_some(*value))
+            .collect();
     }
-    if let Assessment::Scored { score, contributions, source, .. } = &assessed.assessment {
+    if let Assessment::Scored {
+        score,
+        contributions,
+        source,
+        ..
+    } = &assessed.assessment
+    {
         event.score = Some(score.points());
         event.probability = Some(score.probability());
         event.source = Some(source.as_str().to_owned());
@@ -374,7 +526,11 @@ fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &A
 }
 
 fn action(exchange: &Exchange) -> String {
-    match exchange.decided.as_ref().map(|decided| &decided.enforcement) {
+    match exchange
+        .decided
+        .as_ref()
+        .map(|decided| &decided.enforcement)
+    {
         _ if exchange.error.is_some() => "refused".to_owned(),
         Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
         Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
@@ -383,18 +539,29 @@ fn action(exchange: &Exchange) -> String {
 }
 
 fn prefix_text(address: IpAddr) -> String {
-    let bits = if address.to_canonical().is_ipv4() { 24 } else { 48 };
+    let bits = if address.to_canonical().is_ipv4() {
+        24
+    } else {
+        48
+    };
     format!("{}/{bits}", velocity_prefix(address))
 }
 
 /// A client-sent id, cut and without anything that a terminal or a log reader could act on.
 fn printable(text: &str) -> String {
     const CHARS_MAX: usize = 128;
-    text.chars().take(CHARS_MAX).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
+    text.chars()
+        .take(CHARS_MAX)
+        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
+        .collect()
 }
 
 /// Takes observations from the queue to the store until the queue closes.
-pub async fn run(mut queue: mpsc::Receiver<Observation>, store: Arc<dyn StateStore>, metrics: Arc<Metrics>) {
+pub async fn run(
+    mut queue: mpsc::Receiver<Observation>,
+    store: Arc<dyn StateStore>,
+    metrics: Arc<Metrics>,
+) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
         let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(&batch)).await {

@@ -34,12 +34,21 @@ impl Answer {
         };
         let mut headers = vec![(header::CACHE_CONTROL, "no-store".to_owned())];
         match form {
-            Form::Page => headers.push((header::CONTENT_SECURITY_POLICY, pages::content_security_policy().to_owned())),
+            Form::Page => headers.push((
+                header::CONTENT_SECURITY_POLICY,
+                pages::content_security_policy().to_owned(),
+            )),
             Form::OAuth => headers.push((header::PRAGMA, "no-cache".to_owned())),
             Form::Api => {}
         }
         headers.push((header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()));
-        Self { status, content_type, body, headers, close: false }
+        Self {
+            status,
+            content_type,
+            body,
+            headers,
+            close: false,
+        }
     }
 
     /// The answer to a request that cannot be admitted.
@@ -47,7 +56,10 @@ impl Answer {
         let form = form_of(door);
         let body = match form {
             Form::Page => pages::error(refusal.status, reference),
-            Form::OAuth => json!({ "error": "invalid_request", "error_description": refusal.message }).to_string(),
+            Form::OAuth => {
+                json!({ "error": "invalid_request", "error_description": refusal.message })
+                    .to_string()
+            }
             Form::Api => api_error(refusal.status, &refusal.message, reference),
         };
         let mut answer = Self::new(refusal.status, form, body);
@@ -74,7 +86,9 @@ impl Answer {
             answer.headers.push((header::WWW_AUTHENTICATE, challenge));
         }
         if let Some(seconds) = rejection.retry_after {
-            answer.headers.push((header::RETRY_AFTER, seconds.to_string()));
+            answer
+                .headers
+                .push((header::RETRY_AFTER, seconds.to_string()));
         }
         answer
     }
@@ -117,7 +131,9 @@ impl Answer {
             session.set_keepalive(None);
         } else {
             // What is left of a body would be read as the next request.
-            let drained = tokio::time::timeout(DRAIN_MAX, session.as_downstream_mut().drain_request_body()).await;
+            let drained =
+                tokio::time::timeout(DRAIN_MAX, session.as_downstream_mut().drain_request_body())
+                    .await;
             if !matches!(drained, Ok(Ok(()))) {
                 session.set_keepalive(None);
             }
@@ -125,7 +141,9 @@ impl Answer {
         let empty = is_head || self.body.is_empty();
         session.write_response_header(Box::new(head), empty).await?;
         if !empty {
-            session.write_response_body(Some(Bytes::from(self.body)), true).await?;
+            session
+                .write_response_body(Some(Bytes::from(self.body)), true)
+                .await?;
         }
         Ok(())
     }
@@ -133,7 +151,9 @@ impl Answer {
 
 /// The form in which the clients of a door read errors.
 pub fn form_of(door: Option<Door>) -> Form {
-    door.map_or(Form::Page, |door| crate::domain::enforcement::rejection(door, RejectionKind::Blocked, None).form)
+    door.map_or(Form::Page, |door| {
+        crate::domain::enforcement::rejection(door, RejectionKind::Blocked, None).form
+    })
 }
 
 /// RFC 6749 section 5.2; `acr_values` and `max_age` tell the client what to ask for in a new authorization (RFC 9470).
@@ -172,7 +192,9 @@ fn api_message(kind: RejectionKind) -> &'static str {
         RejectionKind::Blocked => "the request was refused",
         RejectionKind::Held => "the sign-in is held for review",
         RejectionKind::RateLimited => "too many requests",
-        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => "a stronger authentication is required",
+        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => {
+            "a stronger authentication is required"
+        }
     }
 }
 

@@ -12,15 +12,30 @@ pub const BODY_BYTES_MAX: usize = 65_536;
 /// Reads the whole body, or says why not.
 pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::closing(413, "body_size", "the body is larger than 65,536 bytes");
-    let length = session.req_header().headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > BODY_BYTES_MAX as u64) {
+    let length = session
+        .req_header()
+        .headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    if length
+        .and_then(|length| length.parse::<u64>().ok())
+        .is_some_and(|length| length > BODY_BYTES_MAX as u64)
+    {
         return Err(too_large());
     }
     let expects = session.req_header().headers.get(http::header::EXPECT);
     if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        && session.as_downstream_mut().write_continue_response().await.is_err()
+        && session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .is_err()
     {
-        return Err(Refusal::closing(400, "body_aborted", "the client went away"));
+        return Err(Refusal::closing(
+            400,
+            "body_aborted",
+            "the client went away",
+        ));
     }
     // Without this, before the first read, the body would be gone for the identity server.
     session.as_downstream_mut().enable_retry_buffering();
@@ -30,7 +45,9 @@ pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Re
             .as_downstream_mut()
             .read_request_body()
             .await
-            .map_err(|_| Refusal::closing(400, "body_aborted", "the body could not be read to its end"))?
+            .map_err(|_| {
+                Refusal::closing(400, "body_aborted", "the body could not be read to its end")
+            })?
         {
             body.extend_from_slice(&chunk);
             if body.len() > BODY_BYTES_MAX {
@@ -41,5 +58,11 @@ pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Re
     };
     tokio::time::timeout(deadline, all)
         .await
-        .unwrap_or_else(|_| Err(Refusal::closing(408, "body_timeout", "the body did not arrive in time")))
+        .unwrap_or_else(|_| {
+            Err(Refusal::closing(
+                408,
+                "body_timeout",
+                "the body did not arrive in time",
+            ))
+        })
 }

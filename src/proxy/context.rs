@@ -25,7 +25,13 @@ pub struct RequestContext {
 impl RequestContext {
     /// A context without an exchange.
     pub fn new(flow: Arc<AuthFlow>) -> Self {
-        Self { flow, exchange: None, parameters: None, new_body: None, answer: None }
+        Self {
+            flow,
+            exchange: None,
+            parameters: None,
+            new_body: None,
+            answer: None,
+        }
     }
 
     /// The exchange has come to its end.

@@ -12,7 +12,6 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use sha2::Digest;
 use sha2::Sha256;
-use std::fmt::Write as _;
 use std::time::Duration;
 use tls_parser::TlsExtension;
 use tls_parser::TlsMessage;
@@ -77,13 +76,22 @@ async fn read_hello(stream: &mut Stream) -> std::io::Result<(Vec<u8>, Vec<u8>)> 
 /// The JA4 of a ClientHello message; `None` when it is not one.
 pub fn fingerprint(handshake: &[u8]) -> Option<TlsFingerprint> {
     let (_, message) = tls_parser::parse_tls_message_handshake(handshake).ok()?;
-    let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = message else { return None };
+    let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = message else {
+        return None;
+    };
     let ids = extension_ids(hello.ext.unwrap_or_default());
     let extensions = hello.ext.map(tls_parser::parse_tls_client_hello_extensions);
-    let extensions = extensions.and_then(Result::ok).map(|(_, list)| list).unwrap_or_default();
+    let extensions = extensions
+        .and_then(Result::ok)
+        .map(|(_, list)| list)
+        .unwrap_or_default();
 
     let ciphers: Vec<u16> = hello.ciphers.iter().map(|cipher| cipher.0).collect();
-    let real_ciphers: Vec<u16> = ciphers.iter().copied().filter(|id| !is_grease(*id)).collect();
+    let real_ciphers: Vec<u16> = ciphers
+        .iter()
+        .copied()
+        .filter(|id| !is_grease(*id))
+        .collect();
     let real_ids: Vec<u16> = ids.iter().copied().filter(|id| !is_grease(*id)).collect();
     let grease = ciphers.iter().chain(&ids).any(|id| is_grease(*id));
 
@@ -94,7 +102,12 @@ pub fn fingerprint(handshake: &[u8]) -> Option<TlsFingerprint> {
     for extension in &extensions {
         match extension {
             TlsExtension::SupportedVersions(offered) => {
-                version = offered.iter().map(|offer| offer.0).filter(|id| !is_grease(*id)).max().unwrap_or(version);
+                version = offered
+                    .iter()
+                    .map(|offer| offer.0)
+                    .filter(|id| !is_grease(*id))
+                    .max()
+                    .unwrap_or(version);
             }
             TlsExtension::SNI(_) => server_name = true,
             TlsExtension::ALPN(protocols) => protocol = protocols.first().copied(),
@@ -145,7 +158,8 @@ fn version_code(version: u16) -> &'static str {
 
 /// First and last character of the first ALPN value; in hexadecimal when they are not alphanumeric.
 fn protocol_code(protocol: Option<&[u8]>) -> String {
-    let Some((first, last)) = protocol.and_then(|value| Some((*value.first()?, *value.last()?))) else {
+    let Some((first, last)) = protocol.and_then(|value| Some((*value.first()?, *value.last()?)))
+    else {
         return "00".to_owned();
     };
     if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() {
@@ -157,7 +171,11 @@ fn protocol_code(protocol: Option<&[u8]>) -> String {
 
 fn hash_ciphers(mut ciphers: Vec<u16>) -> String {
     ciphers.sort_unstable();
-    if ciphers.is_empty() { "0".repeat(12) } else { short_hash(&hex_list(&ciphers)) }
+    if ciphers.is_empty() {
+        "0".repeat(12)
+    } else {
+        short_hash(&hex_list(&ciphers))
+    }
 }
 
 fn hash_extensions(mut ids: Vec<u16>, signatures: &[u16]) -> String {
@@ -168,7 +186,11 @@ fn hash_extensions(mut ids: Vec<u16>, signatures: &[u16]) -> String {
     }
     ids.retain(|id| *id != SERVER_NAME && *id != ALPN);
     ids.sort_unstable();
-    let real: Vec<u16> = signatures.iter().copied().filter(|id| !is_grease(*id)).collect();
+    let real: Vec<u16> = signatures
+        .iter()
+        .copied()
+        .filter(|id| !is_grease(*id))
+        .collect();
     let mut text = hex_list(&ids);
     if !real.is_empty() {
         text.push('_');
@@ -178,20 +200,18 @@ fn hash_extensions(mut ids: Vec<u16>, signatures: &[u16]) -> String {
 }
 
 fn hex_list(ids: &[u16]) -> String {
-    ids.iter().enumerate().fold(String::new(), |mut text, (index, id)| {
-        let separator = if index == 0 { "" } else { "," };
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{separator}{id:04x}");
-        text
-    })
+    ids.iter()
+        .map(|id| format!("{id:04x}"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(6).fold(String::new(), |mut hash, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    })
+    Sha256::digest(text)
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -201,22 +221,38 @@ mod tests {
     #[test]
     fn the_hashes_of_the_published_example() {
         let ciphers = vec![
-            0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014, 0x009c, 0x009d, 0x002f, 0x0035,
+            0x1301, 0x1302, 0x1303, 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca9, 0xcca8, 0xc013, 0xc014,
+            0x009c, 0x009d, 0x002f, 0x0035,
         ];
         assert_eq!(hash_ciphers(ciphers), "8daaf6152771");
         let ids = vec![
-            0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023, 0x0012, 0x002b, 0xff01, 0x000b, 0x000a, 0x0015,
+            0x001b, 0x0000, 0x0033, 0x0010, 0x4469, 0x0017, 0x002d, 0x000d, 0x0005, 0x0023, 0x0012,
+            0x002b, 0xff01, 0x000b, 0x000a, 0x0015,
         ];
-        let signatures = [0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601];
+        let signatures = [
+            0x0403, 0x0804, 0x0401, 0x0503, 0x0805, 0x0501, 0x0806, 0x0601,
+        ];
         assert_eq!(hash_extensions(ids, &signatures), "e5627efa2ab1");
     }
 
     /// A ClientHello with a name, h2, TLS 1.3 and GREASE.
     fn hello() -> Vec<u8> {
-        let extension = |id: u16, data: &[u8]| [&id.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat();
+        let extension = |id: u16, data: &[u8]| {
+            [
+                &id.to_be_bytes()[..],
+                &(data.len() as u16).to_be_bytes(),
+                data,
+            ]
+            .concat()
+        };
         let extensions = [
             extension(0x1a1a, &[]),
-            extension(0x0000, &[0, 12, 0, 0, 9, b'l', b'o', b'c', b'a', b'l', b'h', b'o', b's', b't']),
+            extension(
+                0x0000,
+                &[
+                    0, 12, 0, 0, 9, b'l', b'o', b'c', b'a', b'l', b'h', b'o', b's', b't',
+                ],
+            ),
             extension(0x0010, &[0, 3, 2, b'h', b'2']),
             extension(0x002b, &[4, 0x2a, 0x2a, 3, 4]),
             extension(0x000d, &[0, 4, 4, 3, 8, 4]),
@@ -239,7 +275,11 @@ mod tests {
         let print = fingerprint(&hello()).unwrap();
         assert!(print.grease);
         assert!(print.ja4.starts_with("t13d0204h2_"), "{}", print.ja4);
-        assert!(print.ja4.starts_with(&format!("t13d0204h2_{}_", short_hash("1301,1302"))));
+        assert!(
+            print
+                .ja4
+                .starts_with(&format!("t13d0204h2_{}_", short_hash("1301,1302")))
+        );
         assert!(print.ja4.ends_with(&short_hash("000d,002b_0403,0804")));
     }
 

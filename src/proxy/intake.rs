@@ -22,7 +22,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Takes one request. `None` means that it goes to the identity server.
-pub async fn take(flow: &AuthFlow, session: &mut Session, context: &mut RequestContext, body_deadline: Duration) -> Option<Answer> {
+pub async fn take(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Option<Answer> {
     let admitted = admit(flow, session, context);
     let result = match admitted {
         Ok(None) => return None,
@@ -41,7 +46,9 @@ pub async fn take(flow: &AuthFlow, session: &mut Session, context: &mut RequestC
             let answer = match &decided.enforcement {
                 Enforcement::Forward(..) => return None,
                 Enforcement::Redirect(location) => Answer::redirect(location),
-                Enforcement::Reject(rejection) => Answer::rejection(rejection, &exchange.snapshot.step_up, &reference),
+                Enforcement::Reject(rejection) => {
+                    Answer::rejection(rejection, &exchange.snapshot.step_up, &reference)
+                }
             };
             exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
             Some(answer)
@@ -49,7 +56,11 @@ pub async fn take(flow: &AuthFlow, session: &mut Session, context: &mut RequestC
     }
 }
 
-fn admit(flow: &AuthFlow, session: &Session, context: &mut RequestContext) -> Result<Option<Door>, Refusal> {
+fn admit(
+    flow: &AuthFlow,
+    session: &Session,
+    context: &mut RequestContext,
+) -> Result<Option<Door>, Refusal> {
     let head = session.req_header();
     let digest = session.digest();
     let knock = Knock {
@@ -67,31 +78,66 @@ fn admit(flow: &AuthFlow, session: &Session, context: &mut RequestContext) -> Re
     admitted.map(|()| door)
 }
 
-async fn judge(flow: &AuthFlow, session: &mut Session, context: &mut RequestContext, door: Door, body_deadline: Duration) -> Result<(), Refusal> {
+async fn judge(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    door: Door,
+    body_deadline: Duration,
+) -> Result<(), Refusal> {
     // At the Basic door the body belongs to an API and is streamed unread.
-    let parameters = if door == Door::Basic { None } else { Some(parameters(session, context, door, body_deadline).await?) };
+    let parameters = if door == Door::Basic {
+        None
+    } else {
+        Some(parameters(session, context, door, body_deadline).await?)
+    };
     context.parameters = parameters;
-    let Some(exchange) = context.exchange.as_mut() else { return Ok(()) };
+    let Some(exchange) = context.exchange.as_mut() else {
+        return Ok(());
+    };
     let head = session.req_header();
-    let tls = session.digest().and_then(|digest| digest.proxy_digest.as_ref()).and_then(|proxy| {
-        proxy.user_data.as_ref().and_then(|data| data.downcast_ref::<TlsFingerprint>())
-    });
-    let request = Request { version: head.version, headers: &head.headers, parameters: context.parameters.as_ref(), tls };
+    let tls = session
+        .digest()
+        .and_then(|digest| digest.proxy_digest.as_ref())
+        .and_then(|proxy| {
+            proxy
+                .user_data
+                .as_ref()
+                .and_then(|data| data.downcast_ref::<TlsFingerprint>())
+        });
+    let request = Request {
+        version: head.version,
+        headers: &head.headers,
+        parameters: context.parameters.as_ref(),
+        tls,
+    };
     flow.judge(exchange, request).await
 }
 
-async fn parameters(session: &mut Session, context: &RequestContext, door: Door, deadline: Duration) -> Result<Parameters, Refusal> {
-    let refuse = |error: ParameterError| Refusal::new(error.status(), error.as_str(), error.to_string());
+async fn parameters(
+    session: &mut Session,
+    context: &RequestContext,
+    door: Door,
+    deadline: Duration,
+) -> Result<Parameters, Refusal> {
+    let refuse =
+        |error: ParameterError| Refusal::new(error.status(), error.as_str(), error.to_string());
     // Checked before the body is read: a wrong type needs no upload.
     let _: BodyHeaders<'_> = BodyHeaders::of(&session.req_header().headers).map_err(refuse)?;
     let body = body::read(session, deadline).await?;
     let head = session.req_header();
     let headers = BodyHeaders::of(&head.headers).map_err(refuse)?;
-    let query = context.exchange.as_ref().and_then(|exchange| exchange.target.as_ref()).and_then(CanonicalTarget::query);
+    let query = context
+        .exchange
+        .as_ref()
+        .and_then(|exchange| exchange.target.as_ref())
+        .and_then(CanonicalTarget::query);
     Parameters::parse(door, &head.method, query, headers, &body).map_err(refuse)
 }
 
 /// A connection without an address (a Unix socket) is local.
 fn peer_address(address: Option<&SocketAddr>) -> IpAddr {
-    address.and_then(SocketAddr::as_inet).map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), std::net::SocketAddr::ip)
+    address
+        .and_then(SocketAddr::as_inet)
+        .map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), std::net::SocketAddr::ip)
 }

@@ -76,17 +76,29 @@ impl ResolvesServerCert for ServerCertificate {
 
 fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
     let certificates = read_certificates(chain)?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| CertificateError::Unreadable { path: key.to_owned(), cause: error.to_string() })?;
-    let unusable = |cause: rustls::Error| CertificateError::Key { path: key.to_owned(), cause: cause.to_string() };
-    let certified = CertifiedKey::new(certificates, any_supported_type(&private).map_err(unusable)?);
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| CertificateError::Unreadable {
+            path: key.to_owned(),
+            cause: error.to_string(),
+        })?;
+    let unusable = |cause: rustls::Error| CertificateError::Key {
+        path: key.to_owned(),
+        cause: cause.to_string(),
+    };
+    let certified = CertifiedKey::new(
+        certificates,
+        any_supported_type(&private).map_err(unusable)?,
+    );
     certified.keys_match().map_err(unusable)?;
     Ok(certified)
 }
 
 /// The certificates of a PEM file, DER.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let unreadable = |cause: String| CertificateError::Unreadable { path: path.to_owned(), cause };
+    let unreadable = |cause: String| CertificateError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(|error| unreadable(error.to_string()))?
         .collect::<Result<_, _>>()
@@ -107,7 +119,10 @@ pub fn service(
     let mut options = HttpServerOptions::default();
     options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
     options.h2_idle_timeout = Some(H2_IDLE);
-    let mut service = ProxyServiceBuilder::new(conf, proxy).name("riskgate").server_options(options).build();
+    let mut service = ProxyServiceBuilder::new(conf, proxy)
+        .name("riskgate")
+        .server_options(options)
+        .build();
     match certificate {
         None => service.add_tcp(&address.to_string()),
         Some(certificate) => {
@@ -116,7 +131,9 @@ pub fn service(
             tls.set_cert_resolver(certificate);
             tls.enable_h2();
             service.add_tls_with_settings(&address.to_string(), None, tls);
-            service.endpoints().set_pre_tls_callback(Arc::new(Fingerprinter));
+            service
+                .endpoints()
+                .set_pre_tls_callback(Arc::new(Fingerprinter));
         }
     }
     Ok(service)

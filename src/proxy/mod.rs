@@ -59,7 +59,11 @@ pub struct GatewayProxy {
 impl GatewayProxy {
     /// A gateway in front of `upstream`. A body on a scored door must be there within `body_deadline`.
     pub fn new(flow: Arc<AuthFlow>, upstream: Arc<Upstream>, body_deadline: Duration) -> Self {
-        Self { flow, upstream, body_deadline }
+        Self {
+            flow,
+            upstream,
+            body_deadline,
+        }
     }
 }
 
@@ -71,32 +75,60 @@ impl ProxyHttp for GatewayProxy {
         RequestContext::new(Arc::clone(&self.flow))
     }
 
-    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<bool> {
         match intake::take(&self.flow, session, context, self.body_deadline).await {
             Some(answer) => answer.write(session).await.map(|()| true),
             None => Ok(false),
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        match context.exchange.as_ref().and_then(|exchange| exchange.permit.as_ref()) {
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
+        match context
+            .exchange
+            .as_ref()
+            .and_then(|exchange| exchange.permit.as_ref())
+        {
             Some(permit) => Ok(Box::new(self.upstream.peer(permit))),
             None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
         }
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, head: &mut RequestHeader, context: &mut RequestContext) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        head: &mut RequestHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
         upstream::write_head(session, head, context)
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, context: &mut RequestContext) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        context: &mut RequestContext,
+    ) -> Result<()> {
         if let Some(new_body) = &context.new_body {
             *body = end.then(|| new_body.clone());
         }
         Ok(())
     }
 
-    async fn response_filter(&self, _: &mut Session, answer: &mut ResponseHeader, context: &mut RequestContext) -> Result<()> {
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        answer: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) -> Result<()> {
         response::head(&self.flow, context, answer)
     }
 
@@ -111,12 +143,24 @@ impl ProxyHttp for GatewayProxy {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut RequestContext,
+    ) -> FailToProxy {
         rescue::rescue(&self.flow, session, context, error).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut RequestContext) {
-        if let (Some(exchange), Some(written)) = (context.exchange.as_mut(), session.response_written()) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        context: &mut RequestContext,
+    ) {
+        if let (Some(exchange), Some(written)) =
+            (context.exchange.as_mut(), session.response_written())
+        {
             exchange.response_status = written.status.as_u16();
         }
         context.close(error.is_some());

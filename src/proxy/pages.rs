@@ -16,7 +16,9 @@ color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-siz
 pub fn content_security_policy() -> &'static str {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let hash = STANDARD.encode(Sha256::digest(STYLE));
-        format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+        format!(
+            "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
     });
     &POLICY
 }
@@ -32,7 +34,10 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
             "Sign-in held for review",
             "This sign-in is being looked at by your organization's security team. Nothing is wrong with your password. Try again in a while, or contact your help desk with the reference below.",
         ),
-        RejectionKind::RateLimited => ("Too many attempts", "There were too many attempts in a short time. Wait a moment, then try again."),
+        RejectionKind::RateLimited => (
+            "Too many attempts",
+            "There were too many attempts in a short time. Wait a moment, then try again.",
+        ),
         RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => (
             "A further proof is needed",
             "This sign-in needs a second proof that it is you. Go back to the application and sign in again.",
@@ -45,10 +50,22 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
 pub fn error(status: u16, reference: &str) -> String {
     let (title, text) = match status {
         404 => ("Nothing here", "There is no page at this address."),
-        429 => ("Too many attempts", "There were too many attempts in a short time. Wait a moment, then try again."),
-        502..=504 => ("Sign-in is not available", "The sign-in service does not answer at the moment. Try again in a while."),
-        500..=599 => ("Something went wrong", "The request could not be served. Try again in a while."),
-        _ => ("The request could not be read", "The request is not one that can be served. Go back to the application and start again."),
+        429 => (
+            "Too many attempts",
+            "There were too many attempts in a short time. Wait a moment, then try again.",
+        ),
+        502..=504 => (
+            "Sign-in is not available",
+            "The sign-in service does not answer at the moment. Try again in a while.",
+        ),
+        500..=599 => (
+            "Something went wrong",
+            "The request could not be served. Try again in a while.",
+        ),
+        _ => (
+            "The request could not be read",
+            "The request is not one that can be served. Go back to the application and start again.",
+        ),
     };
     page(title, text, reference)
 }
@@ -68,7 +85,12 @@ mod tests {
 
     #[test]
     fn pages_say_no_reason_and_carry_no_script() {
-        for kind in [RejectionKind::Blocked, RejectionKind::Held, RejectionKind::RateLimited, RejectionKind::StepUpImpossible] {
+        for kind in [
+            RejectionKind::Blocked,
+            RejectionKind::Held,
+            RejectionKind::RateLimited,
+            RejectionKind::StepUpImpossible,
+        ] {
             let page = rejection(kind, "ref");
             assert!(page.contains("<html lang=\"en\">") && page.matches("<h1>").count() == 1);
             assert!(!page.contains("<script") && !page.contains("score"));

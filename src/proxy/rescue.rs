@@ -12,12 +12,22 @@ use pingora::proxy::FailToProxy;
 use pingora::proxy::Session;
 
 /// Answers a request that could not be served.
-pub async fn rescue(flow: &AuthFlow, session: &mut Session, context: &mut RequestContext, error: &Error) -> FailToProxy {
+pub async fn rescue(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    error: &Error,
+) -> FailToProxy {
     let (fault, status, kind) = sort(error);
     if fault == Fault::Upstream {
         flow.dependencies().metrics.upstream_error(kind);
     }
-    let (door, reference) = context.exchange.as_ref().map_or((None, String::new()), |exchange| (exchange.door, exchange.id.to_string()));
+    let (door, reference) = context
+        .exchange
+        .as_ref()
+        .map_or((None, String::new()), |exchange| {
+            (exchange.door, exchange.id.to_string())
+        });
     if let Some(exchange) = context.exchange.as_mut() {
         exchange.error = exchange.error.or(Some(kind));
         exchange.outcome = match fault {
@@ -35,7 +45,10 @@ pub async fn rescue(flow: &AuthFlow, session: &mut Session, context: &mut Reques
             tracing::debug!("the client was gone before the error could be written");
         }
     }
-    FailToProxy { error_code: status, can_reuse_downstream: false }
+    FailToProxy {
+        error_code: status,
+        can_reuse_downstream: false,
+    }
 }
 
 /// Whose fault an error is, which status it gives and its name in metrics.
@@ -43,17 +56,31 @@ fn sort(error: &Error) -> (Fault, u16, &'static str) {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(status)) if *status < 500 => (Fault::Client, *status, "request"),
         (_, ErrorType::HTTPStatus(status)) => (Fault::Ours, *status, "internal"),
-        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => (Fault::Upstream, 502, "connect_timeout"),
-        (ErrorSource::Upstream, ErrorType::ConnectRefused) => (Fault::Upstream, 502, "connect_refused"),
+        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {
+            (Fault::Upstream, 502, "connect_timeout")
+        }
+        (ErrorSource::Upstream, ErrorType::ConnectRefused) => {
+            (Fault::Upstream, 502, "connect_refused")
+        }
         (
             ErrorSource::Upstream,
-            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError | ErrorType::TLSWantX509Lookup,
+            ErrorType::TLSHandshakeFailure
+            | ErrorType::InvalidCert
+            | ErrorType::HandshakeError
+            | ErrorType::TLSWantX509Lookup,
         ) => (Fault::Upstream, 502, "tls"),
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => (Fault::Upstream, 504, "timeout"),
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            (Fault::Upstream, 504, "timeout")
+        }
         (ErrorSource::Upstream, ErrorType::ConnectionClosed) => (Fault::Upstream, 502, "closed"),
         (ErrorSource::Upstream, _) => (Fault::Upstream, 502, "other"),
-        (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => (Fault::Client, 0, "aborted"),
-        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => (Fault::Client, 0, "aborted"),
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+        ) => (Fault::Client, 0, "aborted"),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            (Fault::Client, 0, "aborted")
+        }
         (ErrorSource::Downstream, _) => (Fault::Client, 400, "request"),
         (ErrorSource::Internal | ErrorSource::Unset, _) => (Fault::Ours, 500, "internal"),
     }

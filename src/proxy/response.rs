@@ -14,9 +14,15 @@ use pingora::http::ResponseHeader;
 const ANSWER_BYTES_MAX: usize = 65_536;
 
 /// The head has come.
-pub fn head(flow: &AuthFlow, context: &mut RequestContext, answer: &mut ResponseHeader) -> pingora::Result<()> {
+pub fn head(
+    flow: &AuthFlow,
+    context: &mut RequestContext,
+    answer: &mut ResponseHeader,
+) -> pingora::Result<()> {
     let status = answer.status.as_u16();
-    let Some(exchange) = context.exchange.as_mut() else { return Ok(()) };
+    let Some(exchange) = context.exchange.as_mut() else {
+        return Ok(());
+    };
     // An interim answer says nothing.
     if status < 200 || exchange.door.is_none() {
         if status >= 200 {
@@ -26,7 +32,11 @@ pub fn head(flow: &AuthFlow, context: &mut RequestContext, answer: &mut Response
     }
     let seen = ResponseHead {
         status,
-        location: answer.headers.get(header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        location: answer
+            .headers
+            .get(header::LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
         session: session_set(answer),
     };
     let cookie = flow.answered(exchange, &seen);
@@ -42,7 +52,9 @@ pub fn head(flow: &AuthFlow, context: &mut RequestContext, answer: &mut Response
 
 /// A piece of the body has come.
 pub fn body(flow: &AuthFlow, context: &mut RequestContext, chunk: Option<&Bytes>, end: bool) {
-    let Some(answer) = context.answer.as_mut() else { return };
+    let Some(answer) = context.answer.as_mut() else {
+        return;
+    };
     if let Some(chunk) = chunk {
         if answer.len() + chunk.len() > ANSWER_BYTES_MAX {
             context.answer = None;
@@ -50,23 +62,40 @@ pub fn body(flow: &AuthFlow, context: &mut RequestContext, chunk: Option<&Bytes>
         }
         answer.extend_from_slice(chunk);
     }
-    if end && let (Some(answer), Some(exchange)) = (context.answer.take(), context.exchange.as_mut()) {
+    if end
+        && let (Some(answer), Some(exchange)) = (context.answer.take(), context.exchange.as_mut())
+    {
         // Before the client has the last byte, so that what was issued is known when it is used.
         flow.answered_with(exchange, &answer);
     }
 }
 
 fn is_json(answer: &ResponseHeader) -> bool {
-    let content_type = answer.headers.get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    content_type.is_some_and(|value| value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json")))
+    let content_type = answer
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map(http::HeaderValue::as_bytes);
+    content_type.is_some_and(|value| {
+        value
+            .get(..16)
+            .is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"))
+    })
 }
 
 /// The session cookie that an answer sets; none when it clears it.
 fn session_set(answer: &ResponseHeader) -> Option<String> {
-    answer.headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok()).find_map(|cookie| {
-        let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
-        let (name, value) = pair.split_once('=')?;
-        let cleared = attributes.split(';').any(|attribute| attribute.trim().eq_ignore_ascii_case("max-age=0"));
-        (name.trim() == SESSION_COOKIE && !value.trim().is_empty() && !cleared).then(|| value.trim().to_owned())
-    })
+    answer
+        .headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|cookie| {
+            let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
+            let (name, value) = pair.split_once('=')?;
+            let cleared = attributes
+                .split(';')
+                .any(|attribute| attribute.trim().eq_ignore_ascii_case("max-age=0"));
+            (name.trim() == SESSION_COOKIE && !value.trim().is_empty() && !cleared)
+                .then(|| value.trim().to_owned())
+        })
 }

@@ -50,10 +50,17 @@ pub struct Upstream {
 impl Upstream {
     /// A peer at a resolved address.
     pub fn new(settings: UpstreamSettings, address: SocketAddr) -> Self {
-        let authorities: Vec<WrappedX509> =
-            settings.authorities.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect();
+        let authorities: Vec<WrappedX509> = settings
+            .authorities
+            .iter()
+            .map(|der| WrappedX509::new(der.clone(), parse_x509))
+            .collect();
         let authorities = (!authorities.is_empty()).then(|| Arc::from(authorities));
-        Self { settings, authorities, address: ArcSwap::from_pointee(address) }
+        Self {
+            settings,
+            authorities,
+            address: ArcSwap::from_pointee(address),
+        }
     }
 
     /// What it was made from.
@@ -71,7 +78,11 @@ impl Upstream {
 
     /// The peer for a request that has a permit.
     pub fn peer(&self, _permit: &ForwardPermit) -> HttpPeer {
-        let mut peer = HttpPeer::new(**self.address.load(), self.settings.tls, self.settings.host.clone());
+        let mut peer = HttpPeer::new(
+            **self.address.load(),
+            self.settings.tls,
+            self.settings.host.clone(),
+        );
         let options = &mut peer.options;
         options.connection_timeout = Some(self.settings.connect_timeout);
         options.total_connection_timeout = Some(self.settings.connect_timeout);
@@ -88,9 +99,18 @@ impl Upstream {
 
 /// Writes the head as the identity server gets it: the canonical target, nothing that only the gateway may say, then
 /// what the gateway says. Called once for each try.
-pub fn write_head(session: &Session, head: &mut RequestHeader, context: &RequestContext) -> pingora::Result<()> {
-    let (Some(exchange), Some(permit)) = (&context.exchange, context.exchange.as_ref().and_then(|exchange| exchange.permit.as_ref()))
-    else {
+pub fn write_head(
+    session: &Session,
+    head: &mut RequestHeader,
+    context: &RequestContext,
+) -> pingora::Result<()> {
+    let (Some(exchange), Some(permit)) = (
+        &context.exchange,
+        context
+            .exchange
+            .as_ref()
+            .and_then(|exchange| exchange.permit.as_ref()),
+    ) else {
         return pingora::Error::e_explain(ErrorType::InternalError, "a request without a permit");
     };
     let host = host(session);
@@ -99,7 +119,11 @@ pub fn write_head(session: &Session, head: &mut RequestHeader, context: &Request
         head.set_raw_path(target.forwarded().as_bytes())?;
     }
     remove_reserved(head, exchange);
-    for name in [http::header::EXPECT, http::header::TE, http::header::TRAILER] {
+    for name in [
+        http::header::EXPECT,
+        http::header::TE,
+        http::header::TRAILER,
+    ] {
         head.remove_header(&name);
     }
     join_cookies(head)?;
@@ -127,19 +151,34 @@ pub fn write_head(session: &Session, head: &mut RequestHeader, context: &Request
 
 /// Whether the answers of a door are read.
 pub fn reads_answer(door: Option<Door>) -> bool {
-    matches!(door, Some(Door::Token | Door::Authn | Door::Par | Door::Flow | Door::Authorize))
+    matches!(
+        door,
+        Some(Door::Token | Door::Authn | Door::Par | Door::Flow | Door::Authorize)
+    )
 }
 
 fn host(session: &Session) -> Option<String> {
     let head = session.req_header();
-    let named = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-    named.or_else(|| head.uri.authority().map(|authority| authority.as_str().to_owned()))
+    let named = head
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .map(str::to_owned);
+    named.or_else(|| {
+        head.uri
+            .authority()
+            .map(|authority| authority.as_str().to_owned())
+    })
 }
 
 fn remove_reserved(head: &mut RequestHeader, exchange: &Exchange) {
     let reserved = &exchange.snapshot.reserved_headers;
-    let names: Vec<http::HeaderName> =
-        head.headers.keys().filter(|name| reserved.contains(name.as_str())).cloned().collect();
+    let names: Vec<http::HeaderName> = head
+        .headers
+        .keys()
+        .filter(|name| reserved.contains(name.as_str()))
+        .cloned()
+        .collect();
     for name in names {
         head.remove_header(&name);
     }
@@ -148,7 +187,12 @@ fn remove_reserved(head: &mut RequestHeader, exchange: &Exchange) {
 /// HTTP/2 clients may split their cookies over several fields, which HTTP/1.1 servers read in different ways
 /// (RFC 9113 section 8.2.3).
 fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
-    let fields: Vec<&[u8]> = head.headers.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
+    let fields: Vec<&[u8]> = head
+        .headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .map(http::HeaderValue::as_bytes)
+        .collect();
     if fields.len() > 1 {
         let joined = fields.join(&b"; "[..]);
         head.insert_header(http::header::COOKIE, joined)?;
@@ -157,7 +201,10 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
 }
 
 /// The identity server must decode the body as it was decoded here.
-fn replace_content_type(head: &mut RequestHeader, parameters: Option<&Parameters>) -> pingora::Result<()> {
+fn replace_content_type(
+    head: &mut RequestHeader,
+    parameters: Option<&Parameters>,
+) -> pingora::Result<()> {
     match parameters.map(Parameters::forwarded_content_type) {
         Some(Some(content_type)) => head.insert_header(http::header::CONTENT_TYPE, content_type),
         // Without a body there is nothing that could have a type.
@@ -168,4 +215,3 @@ fn replace_content_type(head: &mut RequestHeader, parameters: Option<&Parameters
         None => Ok(()),
     }
 }
-

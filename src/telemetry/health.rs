@@ -48,14 +48,24 @@ impl Health {
 
     /// How `part` is doing from now on.
     pub fn set(&self, part: &'static str, status: PartStatus) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, status);
+        self.parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(part, status);
     }
 
     /// Whether traffic should come, and how each part is doing.
     pub fn readiness(&self) -> (bool, Readiness) {
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parts = self
+            .parts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let degraded = parts.values().any(|part| *part != PartStatus::Ok);
-        let (ready, status) = match (self.draining.load(Ordering::Acquire), self.serving.load(Ordering::Acquire)) {
+        let (ready, status) = match (
+            self.draining.load(Ordering::Acquire),
+            self.serving.load(Ordering::Acquire),
+        ) {
             (true, _) => (false, "draining"),
             (false, false) => (false, "starting"),
             (false, true) if degraded => (true, "degraded"),
@@ -74,7 +84,10 @@ mod tests {
         let health = Health::default();
         assert!(!health.readiness().0);
         health.serving();
-        health.set("model", PartStatus::Degraded("the native evaluator answers".to_owned()));
+        health.set(
+            "model",
+            PartStatus::Degraded("the native evaluator answers".to_owned()),
+        );
         let (ready, report) = health.readiness();
         assert!(ready);
         assert_eq!(report.status, "degraded");

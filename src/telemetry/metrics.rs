@@ -21,7 +21,8 @@ use std::time::Duration;
 
 /// Upper bounds in seconds: fine around the latency budget of 20 ms.
 const SECONDS: &[f64] = &[
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0,
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.015,
+    0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0,
 ];
 
 /// All metrics of one process.
@@ -74,21 +75,26 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let counters = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntCounterVec> {
+                let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
         let gauges = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<IntGaugeVec> {
             let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        let seconds = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<HistogramVec> {
-            let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)?;
-            registry.register(Box::new(metric.clone()))?;
-            Ok(metric)
-        };
+        let seconds =
+            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<HistogramVec> {
+                let metric = HistogramVec::new(
+                    HistogramOpts::new(name, help).buckets(SECONDS.to_vec()),
+                    labels,
+                )?;
+                registry.register(Box::new(metric.clone()))?;
+                Ok(metric)
+            };
         let in_flight = IntGauge::new("riskgate_assessments_in_flight", "Assessments in flight")?;
         registry.register(Box::new(in_flight.clone()))?;
         Ok(Self {
@@ -97,25 +103,83 @@ impl Metrics {
                 "Requests by class, door, verdict, mode and grounds",
                 &["class", "door", "verdict", "mode", "grounds"],
             )?,
-            refused: counters("riskgate_requests_refused_total", "Requests refused before scoring, by what was wrong", &["error"])?,
-            rate_limited: counters("riskgate_rate_limited_total", "Requests over a limit, enforced or not", &["scope", "enforced"])?,
-            fallbacks: counters("riskgate_score_fallbacks_total", "Scores from a lower rung, by cause", &["cause"])?,
-            unscored: counters("riskgate_unscored_total", "Requests without a score, by cause", &["cause"])?,
-            outcomes: counters("riskgate_auth_outcomes_total", "How attempts ended", &["door", "outcome"])?,
-            shadow: counters("riskgate_would_have_total", "Verdicts that monitor or advise did not enforce", &["door", "verdict"])?,
+            refused: counters(
+                "riskgate_requests_refused_total",
+                "Requests refused before scoring, by what was wrong",
+                &["error"],
+            )?,
+            rate_limited: counters(
+                "riskgate_rate_limited_total",
+                "Requests over a limit, enforced or not",
+                &["scope", "enforced"],
+            )?,
+            fallbacks: counters(
+                "riskgate_score_fallbacks_total",
+                "Scores from a lower rung, by cause",
+                &["cause"],
+            )?,
+            unscored: counters(
+                "riskgate_unscored_total",
+                "Requests without a score, by cause",
+                &["cause"],
+            )?,
+            outcomes: counters(
+                "riskgate_auth_outcomes_total",
+                "How attempts ended",
+                &["door", "outcome"],
+            )?,
+            shadow: counters(
+                "riskgate_would_have_total",
+                "Verdicts that monitor or advise did not enforce",
+                &["door", "verdict"],
+            )?,
             score_seconds: seconds("riskgate_score_seconds", "Features and model", &["source"])?,
-            decision_seconds: seconds("riskgate_decision_seconds", "From the request to the decision, body included", &["door"])?,
-            state_seconds: seconds("riskgate_state_load_seconds", "Reading the state", &["result"])?,
-            state_errors: counters("riskgate_state_errors_total", "Failed calls to the state", &["operation", "kind"])?,
-            state_writes_lost: counter("riskgate_state_writes_lost_total", "Observations that the state did not take")?,
+            decision_seconds: seconds(
+                "riskgate_decision_seconds",
+                "From the request to the decision, body included",
+                &["door"],
+            )?,
+            state_seconds: seconds(
+                "riskgate_state_load_seconds",
+                "Reading the state",
+                &["result"],
+            )?,
+            state_errors: counters(
+                "riskgate_state_errors_total",
+                "Failed calls to the state",
+                &["operation", "kind"],
+            )?,
+            state_writes_lost: counter(
+                "riskgate_state_writes_lost_total",
+                "Observations that the state did not take",
+            )?,
             audit_events: counter("riskgate_audit_events_total", "Audit records written")?,
-            audit_dropped: counter("riskgate_audit_events_dropped_total", "Audit records lost to a full queue or disk")?,
-            upstream_errors: counters("riskgate_upstream_errors_total", "Failures of the identity server, by kind", &["kind"])?,
-            breaker: gauges("riskgate_breaker_state", "0 closed (calls flow), 1 half-open, 2 open", &["dependency"])?,
+            audit_dropped: counter(
+                "riskgate_audit_events_dropped_total",
+                "Audit records lost to a full queue or disk",
+            )?,
+            upstream_errors: counters(
+                "riskgate_upstream_errors_total",
+                "Failures of the identity server, by kind",
+                &["kind"],
+            )?,
+            breaker: gauges(
+                "riskgate_breaker_state",
+                "0 closed (calls flow), 1 half-open, 2 open",
+                &["dependency"],
+            )?,
             in_flight,
             panics: counter("riskgate_panics_total", "Panics; each is a bug")?,
-            reloads: counters("riskgate_reloads_total", "Reloads of configuration, policy and model", &["result"])?,
-            info: gauges("riskgate_info", "Versions at work; the value is 1", &["version", "model", "store"])?,
+            reloads: counters(
+                "riskgate_reloads_total",
+                "Reloads of configuration, policy and model",
+                &["result"],
+            )?,
+            info: gauges(
+                "riskgate_info",
+                "Versions at work; the value is 1",
+                &["version", "model", "store"],
+            )?,
             registry,
         })
     }
@@ -125,7 +189,9 @@ impl Metrics {
         let verdict = labels.verdict.map_or("none", Verdict::as_str);
         let mode = labels.mode.map_or("none", Mode::as_str);
         let grounds = labels.grounds.map_or("none", Grounds::as_str);
-        self.requests.with_label_values(&[labels.class, labels.door, verdict, mode, grounds]).inc();
+        self.requests
+            .with_label_values(&[labels.class, labels.door, verdict, mode, grounds])
+            .inc();
     }
 
     /// A request was refused before scoring.
@@ -135,7 +201,9 @@ impl Metrics {
 
     /// A request was over a limit.
     pub fn rate_limited(&self, scope: &'static str, enforced: bool) {
-        self.rate_limited.with_label_values(&[scope, if enforced { "true" } else { "false" }]).inc();
+        self.rate_limited
+            .with_label_values(&[scope, if enforced { "true" } else { "false" }])
+            .inc();
     }
 
     /// A score came from a lower rung.
@@ -150,34 +218,46 @@ impl Metrics {
 
     /// An attempt has ended.
     pub fn outcome(&self, door: &'static str, outcome: AuthOutcome) {
-        self.outcomes.with_label_values(&[door, outcome.as_str()]).inc();
+        self.outcomes
+            .with_label_values(&[door, outcome.as_str()])
+            .inc();
     }
 
     /// A verdict that the mode did not enforce.
     pub fn would_have(&self, door: &'static str, verdict: Verdict) {
-        self.shadow.with_label_values(&[door, verdict.as_str()]).inc();
+        self.shadow
+            .with_label_values(&[door, verdict.as_str()])
+            .inc();
     }
 
     /// How long features and model took.
     pub fn score_time(&self, source: Option<ScoreSource>, took: Duration) {
         let source = source.map_or("none", ScoreSource::as_str);
-        self.score_seconds.with_label_values(&[source]).observe(took.as_secs_f64());
+        self.score_seconds
+            .with_label_values(&[source])
+            .observe(took.as_secs_f64());
     }
 
     /// How long the decision took.
     pub fn decision_time(&self, door: &'static str, took: Duration) {
-        self.decision_seconds.with_label_values(&[door]).observe(took.as_secs_f64());
+        self.decision_seconds
+            .with_label_values(&[door])
+            .observe(took.as_secs_f64());
     }
 
     /// How long the state took to answer, and whether it did.
     pub fn state_time(&self, answered: bool, took: Duration) {
         let result = if answered { "ok" } else { "error" };
-        self.state_seconds.with_label_values(&[result]).observe(took.as_secs_f64());
+        self.state_seconds
+            .with_label_values(&[result])
+            .observe(took.as_secs_f64());
     }
 
     /// A call to the state failed.
     pub fn state_error(&self, operation: &'static str, kind: &'static str) {
-        self.state_errors.with_label_values(&[operation, kind]).inc();
+        self.state_errors
+            .with_label_values(&[operation, kind])
+            .inc();
     }
 
     /// Observations were lost.
@@ -222,13 +302,17 @@ impl Metrics {
 
     /// A reload took effect or was refused.
     pub fn reload(&self, taken: bool) {
-        self.reloads.with_label_values(&[if taken { "ok" } else { "refused" }]).inc();
+        self.reloads
+            .with_label_values(&[if taken { "ok" } else { "refused" }])
+            .inc();
     }
 
     /// Which versions are at work.
     pub fn info(&self, model: &str, store: &str) {
         self.info.reset();
-        self.info.with_label_values(&[env!("CARGO_PKG_VERSION"), model, store]).set(1);
+        self.info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), model, store])
+            .set(1);
     }
 
     /// The text exposition format (version 0.0.4).

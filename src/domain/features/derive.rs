@@ -56,7 +56,9 @@ impl DeviceStanding {
             DeviceCookie::Valid(token) => {
                 let in_profile = || {
                     let device = signals.hashes.familiarity.device;
-                    profile.is_some_and(|profile| device.is_some_and(|device| profile.devices.find(device).is_some()))
+                    profile.is_some_and(|profile| {
+                        device.is_some_and(|device| profile.devices.find(device).is_some())
+                    })
                 };
                 match signals.subject.key() {
                     // Without a name the cookie speaks for nobody in particular.
@@ -80,9 +82,13 @@ pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVec
         sources(&mut row, history, signals.subject.key().is_some());
     }
     match known.profile {
-        Some(profile) if profile.successes > 0 => against_profile(&mut row, signals, profile, known.population, device, now),
+        Some(profile) if profile.successes > 0 => {
+            against_profile(&mut row, signals, profile, known.population, device, now)
+        }
         // A name that never logged in has an empty history; without a name or without state nothing is known.
-        _ if known.history.is_some() && signals.subject.key().is_some() => row.set(Feature::UserHistory, 0.0),
+        _ if known.history.is_some() && signals.subject.key().is_some() => {
+            row.set(Feature::UserHistory, 0.0)
+        }
         _ => {}
     }
     row
@@ -111,16 +117,24 @@ fn from_request(row: &mut FeatureVector, signals: &Signals, device: DeviceStandi
     let scripted = signals.browser_door && signals.agent.is_scripted();
     row.set(Feature::ScriptedAgent, f32::from(u8::from(scripted)));
     if let Some(tls) = signals.tls.as_ref().filter(|_| signals.browser_door) {
-        row.set(Feature::TlsMismatch, f32::from(u8::from(signals.agent.contradicts(tls))));
+        row.set(
+            Feature::TlsMismatch,
+            f32::from(u8::from(signals.agent.contradicts(tls))),
+        );
     }
-    row.set(Feature::ParametersHidden, f32::from(u8::from(signals.parameters_hidden)));
+    row.set(
+        Feature::ParametersHidden,
+        f32::from(u8::from(signals.parameters_hidden)),
+    );
 }
 
 fn rarity(row: &mut FeatureVector, signals: &Signals, population: &Population) {
     let seen = signals.hashes.familiarity;
-    for (feature, value) in
-        [(Feature::AsnRarity, seen.asn), (Feature::CountryRarity, seen.country), (Feature::AgentRarity, seen.agent)]
-    {
+    for (feature, value) in [
+        (Feature::AsnRarity, seen.asn),
+        (Feature::CountryRarity, seen.country),
+        (Feature::AgentRarity, seen.agent),
+    ] {
         if let Some(share) = value.and_then(|value| population.share(value)) {
             row.set(feature, -share.ln());
         }
@@ -129,10 +143,22 @@ fn rarity(row: &mut FeatureVector, signals: &Signals, population: &Population) {
 
 fn sources(row: &mut FeatureVector, history: &History, named: bool) {
     let address = history.address;
-    row.set(Feature::AddressFailures10m, velocity::log_count(address.failures_10m));
-    row.set(Feature::AddressFailures24h, velocity::log_count(address.failures_24h));
-    row.set(Feature::PrefixFailures1h, velocity::log_count(history.prefix_failures_1h));
-    row.set(Feature::AddressUsers1h, velocity::log_count(address.users_1h));
+    row.set(
+        Feature::AddressFailures10m,
+        velocity::log_count(address.failures_10m),
+    );
+    row.set(
+        Feature::AddressFailures24h,
+        velocity::log_count(address.failures_24h),
+    );
+    row.set(
+        Feature::PrefixFailures1h,
+        velocity::log_count(history.prefix_failures_1h),
+    );
+    row.set(
+        Feature::AddressUsers1h,
+        velocity::log_count(address.users_1h),
+    );
     row.set(
         Feature::AddressFailureRatio,
         velocity::failure_ratio(crate::domain::history::FailureRatio {
@@ -140,14 +166,35 @@ fn sources(row: &mut FeatureVector, history: &History, named: bool) {
             attempts: address.attempts_24h,
         }),
     );
-    row.set(Feature::AsnFailureRatio, velocity::failure_ratio(history.asn));
-    row.set(Feature::AgentFailureRatio, velocity::failure_ratio(history.agent));
-    row.set(Feature::TenantFailureRatio, velocity::failure_ratio(history.tenant));
-    row.set(Feature::AddressTrust, velocity::log_count(address.trusted_subjects));
+    row.set(
+        Feature::AsnFailureRatio,
+        velocity::failure_ratio(history.asn),
+    );
+    row.set(
+        Feature::AgentFailureRatio,
+        velocity::failure_ratio(history.agent),
+    );
+    row.set(
+        Feature::TenantFailureRatio,
+        velocity::failure_ratio(history.tenant),
+    );
+    row.set(
+        Feature::AddressTrust,
+        velocity::log_count(address.trusted_subjects),
+    );
     if named {
-        row.set(Feature::UserFailures10m, velocity::log_count(history.subject.failures_10m));
-        row.set(Feature::UserFailures24h, velocity::log_count(history.subject.failures_24h));
-        row.set(Feature::UserAddresses24h, velocity::log_count(history.subject.addresses_24h));
+        row.set(
+            Feature::UserFailures10m,
+            velocity::log_count(history.subject.failures_10m),
+        );
+        row.set(
+            Feature::UserFailures24h,
+            velocity::log_count(history.subject.failures_24h),
+        );
+        row.set(
+            Feature::UserAddresses24h,
+            velocity::log_count(history.subject.addresses_24h),
+        );
     }
 }
 
@@ -161,40 +208,106 @@ fn against_profile(
 ) {
     let seen = signals.hashes.familiarity;
     for (feature, known, value, commonness) in [
-        (Feature::LlrAddress, &profile.addresses, seen.address, Commonness::Address),
+        (
+            Feature::LlrAddress,
+            &profile.addresses,
+            seen.address,
+            Commonness::Address,
+        ),
         (Feature::LlrAsn, &profile.asns, seen.asn, Commonness::Many),
-        (Feature::LlrCountry, &profile.countries, seen.country, Commonness::Few),
-        (Feature::LlrAgent, &profile.agents, seen.agent, Commonness::Many),
-        (Feature::LlrPlatform, &profile.platforms, seen.platform, Commonness::Few),
-        (Feature::LlrLanguage, &profile.languages, seen.language, Commonness::Few),
+        (
+            Feature::LlrCountry,
+            &profile.countries,
+            seen.country,
+            Commonness::Few,
+        ),
+        (
+            Feature::LlrAgent,
+            &profile.agents,
+            seen.agent,
+            Commonness::Many,
+        ),
+        (
+            Feature::LlrPlatform,
+            &profile.platforms,
+            seen.platform,
+            Commonness::Few,
+        ),
+        (
+            Feature::LlrLanguage,
+            &profile.languages,
+            seen.language,
+            Commonness::Few,
+        ),
     ] {
         // An attribute of which the profile knows nothing at all cannot be judged.
         if let Some(value) = value.filter(|_| !known.is_empty()) {
             let share = match feature {
-                Feature::LlrAsn | Feature::LlrCountry | Feature::LlrAgent => population.share(value),
+                Feature::LlrAsn | Feature::LlrCountry | Feature::LlrAgent => {
+                    population.share(value)
+                }
                 _ => None,
             };
-            row.set(feature, novelty::likelihood_ratio(profile, known, value, share, commonness));
+            row.set(
+                feature,
+                novelty::likelihood_ratio(profile, known, value, share, commonness),
+            );
         }
     }
 
-    let is_new = |known: &crate::domain::history::KnownValues, value: Option<u64>| value.is_some_and(|value| known.find(value).is_none());
+    let is_new = |known: &crate::domain::history::KnownValues, value: Option<u64>| {
+        value.is_some_and(|value| known.find(value).is_none())
+    };
     let habit = profile.habit;
-    let cookie_missing = device != DeviceStanding::Known && signals.device != DeviceCookie::Unsendable;
-    row.set(Feature::SurpriseCookie, novelty::surprise(cookie_missing, habit.cookie, profile.successes));
-    row.set(Feature::SurpriseAddress, novelty::surprise(is_new(&profile.addresses, seen.address), habit.address, profile.successes));
-    row.set(Feature::SurpriseAgent, novelty::surprise(is_new(&profile.agents, seen.agent), habit.agent, profile.successes));
-    row.set(Feature::SurpriseAsn, novelty::surprise(is_new(&profile.asns, seen.asn), habit.asn, profile.successes));
+    let cookie_missing =
+        device != DeviceStanding::Known && signals.device != DeviceCookie::Unsendable;
+    row.set(
+        Feature::SurpriseCookie,
+        novelty::surprise(cookie_missing, habit.cookie, profile.successes),
+    );
+    row.set(
+        Feature::SurpriseAddress,
+        novelty::surprise(
+            is_new(&profile.addresses, seen.address),
+            habit.address,
+            profile.successes,
+        ),
+    );
+    row.set(
+        Feature::SurpriseAgent,
+        novelty::surprise(
+            is_new(&profile.agents, seen.agent),
+            habit.agent,
+            profile.successes,
+        ),
+    );
+    row.set(
+        Feature::SurpriseAsn,
+        novelty::surprise(
+            is_new(&profile.asns, seen.asn),
+            habit.asn,
+            profile.successes,
+        ),
+    );
 
     let newness = |known: &crate::domain::history::KnownValues, value: Option<u64>| {
         value.map(|value| novelty::newness(known.find(value), now))
     };
     let agent = newness(&profile.agents, seen.agent).unwrap_or(0.0);
     let platform = newness(&profile.platforms, seen.platform).unwrap_or(0.0);
-    let device_novelty = if device == DeviceStanding::Known { 0.0 } else { agent.max(platform) };
+    let device_novelty = if device == DeviceStanding::Known {
+        0.0
+    } else {
+        agent.max(platform)
+    };
     let address = newness(&profile.addresses, seen.address).unwrap_or(0.0);
-    let network_novelty = newness(&profile.asns, seen.asn).unwrap_or(address).min(address);
-    row.set(Feature::NoveltyCombined, device_novelty.min(network_novelty));
+    let network_novelty = newness(&profile.asns, seen.asn)
+        .unwrap_or(address)
+        .min(address);
+    row.set(
+        Feature::NoveltyCombined,
+        device_novelty.min(network_novelty),
+    );
 
     if let Some(country) = newness(&profile.countries, seen.country) {
         let hours = now.since(profile.last).as_secs_f32() / 3600.0;
@@ -210,11 +323,23 @@ fn against_profile(
             row.set(Feature::GeoSpeed, speed);
         }
     }
-    if matches!(signals.subject, Subject::Named { .. } | Subject::Client { .. }) {
+    if matches!(
+        signals.subject,
+        Subject::Named { .. } | Subject::Client { .. }
+    ) {
         if profile.hours.iter().any(|count| *count > 0) {
-            row.set(Feature::HourSurprise, novelty::hour_surprise(&profile.hours, now.hour_of_day()));
+            row.set(
+                Feature::HourSurprise,
+                novelty::hour_surprise(&profile.hours, now.hour_of_day()),
+            );
         }
-        row.set(Feature::UserHistory, velocity::log_count(profile.successes as f32));
-        row.set(Feature::UserGapHours, (now.since(profile.last).as_secs_f32() / 3600.0).ln_1p());
+        row.set(
+            Feature::UserHistory,
+            velocity::log_count(profile.successes as f32),
+        );
+        row.set(
+            Feature::UserGapHours,
+            (now.since(profile.last).as_secs_f32() / 3600.0).ln_1p(),
+        );
     }
 }

@@ -30,7 +30,11 @@ impl FeatureVector {
     pub fn set(&mut self, feature: Feature, value: f32) {
         let (low, high) = FeatureSchema::current().entry(feature).clip;
         if let Some(slot) = self.0.get_mut(feature.index()) {
-            *slot = if value.is_finite() { value.clamp(low, high) } else { f32::NAN };
+            *slot = if value.is_finite() {
+                value.clamp(low, high)
+            } else {
+                f32::NAN
+            };
         }
     }
 

@@ -31,7 +31,13 @@ impl Commonness {
 /// The likelihood ratio log p(x) / p(x | subject) of Freeman et al. (NDSS 2016), with p(x | subject) smoothed by one
 /// pseudo-login from the population. Familiar values are negative; an unseen one gives log(1 + logins), so that the
 /// evidence grows with the history.
-pub fn likelihood_ratio(profile: &Profile, known: &KnownValues, value: ValueHash, share: Option<f32>, otherwise: Commonness) -> f32 {
+pub fn likelihood_ratio(
+    profile: &Profile,
+    known: &KnownValues,
+    value: ValueHash,
+    share: Option<f32>,
+    otherwise: Commonness,
+) -> f32 {
     let global = share.unwrap_or_else(|| otherwise.share()).clamp(1e-6, 1.0);
     let count = known.count(value) as f32;
     let local = (count + global) / (profile.successes as f32 + 1.0);
@@ -41,7 +47,9 @@ pub fn likelihood_ratio(profile: &Profile, known: &KnownValues, value: ValueHash
 /// 1 for a value never seen, falling towards 0 with the age of the first confirmed login that used it: a value counts
 /// as known only gradually, so that the second malicious request does not look normal.
 pub fn newness(known: Option<&KnownValue>, now: Timestamp) -> f32 {
-    known.map_or(1.0, |known| (-(now.since(known.first).as_secs_f32() / NEWNESS_AGE.as_secs_f32())).exp())
+    known.map_or(1.0, |known| {
+        (-(now.since(known.first).as_secs_f32() / NEWNESS_AGE.as_secs_f32())).exp()
+    })
 }
 
 /// Minus log of the rate at which the subject's logins bring this kind of novelty; 0 when nothing is new. Who always
@@ -71,14 +79,20 @@ mod tests {
 
     #[test]
     fn an_unseen_value_weighs_as_much_as_the_history() {
-        let profile = Profile { successes: 9, ..Profile::default() };
+        let profile = Profile {
+            successes: 9,
+            ..Profile::default()
+        };
         let ratio = likelihood_ratio(&profile, &profile.asns, 1, Some(0.02), Commonness::Many);
         assert!((ratio - 10.0_f32.ln()).abs() < 1e-5);
     }
 
     #[test]
     fn a_familiar_value_lowers_the_ratio() {
-        let mut profile = Profile { successes: 9, ..Profile::default() };
+        let mut profile = Profile {
+            successes: 9,
+            ..Profile::default()
+        };
         for _ in 0..9 {
             profile.asns.learn(1, Timestamp(0));
         }
@@ -87,7 +101,12 @@ mod tests {
 
     #[test]
     fn newness_fades() {
-        let known = KnownValue { value: 1, count: 1, first: Timestamp(0), last: Timestamp(0) };
+        let known = KnownValue {
+            value: 1,
+            count: 1,
+            first: Timestamp(0),
+            last: Timestamp(0),
+        };
         let later = Timestamp(0).plus(NEWNESS_AGE);
         assert_eq!(newness(None, later), 1.0);
         assert!((newness(Some(&known), later) - (-1.0_f32).exp()).abs() < 1e-6);

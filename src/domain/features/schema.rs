@@ -118,14 +118,21 @@ impl FeatureSchema {
         static CURRENT: LazyLock<FeatureSchema> = LazyLock::new(|| {
             // INVARIANT: the file is compiled in and `the_file_and_the_code_agree` parses it in every test run, so
             // that the empty schema below is never served.
-            toml::from_str(SOURCE).unwrap_or(FeatureSchema { version: 0, kind: String::new(), entries: Vec::new() })
+            toml::from_str(SOURCE).unwrap_or(FeatureSchema {
+                version: 0,
+                kind: String::new(),
+                entries: Vec::new(),
+            })
         });
         &CURRENT
     }
 
     /// The SHA-256 of the schema file in hexadecimal; a model names the one that it was made for.
     pub fn digest() -> String {
-        Sha256::digest(SOURCE).iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(SOURCE)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// What the file says of `feature`.
@@ -154,7 +161,11 @@ mod tests {
     #[test]
     fn the_file_and_the_code_agree() {
         let schema: FeatureSchema = toml::from_str(SOURCE).unwrap();
-        let names: Vec<_> = schema.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let names: Vec<_> = schema
+            .entries
+            .iter()
+            .map(|entry| entry.name.as_str())
+            .collect();
         let compiled: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
         assert_eq!(names, compiled);
         assert_eq!(schema.version, 1);
@@ -164,7 +175,11 @@ mod tests {
     fn entries_make_sense() {
         for entry in FeatureSchema::current().entries() {
             let (low, high) = entry.clip;
-            assert!(low < high && (low..=high).contains(&entry.cold_start), "{}", entry.name);
+            assert!(
+                low < high && (low..=high).contains(&entry.cold_start),
+                "{}",
+                entry.name
+            );
             assert!((-1..=1).contains(&entry.monotone), "{}", entry.name);
             assert!(!entry.meaning.is_empty(), "{}", entry.name);
         }

@@ -22,7 +22,12 @@ pub fn failure_ratio(counts: FailureRatio) -> f32 {
 
 /// log(1 + km) from the nearest known place.
 pub fn nearest_place(profile: &Profile, here: Coordinates) -> Option<f32> {
-    profile.places.iter().map(|place| place.coordinates.distance_km(here)).min_by(f32::total_cmp).map(f32::ln_1p)
+    profile
+        .places
+        .iter()
+        .map(|place| place.coordinates.distance_km(here))
+        .min_by(f32::total_cmp)
+        .map(f32::ln_1p)
 }
 
 /// log(1 + km/h) since the last confirmed login; 0 for distances that address databases cannot tell. A clock that went
@@ -45,14 +50,29 @@ mod tests {
     use super::*;
 
     fn from_oslo(at: i64) -> Profile {
-        Profile { last: Timestamp(at), last_coordinates: Coordinates::new(59.9, 10.75), successes: 1, ..Profile::default() }
+        Profile {
+            last: Timestamp(at),
+            last_coordinates: Coordinates::new(59.9, 10.75),
+            successes: 1,
+            ..Profile::default()
+        }
     }
 
     #[test]
     fn ratios_start_at_a_tenth() {
         assert!((failure_ratio(FailureRatio::default()) - 0.1).abs() < 1e-6);
-        assert!(failure_ratio(FailureRatio { failures: 100.0, attempts: 100.0 }) > 0.9);
-        assert!(failure_ratio(FailureRatio { failures: 5.0, attempts: 0.0 }) <= 1.0);
+        assert!(
+            failure_ratio(FailureRatio {
+                failures: 100.0,
+                attempts: 100.0
+            }) > 0.9
+        );
+        assert!(
+            failure_ratio(FailureRatio {
+                failures: 5.0,
+                attempts: 0.0
+            }) <= 1.0
+        );
     }
 
     #[test]
@@ -67,7 +87,10 @@ mod tests {
     #[test]
     fn a_backward_clock_is_no_journey() {
         let sydney = Coordinates::new(-33.87, 151.2).unwrap();
-        assert_eq!(travel_speed(&from_oslo(3_600_000), sydney, Timestamp(0)), None);
+        assert_eq!(
+            travel_speed(&from_oslo(3_600_000), sydney, Timestamp(0)),
+            None
+        );
     }
 
     #[test]

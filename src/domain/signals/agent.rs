@@ -66,9 +66,13 @@ impl DeviceKind {
 impl AgentFacts {
     /// Reads the two headers.
     pub fn parse(user_agent: Option<&str>, accept_language: Option<&str>) -> Self {
-        static PARSER: LazyLock<woothee::parser::Parser> = LazyLock::new(woothee::parser::Parser::new);
+        static PARSER: LazyLock<woothee::parser::Parser> =
+            LazyLock::new(woothee::parser::Parser::new);
         let language = accept_language.and_then(first_language);
-        let Some(text) = user_agent.map(|text| truncated(text, USER_AGENT_BYTES_MAX)).filter(|text| !text.trim().is_empty()) else {
+        let Some(text) = user_agent
+            .map(|text| truncated(text, USER_AGENT_BYTES_MAX))
+            .filter(|text| !text.trim().is_empty())
+        else {
             return Self::program("none", language);
         };
         if let Some(name) = program_name(text) {
@@ -85,7 +89,11 @@ impl AgentFacts {
         };
         Self {
             browser: found.name.to_owned(),
-            version: found.version.split('.').next().and_then(|major| major.parse().ok()),
+            version: found
+                .version
+                .split('.')
+                .next()
+                .and_then(|major| major.parse().ok()),
             os: found.os.to_owned(),
             kind: match found.category {
                 "pc" => DeviceKind::Computer,
@@ -106,7 +114,10 @@ impl AgentFacts {
 
     /// Browser and major version as one text, for hashing.
     pub fn browser_version(&self) -> String {
-        self.version.map_or_else(|| self.browser.clone(), |version| format!("{} {version}", self.browser))
+        self.version.map_or_else(
+            || self.browser.clone(),
+            |version| format!("{} {version}", self.browser),
+        )
     }
 
     /// Operating system and kind of device as one text, for hashing.
@@ -117,14 +128,23 @@ impl AgentFacts {
     /// Whether the ClientHello cannot come from the browser that the User-Agent names. Only what every release of the
     /// last years does is held against it: the evergreen browsers offer TLS 1.3 and HTTP/2, Chromium sends GREASE.
     pub fn contradicts(&self, tls: &TlsFingerprint) -> bool {
-        let chromium = matches!(self.browser.as_str(), "Chrome" | "Edge" | "Opera" | "Vivaldi" | "Samsung Browser");
+        let chromium = matches!(
+            self.browser.as_str(),
+            "Chrome" | "Edge" | "Opera" | "Vivaldi" | "Samsung Browser"
+        );
         let evergreen = chromium || matches!(self.browser.as_str(), "Firefox" | "Safari");
         let modern_hello = tls.ja4.starts_with("t13") && tls.ja4.get(8..10) == Some("h2");
         evergreen && (!modern_hello || (chromium && !tls.grease))
     }
 
     fn program(name: &str, language: Option<String>) -> Self {
-        Self { browser: name.to_owned(), version: None, os: "none".to_owned(), kind: DeviceKind::Program, language }
+        Self {
+            browser: name.to_owned(),
+            version: None,
+            os: "none".to_owned(),
+            kind: DeviceKind::Program,
+            language,
+        }
     }
 }
 
@@ -155,19 +175,29 @@ fn program_name(text: &str) -> Option<&'static str> {
         ("wso2", "wso2"),
     ];
     let head = text.trim_start().as_bytes();
-    PROGRAMS.iter().find(|(prefix, _)| head.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))).map(|(_, name)| *name)
+    PROGRAMS
+        .iter()
+        .find(|(prefix, _)| {
+            head.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
+        })
+        .map(|(_, name)| *name)
 }
 
 /// The first tag of an Accept-Language header, if it looks like one.
 fn first_language(header: &str) -> Option<String> {
     const TAG_BYTES_MAX: usize = 16;
     let tag = header.split([',', ';']).next()?.trim();
-    let plausible = (1..=TAG_BYTES_MAX).contains(&tag.len()) && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let plausible = (1..=TAG_BYTES_MAX).contains(&tag.len())
+        && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     plausible.then(|| tag.to_ascii_lowercase())
 }
 
 fn truncated(text: &str, bytes_max: usize) -> &str {
-    let end = (0..=bytes_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=bytes_max.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     text.get(..end).unwrap_or("")
 }
 
@@ -181,16 +211,29 @@ mod tests {
     #[test]
     fn browsers_are_recognized() {
         let chrome = AgentFacts::parse(Some(CHROME), Some("nb-NO,nb;q=0.9,en;q=0.8"));
-        assert_eq!((chrome.browser.as_str(), chrome.version, chrome.kind), ("Chrome", Some(142), DeviceKind::Computer));
+        assert_eq!(
+            (chrome.browser.as_str(), chrome.version, chrome.kind),
+            ("Chrome", Some(142), DeviceKind::Computer)
+        );
         assert_eq!(chrome.language.as_deref(), Some("nb-no"));
         let iphone = AgentFacts::parse(Some(IPHONE), None);
-        assert_eq!((iphone.browser.as_str(), iphone.kind), ("Safari", DeviceKind::Phone));
+        assert_eq!(
+            (iphone.browser.as_str(), iphone.kind),
+            ("Safari", DeviceKind::Phone)
+        );
         assert!(!chrome.is_scripted() && !iphone.is_scripted());
     }
 
     #[test]
     fn programs_are_recognized() {
-        for text in [None, Some(""), Some("curl/8.5.0"), Some("python-requests/2.32"), Some("Go-http-client/1.1"), Some("Java/17.0.2")] {
+        for text in [
+            None,
+            Some(""),
+            Some("curl/8.5.0"),
+            Some("python-requests/2.32"),
+            Some("Go-http-client/1.1"),
+            Some("Java/17.0.2"),
+        ] {
             assert!(AgentFacts::parse(text, None).is_scripted(), "{text:?}");
         }
     }
@@ -199,7 +242,12 @@ mod tests {
     fn monsters_are_cut_and_never_panic() {
         let long = "(".repeat(100_000);
         let umlauts = "ä".repeat(10_000);
-        for text in [long.as_str(), umlauts.as_str(), "\u{0}\u{1f600}", "Mozilla/5.0 (((((((((("] {
+        for text in [
+            long.as_str(),
+            umlauts.as_str(),
+            "\u{0}\u{1f600}",
+            "Mozilla/5.0 ((((((((((",
+        ] {
             let facts = AgentFacts::parse(Some(text), Some(text));
             assert!(facts.browser_version().len() < 200);
         }
@@ -208,10 +256,15 @@ mod tests {
     #[test]
     fn a_hello_without_grease_is_not_chrome() {
         let chrome = AgentFacts::parse(Some(CHROME), None);
-        let hello = |ja4: &str, grease| TlsFingerprint { ja4: ja4.to_owned(), grease };
+        let hello = |ja4: &str, grease| TlsFingerprint {
+            ja4: ja4.to_owned(),
+            grease,
+        };
         assert!(!chrome.contradicts(&hello("t13d1516h2_8daaf6152771_02713d6af862", true)));
         assert!(chrome.contradicts(&hello("t13d1516h2_8daaf6152771_02713d6af862", false)));
         assert!(chrome.contradicts(&hello("t12d1516h1_8daaf6152771_02713d6af862", true)));
-        assert!(!AgentFacts::parse(Some("curl/8"), None).contradicts(&hello("t12d100000_0_0", false)));
+        assert!(
+            !AgentFacts::parse(Some("curl/8"), None).contradicts(&hello("t12d100000_0_0", false))
+        );
     }
 }

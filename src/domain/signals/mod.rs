@@ -116,19 +116,33 @@ impl SignalHashes {
         Self {
             familiarity: Familiarity {
                 address: Some(host),
-                asn: network.asn.map(|asn| text(NameSpace::AutonomousSystem, &asn.to_string())),
-                country: network.country.map(|country| text(NameSpace::Country, country.as_str())),
+                asn: network
+                    .asn
+                    .map(|asn| text(NameSpace::AutonomousSystem, &asn.to_string())),
+                country: network
+                    .country
+                    .map(|country| text(NameSpace::Country, country.as_str())),
                 agent: Some(text(NameSpace::Agent, &browser)),
                 platform: Some(text(NameSpace::Platform, &agent.platform())),
-                language: agent.language.as_deref().map(|tag| text(NameSpace::Language, tag)),
+                language: agent
+                    .language
+                    .as_deref()
+                    .map(|tag| text(NameSpace::Language, tag)),
                 device: match device {
-                    DeviceCookie::Valid(token) => Some(people.value(NameSpace::Device, &token.device)),
+                    DeviceCookie::Valid(token) => {
+                        Some(people.value(NameSpace::Device, &token.device))
+                    }
                     DeviceCookie::Absent | DeviceCookie::Forged | DeviceCookie::Unsendable => None,
                 },
             },
             address: host,
             prefix: text(NameSpace::Prefix, &velocity_prefix(address).to_string()),
-            agent_tls: people.pseudonym(NameSpace::Agent, &[browser.as_bytes(), agent.os.as_bytes(), ja4.as_bytes()]).value_hash(),
+            agent_tls: people
+                .pseudonym(
+                    NameSpace::Agent,
+                    &[browser.as_bytes(), agent.os.as_bytes(), ja4.as_bytes()],
+                )
+                .value_hash(),
             tenant: text(NameSpace::Tenant, tenant),
         }
     }
@@ -136,10 +150,25 @@ impl SignalHashes {
 
 /// A hash of method, HTTP version and the order of header names (FNV-1a): tools order their headers in their own way.
 /// Cookies and what proxies add are left out by the caller.
-pub fn http_fingerprint<'a>(method: &str, version: http::Version, names: impl Iterator<Item = &'a str>) -> u32 {
+pub fn http_fingerprint<'a>(
+    method: &str,
+    version: http::Version,
+    names: impl Iterator<Item = &'a str>,
+) -> u32 {
     const OFFSET: u32 = 0x811c_9dc5;
     const PRIME: u32 = 0x0100_0193;
-    let mix = |hash: u32, bytes: &[u8]| bytes.iter().fold(hash, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(PRIME));
-    let version: &[u8] = if version == http::Version::HTTP_2 { b"2" } else { b"1" };
-    names.fold(mix(mix(OFFSET, method.as_bytes()), version), |hash, name| mix(mix(hash, b"\n"), name.as_bytes()))
+    let mix = |hash: u32, bytes: &[u8]| {
+        bytes.iter().fold(hash, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(PRIME)
+        })
+    };
+    let version: &[u8] = if version == http::Version::HTTP_2 {
+        b"2"
+    } else {
+        b"1"
+    };
+    names.fold(
+        mix(mix(OFFSET, method.as_bytes()), version),
+        |hash, name| mix(mix(hash, b"\n"), name.as_bytes()),
+    )
 }

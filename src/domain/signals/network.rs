@@ -66,7 +66,12 @@ impl NetworkKind {
 impl Coordinates {
     /// Coordinates, if both are finite and in range.
     pub fn new(latitude: f32, longitude: f32) -> Option<Self> {
-        ((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude)).then_some(Self { latitude, longitude })
+        ((-90.0..=90.0).contains(&latitude) && (-180.0..=180.0).contains(&longitude)).then_some(
+            Self {
+                latitude,
+                longitude,
+            },
+        )
     }
 
     /// The great-circle distance in kilometres (haversine formula, mean earth radius 6,371 km).
@@ -161,7 +166,13 @@ mod tests {
         let mapped: IpAddr = "::ffff:203.0.113.9".parse().unwrap();
         assert_eq!(velocity_prefix(mapped), IpAddr::from([203, 0, 113, 0]));
         let v6: IpAddr = "2001:db8:1:2:3::9".parse().unwrap();
-        assert_eq!(velocity_prefix(v6), "2001:db8:1::".parse::<IpAddr>().unwrap());
-        assert_eq!(velocity_host(v6), "2001:db8:1:2::".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            velocity_prefix(v6),
+            "2001:db8:1::".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(
+            velocity_host(v6),
+            "2001:db8:1:2::".parse::<IpAddr>().unwrap()
+        );
     }
 }

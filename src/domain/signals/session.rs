@@ -75,7 +75,10 @@ impl DeviceCookieKey {
     /// A key from secret bytes.
     pub fn new(key: &[u8]) -> Self {
         // HMAC takes keys of every length; the fallback keeps the constructor total.
-        Self { mac: <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default())) }
+        Self {
+            mac: <Hmac<Sha256> as Mac>::new_from_slice(key)
+                .unwrap_or_else(|_| Hmac::new(&Default::default())),
+        }
     }
 
     /// The value of the cookie for `token`.
@@ -107,10 +110,15 @@ impl DeviceCookieKey {
         let (device, rest) = rest.split_first_chunk::<16>()?;
         let (issued, subjects) = rest.split_first_chunk::<8>()?;
         let (subjects, remainder) = subjects.as_chunks::<8>();
-        (*version == VERSION && remainder.is_empty() && subjects.len() <= SUBJECTS_MAX).then(|| DeviceToken {
-            device: *device,
-            issued: Timestamp(i64::from_be_bytes(*issued)),
-            subjects: subjects.iter().map(|subject| u64::from_be_bytes(*subject)).collect(),
+        (*version == VERSION && remainder.is_empty() && subjects.len() <= SUBJECTS_MAX).then(|| {
+            DeviceToken {
+                device: *device,
+                issued: Timestamp(i64::from_be_bytes(*issued)),
+                subjects: subjects
+                    .iter()
+                    .map(|subject| u64::from_be_bytes(*subject))
+                    .collect(),
+            }
         })
     }
 
@@ -133,7 +141,10 @@ impl fmt::Debug for DeviceCookieKey {
 }
 
 /// The values of every cookie named `name`, over all Cookie headers (HTTP/2 may split them).
-pub fn cookie_values<'a>(headers: &'a http::HeaderMap, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn cookie_values<'a>(
+    headers: &'a http::HeaderMap,
+    name: &'a str,
+) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(http::header::COOKIE)
         .iter()
@@ -146,14 +157,20 @@ pub fn cookie_values<'a>(headers: &'a http::HeaderMap, name: &'a str) -> impl It
 }
 
 /// The device cookie of a request. `secure` says whether the browser's connection is known to be TLS.
-pub fn device_cookie(headers: &http::HeaderMap, key: &DeviceCookieKey, secure: bool) -> DeviceCookie {
+pub fn device_cookie(
+    headers: &http::HeaderMap,
+    key: &DeviceCookieKey,
+    secure: bool,
+) -> DeviceCookie {
     let mut values = cookie_values(headers, DEVICE_COOKIE);
     match (values.next(), values.next()) {
         (None, _) if !secure => DeviceCookie::Unsendable,
         (None, _) => DeviceCookie::Absent,
         // A browser holds one cookie of a `__Host-` name; two are an attempt to shadow it.
         (Some(_), Some(_)) => DeviceCookie::Forged,
-        (Some(value), None) => key.open(value).map_or(DeviceCookie::Forged, DeviceCookie::Valid),
+        (Some(value), None) => key
+            .open(value)
+            .map_or(DeviceCookie::Forged, DeviceCookie::Valid),
     }
 }
 
@@ -163,7 +180,11 @@ mod tests {
     use crate::domain::ids::Pseudonymizer;
 
     fn token() -> DeviceToken {
-        DeviceToken { device: [7; 16], issued: Timestamp(1_700_000_000_000), subjects: vec![1, 2] }
+        DeviceToken {
+            device: [7; 16],
+            issued: Timestamp(1_700_000_000_000),
+            subjects: vec![1, 2],
+        }
     }
 
     #[test]
@@ -181,7 +202,10 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(key.open(&URL_SAFE_NO_PAD.encode(bytes)), None, "bit {bit}");
         }
-        assert_eq!(DeviceCookieKey::new(b"other").open(&key.seal(&token())), None);
+        assert_eq!(
+            DeviceCookieKey::new(b"other").open(&key.seal(&token())),
+            None
+        );
         assert_eq!(key.open(&"A".repeat(100_000)), None);
     }
 
@@ -190,10 +214,24 @@ mod tests {
         let key = DeviceCookieKey::new(b"k");
         let mut headers = http::HeaderMap::new();
         assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Absent);
-        assert_eq!(device_cookie(&headers, &key, false), DeviceCookie::Unsendable);
-        headers.append(http::header::COOKIE, format!("a=b; {DEVICE_COOKIE}={}", key.seal(&token())).parse().unwrap());
-        assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Valid(token()));
-        headers.append(http::header::COOKIE, format!("{DEVICE_COOKIE}=x").parse().unwrap());
+        assert_eq!(
+            device_cookie(&headers, &key, false),
+            DeviceCookie::Unsendable
+        );
+        headers.append(
+            http::header::COOKIE,
+            format!("a=b; {DEVICE_COOKIE}={}", key.seal(&token()))
+                .parse()
+                .unwrap(),
+        );
+        assert_eq!(
+            device_cookie(&headers, &key, true),
+            DeviceCookie::Valid(token())
+        );
+        headers.append(
+            http::header::COOKIE,
+            format!("{DEVICE_COOKIE}=x").parse().unwrap(),
+        );
         assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Forged);
     }
 
@@ -201,7 +239,11 @@ mod tests {
     fn the_latest_subjects_are_kept() {
         let people = Pseudonymizer::new(b"k");
         let alice = people.user("t", "alice");
-        let mut token = DeviceToken { device: [0; 16], issued: Timestamp(0), subjects: Vec::new() };
+        let mut token = DeviceToken {
+            device: [0; 16],
+            issued: Timestamp(0),
+            subjects: Vec::new(),
+        };
         token = token.with_subject(alice, Timestamp(1));
         for name in ["b", "c", "d"] {
             token = token.with_subject(people.user("t", name), Timestamp(2));

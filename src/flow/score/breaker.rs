@@ -44,14 +44,20 @@ enum Inner {
 
 impl Default for BreakerSettings {
     fn default() -> Self {
-        Self { failures: 5, open_ms: 500 }
+        Self {
+            failures: 5,
+            open_ms: 500,
+        }
     }
 }
 
 impl Breaker {
     /// A closed breaker.
     pub fn new(settings: BreakerSettings) -> Self {
-        Self { settings, inner: Mutex::new(Inner::Closed { failures: 0 }) }
+        Self {
+            settings,
+            inner: Mutex::new(Inner::Closed { failures: 0 }),
+        }
     }
 
     /// Whether a call may be made at `now`. In the half-open state exactly one caller gets `true`; a probe of which
@@ -92,14 +98,20 @@ impl Breaker {
             Inner::Closed { failures } => {
                 let failures = failures.saturating_add(1);
                 *inner = if failures >= self.settings.failures {
-                    Inner::Open { until: now + first_wait, wait: first_wait }
+                    Inner::Open {
+                        until: now + first_wait,
+                        wait: first_wait,
+                    }
                 } else {
                     Inner::Closed { failures }
                 };
             }
             Inner::HalfOpen { wait, .. } => {
                 let wait = (wait * 2).min(first_wait * BACKOFF_FACTOR_MAX);
-                *inner = Inner::Open { until: now + wait, wait };
+                *inner = Inner::Open {
+                    until: now + wait,
+                    wait,
+                };
             }
             Inner::Open { .. } => {}
         }
@@ -120,12 +132,17 @@ impl Breaker {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "tests need some instant to count from")]
 mod tests {
     use super::*;
 
     fn breaker() -> (Breaker, Instant) {
-        (Breaker::new(BreakerSettings { failures: 3, open_ms: 100 }), Instant::now())
+        (
+            Breaker::new(BreakerSettings {
+                failures: 3,
+                open_ms: 100,
+            }),
+            Instant::now(),
+        )
     }
 
     #[test]

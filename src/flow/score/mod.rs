@@ -101,15 +101,27 @@ impl Default for ScoreSettings {
 
 impl std::fmt::Debug for ModelSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ModelSet({}, quick: {})", self.identity.version, self.quick)
+        write!(
+            f,
+            "ModelSet({}, quick: {})",
+            self.identity.version, self.quick
+        )
     }
 }
 
 impl ModelSet {
     /// A set without any model: every request ends unscored.
     pub fn missing() -> Self {
-        let identity = ModelIdentity { version: "none".to_owned(), digest: String::new() };
-        Self { primary: None, native: None, identity, quick: false }
+        let identity = ModelIdentity {
+            version: "none".to_owned(),
+            digest: String::new(),
+        };
+        Self {
+            primary: None,
+            native: None,
+            identity,
+            quick: false,
+        }
     }
 }
 
@@ -141,28 +153,48 @@ impl Scorer {
     }
 
     /// Scores one row. `degraded` says why the history is missing, if it is.
-    pub async fn score(&self, models: &ModelSet, features: &FeatureVector, degraded: Option<FallbackCause>, deadline: Deadline) -> Assessment {
+    pub async fn score(
+        &self,
+        models: &ModelSet,
+        features: &FeatureVector,
+        degraded: Option<FallbackCause>,
+        deadline: Deadline,
+    ) -> Assessment {
         let key = ScoreKey {
             features: features.bits(),
             schema_version: FeatureSchema::current().version,
             model: models.identity.clone(),
         };
         if let Some(output) = self.cache.get(&key) {
-            let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Cache };
+            let source = if degraded.is_some() {
+                ScoreSource::Stateless
+            } else {
+                ScoreSource::Cache
+            };
             return scored(&output, features, source, degraded);
         }
         match self.primary(models, features, deadline).await {
             Ok(output) => {
-                let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Model };
+                let source = if degraded.is_some() {
+                    ScoreSource::Stateless
+                } else {
+                    ScoreSource::Model
+                };
                 let output = Arc::new(output);
                 self.cache.insert(key, Arc::clone(&output));
                 scored(&output, features, source, degraded)
             }
             Err(cause) => {
-                let Some(native) = &models.native else { return Assessment::Unscored(cause) };
+                let Some(native) = &models.native else {
+                    return Assessment::Unscored(cause);
+                };
                 match native.run(features, deadline) {
                     Ok(output) => {
-                        let source = if degraded.is_some() { ScoreSource::Stateless } else { ScoreSource::Native };
+                        let source = if degraded.is_some() {
+                            ScoreSource::Stateless
+                        } else {
+                            ScoreSource::Native
+                        };
                         scored(&output, features, source, Some(degraded.unwrap_or(cause)))
                     }
                     Err(error) => Assessment::Unscored(pool::cause_of(&error)),
@@ -171,21 +203,33 @@ impl Scorer {
         }
     }
 
-    async fn primary(&self, models: &ModelSet, features: &FeatureVector, deadline: Deadline) -> Result<ModelOutput, FallbackCause> {
-        let Some(model) = &models.primary else { return Err(FallbackCause::ModelMissing) };
+    async fn primary(
+        &self,
+        models: &ModelSet,
+        features: &FeatureVector,
+        deadline: Deadline,
+    ) -> Result<ModelOutput, FallbackCause> {
+        let Some(model) = &models.primary else {
+            return Err(FallbackCause::ModelMissing);
+        };
         let start = self.clock.instant();
         if !self.breaker.admit(start) {
             return Err(FallbackCause::BreakerOpen);
         }
-        let result = if models.quick && self.elapsed(start) >= self.suspect_until.load(Ordering::Relaxed) {
-            let result = model.run(features, deadline).map_err(|error| pool::cause_of(&error));
-            if self.clock.instant() > deadline.instant() {
-                self.suspect(start);
-            }
-            result
-        } else {
-            self.pool.run(Arc::clone(model), features.clone(), deadline).await
-        };
+        let result =
+            if models.quick && self.elapsed(start) >= self.suspect_until.load(Ordering::Relaxed) {
+                let result = model
+                    .run(features, deadline)
+                    .map_err(|error| pool::cause_of(&error));
+                if self.clock.instant() > deadline.instant() {
+                    self.suspect(start);
+                }
+                result
+            } else {
+                self.pool
+                    .run(Arc::clone(model), features.clone(), deadline)
+                    .await
+            };
         match &result {
             Ok(_) => self.breaker.succeeded(),
             // Shedding says nothing about the model.
@@ -198,7 +242,10 @@ impl Scorer {
     /// One overrun on the worker is one too many: for a while the model runs where a caller can stop waiting.
     fn suspect(&self, now: Instant) {
         const SUSPECT_MICROS: u64 = 30_000_000;
-        self.suspect_until.store(self.elapsed(now).saturating_add(SUSPECT_MICROS), Ordering::Relaxed);
+        self.suspect_until.store(
+            self.elapsed(now).saturating_add(SUSPECT_MICROS),
+            Ordering::Relaxed,
+        );
     }
 
     fn elapsed(&self, now: Instant) -> u64 {
@@ -206,7 +253,12 @@ impl Scorer {
     }
 }
 
-fn scored(output: &ModelOutput, features: &FeatureVector, source: ScoreSource, fallback: Option<FallbackCause>) -> Assessment {
+fn scored(
+    output: &ModelOutput,
+    features: &FeatureVector,
+    source: ScoreSource,
+    fallback: Option<FallbackCause>,
+) -> Assessment {
     Assessment::Scored {
         score: output.score,
         reasons: reasons_of(&output.contributions, features),
@@ -233,7 +285,10 @@ pub fn reasons_of(contributions: &[f32; Feature::COUNT], features: &FeatureVecto
     }
     sums.retain(|(_, sum)| *sum >= REASON_MIN);
     sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    sums.into_iter().take(REASONS_MAX).map(|(reason, _)| reason).collect()
+    sums.into_iter()
+        .take(REASONS_MAX)
+        .map(|(reason, _)| reason)
+        .collect()
 }
 
 #[cfg(test)]
@@ -253,7 +308,10 @@ mod tests {
         fn run(&self, _: &FeatureVector, _: Deadline) -> Result<ModelOutput, ModelError> {
             std::thread::sleep(self.sleep);
             let score = RiskScore::new(self.result.clone()?).ok_or(ModelError::Output)?;
-            Ok(ModelOutput { score, contributions: [0.0; Feature::COUNT] })
+            Ok(ModelOutput {
+                score,
+                contributions: [0.0; Feature::COUNT],
+            })
         }
 
         fn identity(&self) -> &ModelIdentity {
@@ -262,24 +320,56 @@ mod tests {
     }
 
     fn model(result: Result<f32, ModelError>, sleep_ms: u64) -> Arc<dyn RiskModel> {
-        let identity = ModelIdentity { version: "t".to_owned(), digest: "d".to_owned() };
-        Arc::new(Fixed { result, sleep: Duration::from_millis(sleep_ms), identity })
+        let identity = ModelIdentity {
+            version: "t".to_owned(),
+            digest: "d".to_owned(),
+        };
+        Arc::new(Fixed {
+            result,
+            sleep: Duration::from_millis(sleep_ms),
+            identity,
+        })
     }
 
-    fn set(primary: Option<Arc<dyn RiskModel>>, native: Option<Arc<dyn RiskModel>>, quick: bool) -> ModelSet {
-        let identity = ModelIdentity { version: "t".to_owned(), digest: "d".to_owned() };
-        ModelSet { primary, native, identity, quick }
+    fn set(
+        primary: Option<Arc<dyn RiskModel>>,
+        native: Option<Arc<dyn RiskModel>>,
+        quick: bool,
+    ) -> ModelSet {
+        let identity = ModelIdentity {
+            version: "t".to_owned(),
+            digest: "d".to_owned(),
+        };
+        ModelSet {
+            primary,
+            native,
+            identity,
+            quick,
+        }
     }
 
     fn scorer() -> (Scorer, Arc<SystemClock>) {
         let clock = Arc::new(SystemClock);
-        (Scorer::new(&ScoreSettings::default(), Arc::clone(&clock) as Arc<dyn Clock>).unwrap(), clock)
+        (
+            Scorer::new(
+                &ScoreSettings::default(),
+                Arc::clone(&clock) as Arc<dyn Clock>,
+            )
+            .unwrap(),
+            clock,
+        )
     }
 
-    async fn score(scorer: &Scorer, clock: &SystemClock, models: &ModelSet) -> (Assessment, Duration) {
+    async fn score(
+        scorer: &Scorer,
+        clock: &SystemClock,
+        models: &ModelSet,
+    ) -> (Assessment, Duration) {
         let start = clock.instant();
         let deadline = Deadline::after(start, Duration::from_millis(20));
-        let assessment = scorer.score(models, &FeatureVector::missing(), None, deadline).await;
+        let assessment = scorer
+            .score(models, &FeatureVector::missing(), None, deadline)
+            .await;
         (assessment, clock.instant() - start)
     }
 
@@ -290,7 +380,14 @@ mod tests {
         for _ in 0..5 {
             let (assessment, took) = score(&scorer, &clock, &models).await;
             assert!(took < Duration::from_millis(60), "{took:?}");
-            assert!(matches!(assessment, Assessment::Scored { source: ScoreSource::Native, fallback: Some(_), .. }));
+            assert!(matches!(
+                assessment,
+                Assessment::Scored {
+                    source: ScoreSource::Native,
+                    fallback: Some(_),
+                    ..
+                }
+            ));
         }
         assert_eq!(scorer.breaker_state(), BreakerState::Open);
         let (assessment, took) = score(&scorer, &clock, &models).await;
@@ -307,27 +404,52 @@ mod tests {
         scorer.cache.invalidate_all();
         let (assessment, second) = score(&scorer, &clock, &models).await;
         assert!(second < Duration::from_millis(60), "{second:?}");
-        assert_eq!(assessment, Assessment::Unscored(FallbackCause::ModelTimeout));
+        assert_eq!(
+            assessment,
+            Assessment::Unscored(FallbackCause::ModelTimeout)
+        );
     }
 
     #[tokio::test]
     async fn an_answer_that_is_no_probability_is_unscored_and_never_low() {
         let (scorer, clock) = scorer();
-        let models = set(Some(model(Ok(f32::NAN), 0)), Some(model(Ok(f32::NAN), 0)), true);
-        assert_eq!(score(&scorer, &clock, &models).await.0, Assessment::Unscored(FallbackCause::ModelOutput));
-        assert_eq!(score(&scorer, &clock, &ModelSet::missing()).await.0, Assessment::Unscored(FallbackCause::ModelMissing));
+        let models = set(
+            Some(model(Ok(f32::NAN), 0)),
+            Some(model(Ok(f32::NAN), 0)),
+            true,
+        );
+        assert_eq!(
+            score(&scorer, &clock, &models).await.0,
+            Assessment::Unscored(FallbackCause::ModelOutput)
+        );
+        assert_eq!(
+            score(&scorer, &clock, &ModelSet::missing()).await.0,
+            Assessment::Unscored(FallbackCause::ModelMissing)
+        );
     }
 
     #[tokio::test]
     async fn a_new_model_never_meets_an_old_answer() {
         let (scorer, clock) = scorer();
         let mut models = set(Some(model(Ok(0.1), 0)), None, true);
-        assert_eq!(score(&scorer, &clock, &models).await.0.score(), RiskScore::new(0.1));
+        assert_eq!(
+            score(&scorer, &clock, &models).await.0.score(),
+            RiskScore::new(0.1)
+        );
         models.primary = Some(model(Ok(0.9), 0));
         let (again, _) = score(&scorer, &clock, &models).await;
-        assert!(matches!(again, Assessment::Scored { source: ScoreSource::Cache, .. }));
+        assert!(matches!(
+            again,
+            Assessment::Scored {
+                source: ScoreSource::Cache,
+                ..
+            }
+        ));
         models.identity.digest = "other".to_owned();
-        assert_eq!(score(&scorer, &clock, &models).await.0.score(), RiskScore::new(0.9));
+        assert_eq!(
+            score(&scorer, &clock, &models).await.0.score(),
+            RiskScore::new(0.9)
+        );
     }
 
     #[test]
@@ -340,9 +462,15 @@ mod tests {
         contributions[Feature::AddressTrust.index()] = -3.0;
         contributions[Feature::UserHistory.index()] = 3.0;
         let mut features = FeatureVector::missing();
-        for feature in Feature::ALL.into_iter().filter(|feature| *feature != Feature::UserHistory) {
+        for feature in Feature::ALL
+            .into_iter()
+            .filter(|feature| *feature != Feature::UserHistory)
+        {
             features.set(feature, 1.0);
         }
-        assert_eq!(reasons_of(&contributions, &features), [Reason::UnfamiliarCountry, Reason::IpVelocity]);
+        assert_eq!(
+            reasons_of(&contributions, &features),
+            [Reason::UnfamiliarCountry, Reason::IpVelocity]
+        );
     }
 }

@@ -40,15 +40,29 @@ impl ModelPool {
         let queue = Arc::new(Mutex::new(queue));
         for index in 0..threads.max(1) {
             let queue = Arc::clone(&queue);
-            std::thread::Builder::new().name(format!("riskgate-model-{index}")).spawn(move || work(&queue))?;
+            std::thread::Builder::new()
+                .name(format!("riskgate-model-{index}"))
+                .spawn(move || work(&queue))?;
         }
         Ok(Self { jobs })
     }
 
     /// Runs the model and waits until `deadline` at most.
-    pub async fn run(&self, model: Arc<dyn RiskModel>, features: FeatureVector, deadline: Deadline) -> Result<ModelOutput, FallbackCause> {
+    pub async fn run(
+        &self,
+        model: Arc<dyn RiskModel>,
+        features: FeatureVector,
+        deadline: Deadline,
+    ) -> Result<ModelOutput, FallbackCause> {
         let (answer, wait) = oneshot::channel();
-        self.jobs.try_send(Job { model, features, deadline, answer }).map_err(|_| FallbackCause::Overload)?;
+        self.jobs
+            .try_send(Job {
+                model,
+                features,
+                deadline,
+                answer,
+            })
+            .map_err(|_| FallbackCause::Overload)?;
         match tokio::time::timeout_at(deadline.instant().into(), wait).await {
             Ok(Ok(Ok(output))) => Ok(output),
             Ok(Ok(Err(error))) => Err(cause_of(&error)),
@@ -77,8 +91,11 @@ fn work(queue: &Mutex<Receiver<Job>>) {
             continue;
         }
         // A panic in a model must cost one answer and not the thread.
-        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.model.run(&job.features, job.deadline)));
-        let result = run.unwrap_or_else(|_| Err(ModelError::Failed("the model panicked".to_owned())));
+        let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            job.model.run(&job.features, job.deadline)
+        }));
+        let result =
+            run.unwrap_or_else(|_| Err(ModelError::Failed("the model panicked".to_owned())));
         // The caller may be gone by now.
         drop(job.answer.send(result));
     }
