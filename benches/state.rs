@@ -3,6 +3,15 @@
 //!
 //! Budgets: a read from the file below 30 µs; a read from Redis at most twice a bare `GET` at the median.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a bench that cannot be set up has nothing to say"
+)]
+
 #[path = "../tests/stores/facts.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod facts;

@@ -1,6 +1,15 @@
 //! One contract for every store: the same cases run over the memory store, the file and a real Redis; what only one of
 //! them can suffer follows.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a panic is how a test fails; the lints' own exception does not cover functions beside the tests"
+)]
+
 #[path = "support/redis.rs"]
 mod redis_server;
 
