@@ -1,0 +1,15 @@
+//! The gateway as a whole, over real sockets: the real binary in front of a simulated identity server. Each module states
+//! one part of what it promises.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test reports a failure"
+)]
+
+#[path = "../support/gateway.rs"]
+mod gateway;
+
+mod doors;

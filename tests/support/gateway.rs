@@ -1,0 +1,566 @@
+//! The harness of the gateway tests: a simulated identity server in this process, the real `riskgate` binary as a child
+//! process in front of it, and people who use it. Nothing here asserts what the gateway should do, except that each
+//! exchange leaves exactly one record; every wait is bounded.
+//!
+//! ```ignore
+//! let world = World::start(Options { mode: "enforce", ..Options::default() }).await;
+//! let mut alice = world.person("alice").from("192.0.2.10");
+//! let code = alice.sign_in().await;
+//! ```
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary includes the harness and uses a part of it"
+)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test reports a failure"
+)]
+
+#[path = "gateway/person.rs"]
+mod person;
+#[path = "gateway/process.rs"]
+mod process;
+#[path = "gateway/raw.rs"]
+mod raw;
+#[path = "redis.rs"]
+pub mod redis;
+
+pub use person::Answer;
+pub use person::Person;
+pub use person::basic;
+pub use process::Process;
+pub use raw::RawAnswer;
+
+use redis::RedisServer;
+use redis::free_port;
+use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::features::Feature;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::TempDir;
+use toml::Table;
+use toml::Value;
+use wso2_sim::RecordedRequest;
+use wso2_sim::Sim;
+use wso2_sim::SimConfig;
+use wso2_sim::SimTls;
+
+/// A registered redirect URI on which nobody listens: people stop there.
+pub const CALLBACK: &str = "https://app.example.com/cb";
+/// The `acr` value that means a second factor.
+pub const MFA: &str = "urn:riskgate:acr:mfa";
+/// An address at home: Zurich, a residential network.
+pub const HOME: &str = "192.0.2.10";
+/// Another address in the same network.
+pub const HOME_NEIGHBOUR: &str = "192.0.2.77";
+/// Far away: Colombo, a residential network.
+pub const FAR: &str = "198.51.100.20";
+/// Far away and in a data centre: Frankfurt.
+pub const HOSTING: &str = "203.0.113.5";
+/// The longest that anything may take to show.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where history is kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Store {
+    /// In a file under the data folder.
+    Embedded,
+    /// In a Redis of this test's own.
+    Redis,
+}
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `off`, `monitor`, `advise` or `enforce`.
+    pub mode: &'static str,
+    /// The policy; the shipped one when `None`.
+    pub policy: Option<String>,
+    /// Where history is kept.
+    pub store: Store,
+    /// Whether the clients' own address is a trusted proxy, so that their `X-Forwarded-*` is believed.
+    pub is_peer_trusted: bool,
+    /// TLS on both sides of the gateway.
+    pub tls: bool,
+    /// Further configuration, TOML; its keys win.
+    pub config: &'static str,
+    /// The identity server.
+    pub sim: SimConfig,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: "monitor",
+            policy: None,
+            store: Store::Embedded,
+            is_peer_trusted: true,
+            tls: false,
+            config: "",
+            sim: SimConfig::default(),
+        }
+    }
+}
+
+/// A policy with one rule for everything before the shipped defaults.
+pub fn always(verdict: &str) -> String {
+    rules(&[("true", verdict)])
+}
+
+/// A policy of these rules (condition, verdict) before the shipped defaults.
+pub fn rules(rules: &[(&str, &str)]) -> String {
+    let mut text = "version = 1\n".to_owned();
+    for (number, (when, verdict)) in rules.iter().enumerate() {
+        write!(
+            text,
+            "[[rule]]\nname = \"rule-{number}\"\nwhen = '''{when}'''\nverdict = \"{verdict}\"\n"
+        )
+        .expect("a text takes more text");
+    }
+    text
+}
+
+/// The identity server, the gateway in front of it, and where both write.
+pub struct World {
+    /// The identity server.
+    pub sim: Sim,
+    /// Where clients find the gateway, without a slash at its end.
+    pub url: String,
+    /// The port of the public listener.
+    pub port: u16,
+    /// The port of metrics and health.
+    pub admin_port: u16,
+    http: reqwest::Client,
+    process: Process,
+    redis: Option<RedisServer>,
+    folder: TempDir,
+    /// Exchanges of which a record is due.
+    due: AtomicUsize,
+}
+
+/// A moment between two requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    records: usize,
+    received: usize,
+}
+
+impl World {
+    /// Starts everything; ready when it returns.
+    pub async fn start(options: Options) -> Self {
+        // A provider that is installed already serves as well.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut sim = options.sim.clone();
+        sim.tls = options.tls.then_some(SimTls::SelfSigned);
+        let sim = Sim::start(sim).await.expect("the simulator starts");
+        let redis = (options.store == Store::Redis).then(RedisServer::start);
+        let (port, admin_port) = (free_port(), free_port());
+        let url = if options.tls {
+            format!("https://localhost:{port}")
+        } else {
+            format!("http://127.0.0.1:{port}")
+        };
+        sim.set_public_url(&url);
+
+        let mut config = config(
+            &options,
+            folder.path(),
+            &sim,
+            redis.as_ref(),
+            port,
+            admin_port,
+        );
+        let mut client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30));
+        if options.tls {
+            let certificate = certify(folder.path(), &mut config);
+            client = client
+                .tls_certs_only([
+                    reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate")
+                ]);
+        }
+        let policy = options.policy.clone().unwrap_or_else(|| {
+            std::fs::read_to_string(root().join("conf/policy.toml")).expect("the shipped policy")
+        });
+        write(&folder.path().join("policy.toml"), &policy);
+        write(&folder.path().join("riskgate.toml"), &config.to_string());
+        let process = Process::start(folder.path(), admin_port).await;
+        Self {
+            sim,
+            url,
+            port,
+            admin_port,
+            http: client.build().expect("an HTTP client"),
+            process,
+            redis,
+            folder,
+            due: AtomicUsize::new(0),
+        }
+    }
+
+    /// A user of the identity server with a browser of their own, at home unless told otherwise.
+    pub fn person(&self, name: &str) -> Person<'_> {
+        Person::new(self, name)
+    }
+
+    /// Replaces the policy file under the running gateway.
+    pub fn set_policy(&self, policy: &str) {
+        write(&self.folder.path().join("policy.toml"), policy);
+    }
+
+    /// Ends the gateway with SIGTERM: its exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        self.process.stop().await
+    }
+
+    /// Ends the gateway with SIGTERM and starts it again on what it left: the exit code of the first.
+    pub async fn restart(&mut self) -> Option<i32> {
+        let code = self.process.stop().await;
+        self.process = Process::start(self.folder.path(), self.admin_port).await;
+        code
+    }
+
+    /// The Redis of this world.
+    pub fn redis(&mut self) -> &mut RedisServer {
+        self.redis.as_mut().expect("a world with Redis")
+    }
+
+    /// Where the gateway writes its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What the gateway has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The client that all requests of this world go through.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Sends a request of whatever form and reads the answer. One record is due for it.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        self.due.fetch_add(1, Ordering::Relaxed);
+        Answer::read(request.send().await.expect("the gateway answers")).await
+    }
+
+    /// A request to a path of the gateway, from home, with a browser's headers.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        request
+            .header("x-forwarded-for", HOME)
+            .header("user-agent", person::FIREFOX)
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    /// POST of a form, with HTTP Basic for the client if one is named.
+    pub async fn post(&self, path: &str, client: Option<&str>, fields: &[(&str, &str)]) -> Answer {
+        let mut request = self.request(reqwest::Method::POST, path).form(fields);
+        if let Some(client) = client {
+            request = request.header("authorization", basic(client, &format!("{client}-secret")));
+        }
+        self.send(request).await
+    }
+
+    /// Sends bytes as they are and reads until the gateway closes. One record is due.
+    pub async fn raw(&self, bytes: &[u8]) -> RawAnswer {
+        self.due.fetch_add(1, Ordering::Relaxed);
+        raw::exchange(self.port, bytes).await
+    }
+
+    /// The same where HTTP itself is broken, so that there is no exchange to record.
+    pub async fn raw_unrecorded(&self, bytes: &[u8]) -> RawAnswer {
+        raw::exchange(self.port, bytes).await
+    }
+
+    /// A record is due for an exchange that the harness did not make.
+    pub fn expect_record(&self) {
+        self.due.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Now.
+    pub async fn mark(&self) -> Mark {
+        Mark {
+            records: self.records().await.len(),
+            received: self.sim.recorded().len(),
+        }
+    }
+
+    /// Every record so far. Waits for those that are due and panics when there are more or fewer.
+    pub async fn records(&self) -> Vec<AuditEvent> {
+        let due = self.due.load(Ordering::Relaxed);
+        let end = Instant::now() + PATIENCE;
+        let mut found = self.read_records();
+        while found.len() < due && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            found = self.read_records();
+        }
+        assert_eq!(
+            found.len(),
+            due,
+            "records for {due} exchanges, the last ones: {:#?}\n{}",
+            found.iter().rev().take(2).collect::<Vec<_>>(),
+            self.log()
+        );
+        found
+    }
+
+    /// The records since a moment.
+    pub async fn records_since(&self, mark: Mark) -> Vec<AuditEvent> {
+        self.records().await.split_off(mark.records)
+    }
+
+    /// The record of the one exchange since a moment.
+    pub async fn record_since(&self, mark: Mark) -> AuditEvent {
+        let mut records = self.records_since(mark).await;
+        assert_eq!(records.len(), 1, "{records:#?}");
+        records.remove(0)
+    }
+
+    /// The latest record.
+    pub async fn last_record(&self) -> AuditEvent {
+        self.records().await.pop().expect("a record")
+    }
+
+    /// The latest record of a door.
+    pub async fn last_record_of(&self, door: &str) -> AuditEvent {
+        let records = self.records().await;
+        let record = records
+            .into_iter()
+            .rfind(|record| record.door.as_deref() == Some(door));
+        record.unwrap_or_else(|| panic!("no record of {door}"))
+    }
+
+    /// What the identity server received since a moment.
+    pub fn received_since(&self, mark: Mark) -> Vec<RecordedRequest> {
+        self.sim.recorded().split_off(mark.received)
+    }
+
+    /// The one request that the identity server received since a moment.
+    pub fn received_one_since(&self, mark: Mark) -> RecordedRequest {
+        let mut received = self.received_since(mark);
+        assert_eq!(received.len(), 1, "{received:#?}");
+        received.remove(0)
+    }
+
+    /// The sum of a metric over all series that carry these labels.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.admin("/metrics").await.1;
+        let wanted: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        text.lines()
+            .filter(|line| {
+                line.strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with(['{', ' ']))
+            })
+            .filter(|line| wanted.iter().all(|label| line.contains(label.as_str())))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// GET from the admin listener: status and body.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        process::admin(self.admin_port, path)
+            .await
+            .expect("the admin listener answers")
+    }
+
+    /// How many confirmed logins of a user the gateway has learnt. Asks by an authorize request that names the user, which
+    /// teaches nothing.
+    pub async fn history_of(&self, user: &str) -> u32 {
+        let mark = self.mark().await;
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([
+                ("client_id", "demo-web"),
+                ("response_type", "code"),
+                ("redirect_uri", CALLBACK),
+                ("login_hint", user),
+            ])
+            .finish();
+        self.get(&format!("/oauth2/authorize?{query}")).await;
+        let record = self.record_since(mark).await;
+        let value = feature(&record, Feature::UserHistory)
+            .unwrap_or_else(|| panic!("the history of {user} is not known: {record:#?}"));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small count"
+        )]
+        let logins = value.exp_m1().round() as u32;
+        logins
+    }
+
+    /// Waits until the gateway has learnt this many logins of a user: learning happens after the answer.
+    pub async fn until_learnt(&self, user: &str, logins: u32) {
+        let end = Instant::now() + PATIENCE;
+        let mut found = self.history_of(user).await;
+        while found < logins && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            found = self.history_of(user).await;
+        }
+        assert_eq!(found, logins, "logins of {user} that were learnt");
+    }
+
+    /// What was observed so far goes to the store after the answer: gives it the time to arrive.
+    pub async fn settle(&self) {
+        drop(self.records().await);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+
+    fn read_records(&self) -> Vec<AuditEvent> {
+        let text = std::fs::read_to_string(self.data_dir().join("audit.jsonl")).unwrap_or_default();
+        // A line without its end is being written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+            })
+            .collect()
+    }
+}
+
+/// The value of a feature in a record; `None` when it was missing or nothing was derived.
+pub fn feature(record: &AuditEvent, feature: Feature) -> Option<f32> {
+    record.features.get(feature.index()).copied().flatten()
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn config(
+    options: &Options,
+    folder: &Path,
+    sim: &Sim,
+    redis: Option<&RedisServer>,
+    port: u16,
+    admin_port: u16,
+) -> Table {
+    let geo = root().join("tests/data/geo");
+    let text = |path: PathBuf| path.display().to_string();
+    let trusted = if options.is_peer_trusted {
+        "127.0.0.0/8"
+    } else {
+        "10.9.8.7"
+    };
+    let authority = if options.tls {
+        write(&folder.join("identity-server-ca.pem"), sim.ca_pem());
+        format!(
+            "ca_file = '{}'",
+            text(folder.join("identity-server-ca.pem"))
+        )
+    } else {
+        String::new()
+    };
+    // The budgets are wide: a busy machine must not turn a test of behaviour into a test of speed.
+    let base = format!(
+        r#"
+[server]
+listen = "127.0.0.1:{port}"
+threads = 2
+trusted_proxies = ["{trusted}"]
+drain_seconds = 0
+grace_seconds = 0
+[upstream]
+url = "{upstream}"
+connect_timeout_ms = 5000
+{authority}
+[admin]
+listen = "127.0.0.1:{admin_port}"
+[mode]
+default = "{mode}"
+[policy]
+file = '{policy}'
+[model]
+dir = '{model}'
+library = '{library}'
+[score]
+budget_ms = 2000
+[state]
+url = "{store}"
+data_dir = '{data}'
+response_timeout_ms = 1500
+connect_timeout_ms = 1500
+[geo]
+country = '{country}'
+city = ['{city_v4}', '{city_v6}']
+asn = '{asn}'
+kinds = '{kinds}'
+"#,
+        upstream = sim.url,
+        mode = options.mode,
+        policy = text(folder.join("policy.toml")),
+        model = text(root().join("conf/model")),
+        library = text(root().join("vendor/onnxruntime/libonnxruntime.so")),
+        store = redis.map_or_else(|| "embedded:".to_owned(), RedisServer::url),
+        data = text(folder.join("data")),
+        country = text(geo.join("country.mmdb")),
+        city_v4 = text(geo.join("city-ipv4.mmdb")),
+        city_v6 = text(geo.join("city-ipv6.mmdb")),
+        asn = text(geo.join("asn.csv")),
+        kinds = text(geo.join("network-kinds.csv")),
+    );
+    let mut table: Table = base.parse().expect("the configuration is TOML");
+    merge(
+        &mut table,
+        options
+            .config
+            .parse()
+            .expect("further configuration is TOML"),
+    );
+    table
+}
+
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(known)), Value::Table(more)) => merge(known, more),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+/// A certificate for the public listener, put into the configuration: the certificate itself, PEM.
+fn certify(folder: &Path, config: &mut Table) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
+        .expect("a certificate");
+    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
+    write(&certificate, &made.cert.pem());
+    write(&key, &made.signing_key.serialize_pem());
+    let tls = format!(
+        "[server.tls]\ncertificate = '{}'\nkey = '{}'\n",
+        certificate.display(),
+        key.display()
+    );
+    merge(config, tls.parse().expect("TOML"));
+    made.cert.pem()
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}

@@ -1,0 +1,135 @@
+//! The gateway as a child process: started on a folder, ended by SIGTERM, killed when that takes too long.
+
+use super::PATIENCE;
+use std::fs::File;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// How long the gateway may take to be ready, on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running gateway. Dropping it ends the process.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts the gateway on `riskgate.toml` in `folder` and waits until it is ready.
+    pub async fn start(folder: &Path, admin_port: u16) -> Self {
+        let log = folder.join("riskgate.log");
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .expect("a log file")
+        };
+        let child = Command::new(env!("CARGO_BIN_EXE_riskgate"))
+            .args(["run", "--config"])
+            .arg(folder.join("riskgate.toml"))
+            .current_dir(folder)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .expect("the gateway can be started");
+        let mut process = Self { child, log };
+        let end = Instant::now() + START_TIMEOUT;
+        while !admin(admin_port, "/health/ready")
+            .await
+            .is_some_and(|(status, _)| status == 200)
+        {
+            let ended = process.child.try_wait().expect("the gateway can be asked");
+            assert!(
+                ended.is_none() && Instant::now() < end,
+                "the gateway is not ready ({ended:?}):\n{}",
+                process.log()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        process
+    }
+
+    /// What it has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it with SIGTERM: the exit code, `None` when it had to be killed.
+    pub async fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("the gateway can be asked") {
+                return status.code();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.kill();
+        None
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// Sends a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status();
+        assert!(
+            sent.expect("kill runs").success(),
+            "SIG{name} for the gateway"
+        );
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        drop(
+            Command::new("kill")
+                .args(["-TERM", &self.child.id().to_string()])
+                .status(),
+        );
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill();
+    }
+}
+
+/// GET from the admin listener; `None` when nobody answers.
+pub async fn admin(port: u16, path: &str) -> Option<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.ok()?
+}
