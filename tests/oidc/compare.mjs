@@ -17,6 +17,24 @@ export function belongsToGateway(name) {
   return /^(x-forwarded-(for|proto|host|port)|forwarded|via|x-real-ip|activityid|x-request-id|x-risk-[a-z-]+)$/.test(name);
 }
 
+/** Whether riskgate scores the request, and so reads its form itself. */
+export function isScored({ method, target }) {
+  const path = target.split('?')[0];
+  return path === '/oauth2/authorize' || (method === 'POST' && ['/commonauth', '/oauth2/token', '/oauth2/par'].includes(path));
+}
+
+/**
+ * The one header that may be respelled: the media type of a form that riskgate read as UTF-8 says so in
+ * one spelling when it goes on, so that the container behind decodes the same text.
+ */
+function respelled(request) {
+  if (!isScored(request)) return request.headers;
+  return request.headers.map(([name, value]) => [
+    name,
+    name === 'content-type' && /^application\/x-www-form-urlencoded(; ?charset=utf-8)?$/i.test(value) ? 'a form in UTF-8' : value,
+  ]);
+}
+
 /** Header lines in the order of their names; lines of one name keep their order, which has a meaning. */
 function sorted(headers, leaveOut) {
   return headers
@@ -49,7 +67,7 @@ export function hopDifferences(client, server) {
   same('request target', request.target, server.request.target);
   same('request body', request.body.toString('latin1'), server.request.body.toString('latin1'));
   const ownRequest = (name) => HOP_BY_HOP.has(name) || belongsToGateway(name);
-  differences.push(...listDifferences('request header', sorted(request.headers, ownRequest), sorted(server.request.headers, ownRequest)));
+  differences.push(...listDifferences('request header', sorted(respelled(request), ownRequest), sorted(respelled(server.request), ownRequest)));
 
   same('status', server.response.status, response.status);
   same('response body', server.response.body.toString('latin1'), response.body.toString('latin1'));
@@ -60,6 +78,8 @@ export function hopDifferences(client, server) {
 
 /** Members, parameters and form fields whose values a provider or client makes anew each time. */
 const ISSUED = ['access_token', 'refresh_token', 'id_token', 'code', 'request_uri', 'sessionDataKey', 'sessionDataKeyConsent', 'xsrf', 'client_assertion', 'jti', 'sid', 'at_hash'];
+/** Shorter values are not taken for issued ones: a replacement would hit other text. */
+const ISSUED_CHARS_MIN = 20;
 const TIMES = /"(iat|exp|nbf|auth_time)":\d{10}\b/g;
 
 function issuedValues(exchange) {
@@ -98,19 +118,27 @@ function jwtParts(value) {
 }
 
 /**
- * A flow as lines of text in which every issued value stands as its name, number and length.
+ * A flow as lines of text in which every issued value stands as its name, number and length, and every JWT as its
+ * length, with its decoded content below.
  *
  * Equal values keep equal names, so that a value which arrives changed or exchanged shows.
  */
 export function shape(exchanges) {
   const names = new Map();
   const tokens = [];
+  let number = 0;
   for (const exchange of exchanges) {
     for (const [name, value] of issuedValues(exchange)) {
-      if (names.has(value) || value.length < 20) continue;
-      names.set(value, `<${name} ${names.size + 1}, ${value.length} characters>`);
+      if (value.length < ISSUED_CHARS_MIN) continue;
       const parts = jwtParts(value);
-      if (parts !== undefined) tokens.push(`${names.get(value)} ${parts}`);
+      if (parts !== undefined) {
+        // Two ID tokens of one second can be the same text, so a JWT has no number but its content.
+        names.set(value, `<${name}, ${value.length} characters>`);
+        tokens.push(`${names.get(value)} ${parts}`);
+      } else if (!names.has(value)) {
+        number += 1;
+        names.set(value, `<${name} ${number}, ${value.length} characters>`);
+      }
     }
   }
   const longestFirst = [...names].sort(([one], [other]) => other.length - one.length);

@@ -10,7 +10,7 @@ import {
 } from 'node:test';
 
 import {
-  belongsToGateway, hopDifferences, shape, shapeDifferences,
+  belongsToGateway, hopDifferences, isScored, shape, shapeDifferences,
 } from './compare.mjs';
 import { FLOWS, Party } from './flows.mjs';
 import { freePort, startGateway } from './gateway.mjs';
@@ -47,12 +47,6 @@ function assertUnchanged({ sent, recording }) {
   });
   assert.deepEqual(differences, []);
   assert.equal(recording.exchanges.size, sent.length, 'requests arrived that nobody sent');
-}
-
-/** The doors on which riskgate scores; the provider must always be told the status. */
-function isScored({ method, target }) {
-  const path = target.split('?')[0];
-  return path === '/oauth2/authorize' || (method === 'POST' && ['/commonauth', '/oauth2/token', '/oauth2/par'].includes(path));
 }
 
 const ALLOW_ALL = `
@@ -111,10 +105,15 @@ for (const { mode, policy } of [{ mode: 'monitor' }, { mode: 'enforce', policy: 
           assert.equal(request.method, 'GET');
           assert.match(request.target, /^\/oauth2\/(jwks|token\/\.well-known\/openid-configuration)$/);
         }
+        // On scored doors the provider is always told, and told once.
         for (const { request } of [...played.recording.exchanges.values()].filter(({ request: one }) => isScored(one))) {
           const statuses = request.headers.filter(([header]) => header === 'x-risk-status');
           assert.equal(statuses.length, 1, `X-Risk-Status ${statuses.length} times on ${request.method} ${request.target}`);
           assert.match(statuses[0][1], /^(scored|unscored)$/);
+          // In monitor mode the provider learns nothing else; in enforce mode it gets the verdict.
+          const others = request.headers.map(([header]) => header).filter((header) => header.startsWith('x-risk-') && header !== 'x-risk-status');
+          if (mode === 'monitor') assert.deepEqual(others, []);
+          else assert.equal(others.filter((header) => header === 'x-risk-verdict').length, 1);
         }
       });
     }

@@ -127,6 +127,16 @@ export async function startGateway({
   const actions = await freePort();
   // No client is left when a test stops it, so there is nothing to wait for.
   const lines = ['[server]', 'drain_seconds = 0', 'grace_seconds = 1'];
+  // The small databases of the tests: the real ones take seconds to load in a debug build.
+  const geo = path.join(REPOSITORY, 'tests/data/geo');
+  lines.push(
+    '',
+    '[geo]',
+    `country = ${JSON.stringify(path.join(geo, 'country.mmdb'))}`,
+    `city = [${['city-ipv4.mmdb', 'city-ipv6.mmdb'].map((file) => JSON.stringify(path.join(geo, file))).join(', ')}]`,
+    `asn = ${JSON.stringify(path.join(geo, 'asn.csv'))}`,
+    `kinds = ${JSON.stringify(path.join(geo, 'network-kinds.csv'))}`,
+  );
   if (policy !== undefined) {
     const policyFile = path.join(directory, 'policy.toml');
     await writeFile(policyFile, policy);
