@@ -173,6 +173,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let (stop, stopped) = watch::channel(false);
     let observer = runtime.spawn(observe::run(
         queue,
+        stopped.clone(),
         Arc::clone(&state),
         Arc::clone(&metrics),
     ));

@@ -42,6 +42,9 @@ pub mod policy;
 /// The signature over the risk headers.
 pub mod signature;
 
+/// The risk in an XACML request.
+pub mod pdp;
+
 /// The decision as concrete effects.
 pub mod enforcement;
 

@@ -4,6 +4,7 @@ use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
 use crate::domain::route::RouteMatch;
+use crate::domain::signals::client_addr::AddressSource;
 use crate::domain::signals::client_addr::Scheme;
 use crate::domain::signals::client_addr::client_address;
 use crate::domain::target::CanonicalTarget;
@@ -47,13 +48,27 @@ pub struct Admission {
     pub door: Option<Door>,
 }
 
-/// The client's address and whether its connection is known to be TLS.
-pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> (IpAddr, bool) {
+/// Who speaks, behind trusted proxies.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether its connection is known to be TLS.
+    pub secure: bool,
+    /// Whether the connection that came here is its own: else TLS fingerprint and the like are those of a proxy.
+    pub direct: bool,
+}
+
+/// The client of a request.
+pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> Client {
     let client = client_address(knock.peer, knock.headers, &snapshot.trusted_proxies);
-    let secure = client
-        .forwarded_proto
-        .map_or(knock.tls, |scheme| scheme == Scheme::Https);
-    (client.address, secure)
+    Client {
+        address: client.address,
+        secure: client
+            .forwarded_proto
+            .map_or(knock.tls, |scheme| scheme == Scheme::Https),
+        direct: client.source == AddressSource::Peer,
+    }
 }
 
 /// Reads the head.

@@ -181,15 +181,21 @@ fn signals(
         text(http::header::USER_AGENT),
         text(http::header::ACCEPT_LANGUAGE),
     );
-    let network = dependencies.geo.lookup(exchange.address);
-    let device = device_cookie(request.headers, &snapshot.device_key, exchange.secure);
+    let network = dependencies.geo.lookup(exchange.client.address);
+    // Behind a proxy the handshake is the proxy's own.
+    let tls = request.tls.filter(|_| exchange.client.direct);
+    let device = device_cookie(
+        request.headers,
+        &snapshot.device_key,
+        exchange.client.secure,
+    );
     let hashes = SignalHashes::of(
         &snapshot.people,
         tenant,
-        exchange.address,
+        exchange.client.address,
         &network,
         &agent,
-        request.tls,
+        tls,
         &device,
     );
     let names = request.headers.keys().map(http::HeaderName::as_str);
@@ -200,10 +206,10 @@ fn signals(
         subject: identity.subject.clone(),
         client_id: identity.client_id.clone(),
         client: identity.client,
-        address: exchange.address,
+        address: exchange.client.address,
         network,
         agent,
-        tls: request.tls.cloned(),
+        tls: tls.cloned(),
         http_fingerprint: http_fingerprint(exchange.method, request.version, own_order),
         device,
         browser_door: door.is_browser(),

@@ -69,7 +69,7 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
             authorize: assessed.facts.authorize(),
             continues: assessed.continues,
             decision_id: exchange.id.as_str(),
-            address: exchange.address,
+            address: exchange.client.address,
             now,
             step_up: &snapshot.step_up,
             signer: snapshot.signer.as_ref(),

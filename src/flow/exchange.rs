@@ -18,10 +18,10 @@ use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
+use crate::flow::admit::Client;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::snapshot::Snapshot;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -45,10 +45,8 @@ pub struct Exchange {
     pub route: Option<RouteMatch>,
     /// The scored door, including those that only the request's content reveals.
     pub door: Option<Door>,
-    /// The address that speaks, behind trusted proxies.
-    pub address: IpAddr,
-    /// Whether the client's connection is known to be TLS.
-    pub secure: bool,
+    /// Who speaks, behind trusted proxies.
+    pub client: Client,
     /// What the assessment found; `None` until then and on routes that are not scored.
     pub assessed: Option<Assessed>,
     /// What was decided.

@@ -147,7 +147,7 @@ impl AuthFlow {
     /// that every ending is recorded.
     pub fn admit(&self, knock: &Knock<'_>) -> (Exchange, Result<(), Refusal>) {
         let snapshot = self.snapshot.load_full();
-        let (address, secure) = admit::client(knock, &snapshot);
+        let client = admit::client(knock, &snapshot);
         let mut exchange = Exchange {
             id: self.request_id(),
             at: self.dependencies.clock.now(),
@@ -157,8 +157,7 @@ impl AuthFlow {
             target: None,
             route: None,
             door: None,
-            address,
-            secure,
+            client,
             assessed: None,
             decided: None,
             permit: None,

@@ -38,6 +38,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 /// Observations that may wait for the store; more are lost and counted.
 pub const OBSERVATIONS_MAX: usize = 16_384;
@@ -206,7 +207,7 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
     let assessed = exchange.assessed.as_ref()?;
     let visible = matches!(exchange.mode()?, Mode::Advise | Mode::Enforce);
     let subject = lesson_subject(exchange, assessed)?;
-    if !visible || !exchange.secure {
+    if !visible || !exchange.client.secure {
         return None;
     }
     let token = match &assessed.signals.device {
@@ -430,11 +431,11 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
                 .people
                 .pseudonym(
                     NameSpace::Address,
-                    &[exchange.address.to_string().as_bytes()],
+                    &[exchange.client.address.to_string().as_bytes()],
                 )
                 .to_string(),
         ),
-        prefix: Some(prefix_text(exchange.address)),
+        prefix: Some(prefix_text(exchange.client.address)),
         action: action(exchange),
         grounds: exchange
             .permit
@@ -556,24 +557,46 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Takes observations from the queue to the store until the queue closes.
+/// Takes observations from the queue to the store until `stop` says so; what is queued by then is still taken.
 pub async fn run(
     mut queue: mpsc::Receiver<Observation>,
+    mut stop: watch::Receiver<bool>,
     store: Arc<dyn StateStore>,
     metrics: Arc<Metrics>,
 ) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(&batch)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the store did not answer in time".to_owned()),
-        };
-        if let Some(error) = lost {
-            metrics.state_error("record", "failed");
-            metrics.state_writes_lost(batch.len() as u64);
-            tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
+    loop {
+        tokio::select! {
+            taken = queue.recv_many(&mut batch, BATCH_MAX) => {
+                if taken == 0 {
+                    return;
+                }
+                record(&mut batch, store.as_ref(), &metrics).await;
+            }
+            changed = stop.changed() => {
+                // A sender that is gone means the same as its word.
+                if changed.is_err() || *stop.borrow() {
+                    break;
+                }
+            }
         }
-        batch.clear();
     }
+    queue.close();
+    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        record(&mut batch, store.as_ref(), &metrics).await;
+    }
+}
+
+async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) {
+    let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(batch)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some("the store did not answer in time".to_owned()),
+    };
+    if let Some(error) = lost {
+        metrics.state_error("record", "failed");
+        metrics.state_writes_lost(batch.len() as u64);
+        tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
+    }
+    batch.clear();
 }

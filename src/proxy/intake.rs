@@ -5,6 +5,9 @@ use crate::domain::enforcement::Enforcement;
 use crate::domain::parameters::BodyHeaders;
 use crate::domain::parameters::ParameterError;
 use crate::domain::parameters::Parameters;
+use crate::domain::pdp;
+use crate::domain::policy::decision::Mode;
+use crate::domain::risk::RiskScore;
 use crate::domain::route::Door;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::target::CanonicalTarget;
@@ -12,9 +15,11 @@ use crate::flow::AuthFlow;
 use crate::flow::admit::Knock;
 use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
+use crate::flow::exchange::Exchange;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::context::RequestContext;
+use bytes::Bytes;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
 use std::net::IpAddr;
@@ -111,7 +116,23 @@ async fn judge(
         parameters: context.parameters.as_ref(),
         tls,
     };
-    flow.judge(exchange, request).await
+    flow.judge(exchange, request).await?;
+    if door == Door::Pdp {
+        context.new_body = pdp_body(exchange, context.parameters.as_ref());
+    }
+    Ok(())
+}
+
+/// An XACML request with the risk in it, where the mode lets WSO2 see the risk; never with a client's own.
+fn pdp_body(exchange: &Exchange, parameters: Option<&Parameters>) -> Option<Bytes> {
+    let visible = matches!(exchange.mode(), Some(Mode::Advise | Mode::Enforce));
+    let score = exchange
+        .assessed
+        .as_ref()
+        .and_then(|assessed| assessed.assessment.score());
+    let points = score.filter(|_| visible).map(RiskScore::points);
+    let changed = pdp::with_risk(parameters?.json()?, points)?;
+    Some(Bytes::from(changed.to_string()))
 }
 
 async fn parameters(

@@ -114,7 +114,11 @@ pub fn write_head(
         return pingora::Error::e_explain(ErrorType::InternalError, "a request without a permit");
     };
     let host = host(session);
-    let scheme = if exchange.secure { "https" } else { "http" };
+    let scheme = if exchange.client.secure {
+        "https"
+    } else {
+        "http"
+    };
     if let Some(target) = &exchange.target {
         head.set_raw_path(target.forwarded().as_bytes())?;
     }
@@ -136,7 +140,10 @@ pub fn write_head(
         head.insert_header(http::header::HOST, host.as_str())?;
         head.insert_header(headers::X_FORWARDED_HOST, host)?;
     }
-    head.insert_header(headers::X_FORWARDED_FOR, exchange.address.to_string())?;
+    head.insert_header(
+        headers::X_FORWARDED_FOR,
+        exchange.client.address.to_string(),
+    )?;
     head.insert_header(headers::X_FORWARDED_PROTO, scheme)?;
     head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
     for (name, value) in &permit.headers().0 {
