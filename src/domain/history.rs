@@ -223,6 +223,8 @@ pub struct Provenance {
     pub coordinates: Option<Coordinates>,
     /// What the latest request that used it showed (an app server redeems the code for the browser).
     pub used_by: Familiarity,
+    /// Where the latest request that used it came from.
+    pub used_from: Option<Coordinates>,
     /// How many confirmed logins stood behind the subject at issue: the weight of the evidence.
     pub evidence: u32,
 }
@@ -475,7 +477,8 @@ impl Provenance {
             successes,
             first: self.at,
             last: self.at,
-            last_coordinates: self.coordinates,
+            // An app server may stand far from its users: travel is counted from where the token was last used.
+            last_coordinates: self.used_from.or(self.coordinates),
             addresses: values(self.issued_to.address, self.used_by.address),
             asns: values(self.issued_to.asn, self.used_by.asn),
             countries: values(self.issued_to.country, self.used_by.country),
@@ -483,14 +486,14 @@ impl Provenance {
             platforms: values(self.issued_to.platform, self.used_by.platform),
             languages: values(self.issued_to.language, self.used_by.language),
             devices: values(self.issued_to.device, self.used_by.device),
-            places: self
-                .coordinates
+            places: [self.coordinates, self.used_from]
+                .into_iter()
+                .flatten()
                 .map(|coordinates| Place {
                     coordinates,
                     count: successes,
                     last: self.at,
                 })
-                .into_iter()
                 .collect(),
             hours: [0; 24],
             habit: NoveltyHabit::default(),

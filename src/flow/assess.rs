@@ -92,17 +92,19 @@ pub async fn assess(
         degraded,
         &mut notes,
     )?;
-    if matches!(
+    let pushed = matches!(
         identity.presented,
         Some(LinkKey {
             kind: LinkKind::PushedRequest,
             ..
         })
-    ) && provenance.is_some()
-    {
+    );
+    if pushed && provenance.is_some() {
         // What was pushed through this gateway has been seen.
         signals.parameters_hidden = false;
     }
+    // A pushed request says what is asked for, not who asks.
+    let provenance = provenance.filter(|_| !pushed);
     let session = identity
         .session
         .and_then(|key| found(dependencies, history.as_ref(), &key));

@@ -28,7 +28,6 @@ use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::ScoreSource;
 use crate::domain::route::Door;
-use crate::domain::signals::Signals;
 use crate::domain::signals::Subject;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
@@ -47,7 +46,7 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
     let mode = snapshot
         .rollout
-        .mode_for(tenant, application, stable_key(&assessed.signals));
+        .mode_for(tenant, application, stable_key(assessed));
     let decision = verdict(exchange, assessed, door, now);
     let enforcement = match assessed.limited {
         Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
@@ -91,12 +90,16 @@ pub fn exempt(exchange: &mut Exchange) {
     exchange.permit = Some(ForwardPermit::assertion(Grounds::Exempt, headers));
 }
 
-/// The same user is always in or out of a percentage; without a user the address decides.
-fn stable_key(signals: &Signals) -> u64 {
-    signals
-        .subject
-        .key()
-        .map_or(signals.hashes.address, |subject| subject.0.value_hash())
+/// The same user is always in or out of a percentage, also where a code or token stands for the user; without a user the
+/// address decides.
+fn stable_key(assessed: &Assessed) -> u64 {
+    let subject = assessed.signals.subject.key();
+    let behind = assessed.provenance.as_deref().and_then(|link| link.subject);
+    subject
+        .or(behind)
+        .map_or(assessed.signals.hashes.address, |subject| {
+            subject.0.value_hash()
+        })
 }
 
 fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp) -> Decision {

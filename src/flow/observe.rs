@@ -139,9 +139,10 @@ fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKi
         .filter(|_| is_token)
         .map_or(seen, |link| link.issued_to);
     let low = decided.is_some_and(|decided| decided.decision.level == Some(RiskLevel::Low));
-    let used_by = before
-        .filter(|_| is_token && !low && presents_refresh(assessed))
-        .map_or(seen, |link| link.used_by);
+    // A refresh from a place that was not low-risk must not become familiar by being repeated.
+    let kept = before.filter(|_| is_token && !low && presents_refresh(assessed));
+    let used_by = kept.map_or(seen, |link| link.used_by);
+    let used_from = kept.map_or(assessed.signals.network.coordinates, |link| link.used_from);
     let own_score = assessed.assessment.score().map(|score| score.points());
     let reasons = decided.map(|decided| {
         decided
@@ -189,6 +190,7 @@ fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKi
                 link.coordinates
             }),
         used_by,
+        used_from,
         evidence: assessed
             .profile
             .as_ref()
@@ -274,7 +276,8 @@ fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
     let cookie_known = match assessed.signals.device {
         DeviceCookie::Unsendable => true,
         DeviceCookie::Valid(ref token) => token.names(subject),
-        DeviceCookie::Absent | DeviceCookie::Forged => false,
+        // Programs keep no cookie: its absence is no habit of theirs.
+        DeviceCookie::Absent | DeviceCookie::Forged => !assessed.signals.browser_door,
     };
     Some(Lesson {
         subject,
@@ -294,8 +297,11 @@ fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
         && assessed.facts.credentials;
     let failed = match exchange.outcome {
         AuthOutcome::Failed | AuthOutcome::Locked => true,
-        AuthOutcome::Succeeded | AuthOutcome::NextFactor => false,
-        AuthOutcome::TokensIssued if assessed.facts.credentials => false,
+        AuthOutcome::Succeeded | AuthOutcome::NextFactor | AuthOutcome::TokensIssued
+            if assessed.facts.credentials =>
+        {
+            false
+        }
         // A blocked attempt goes on counting against its source; what the password was is not known.
         _ if blocked => true,
         _ => return None,

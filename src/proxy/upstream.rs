@@ -123,12 +123,11 @@ pub fn write_head(
         head.set_raw_path(target.forwarded().as_bytes())?;
     }
     remove_reserved(head, exchange);
-    for name in [
-        http::header::EXPECT,
-        http::header::TE,
-        http::header::TRAILER,
-    ] {
-        head.remove_header(&name);
+    head.remove_header(&http::header::TE);
+    head.remove_header(&http::header::TRAILER);
+    if context.parameters.is_some() {
+        // The body is here already: the client was told to go on by the gateway.
+        head.remove_header(&http::header::EXPECT);
     }
     join_cookies(head)?;
     replace_content_type(head, context.parameters.as_ref())?;

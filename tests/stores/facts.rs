@@ -96,6 +96,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         issued_to: lesson(n, at).familiarity,
         coordinates: Coordinates::new(59.9, 10.7),
         used_by: Familiarity::default(),
+        used_from: Coordinates::new(40.7, -74.0),
         evidence: 12,
     }
 }

@@ -106,6 +106,7 @@ impl Codec {
         let link: Link<Provenance> = self.open(key, bytes)?;
         let sound = link.provenance.reasons.len() <= REASONS_MAX
             && link.provenance.coordinates.is_none_or(in_range)
+            && link.provenance.used_from.is_none_or(in_range)
             && link.provenance.score.is_none_or(|score| score <= 100);
         (sound && now < link.expires).then_some(link.provenance)
     }

@@ -1,7 +1,8 @@
 //! A condition in CEL, the Common Expression Language, compiled once at load. The parser is that of the `cel` crate; the
 //! checker turns its tree into an expression of our own, because a decision must not fail, allocate or run a pattern
-//! through a compiler, and because the lint evaluates each condition many thousand times. A test holds the two
-//! evaluators to the same answers.
+//! through a compiler, and because the lint evaluates each condition many thousand times. Measured with `benches/decide.rs`
+//! on a busy two-core machine: 2.6 µs for a decision over twenty rules, against 50 µs for the interpreter's context and
+//! 62 µs for its twenty evaluations. A test holds the two evaluators to the same answers.
 //!
 //! The subset: the fields of the vocabulary; `&& || ! ?: == != < <= > >= in`; `has size startsWith endsWith contains
 //! matches in_cidr`; `exists` and `all` over `risk.reasons` or a list of texts. Literals are whole numbers, texts, truth

@@ -82,21 +82,32 @@ pub enum TextExpr {
 /// How two numbers compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
+    /// `==`
     Equal,
+    /// `>`
     Greater,
+    /// `>=`
     GreaterOrEqual,
+    /// `<`
     Less,
+    /// `<=`
     LessOrEqual,
+    /// `!=`
     NotEqual,
 }
 
 /// How two texts compare.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Relation {
+    /// `a.contains(b)`
     Contains,
+    /// `a.endsWith(b)`
     EndsWith,
+    /// `==`
     Equal,
+    /// `!=`
     NotEqual,
+    /// `a.startsWith(b)`
     StartsWith,
 }
 

@@ -7,11 +7,7 @@
 pub mod break_glass;
 
 /// From syntax tree to expression.
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "whatever is not of the expected kind is the same mistake"
-)]
-mod checker;
+pub mod checker;
 
 /// A condition in CEL.
 pub mod condition;
@@ -20,14 +16,10 @@ pub mod condition;
 pub mod decision;
 
 /// Reading the file.
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "whatever is not of the expected type is the same mistake"
-)]
 pub mod document;
 
 /// A condition after type-checking.
-mod expression;
+pub mod expression;
 
 /// What a decision is made from.
 pub mod input;
@@ -48,23 +40,19 @@ pub mod rule;
 pub mod scope;
 
 /// What holds where no rule speaks.
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "whatever is not of the expected type is the same mistake"
-)]
 pub mod settings;
 
 /// "Did you mean".
-mod spelling;
+pub mod spelling;
 
 /// The requests that the lint tries out.
-mod space;
+pub mod space;
 
 /// The words of a condition.
-mod vocabulary;
+pub mod vocabulary;
 
 /// What conditions ask about.
-mod uses;
+pub mod uses;
 
 use crate::domain::policy::break_glass::BreakGlass;
 use crate::domain::policy::decision::Adjustment;

@@ -37,46 +37,77 @@ pub enum Field {
 /// A field that is true or false.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum BoolField {
+    /// `device.known`
     DeviceKnown,
+    /// `request.demanded`
     RequestDemanded,
+    /// `session.present`
     SessionPresent,
+    /// `user.break_glass`
     UserBreakGlass,
+    /// `user.known`
     UserKnown,
 }
 
 /// A field that is a whole number.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum IntField {
+    /// `network.asn`
     NetworkAsn,
+    /// `risk.score`
     RiskScore,
+    /// `time.hour`
     TimeHour,
+    /// `time.weekday`
     TimeWeekday,
+    /// `user.logins`
     UserLogins,
 }
 
 /// A field that is a text.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum TextField {
+    /// `agent.browser`
     AgentBrowser,
+    /// `agent.kind`
     AgentKind,
+    /// `agent.os`
     AgentOs,
+    /// `client.id`
     ClientId,
+    /// `device.cookie`
     DeviceCookie,
+    /// `network.country`
     NetworkCountry,
+    /// `network.kind`
     NetworkKind,
+    /// `request.acr_values`
     RequestAcrValues,
+    /// `request.door`
     RequestDoor,
+    /// `request.grant_type`
     RequestGrantType,
+    /// `request.method`
     RequestMethod,
+    /// `request.organization`
     RequestOrganization,
+    /// `request.path`
     RequestPath,
+    /// `request.prompt`
     RequestPrompt,
+    /// `request.response_type`
     RequestResponseType,
+    /// `request.tenant`
     RequestTenant,
+    /// `risk.cause`
     RiskCause,
+    /// `risk.level`
     RiskLevel,
+    /// `risk.source`
     RiskSource,
+    /// `risk.status`
     RiskStatus,
+    /// `user.name`
     UserName,
 }
 
