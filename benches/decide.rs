@@ -1,6 +1,12 @@
 //! How long a decision takes: twenty rules of the usual kind of which none matches, so that every one is evaluated; and the
 //! same conditions in the interpreter of the `cel` crate, with the context built once for all.
 
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "a panic is how a failure is reported here"
+)]
+
 use cel::Context;
 use cel::Program;
 use criterion::Criterion;

@@ -1,6 +1,12 @@
 //! The shipped policy, case by case: each file in `tests/cases` is a list of requests with the verdict and the reasons that
 //! an operator may expect of `conf/policy.toml`, or of the policy that the file brings along.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a panic is how a failure is reported here"
+)]
+
 use riskgate::domain::policy::PolicySet;
 use riskgate::domain::policy::input::AgentInput;
 use riskgate::domain::policy::input::ClientInput;
