@@ -6,7 +6,6 @@ use crate::flow::ports::AuditSink;
 use crate::telemetry::metrics::Metrics;
 use std::fs::File;
 use std::fs::OpenOptions;
-use std::io::BufWriter;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -108,47 +107,75 @@ impl Drop for AuditLog {
 }
 
 fn write_all(file: File, records: &Receiver<AuditEvent>, metrics: &Metrics) {
-    let mut out = BufWriter::with_capacity(256 * 1024, file);
+    let mut out = Lines::new(file);
     while let Ok(first) = records.recv() {
         // What has queued up meanwhile is written in one go; a lone record is visible at once.
-        let mut buffered = 0;
+        let mut batch = Vec::with_capacity(4096);
+        let mut count = 0;
         for event in std::iter::once(first).chain(records.try_iter().take(BATCH_MAX)) {
-            append(&mut out, &event, &mut buffered, metrics);
+            match serde_json::to_writer(&mut batch, &event) {
+                Ok(()) => {
+                    batch.push(b'\n');
+                    count += 1;
+                }
+                Err(error) => lose(1, metrics, &error),
+            }
         }
-        flush(&mut out, &mut buffered, metrics);
-    }
-}
-
-fn append(out: &mut BufWriter<File>, event: &AuditEvent, buffered: &mut u64, metrics: &Metrics) {
-    *buffered += 1;
-    let written = serde_json::to_vec(event)
-        .map_err(std::io::Error::from)
-        .and_then(|mut line| {
-            line.push(b'\n');
-            out.write_all(&line)
-        });
-    if let Err(error) = written {
-        lose(buffered, metrics, &error);
-    }
-}
-
-fn flush(out: &mut BufWriter<File>, buffered: &mut u64, metrics: &Metrics) {
-    if *buffered == 0 {
-        return;
-    }
-    match out.flush() {
-        Ok(()) => {
-            (0..*buffered).for_each(|_| metrics.audit_written());
-            *buffered = 0;
+        match out.append(&batch) {
+            Ok(()) => metrics.audit_written(count),
+            Err(error) => lose(count, metrics, &error),
         }
-        Err(error) => lose(buffered, metrics, &error),
     }
 }
 
-fn lose(count: &mut u64, metrics: &Metrics, error: &std::io::Error) {
-    metrics.audit_dropped(*count);
-    tracing::error!(error = %error, lost = *count, "audit records could not be written");
-    *count = 0;
+/// A file that holds whole lines. A batch is in it as a whole or not at all, so that what counts as lost is not there.
+struct Lines {
+    file: File,
+    /// The length up to which the file is good; `None` when it is not a regular file.
+    good: Option<u64>,
+    /// Half a line could not be taken back: the next one begins on a line of its own.
+    broken: bool,
+}
+
+impl Lines {
+    fn new(file: File) -> Self {
+        let good = file
+            .metadata()
+            .ok()
+            .filter(std::fs::Metadata::is_file)
+            .map(|data| data.len());
+        Self {
+            file,
+            good,
+            broken: false,
+        }
+    }
+
+    fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
+        if self.broken {
+            self.file.write_all(b"\n")?;
+            self.broken = false;
+            self.good = self.good.map(|good| good + 1);
+        }
+        match self.file.write_all(lines) {
+            Ok(()) => {
+                self.good = self.good.map(|good| good + lines.len() as u64);
+                Ok(())
+            }
+            Err(error) => {
+                let taken_back = self
+                    .good
+                    .is_some_and(|good| self.file.set_len(good).is_ok());
+                self.broken = !taken_back && self.good.is_some();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn lose(count: u64, metrics: &Metrics, error: &dyn std::fmt::Display) {
+    metrics.audit_dropped(count);
+    tracing::error!(error = %error, lost = count, "audit records could not be written");
 }
 
 #[cfg(test)]

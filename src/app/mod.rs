@@ -84,6 +84,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             format!("log.filter: {error}"),
         )])
     })?;
+    // Taken before the files are read in earnest, so that an edit in between is seen as one.
+    let stamp = reload::stamp(overrides, &config);
     let one = |error: ConfigError| RunError::Config(vec![error]);
 
     // Everything that can be wrong is found before a port is bound.
@@ -194,7 +196,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         certificate: certificate.clone(),
         health: Arc::clone(&health),
     };
-    runtime.spawn(reloader.run(config.clone()));
+    runtime.spawn(reloader.run(config.clone(), stamp));
 
     tracing::info!(
         listen = %config.server.listen,

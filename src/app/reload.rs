@@ -32,13 +32,14 @@ pub struct Reloader {
     pub health: Arc<Health>,
 }
 
-type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
+/// Age and size of each file that a snapshot is made of.
+pub type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Reloader {
     /// Looks at the files until the process ends. SIGHUP reloads at once.
-    pub async fn run(self, config: Config) {
+    pub async fn run(self, config: Config, seen: Stamp) {
         let mut config = config;
-        let mut seen = stamp(&self.overrides, &config);
+        let mut seen = seen;
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
             Ok(hangup) => hangup,
@@ -125,7 +126,8 @@ impl Reloader {
     }
 }
 
-fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
+/// The files as they are now.
+pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let tls = config
         .server
         .tls

@@ -35,17 +35,17 @@ pub struct Knock<'a> {
     pub peer: IpAddr,
     /// Whether TLS ends here.
     pub tls: bool,
+    /// Whether the raw head names a length beside a transfer coding, which the HTTP library has removed by now.
+    pub has_length: bool,
 }
 
-/// A request that has a place to go.
+/// How far a head could be read, and whether the request may go on.
 #[derive(Debug)]
 pub struct Admission {
-    /// The canonical target.
-    pub target: CanonicalTarget,
-    /// Where it leads.
-    pub route: RouteMatch,
-    /// The door, if it is scored.
-    pub door: Option<Door>,
+    /// The canonical target and where it leads, as soon as they are known.
+    pub destination: Option<(CanonicalTarget, RouteMatch)>,
+    /// The door, if the request may go on and is scored.
+    pub result: Result<Option<Door>, Refusal>,
 }
 
 /// Who speaks, behind trusted proxies.
@@ -72,34 +72,52 @@ pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> Client {
 }
 
 /// Reads the head.
-pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<Admission, Refusal> {
+pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Admission {
+    let target = match readable(knock, snapshot) {
+        Ok(target) => target,
+        Err(refusal) => {
+            return Admission {
+                destination: None,
+                result: Err(refusal),
+            };
+        }
+    };
+    let route = snapshot.routes.classify(knock.method, &target);
+    let result = enter(knock, &route);
+    Admission {
+        destination: Some((target, route)),
+        result,
+    }
+}
+
+fn readable(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<CanonicalTarget, Refusal> {
     framing(knock)?;
     let target = CanonicalTarget::parse(knock.raw_target)
         .map_err(|error| Refusal::new(error.status(), error.as_str(), error.to_string()))?;
     host(knock, &target, snapshot)?;
     head_size(knock, &target, snapshot)?;
-    let route = snapshot.routes.classify(knock.method, &target);
-    if !route.method_is_allowed {
-        let mut refusal = Refusal::new(405, "method", "the method is not allowed for this path");
-        refusal.allow = Some(route.methods.allow_header());
-        return Err(refusal);
-    }
-    let door = match route.class {
-        RouteClass::Scored(door) => Some(door),
+    Ok(target)
+}
+
+fn enter(knock: &Knock<'_>, route: &RouteMatch) -> Result<Option<Door>, Refusal> {
+    let basic = || identify::has_basic_credentials(knock.headers);
+    match route.class {
+        RouteClass::Own | RouteClass::Blocked | RouteClass::Unknown => {
+            Err(Refusal::new(404, "not_found", "there is nothing here"))
+        }
+        _ if !route.method_is_allowed => {
+            let mut refusal =
+                Refusal::new(405, "method", "the method is not allowed for this path");
+            refusal.allow = Some(route.methods.allow_header());
+            Err(refusal)
+        }
+        RouteClass::Scored(door) => Ok(Some(door)),
         // A user's password on an API is a login like any other.
         RouteClass::Passed(
             PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal,
-        ) if identify::has_basic_credentials(knock.headers) => Some(Door::Basic),
-        RouteClass::Passed(_) => None,
-        RouteClass::Own | RouteClass::Blocked | RouteClass::Unknown => {
-            return Err(Refusal::new(404, "not_found", "there is nothing here"));
-        }
-    };
-    Ok(Admission {
-        target,
-        route,
-        door,
-    })
+        ) if basic() => Ok(Some(Door::Basic)),
+        RouteClass::Passed(_) => Ok(None),
+    }
 }
 
 /// Framing that two parsers could read in two ways.
@@ -121,7 +139,7 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
                 "the only transfer coding accepted is chunked",
             ));
         }
-        if knock.headers.contains_key(http::header::CONTENT_LENGTH) {
+        if knock.has_length || knock.headers.contains_key(http::header::CONTENT_LENGTH) {
             return Err(Refusal::closing(
                 400,
                 "framing",

@@ -11,6 +11,7 @@ use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::parameters::Parameters;
+use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::FallbackCause;
@@ -33,6 +34,7 @@ use crate::flow::identify::Identity;
 use crate::flow::identify::identify;
 use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
+use crate::flow::rotation::Before;
 use std::sync::Arc;
 
 /// What the edge hands over of a request on a scored door.
@@ -65,14 +67,26 @@ pub async fn assess(
         &snapshot.people,
     );
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
+    let before =
+        snapshot.people.previous().map(|people| {
+            Before::of(people, door, &tenant, request, &identity, &signals)
+        });
+    if let Some(before) = &before {
+        before.rename_device(&mut signals);
+    }
 
+    if mode_is_off(exchange, &signals) {
+        exchange.off = true;
+        return Ok(());
+    }
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
     let limited = limited(dependencies, &signals);
     let loaded = if limited.is_some() {
         // A source over its limit is not worth a look into the history: whoever floods gets the cheap answer.
         Err(FallbackCause::Overload)
     } else {
-        let query = query(exchange, &signals, &identity);
+        let mut query = query(exchange, &signals, &identity);
+        query.previous = before.as_ref().map(|before| before.previous(&query));
         load(dependencies, exchange, &query, deadline).await
     };
     let (history, degraded) = match loaded {
@@ -160,6 +174,7 @@ pub async fn assess(
         state_answered: degraded.is_none(),
         notes,
         limited,
+        renamed: before.and_then(Before::renamed),
     });
     Ok(())
 }
@@ -229,12 +244,30 @@ fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> History
         asn: signals.hashes.familiarity.asn,
         agent: signals.hashes.agent_tls,
         tenant: signals.hashes.tenant,
+        client: match signals.subject {
+            Subject::Client { key } => Some(key),
+            Subject::Anonymous | Subject::Named { .. } => None,
+        },
+        previous: None,
         links: identity
             .presented
             .into_iter()
             .chain(identity.session)
             .collect(),
     }
+}
+
+fn mode_is_off(exchange: &Exchange, signals: &Signals) -> bool {
+    let application = signals.client_id.as_deref().unwrap_or("");
+    let stable = signals
+        .subject
+        .key()
+        .map_or(signals.hashes.address, |subject| subject.0.value_hash());
+    exchange
+        .snapshot
+        .rollout
+        .mode_for(exchange.tenant(), application, stable)
+        == Mode::Off
 }
 
 fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {

@@ -6,7 +6,9 @@ use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::LinkKey;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::Renamed;
 use crate::domain::ids::RequestId;
+use crate::domain::ids::ValueHash;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
@@ -55,6 +57,10 @@ pub struct Exchange {
     pub permit: Option<ForwardPermit>,
     /// What was wrong with a refused request.
     pub error: Option<&'static str>,
+    /// How the identity server, or the way to it, failed.
+    pub failure: Option<&'static str>,
+    /// Whether the mode is off for this request: nothing is scored.
+    pub off: bool,
     /// How it ended, as far as the answer has told.
     pub outcome: AuthOutcome,
     /// Links that the answer gave rise to.
@@ -92,6 +98,8 @@ pub struct Assessed {
     pub notes: Vec<Reason>,
     /// Whether a request limit was reached.
     pub limited: Option<Limited>,
+    /// Where the subject was kept under the previous secret.
+    pub renamed: Option<Renamed>,
 }
 
 /// Facts of a request that outlive its parameters.
@@ -107,6 +115,8 @@ pub struct RequestFacts {
     pub acr_values: Option<String>,
     /// `max_age`.
     pub max_age: Option<String>,
+    /// The hashes of the scopes asked for, at most [`SCOPES_MAX`](crate::domain::history::client::SCOPES_MAX).
+    pub scopes: Vec<ValueHash>,
     /// Whether the parameters cannot be changed by a redirect.
     pub fixed: bool,
     /// Whether the request carries a factor beyond the password.

@@ -3,6 +3,7 @@
 use crate::domain::enforcement::AuthorizeFacts;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
+use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
@@ -167,6 +168,12 @@ pub fn identify(
             prompt: owned("prompt"),
             acr_values: owned("acr_values"),
             max_age: owned("max_age"),
+            scopes: get("scope")
+                .into_iter()
+                .flat_map(str::split_ascii_whitespace)
+                .take(SCOPES_MAX)
+                .map(|scope| people.value(NameSpace::Scope, scope.as_bytes()))
+                .collect(),
             fixed: signed_or_pushed || direct,
             second_factor,
             credentials,

@@ -27,6 +27,9 @@ pub mod identify;
 /// Links that this node has just written.
 pub mod links;
 
+/// Names under the previous secret.
+pub mod rotation;
+
 /// Signals, history, features, score.
 pub mod assess;
 
@@ -162,18 +165,23 @@ impl AuthFlow {
             decided: None,
             permit: None,
             error: None,
+            failure: None,
+            off: false,
             outcome: AuthOutcome::None,
             issued: Vec::new(),
             device_issued: None,
             response_status: 0,
             timing: Timing::default(),
         };
-        match admit::admit(knock, &exchange.snapshot) {
-            Ok(admission) => {
-                exchange.door = admission.door;
-                exchange.target = Some(admission.target);
-                exchange.route = Some(admission.route);
-                if exchange.door.is_none() {
+        let admission = admit::admit(knock, &exchange.snapshot);
+        if let Some((target, route)) = admission.destination {
+            exchange.target = Some(target);
+            exchange.route = Some(route);
+        }
+        match admission.result {
+            Ok(door) => {
+                exchange.door = door;
+                if door.is_none() {
                     decide::exempt(&mut exchange);
                 }
                 (exchange, Ok(()))
@@ -201,6 +209,10 @@ impl AuthFlow {
         if let Some(refusal) = refused {
             refuse(exchange, &refusal);
             return Err(refusal);
+        }
+        if exchange.off {
+            decide::exempt(exchange);
+            return Ok(());
         }
         let now = dependencies.clock.now();
         decide::decide(exchange, door, now);

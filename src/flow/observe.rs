@@ -5,6 +5,7 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::audit::AuditTiming;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::history::Attempt;
+use crate::domain::history::ClientUse;
 use crate::domain::history::FACTOR_PASSWORD;
 use crate::domain::history::FACTOR_STRONG;
 use crate::domain::history::Familiarity;
@@ -23,6 +24,7 @@ use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
 use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
+use crate::domain::signals::Subject;
 use crate::domain::signals::network::velocity_prefix;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
@@ -288,6 +290,20 @@ fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
     })
 }
 
+/// What the baseline of a service account learns: that it asked for itself and was given tokens.
+fn client_use(exchange: &Exchange, assessed: &Assessed) -> Option<ClientUse> {
+    let Subject::Client { key } = assessed.signals.subject else {
+        return None;
+    };
+    let asks_for_itself = assessed.facts.grant_type.as_deref() == Some("client_credentials");
+    let client = lesson_subject(exchange, assessed).filter(|subject| *subject == key)?;
+    asks_for_itself.then(|| ClientUse {
+        client,
+        at: exchange.at,
+        scopes: assessed.facts.scopes.clone(),
+    })
+}
+
 fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
     let blocked = exchange.outcome == AuthOutcome::RefusedHere
         && exchange
@@ -345,6 +361,8 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         at: exchange.at,
         attempt: attempt(exchange, assessed),
         lesson: lesson(exchange, assessed),
+        client: client_use(exchange, assessed),
+        renamed: assessed.renamed.clone(),
         links,
     };
     let learnt = observation.lesson.is_some();
@@ -395,17 +413,17 @@ fn measure(metrics: &Metrics, exchange: &Exchange) {
 }
 
 fn class(exchange: &Exchange) -> &'static str {
-    match &exchange.route {
-        _ if exchange.error.is_some() => "refused",
-        None => "refused",
-        Some(_) if exchange.door.is_some() => "scored",
-        Some(route) => match route.class {
-            RouteClass::Scored(_) => "scored",
-            RouteClass::Passed(_) => "passed",
-            RouteClass::Own => "own",
-            RouteClass::Blocked => "blocked",
-            RouteClass::Unknown => "unknown",
-        },
+    let Some(route) = &exchange.route else {
+        return "refused";
+    };
+    match route.class {
+        RouteClass::Own => "own",
+        RouteClass::Blocked => "blocked",
+        RouteClass::Unknown => "unknown",
+        RouteClass::Scored(_) | RouteClass::Passed(_) if exchange.error.is_some() => "refused",
+        RouteClass::Scored(_) => "scored",
+        RouteClass::Passed(_) if exchange.door.is_some() => "scored",
+        RouteClass::Passed(_) => "passed",
     }
 }
 
@@ -450,7 +468,7 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         response_status: exchange.response_status,
         outcome: exchange.outcome.as_str().to_owned(),
         learnt,
-        error: exchange.error.map(str::to_owned),
+        error: exchange.error.or(exchange.failure).map(str::to_owned),
         config: exchange.snapshot.version,
         timing: AuditTiming {
             state: micros(exchange.timing.state),
@@ -460,6 +478,10 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         },
         ..AuditEvent::default()
     };
+    if exchange.off {
+        event.status = Some("off".to_owned());
+        event.mode = Some(Mode::Off.as_str().to_owned());
+    }
     if let Some(assessed) = &exchange.assessed {
         describe_signals(&mut event, assessed);
         describe_assessment(&mut event, exchange, assessed);
@@ -539,6 +561,7 @@ fn action(exchange: &Exchange) -> String {
         .map(|decided| &decided.enforcement)
     {
         _ if exchange.error.is_some() => "refused".to_owned(),
+        _ if exchange.failure.is_some() => "failed".to_owned(),
         Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
         Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
         Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),

@@ -6,12 +6,14 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::ids::Pseudonym;
 use crate::domain::risk::ModelOutput;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use async_trait::async_trait;
 use std::net::IpAddr;
+use std::time::Duration;
 use std::time::Instant;
 
 /// The memory: profiles, counters and links.
@@ -23,6 +25,28 @@ pub trait StateStore: Send + Sync {
     /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
 
+    /// Keeps a ticket that can be redeemed once within `ttl`. It is bound to `binding`, which stands for whatever the
+    /// ticket was given for: tenant, client, session. No door of the gateway gives tickets yet.
+    ///
+    /// An error means that the ticket may or may not be there: a caller does not hand it out.
+    async fn issue_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), StateError>;
+
+    /// Redeems a ticket: of any number of callers, at the same time and on whatever nodes, one is told
+    /// [`Redemption::Redeemed`]. With a wrong `binding` the ticket is used up as well. An error means that it may have
+    /// been used up; a caller refuses then.
+    async fn redeem_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> Result<Redemption, StateError>;
+
     /// How common values are. Read seldom, never on the request path.
     async fn population(&self) -> Result<Population, StateError>;
 
@@ -31,6 +55,17 @@ pub trait StateStore: Send + Sync {
 
     /// The kind of store, for logs and readiness: `embedded` or `redis`.
     fn kind(&self) -> &'static str;
+}
+
+/// What became of a ticket that was to be redeemed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Redemption {
+    /// Somebody has redeemed it before.
+    AlreadyRedeemed,
+    /// It is good, and used up by now.
+    Redeemed,
+    /// It was never given, has ended, was given for something else, or comes from before the store changed its master.
+    Unknown,
 }
 
 /// Why the memory did not answer.

@@ -1,5 +1,5 @@
 //! What travels with one request through Pingora's hooks. Whatever happens, the exchange inside is closed exactly once:
-//! by `finish` at a normal end, by the drop guard here when the request was abandoned or a hook panicked.
+//! by the `logging` hook at a normal end, by the drop guard here when the request was abandoned or a hook panicked.
 
 use crate::domain::parameters::Parameters;
 use crate::flow::AuthFlow;

@@ -76,6 +76,7 @@ fn admit(
         authority: head.uri.authority().map(http::uri::Authority::as_str),
         peer: peer_address(session.client_addr()),
         tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
+        has_length: names_length(session),
     };
     let (exchange, admitted) = flow.admit(&knock);
     let door = exchange.door;
@@ -154,6 +155,23 @@ async fn parameters(
         .and_then(|exchange| exchange.target.as_ref())
         .and_then(CanonicalTarget::query);
     Parameters::parse(door, &head.method, query, headers, &body).map_err(refuse)
+}
+
+/// Whether the raw head of an HTTP/1 request with a transfer coding names a length as well. Pingora removes it when it
+/// parses the head; whoever sent both may hope that another parser does not.
+fn names_length(session: &Session) -> bool {
+    let coded = session
+        .req_header()
+        .headers
+        .contains_key(http::header::TRANSFER_ENCODING);
+    let Some(http1) = session.as_downstream().as_http1().filter(|_| coded) else {
+        return false;
+    };
+    let raw = http1.get_headers_raw_bytes();
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        line.get(..15)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
+    })
 }
 
 /// A connection without an address (a Unix socket) is local.

@@ -43,6 +43,7 @@ use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::FailToProxy;
 use pingora::proxy::ProxyHttp;
+use pingora::proxy::ProxyWarnLogContext;
 use pingora::proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,8 +167,18 @@ impl ProxyHttp for GatewayProxy {
         context.close(error.is_some());
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &RequestContext, error: &Error) -> bool {
-        // A client that goes away is no error of ours; the record says it.
-        *error.esource() == pingora::ErrorSource::Downstream
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        // Pingora would log the whole target with its query; `rescue` says what happened without it.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &RequestContext,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
     }
 }

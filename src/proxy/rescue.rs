@@ -29,15 +29,27 @@ pub async fn rescue(
             (exchange.door, exchange.id.to_string())
         });
     if let Some(exchange) = context.exchange.as_mut() {
-        exchange.error = exchange.error.or(Some(kind));
+        exchange.failure = Some(kind);
         exchange.outcome = match fault {
             Fault::Upstream => AuthOutcome::UpstreamError,
             Fault::Client => AuthOutcome::Abandoned,
             Fault::Dependency | Fault::Ours => exchange.outcome,
         };
     }
-    if fault == Fault::Ours {
-        tracing::error!(error = %error, "a request could not be served");
+    // Pingora's own lines are switched off: they carry the whole target. The cause alone says what an operator needs.
+    let cause = error
+        .cause
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    match fault {
+        Fault::Client => {}
+        Fault::Upstream | Fault::Dependency => {
+            tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "the identity server failed");
+        }
+        Fault::Ours => {
+            tracing::error!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "a request could not be served");
+        }
     }
     if status > 0 && session.response_written().is_none() {
         let answer = Answer::upstream_failure(status, door, &reference);

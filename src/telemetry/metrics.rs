@@ -265,9 +265,9 @@ impl Metrics {
         self.state_writes_lost.inc_by(count);
     }
 
-    /// An audit record was written.
-    pub fn audit_written(&self) {
-        self.audit_events.inc();
+    /// Audit records were written.
+    pub fn audit_written(&self, count: u64) {
+        self.audit_events.inc_by(count);
     }
 
     /// Audit records were lost.

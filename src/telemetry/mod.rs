@@ -7,6 +7,10 @@ pub mod metrics;
 /// Liveness and readiness.
 pub mod health;
 
+/// Leaves lines out that say nothing.
+mod quiet;
+
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -28,17 +32,24 @@ pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), String> {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| filter.to_owned());
     let filter =
         EnvFilter::try_new(&filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(quiet::QuietHandshakes);
     let started = match format {
         LogFormat::Json => registry
             .with(
                 tracing_subscriber::fmt::layer()
                     .json()
-                    .with_writer(std::io::stderr),
+                    .with_writer(std::io::stderr)
+                    .with_ansi(std::io::stderr().is_terminal()),
             )
             .try_init(),
         LogFormat::Text => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(std::io::stderr().is_terminal()),
+            )
             .try_init(),
     };
     started.map_err(|error| error.to_string())

@@ -291,7 +291,7 @@ fn against_profile(
     );
 
     let newness = |known: &crate::domain::history::KnownValues, value: Option<u64>| {
-        value.map(|value| novelty::newness(known.find(value), now))
+        value.map(|value| novelty::newness(profile, known.find(value), now))
     };
     let agent = newness(&profile.agents, seen.agent).unwrap_or(0.0);
     let platform = newness(&profile.platforms, seen.platform).unwrap_or(0.0);
@@ -309,9 +309,20 @@ fn against_profile(
         device_novelty.min(network_novelty),
     );
 
-    if let Some(country) = newness(&profile.countries, seen.country) {
+    if let Some(country) = seen.country {
+        let known = profile.countries.find(country);
+        // Nothing is concurrent with itself: the country of the last login is where the subject is.
+        let elsewhere = known.is_none_or(|known| known.last < profile.last);
         let hours = now.since(profile.last).as_secs_f32() / 3600.0;
-        row.set(Feature::CountryConcurrent, country * (-hours / 6.0).exp());
+        let newness = novelty::newness(profile, known, now);
+        row.set(
+            Feature::CountryConcurrent,
+            if elsewhere {
+                newness * (-hours / 6.0).exp()
+            } else {
+                0.0
+            },
+        );
     }
     // The place of a VPN, a data centre or a Tor exit says nothing about where the person is.
     let placed = matches!(signals.network.kind, None | Some(NetworkKind::Residential));

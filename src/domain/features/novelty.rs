@@ -45,11 +45,14 @@ pub fn likelihood_ratio(
 }
 
 /// 1 for a value never seen, falling towards 0 with the age of the first confirmed login that used it: a value counts
-/// as known only gradually, so that the second malicious request does not look normal.
-pub fn newness(known: Option<&KnownValue>, now: Timestamp) -> f32 {
-    known.map_or(1.0, |known| {
-        (-(now.since(known.first).as_secs_f32() / NEWNESS_AGE.as_secs_f32())).exp()
-    })
+/// as known only gradually, so that the second malicious request does not look normal. What the account began with is
+/// as old as the account and never new.
+pub fn newness(profile: &Profile, known: Option<&KnownValue>, now: Timestamp) -> f32 {
+    match known {
+        None => 1.0,
+        Some(known) if known.first <= profile.first => 0.0,
+        Some(known) => (-(now.since(known.first).as_secs_f32() / NEWNESS_AGE.as_secs_f32())).exp(),
+    }
 }
 
 /// Minus log of the rate at which the subject's logins bring this kind of novelty; 0 when nothing is new. Who always
@@ -101,16 +104,22 @@ mod tests {
 
     #[test]
     fn newness_fades() {
-        let known = KnownValue {
+        let profile = Profile {
+            first: Timestamp(0),
+            ..Profile::default()
+        };
+        let known = |first| KnownValue {
             value: 1,
             count: 1,
-            first: Timestamp(0),
-            last: Timestamp(0),
+            first: Timestamp(first),
+            last: Timestamp(first),
         };
-        let later = Timestamp(0).plus(NEWNESS_AGE);
-        assert_eq!(newness(None, later), 1.0);
-        assert!((newness(Some(&known), later) - (-1.0_f32).exp()).abs() < 1e-6);
-        assert!(newness(Some(&known), later.plus(Duration::from_secs(7 * 24 * 3600))) < 1e-6);
+        let later = Timestamp(1).plus(NEWNESS_AGE);
+        assert_eq!(newness(&profile, None, later), 1.0);
+        assert_eq!(newness(&profile, Some(&known(0)), Timestamp(0)), 0.0);
+        assert!((newness(&profile, Some(&known(1)), later) - (-1.0_f32).exp()).abs() < 1e-6);
+        let week_later = later.plus(Duration::from_secs(7 * 24 * 3600));
+        assert!(newness(&profile, Some(&known(1)), week_later) < 1e-6);
     }
 
     #[test]
