@@ -1,0 +1,455 @@
+//! What is wrong with a configuration is said before a port is bound: file, key, what was expected, exit code 2. `run` and
+//! `check` agree.
+
+use crate::gateway::redis::RedisServer;
+use crate::gateway::redis::free_port;
+use crate::gateway::root;
+use crate::traffic::alone_without_runtime;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// How long a wrong configuration may take to be found.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
+
+/// A configuration in a folder of its own.
+struct Setup {
+    folder: TempDir,
+    listen: u16,
+    admin: u16,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+struct Ending {
+    code: Option<i32>,
+    text: String,
+}
+
+impl Setup {
+    /// A configuration that is right, with `changes` in dotted keys; `changes` wins.
+    fn with(changes: &str) -> Self {
+        Self::on(free_port(), free_port(), changes)
+    }
+
+    fn on(listen: u16, admin: u16, changes: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = root().display();
+        let defaults = [
+            format!("server.listen = \"127.0.0.1:{listen}\""),
+            format!("admin.listen = \"127.0.0.1:{admin}\""),
+            format!("upstream.url = \"http://127.0.0.1:{}\"", free_port()),
+            format!("policy.file = '{root}/conf/policy.toml'"),
+            format!("model.dir = '{root}/conf/model'"),
+            format!("model.library = '{root}/vendor/onnxruntime/libonnxruntime.so'"),
+            format!(
+                "state.data_dir = '{}'",
+                folder.path().join("data").display()
+            ),
+        ];
+        let key = |line: &str| line.split('=').next().map(|key| key.trim().to_owned());
+        let changed: Vec<_> = changes.lines().map(key).collect();
+        let kept = defaults.iter().filter(|line| !changed.contains(&key(line)));
+        let text = kept
+            .cloned()
+            .chain([changes.to_owned()])
+            .collect::<Vec<_>>()
+            .join("\n");
+        fs::write(folder.path().join("riskgate.toml"), text).expect("a configuration file");
+        Self {
+            folder,
+            listen,
+            admin,
+        }
+    }
+
+    fn file(&self) -> String {
+        self.folder
+            .path()
+            .join("riskgate.toml")
+            .display()
+            .to_string()
+    }
+
+    fn start(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_riskgate"))
+            .args(args)
+            .args(["-c", &self.file()])
+            .current_dir(self.folder.path())
+            .env_remove("ORT_DYLIB_PATH")
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("riskgate starts")
+    }
+
+    /// `riskgate run`, knocking at both ports until it has ended: nobody may ever open.
+    fn run(&self) -> Ending {
+        let mut child = self.start(&["run"]);
+        let end = Instant::now() + FOUND_WITHIN;
+        while child
+            .try_wait()
+            .expect("the process can be asked")
+            .is_none()
+        {
+            for port in [self.listen, self.admin] {
+                let open = TcpStream::connect(("127.0.0.1", port)).is_ok();
+                if open || Instant::now() > end {
+                    child.kill().expect("the process can be ended");
+                    panic!("port {port} open: {open}; {:?}", finish(child));
+                }
+            }
+        }
+        finish(child)
+    }
+
+    /// `riskgate run` where a port is taken, so that there is nothing to knock at.
+    fn run_unwatched(&self) -> Ending {
+        let mut child = self.start(&["run"]);
+        let end = Instant::now() + FOUND_WITHIN;
+        while child
+            .try_wait()
+            .expect("the process can be asked")
+            .is_none()
+        {
+            if Instant::now() > end {
+                child.kill().expect("the process can be ended");
+                panic!("still running: {:?}", finish(child));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        finish(child)
+    }
+
+    fn check(&self, args: &[&str]) -> Ending {
+        let mut all = vec!["check"];
+        all.extend(args);
+        finish(self.start(&all))
+    }
+}
+
+fn finish(mut child: Child) -> Ending {
+    let mut text = String::new();
+    let (mut out, mut errors) = (
+        child.stdout.take().expect("a pipe"),
+        child.stderr.take().expect("a pipe"),
+    );
+    out.read_to_string(&mut text).expect("text");
+    errors.read_to_string(&mut text).expect("text");
+    let code = child.wait().expect("the process ends").code();
+    Ending { code, text }
+}
+
+impl Ending {
+    /// Exit code 2, and one message says all of this.
+    fn assert_says(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(2), "{}", self.text);
+        for part in parts {
+            assert!(
+                self.text.contains(part),
+                "`{part}` is not in: {}",
+                self.text
+            );
+        }
+        assert!(!self.text.contains("panicked"), "{}", self.text);
+    }
+}
+
+/// `run` and `check` find the same in a file with `changes`, and say it in the same words.
+fn assert_refused(changes: &str, parts: &[&str]) {
+    let setup = Setup::with(changes);
+    let file = setup.file();
+    let mut parts = parts.to_vec();
+    if !parts.iter().any(|part| part.starts_with('/')) {
+        parts.push(&file);
+    }
+    let run = setup.run();
+    run.assert_says(&parts);
+    let check = setup.check(&[]);
+    check.assert_says(&parts);
+    let complaint = |ending: &Ending| {
+        let lines = ending
+            .text
+            .lines()
+            .skip_while(|line| !line.starts_with("riskgate: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(!complaint(&run).is_empty(), "{}", run.text);
+    assert_eq!(complaint(&run), complaint(&check));
+    println!("{}", complaint(&run).join("\n"));
+    // The same once more where both ports are taken: had one been tried, the message would be another.
+    let (listen, admin) = (taken(), taken());
+    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
+    let blocked = Setup::on(port(&listen), port(&admin), changes);
+    let ending = blocked.run_unwatched();
+    assert_eq!(ending.code, Some(2));
+    assert!(!ending.text.contains("cannot be bound"), "{}", ending.text);
+}
+
+fn taken() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a free port")
+}
+
+#[test]
+fn a_right_configuration_passes() {
+    let _alone = alone_without_runtime();
+    let setup = Setup::with("");
+    let ending = setup.check(&[]);
+    assert_eq!(ending.code, Some(0), "{}", ending.text);
+    // A check writes nothing.
+    let written = fs::read_dir(setup.folder.path())
+        .expect("the folder")
+        .count();
+    assert_eq!(written, 1, "more than the configuration");
+}
+
+#[test]
+fn an_unknown_key() {
+    let _alone = alone_without_runtime();
+    assert_refused(
+        "server.listen_on = \"127.0.0.1:1\"",
+        &["listen_on", "expected one of", "`listen`"],
+    );
+    assert_refused("[sever]", &["sever", "expected one of", "`server`"]);
+}
+
+#[test]
+fn a_value_of_another_type() {
+    let _alone = alone_without_runtime();
+    assert_refused(
+        "score.budget_ms = \"twenty\"",
+        &["budget_ms", "expected u64"],
+    );
+    assert_refused("mode.default = \"enforced\"", &["enforced", "`enforce`"]);
+    assert_refused(
+        "score.budget_ms = 0",
+        &["score.budget_ms", "expected at least 1"],
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let _alone = alone_without_runtime();
+    let setup = Setup::with("");
+    fs::remove_file(setup.file()).expect("the file goes");
+    for ending in [setup.run(), setup.check(&[])] {
+        ending.assert_says(&[&setup.file(), "cannot be read"]);
+    }
+}
+
+#[test]
+fn a_bad_network() {
+    let _alone = alone_without_runtime();
+    assert_refused(
+        "server.trusted_proxies = [\"10.0.0.0/33\"]",
+        &["server.trusted_proxies", "10.0.0.0/33"],
+    );
+    assert_refused(
+        "server.trusted_proxies = [\"everybody\"]",
+        &["server.trusted_proxies", "everybody"],
+    );
+}
+
+#[test]
+fn a_bad_url_of_the_identity_server() {
+    let _alone = alone_without_runtime();
+    for url in ["ftp://127.0.0.1:1", "not a url", "https://"] {
+        assert_refused(
+            &format!("upstream.url = \"{url}\""),
+            &["upstream.url", "expected"],
+        );
+    }
+    assert_refused(
+        "upstream.url = \"https://127.0.0.1:1/carbon\"",
+        &["upstream.url", "no path"],
+    );
+}
+
+#[test]
+fn an_unknown_store() {
+    let _alone = alone_without_runtime();
+    assert_refused(
+        "state.url = \"memcached://user:canary@127.0.0.1\"",
+        &["state.url", "expected", "embedded:", "redis://"],
+    );
+    let setup = Setup::with("state.url = \"memcached://user:canary@127.0.0.1\"");
+    assert!(!setup.run().text.contains("canary"));
+}
+
+#[test]
+fn a_missing_certificate() {
+    let _alone = alone_without_runtime();
+    let changes = "server.tls.certificate = \"/nonexistent/server.crt\"\nserver.tls.key = \"/nonexistent/server.key\"";
+    let setup = Setup::with(changes);
+    for ending in [setup.run(), setup.check(&[])] {
+        ending.assert_says(&[&setup.file(), "server.tls", "/nonexistent/server.crt"]);
+    }
+}
+
+#[test]
+fn a_key_that_is_none() {
+    let _alone = alone_without_runtime();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (
+        folder.path().join("server.crt"),
+        folder.path().join("server.key"),
+    );
+    fs::write(&certificate, made.cert.pem()).expect("a file");
+    fs::write(&key, "canary").expect("a file");
+    let changes = format!(
+        "server.tls.certificate = '{}'\nserver.tls.key = '{}'",
+        certificate.display(),
+        key.display()
+    );
+    let setup = Setup::with(&changes);
+    for ending in [setup.run(), setup.check(&[])] {
+        ending.assert_says(&["server.tls", "server.key"]);
+        assert!(!ending.text.contains("canary"), "{}", ending.text);
+    }
+}
+
+fn policy(text: &str) -> (TempDir, String) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("policy.toml");
+    fs::write(&file, text).expect("a policy");
+    let file = file.display().to_string();
+    (folder, file)
+}
+
+#[test]
+fn a_bad_rule() {
+    let _alone = alone_without_runtime();
+    let rule = |when: &str| {
+        format!("version = 1\n[[rule]]\nname = \"first\"\nwhen = '{when}'\nverdict = \"block\"\n")
+    };
+    for (when, said) in [
+        ("risk.scor > 5", "scor"),
+        ("risk.score >", "first"),
+        ("request.door == 7", "first"),
+        ("risk.score > 400", "first"),
+    ] {
+        let (_folder, file) = policy(&rule(when));
+        assert_refused(&format!("policy.file = '{file}'"), &[&file, "first", said]);
+    }
+}
+
+#[test]
+fn a_rule_that_locks_out_a_break_glass_account() {
+    let _alone = alone_without_runtime();
+    let (_folder, file) = policy(
+        "version = 1\nbreak_glass = [\"admin\"]\n[[rule]]\nname = \"nobody-called-admin\"\nwhen = 'user.name == \"admin\"'\nverdict = \"block\"\n",
+    );
+    assert_refused(
+        &format!("policy.file = '{file}'"),
+        &[&file, "nobody-called-admin", "admin", "user.break_glass"],
+    );
+}
+
+#[test]
+fn several_problems_are_said_at_once() {
+    let _alone = alone_without_runtime();
+    let (_folder, file) = policy(
+        "version = 1\n[[rule]]\nname = \"first\"\nwhen = 'nonsense.here'\nverdict = \"block\"\n",
+    );
+    let setup = Setup::with(&format!(
+        "policy.file = '{file}'\nserver.trusted_proxies = [\"nowhere\"]\nscore.budget_ms = 0"
+    ));
+    for ending in [setup.run(), setup.check(&[])] {
+        ending.assert_says(&[
+            &file,
+            "nonsense",
+            "server.trusted_proxies",
+            "score.budget_ms",
+        ]);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let _alone = alone_without_runtime();
+    for key in ["server.listen", "admin.listen"] {
+        let listener = taken();
+        let port = listener.local_addr().expect("its address").port();
+        let other = free_port();
+        let setup = if key == "server.listen" {
+            Setup::on(port, other, "")
+        } else {
+            Setup::on(other, port, "")
+        };
+        let ending = setup.run_unwatched();
+        let address = format!("127.0.0.1:{port}");
+        ending.assert_says(&[&setup.file(), key, &address, "cannot be bound"]);
+        // A check binds nothing: a gateway that runs does not make its own configuration wrong.
+        let check = setup.check(&[]);
+        assert_eq!(check.code, Some(0), "{}", check.text);
+    }
+}
+
+#[test]
+fn a_check_reaches_out_when_told_to() {
+    let _alone = alone_without_runtime();
+    let redis = RedisServer::start();
+    let upstream = taken();
+    let alive = format!("http://{}", upstream.local_addr().expect("its address"));
+    let dead = format!("http://127.0.0.1:{}", free_port());
+    let gone = format!("redis://127.0.0.1:{}", free_port());
+
+    let well = Setup::with(&format!(
+        "upstream.url = \"{alive}\"\nstate.url = \"{}\"",
+        redis.url()
+    ));
+    let ending = well.check(&["--reach"]);
+    assert_eq!(ending.code, Some(0), "{}", ending.text);
+
+    let no_server = Setup::with(&format!("upstream.url = \"{dead}\""));
+    assert_eq!(no_server.check(&[]).code, Some(0));
+    let file = no_server.file();
+    no_server
+        .check(&["--reach"])
+        .assert_says(&[&file, "upstream.url", "does not answer"]);
+
+    let no_redis = Setup::with(&format!(
+        "upstream.url = \"{alive}\"\nstate.url = \"{gone}\""
+    ));
+    assert_eq!(no_redis.check(&[]).code, Some(0));
+    no_redis
+        .check(&["--reach"])
+        .assert_says(&[&no_redis.file(), "state.url"]);
+
+    let no_name = Setup::with("upstream.url = \"https://identity-server.invalid\"");
+    no_name.check(&["--reach"]).assert_says(&[
+        "upstream.url",
+        "identity-server.invalid",
+        "does not resolve",
+    ]);
+    no_name.run().assert_says(&[
+        "upstream.url",
+        "identity-server.invalid",
+        "does not resolve",
+    ]);
+}
+
+#[test]
+fn what_is_written_is_a_folder_that_can_be_written() {
+    let _alone = alone_without_runtime();
+    let file = Path::new("/dev/null/data");
+    let setup = Setup::with(&format!("state.data_dir = '{}'", file.display()));
+    setup
+        .run()
+        .assert_says(&["state.data_dir", "/dev/null/data"]);
+    let setup = Setup::with("audit.file = '/nonexistent/audit.jsonl'");
+    setup
+        .run()
+        .assert_says(&[&setup.file(), "audit.file", "/nonexistent/audit.jsonl"]);
+}

@@ -1,0 +1,440 @@
+//! The state store is away, slow, full or hostile: logins are scored from the request and the device cookie alone.
+
+use crate::gateway::World;
+use crate::gateway::redis::RedisServer;
+use crate::traffic::Crowd;
+use crate::traffic::Phase;
+use crate::traffic::Scored;
+use crate::traffic::alone;
+use crate::traffic::in_time;
+use crate::traffic::normal;
+use crate::traffic::readiness;
+use crate::traffic::recovered;
+use crate::traffic::world;
+use crate::wire::Closed;
+use crate::wire::Wire;
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+const FALLBACKS: &str = "riskgate_score_fallbacks_total";
+
+async fn on_redis(url: &str) -> World {
+    world(&format!("state.url = \"{url}\"\n")).await
+}
+
+/// What a login gets without state: a score from the request alone, with the cause in record, metric and reasons.
+fn assert_stateless(phase: &Phase) {
+    phase.assert_marked();
+    for Scored { record, .. } in &phase.scored {
+        if let Some(cause) = &record.fallback {
+            assert!(
+                matches!(cause.as_str(), "state_timeout" | "state_unavailable"),
+                "{record:?}"
+            );
+            assert_eq!(record.source.as_deref(), Some("stateless"), "{record:?}");
+            assert!(
+                record
+                    .reasons
+                    .iter()
+                    .any(|reason| reason == "state_unavailable"),
+                "{record:?}"
+            );
+        }
+    }
+    assert!(phase.causes("unscored").is_empty());
+}
+
+/// Every request of the phase went without state.
+fn assert_all_stateless(phase: &Phase) {
+    assert_stateless(phase);
+    for Scored { record, .. } in &phase.scored {
+        assert!(
+            matches!(record.source.as_deref(), Some("stateless" | "provenance")),
+            "{record:?}"
+        );
+        assert!(
+            record
+                .reasons
+                .iter()
+                .any(|reason| reason == "state_unavailable"),
+            "{record:?}"
+        );
+    }
+    assert!(
+        phase
+            .at("authorize")
+            .any(|record| record.fallback.is_some())
+    );
+    assert!(phase.at("login").any(|record| record.fallback.is_some()));
+}
+
+/// Each fallback that was recorded was counted, under its cause.
+async fn assert_counted(world: &World, before: &[(&str, f64)], phase: &Phase) {
+    let causes = phase.causes("scored");
+    for (cause, earlier) in before {
+        let counted = world.metric(FALLBACKS, &[("cause", cause)]).await - earlier;
+        let recorded = causes.get(*cause).copied().unwrap_or(0);
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        let recorded = recorded as f64;
+        assert!(
+            (counted - recorded).abs() < 0.5,
+            "{cause}: {counted} counted, {recorded} recorded"
+        );
+    }
+}
+
+async fn counted(world: &World) -> Vec<(&'static str, f64)> {
+    let mut counts = Vec::new();
+    for cause in ["state_timeout", "state_unavailable"] {
+        counts.push((cause, world.metric(FALLBACKS, &[("cause", cause)]).await));
+    }
+    counts
+}
+
+async fn until_degraded(world: &World) {
+    let end = Instant::now() + Duration::from_secs(12);
+    while readiness(world).await != ("degraded".to_owned(), vec!["state".to_owned()]) {
+        assert!(Instant::now() < end, "{:?}", readiness(world).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_stops_answering_in_the_middle_of_traffic() {
+    let _alone = alone().await;
+    let redis = RedisServer::start();
+    let world = on_redis(&redis.url()).await;
+    recovered(&world).await;
+    let usual = normal("redis answers", async || {
+        Crowd::people(5).log_in(&world).await
+    })
+    .await;
+
+    let faulty = in_time("redis stopped", async || {
+        redis.cont();
+        recovered(&world).await;
+        let before = counted(&world).await;
+        // The first logins still see it answer.
+        let (phase, ()) = tokio::join!(Crowd::people(12).log_in(&world), async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            redis.stop();
+        });
+        assert_counted(&world, &before, &phase).await;
+        phase
+    })
+    .await;
+    faulty.print("redis stopped under traffic", Some(&usual));
+    assert_stateless(&faulty);
+    faulty.assert_not_felt(&usual);
+    let causes = faulty.causes("scored");
+    assert!(
+        causes.contains_key("state_timeout") && causes.contains_key("state_unavailable"),
+        "{causes:?}"
+    );
+    until_degraded(&world).await;
+    assert_all_stateless(&Crowd::people(2).log_in(&world).await);
+
+    redis.cont();
+    eprintln!(
+        "redis goes on: scored as before after {:?}",
+        recovered(&world).await
+    );
+    normal("redis answers again", async || {
+        Crowd::people(2).log_in(&world).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_killed_and_comes_back_on_its_port() {
+    let _alone = alone().await;
+    let mut redis = RedisServer::start();
+    let world = on_redis(&redis.url()).await;
+    recovered(&world).await;
+    let usual = normal("redis answers", async || {
+        Crowd::people(5).log_in(&world).await
+    })
+    .await;
+
+    redis.kill();
+    let before = counted(&world).await;
+    let faulty = Crowd::people(8).log_in(&world).await;
+    assert_counted(&world, &before, &faulty).await;
+    assert_all_stateless(&faulty);
+    let faulty = if faulty.is_late() {
+        faulty.print("redis killed (late, so once more)", None);
+        redis.restart();
+        recovered(&world).await;
+        redis.kill();
+        Crowd::people(8).log_in(&world).await
+    } else {
+        faulty
+    };
+    faulty.assert_in_time("redis killed");
+    faulty.assert_not_felt(&usual);
+    faulty.print("redis killed", Some(&usual));
+    // Long enough that the pauses between two probes have grown as far as they do.
+    let end = Instant::now() + Duration::from_secs(9);
+    while Instant::now() < end {
+        assert_all_stateless(&Crowd::people(1).log_in(&world).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    redis.restart();
+    eprintln!(
+        "redis is back: scored as before after {:?}",
+        recovered(&world).await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_was_never_there() {
+    let _alone = alone().await;
+    let closed = Closed::port();
+    let port = closed.address().port();
+    let world = on_redis(&format!("redis://127.0.0.1:{port}")).await;
+    let faulty = in_time("redis never there", async || {
+        Crowd::people(6).log_in(&world).await
+    })
+    .await;
+    assert_all_stateless(&faulty);
+    faulty.print("redis never there", None);
+    until_degraded(&world).await;
+
+    drop(closed);
+    let _redis = RedisServer::start_on(port, &[]);
+    eprintln!(
+        "redis comes for the first time: scored after {:?}",
+        recovered(&world).await
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_takes_no_more_writes() {
+    let _alone = alone().await;
+    let redis = RedisServer::start_with(&["--maxmemory-policy", "noeviction"]);
+    let world = on_redis(&redis.url()).await;
+    recovered(&world).await;
+    let usual = normal("redis takes writes", async || {
+        Crowd::people(4).log_in(&world).await
+    })
+    .await;
+    redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+    let faulty = normal("redis full", async || Crowd::people(6).log_in(&world).await).await;
+    // Reading goes on; only what is learnt meanwhile is lost.
+    faulty.assert_not_felt(&usual);
+    faulty.print("redis full", Some(&usual));
+    world.settle().await;
+    assert!(world.metric("riskgate_state_writes_lost_total", &[]).await > 0.0);
+    assert!(
+        world
+            .metric("riskgate_state_errors_total", &[("operation", "record")])
+            .await
+            > 0.0
+    );
+
+    redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"0"]);
+    world.settle().await;
+    let lost = world.metric("riskgate_state_writes_lost_total", &[]).await;
+    normal("redis answers again", async || {
+        Crowd::people(2).log_in(&world).await
+    })
+    .await;
+    world.settle().await;
+    let still = world.metric("riskgate_state_writes_lost_total", &[]).await;
+    assert!((still - lost).abs() < 0.5, "{lost} then {still}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_answers_slowly() {
+    let _alone = alone().await;
+    let redis = RedisServer::start();
+    let wire = Wire::to(SocketAddr::from(([127, 0, 0, 1], redis.port()))).await;
+    let world = on_redis(&format!("redis://{}", wire.address())).await;
+    recovered(&world).await;
+    let usual = normal("redis answers", async || {
+        Crowd::people(4).log_in(&world).await
+    })
+    .await;
+
+    // Within the time that a read may take, the state is used.
+    wire.delay(Duration::from_millis(5));
+    let faulty = in_time("redis 5 ms late", async || {
+        Crowd::people(6).log_in(&world).await
+    })
+    .await;
+    faulty.print("redis 5 ms late", Some(&usual));
+    faulty.assert_not_felt(&usual);
+    assert_stateless_or_scored(&faulty);
+    let used = faulty
+        .at("authorize")
+        .filter(|record| record.source.as_deref() == Some("model"));
+    assert!(used.count() > 0, "no read was in time");
+
+    for millis in [20, 100] {
+        wire.delay(Duration::ZERO);
+        recovered(&world).await;
+        let name = format!("redis {millis} ms late");
+        wire.delay(Duration::from_millis(millis));
+        let faulty = in_time(&name, async || Crowd::people(6).log_in(&world).await).await;
+        faulty.print(&name, Some(&usual));
+        assert_all_stateless(&faulty);
+        faulty.assert_not_felt(&usual);
+    }
+    wire.delay(Duration::ZERO);
+    eprintln!(
+        "redis is quick again: scored as before after {:?}",
+        recovered(&world).await
+    );
+}
+
+/// At the edge of the time allowed a busy machine may be late now and then.
+fn assert_stateless_or_scored(phase: &Phase) {
+    phase.assert_marked();
+    assert!(phase.causes("unscored").is_empty());
+    assert!(
+        phase
+            .causes("scored")
+            .keys()
+            .all(|cause| cause.starts_with("state_"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_holds_what_nobody_of_us_wrote() {
+    let _alone = alone().await;
+    let redis = RedisServer::start();
+    let world = on_redis(&redis.url()).await;
+    recovered(&world).await;
+    let usual = normal("redis answers", async || {
+        Crowd::people(4).log_in(&world).await
+    })
+    .await;
+    world.settle().await;
+
+    let huge = vec![b'9'; 1024 * 1024];
+    let values: [&[u8]; 8] = [
+        b"",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"-9223372036854775808",
+        b"NaN",
+        b"{\"score\":100}",
+        b"\x00\x01\x02",
+        b"99999999999999999999999999999999999999999999",
+        &huge,
+    ];
+    for value in values {
+        let keys = overwrite(&redis, value);
+        assert!(keys > 10, "only {keys} keys");
+        let name = format!("hostile values, {} bytes each", value.len());
+        let logins = async || {
+            overwrite(&redis, value);
+            Crowd::people(2).log_in(&world).await
+        };
+        // Only what is too large to be read in time costs the history; the rest reads as missing.
+        let faulty = if value.len() < huge.len() {
+            normal(&name, logins).await
+        } else {
+            in_time(&name, logins).await
+        };
+        faulty.print(&name, Some(&usual));
+        assert_stateless_or_scored(&faulty);
+        overwrite(&redis, b"");
+        recovered(&world).await;
+    }
+    // Values of another type.
+    for key in keys_of(&redis) {
+        redis.command(&[b"DEL", &key]);
+        redis.command(&[b"SADD", &key, b"member"]);
+    }
+    let faulty = normal("values of another type", async || {
+        Crowd::people(2).log_in(&world).await
+    })
+    .await;
+    faulty.print("values of another type", Some(&usual));
+
+    redis.command(&[b"FLUSHALL"]);
+    normal("redis answers again", async || {
+        Crowd::people(2).log_in(&world).await
+    })
+    .await;
+    assert!(world.metric("riskgate_panics_total", &[]).await < 0.5);
+}
+
+fn keys_of(redis: &RedisServer) -> Vec<Vec<u8>> {
+    let answer = redis.command(&[b"KEYS", b"rg:1:*"]);
+    let lines = answer
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines
+        .filter(|line| line.starts_with(b"rg:1:"))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// Puts `value` under every key; says how many there are.
+fn overwrite(redis: &RedisServer, value: &[u8]) -> usize {
+    let keys = keys_of(redis);
+    for key in &keys {
+        redis.command(&[b"SET", key, value]);
+    }
+    keys.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn something_else_answers_in_the_place_of_redis() {
+    let _alone = alone().await;
+    let answers: [&[u8]; 5] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"$999999999999\r\n",
+        b"*2147483647\r\n",
+        b"-ERR \xff\xfe\r\n",
+        b"\x00\x00\x00\x00",
+    ];
+    for answer in answers {
+        let stranger = Stranger::start(answer).await;
+        let world = on_redis(&format!("redis://{}", stranger.address)).await;
+        let name = format!("`{}` in place of redis", answer.escape_ascii());
+        let faulty = in_time(&name, async || Crowd::people(2).log_in(&world).await).await;
+        faulty.print(&name, None);
+        assert_all_stateless(&faulty);
+        assert!(world.metric("riskgate_panics_total", &[]).await < 0.5);
+    }
+}
+
+/// A server that says the same to everything.
+struct Stranger {
+    address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Stranger {
+    async fn start(answer: &'static [u8]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        let task = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+                        if stream.write_all(answer).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
