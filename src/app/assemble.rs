@@ -12,6 +12,7 @@ use crate::app::keys::Keys;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::headers::ReservedHeaders;
+use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::Severity;
@@ -109,8 +110,16 @@ pub fn snapshot(
             .collect(),
         models,
         budget: Duration::from_millis(config.score.budget_ms),
-        people: Pseudonymizer::new(keys.pseudonyms.expose()),
-        device_key: DeviceCookieKey::new(keys.devices.expose()),
+        people: Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(
+            keys.previous
+                .as_ref()
+                .map(|keys| keys.pseudonyms.expose().as_slice()),
+        ),
+        device_key: DeviceCookieKey::new(keys.devices.expose()).with_previous(
+            keys.previous
+                .as_ref()
+                .map(|keys| keys.devices.expose().as_slice()),
+        ),
         audit_passed: config.audit.passed,
     };
     Ok(Assembled {
@@ -227,6 +236,7 @@ fn signer(config: &Config, file: &str) -> Result<Option<HeaderSigner>, ConfigErr
 /// Settings of both stores.
 pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, ConfigError> {
     let mut redis = RedisSettings::new(keys.seals.clone());
+    redis.previous_seal_key = keys.previous.as_ref().map(|keys| keys.seals.clone());
     redis.response_timeout = Duration::from_millis(config.state.response_timeout_ms.max(1));
     redis.connection_timeout = Duration::from_millis(config.state.connect_timeout_ms.max(1));
     redis.on_warning = Some(Notice::to(|text| tracing::warn!("{text}")));
@@ -246,7 +256,10 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
         };
     }
     Ok(StoreSettings {
-        embedded: EmbeddedSettings::default(),
+        embedded: EmbeddedSettings {
+            names: Pseudonymizer::new(keys.pseudonyms.expose()).value(NameSpace::Tenant, b"names"),
+            ..EmbeddedSettings::default()
+        },
         redis,
     })
 }

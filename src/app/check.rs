@@ -5,12 +5,11 @@ use crate::adapters::geo::GeoSettings;
 use crate::adapters::store;
 use crate::app::assemble;
 use crate::app::keys::Keys;
+use crate::app::reach;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
 use crate::proxy::listener::ServerCertificate;
-use std::net::TcpStream;
-use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 /// What was found.
@@ -29,10 +28,15 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     let mut findings = Findings::default();
     // A check writes nothing: without a secret file any key serves to build the parts.
     let keys = throwaway_keys();
-    if let Some(path) = &config.keys.secret_file {
-        findings
-            .problems
-            .extend(crate::app::keys::read(path, "keys.secret_file").err());
+    for (path, key) in [
+        (&config.keys.secret_file, "keys.secret_file"),
+        (
+            &config.keys.previous_secret_file,
+            "keys.previous_secret_file",
+        ),
+    ] {
+        let read = path.as_ref().map(|path| crate::app::keys::read(path, key));
+        findings.problems.extend(read.and_then(Result::err));
     }
     match assemble::snapshot(config, file, &keys, 0) {
         Ok(assembled) => {
@@ -79,16 +83,10 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                         .to_owned(),
                 );
             }
-            if reach {
-                findings.problems.extend(
-                    reach_upstream(
-                        &upstream.host,
-                        upstream.port,
-                        upstream.connect_timeout,
-                        file,
-                    )
-                    .err(),
-                );
+            if reach && let Err(problem) = reach::upstream(&upstream) {
+                findings
+                    .problems
+                    .push(ConfigError::new(file, format!("upstream.url: {problem}")));
             }
         }
         Err(error) => findings.problems.push(error),
@@ -121,22 +119,8 @@ fn throwaway_keys() -> Keys {
         pseudonyms: key(),
         devices: key(),
         seals: key(),
+        previous: None,
     }
-}
-
-fn reach_upstream(host: &str, port: u16, timeout: Duration, file: &str) -> Result<(), ConfigError> {
-    let failed = |what: String| ConfigError::new(file, format!("upstream.url: {what}"));
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| failed(format!("`{host}` does not resolve: {error}")))?;
-    let mut last = format!("`{host}` has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = format!("{address} does not answer: {error}"),
-        }
-    }
-    Err(failed(last))
 }
 
 async fn reach_store(

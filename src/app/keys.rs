@@ -7,11 +7,24 @@ use crate::flow::ports::Entropy;
 use hmac::Hmac;
 use hmac::Mac;
 use sha2::Sha256;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// The shortest secret, in bytes.
 const SECRET_BYTES_MIN: usize = 32;
+
+/// The variable that holds the secret itself.
+const SECRET_VARIABLE: &str = "RISKGATE_SECRET";
+/// The variable that names the file with the secret.
+const FILE_VARIABLE: &str = "RISKGATE_SECRET_FILE";
+/// The variable that names the file with the previous secret.
+const PREVIOUS_FILE_VARIABLE: &str = "RISKGATE_PREVIOUS_SECRET_FILE";
+/// The secret that is made at the first start.
+const SECRET_FILE: &str = "secret.key";
+/// The one before it.
+const PREVIOUS_SECRET_FILE: &str = "secret.previous.key";
 
 /// Keys for each use. None of them tells anything of another.
 #[derive(Clone, Debug)]
@@ -22,28 +35,165 @@ pub struct Keys {
     pub devices: Secret<Vec<u8>>,
     /// For values in a shared store.
     pub seals: Secret<Vec<u8>>,
+    /// Those of the previous secret, while it is being exchanged.
+    pub previous: Option<Box<Keys>>,
+}
+
+/// Where the secret and the one before it are.
+#[derive(Clone, Debug)]
+struct Places {
+    secret: PathBuf,
+    /// The key or variable that names it, for errors.
+    named_by: &'static str,
+    /// Whether it is made when it is missing.
+    own: bool,
+    previous: Option<PathBuf>,
+}
+
+/// What an exchange of the secret did.
+#[derive(Debug)]
+pub struct Rotated {
+    /// Where the new secret is.
+    pub secret: PathBuf,
+    /// Where the one before it is now.
+    pub previous: PathBuf,
 }
 
 impl Keys {
-    /// Reads the secret, or makes one under the data folder when none is configured.
+    /// Reads the secret, or makes one under the data folder when none is configured. `RISKGATE_SECRET` holds it,
+    /// `RISKGATE_SECRET_FILE` names its file; both stand over the configuration.
     pub fn load(config: &Config, entropy: &dyn Entropy) -> Result<Self, ConfigError> {
-        let secret = match &config.keys.secret_file {
-            Some(path) => read(path, "keys.secret_file")?,
+        Self::load_with(config, entropy, &|name| std::env::var_os(name))
+    }
+
+    fn load_with(
+        config: &Config,
+        entropy: &dyn Entropy,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        let places = Places::of(config, variable);
+        let secret = match variable(SECRET_VARIABLE) {
+            Some(secret) => long_enough(
+                secret.into_encoded_bytes(),
+                "environment",
+                SECRET_VARIABLE,
+            )?,
             None => {
-                let path = config.state.data_dir.join("secret.key");
-                if !path.exists() {
-                    make(&path, entropy)?;
+                if places.own && !places.secret.exists() {
+                    make(&places.secret, entropy)?;
                 }
-                read(&path, "state.data_dir")?
+                read(&places.secret, places.named_by)?
             }
         };
-        let derive = |usage: &str| Secret::new(derive(secret.expose(), usage));
+        let previous = match &places.previous {
+            Some(path) => Some(Box::new(Self::of(&read(
+                path,
+                "keys.previous_secret_file",
+            )?))),
+            None => None,
+        };
         Ok(Self {
+            previous,
+            ..Self::of(&secret)
+        })
+    }
+
+    fn of(secret: &Secret<Vec<u8>>) -> Self {
+        let derive = |usage: &str| Secret::new(derive(secret.expose(), usage));
+        Self {
             pseudonyms: derive("pseudonyms"),
             devices: derive("device cookies"),
             seals: derive("state seals"),
-        })
+            previous: None,
+        }
     }
+}
+
+impl Places {
+    fn of(config: &Config, variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let own = config.state.data_dir.join(SECRET_FILE);
+        let (secret, named_by, own) = match (variable(FILE_VARIABLE), &config.keys.secret_file) {
+            (Some(path), _) => (PathBuf::from(path), FILE_VARIABLE, false),
+            (None, Some(path)) => (path.clone(), "keys.secret_file", false),
+            (None, None) => (own, "state.data_dir", true),
+        };
+        let beside = || {
+            let beside = config.state.data_dir.join(PREVIOUS_SECRET_FILE);
+            (own && beside.exists()).then_some(beside)
+        };
+        Self {
+            previous: variable(PREVIOUS_FILE_VARIABLE)
+                .map(PathBuf::from)
+                .or_else(|| config.keys.previous_secret_file.clone())
+                .or_else(beside),
+            secret,
+            named_by,
+            own,
+        }
+    }
+}
+
+/// Makes a new secret and keeps the present one as the previous one. Both are whole files at every moment: what is
+/// interrupted can be done again. With `force` a previous secret that is still there is given up, and with it everything
+/// that was not seen since it was in use.
+pub fn rotate(
+    config: &Config,
+    entropy: &dyn Entropy,
+    force: bool,
+) -> Result<Rotated, ConfigError> {
+    let variable = |name: &str| std::env::var_os(name);
+    let places = Places::of(config, &variable);
+    let file = places.secret.display().to_string();
+    if variable(SECRET_VARIABLE).is_some() {
+        return Err(ConfigError::new(
+            "environment",
+            format!("{SECRET_VARIABLE}: the secret is not in a file; exchange it where it is kept"),
+        ));
+    }
+    let previous = match (&places.previous, places.own) {
+        (Some(path), _) => path.clone(),
+        (None, true) => config.state.data_dir.join(PREVIOUS_SECRET_FILE),
+        (None, false) => {
+            return Err(ConfigError::new(
+                file,
+                "keys.previous_secret_file: missing, expected where the present secret shall be kept",
+            ));
+        }
+    };
+    let present = read(&places.secret, places.named_by)?;
+    let unfinished = std::fs::read(&previous).is_ok_and(|bytes| &bytes == present.expose());
+    if previous.exists() && !unfinished && !force {
+        return Err(ConfigError::new(
+            previous.display().to_string(),
+            "a previous secret is still there: remove it once everybody has logged in since, or use --force",
+        ));
+    }
+    let mut secret = [0; SECRET_BYTES_MIN];
+    entropy.fill(&mut secret);
+    replace(&previous, present.expose())?;
+    replace(&places.secret, &secret)?;
+    Ok(Rotated {
+        secret: places.secret,
+        previous,
+    })
+}
+
+/// Puts a file in the place of another in one step, for its owner only.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    let failed = |error: std::io::Error| {
+        ConfigError::new(path.display().to_string(), format!("cannot be written: {error}"))
+    };
+    let beside = path.with_extension("key.new");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    write_new(&beside, bytes).map_err(failed)?;
+    std::fs::rename(&beside, path).map_err(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)
 }
 
 /// A secret file of at least 32 bytes. `key` names the configuration key in errors.
@@ -51,6 +201,10 @@ pub fn read(path: &Path, key: &str) -> Result<Secret<Vec<u8>>, ConfigError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path)
         .map_err(|error| ConfigError::new(&file, format!("{key}: cannot be read: {error}")))?;
+    long_enough(bytes, &file, key)
+}
+
+fn long_enough(bytes: Vec<u8>, file: &str, key: &str) -> Result<Secret<Vec<u8>>, ConfigError> {
     if bytes.len() < SECRET_BYTES_MIN {
         let problem = format!(
             "{key}: {} bytes, expected at least {SECRET_BYTES_MIN} random ones",
@@ -73,6 +227,11 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
     }
     let mut secret = [0; SECRET_BYTES_MIN];
     entropy.fill(&mut secret);
+    write_new(path, &secret).map_err(failed)
+}
+
+/// Writes a file that is not there yet, for its owner only.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.create_new(true).write(true);
     #[cfg(unix)]
@@ -80,10 +239,9 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
         use std::os::unix::fs::OpenOptionsExt;
         options.mode(0o600);
     }
-    options
-        .open(path)
-        .and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()))
-        .map_err(failed)
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// HMAC-SHA-256 of the usage under the secret: the expand step of HKDF (RFC 5869) with one block.
@@ -111,6 +269,70 @@ mod tests {
         let second = Keys::load(&config, &OsEntropy).unwrap();
         assert_eq!(first.pseudonyms.expose(), second.pseudonyms.expose());
         assert_ne!(first.pseudonyms.expose(), first.devices.expose());
+    }
+
+    #[test]
+    fn a_rotated_secret_is_kept_as_the_previous_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state.data_dir = dir.path().to_owned();
+        let none = |_: &str| None;
+        let before = Keys::load_with(&config, &OsEntropy, &none).unwrap();
+        assert!(before.previous.is_none());
+        let rotated = rotate(&config, &OsEntropy, false).unwrap();
+        let after = Keys::load_with(&config, &OsEntropy, &none).unwrap();
+        assert_ne!(after.pseudonyms.expose(), before.pseudonyms.expose());
+        let previous = after.previous.unwrap();
+        assert_eq!(previous.pseudonyms.expose(), before.pseudonyms.expose());
+        assert_eq!(previous.devices.expose(), before.devices.expose());
+        #[cfg(unix)]
+        for path in [&rotated.secret, &rotated.previous] {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        // A second one would give up the first.
+        let error = rotate(&config, &OsEntropy, false).unwrap_err().to_string();
+        assert!(error.contains("secret.previous.key"), "{error}");
+        rotate(&config, &OsEntropy, true).unwrap();
+        // What was interrupted between its two steps can be done again.
+        std::fs::copy(&rotated.secret, &rotated.previous).unwrap();
+        rotate(&config, &OsEntropy, false).unwrap();
+    }
+
+    #[test]
+    fn the_environment_stands_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state.data_dir = dir.path().to_owned();
+        let (one, two) = (dir.path().join("one"), dir.path().join("two"));
+        std::fs::write(&one, [1; 32]).unwrap();
+        std::fs::write(&two, [2; 32]).unwrap();
+        config.keys.secret_file = Some(one.clone());
+        let of = |variables: &[(&str, &str)]| {
+            let variables: Vec<(String, String)> = variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect();
+            Keys::load_with(&config, &OsEntropy, &|name| {
+                let found = variables.iter().find(|(known, _)| known == name);
+                found.map(|(_, value)| value.into())
+            })
+        };
+        let file = of(&[]).unwrap();
+        let other = of(&[(FILE_VARIABLE, two.to_str().unwrap())]).unwrap();
+        assert_ne!(file.seals.expose(), other.seals.expose());
+        let text = "\u{2}".repeat(32);
+        let held = of(&[(SECRET_VARIABLE, &text)]).unwrap();
+        assert_eq!(held.seals.expose(), other.seals.expose());
+        let both = of(&[(PREVIOUS_FILE_VARIABLE, two.to_str().unwrap())]).unwrap();
+        assert_eq!(both.previous.unwrap().seals.expose(), other.seals.expose());
+        let error = of(&[(SECRET_VARIABLE, "canary")]).unwrap_err().to_string();
+        assert!(
+            error.contains(SECRET_VARIABLE) && !error.contains("canary"),
+            "{error}"
+        );
     }
 
     #[test]

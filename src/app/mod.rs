@@ -10,6 +10,12 @@ pub mod assemble;
 /// `riskgate check`.
 pub mod check;
 
+/// Contacts the identity server.
+pub mod reach;
+
+/// What an operator does to the memory.
+pub mod state;
+
 /// Exchanges configuration, policy, model and certificate.
 pub mod reload;
 

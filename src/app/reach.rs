@@ -1,0 +1,78 @@
+//! Whether the identity server answers as configured: name, port and, for `https`, a handshake that is checked in the
+//! same way as the gateway's own.
+
+use crate::proxy::upstream::UpstreamSettings;
+use rustls::ClientConfig;
+use rustls::ClientConnection;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use std::net::SocketAddr;
+use std::net::TcpStream;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+
+/// Contacts the identity server. The error says what was wrong, without a key.
+pub fn upstream(settings: &UpstreamSettings) -> Result<(), String> {
+    let UpstreamSettings { host, port, .. } = settings;
+    let addresses = (host.as_str(), *port)
+        .to_socket_addrs()
+        .map_err(|error| format!("`{host}` does not resolve: {error}"))?;
+    let mut last = format!("`{host}` has no address");
+    for address in addresses {
+        match contact(settings, address) {
+            Ok(()) => return Ok(()),
+            Err(problem) => last = problem,
+        }
+    }
+    Err(last)
+}
+
+fn contact(settings: &UpstreamSettings, address: SocketAddr) -> Result<(), String> {
+    let mut stream = TcpStream::connect_timeout(&address, settings.connect_timeout)
+        .map_err(|error| format!("{address} does not answer: {error}"))?;
+    if !settings.tls || !settings.verify {
+        return Ok(());
+    }
+    let timeouts = stream
+        .set_read_timeout(Some(settings.connect_timeout))
+        .and_then(|()| stream.set_write_timeout(Some(settings.connect_timeout)));
+    timeouts.map_err(|error| format!("{address}: {error}"))?;
+    let name = ServerName::try_from(settings.host.clone()).map_err(|_| {
+        format!(
+            "`{}` is not a name that a certificate can have",
+            settings.host
+        )
+    })?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots(settings)?)
+        .with_no_client_auth();
+    let mut connection =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    while connection.is_handshaking() {
+        connection
+            .complete_io(&mut stream)
+            .map_err(|error| format!("the certificate of {address} is not accepted: {error}"))?;
+    }
+    Ok(())
+}
+
+fn roots(settings: &UpstreamSettings) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    if settings.authorities.is_empty() {
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            // What the system holds beside usable authorities is no concern of ours.
+            drop(roots.add(certificate));
+        }
+    } else {
+        for der in &settings.authorities {
+            roots
+                .add(CertificateDer::from(der.clone()))
+                .map_err(|error| format!("upstream.ca_file: {error}"))?;
+        }
+    }
+    Ok(roots)
+}
