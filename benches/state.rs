@@ -49,6 +49,7 @@ fn login(n: u64, day: u32) -> Observation {
         attempt: Some(attempt),
         lesson: Some(lesson),
         links: vec![(link(LinkKind::RefreshToken, n), provenance(n, at), DAY * 30)],
+        ..Observation::default()
     }
 }
 

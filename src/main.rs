@@ -1,10 +1,17 @@
-//! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong.
+//! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong,
+//! 3 nothing is known of whom was asked about.
 
+use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
+use riskgate::app::state::Forget;
+use riskgate::app::state::Named;
+use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Risk-scoring reverse proxy for the edge in front of WSO2 Identity Server.
@@ -38,21 +45,230 @@ enum Command {
         #[arg(long)]
         reach: bool,
     },
+    /// Copy, look at or forget what is remembered
+    State {
+        #[command(subcommand)]
+        command: StateCommand,
+    },
+    /// Exchange the secret of the deployment
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StateCommand {
+    /// Copy everything that is remembered to another store, each entry with the time it has left
+    ///
+    /// What the target holds already stays as it is: a copy that was interrupted goes on when it is started again. The
+    /// gateway must not run on a file that is copied; Redis may be in use. Tickets are not copied.
+    ///
+    /// Examples:
+    ///   riskgate state copy --from embedded:data --to redis://127.0.0.1:6379
+    ///   riskgate state copy --from redis://10.0.0.5 --to embedded:/var/lib/riskgate
+    ///
+    /// Exit codes: 0 copied, 1 a store failed on the way (start it again), 2 a store cannot be used or is of another
+    /// secret.
+    #[command(verbatim_doc_comment)]
+    Copy {
+        #[command(flatten)]
+        place: Place,
+        /// embedded:DIR, redis://HOST:PORT or one of its forms
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// embedded:DIR, redis://HOST:PORT or one of its forms
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
+    /// Print what is remembered of a user: counts and ages, no values
+    ///
+    /// Exit code 3 when nothing is. With the embedded store the gateway must not run meanwhile.
+    Show {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Forget devices of a user, or everything
+    ///
+    /// Device cookies from before no longer speak for the user. Exit code 3 when there was nothing to forget. With the
+    /// embedded store the gateway must not run meanwhile.
+    ///
+    /// Examples:
+    ///   riskgate state forget --user alice --all-devices
+    ///   riskgate state forget --user alice --tenant example.com --device 9f0c31d2a4b58e77
+    #[command(verbatim_doc_comment)]
+    Forget {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        whom: Whom,
+        #[command(flatten)]
+        what: What,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make a new secret and keep the present one as the previous one
+    ///
+    /// While both are there, what is known under the previous secret is found and moves to the new one with the next
+    /// login. Copy both files to every node, then restart the nodes. Remove the previous secret after some weeks.
+    Rotate {
+        #[command(flatten)]
+        place: Place,
+        /// Give up a previous secret that is still there
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Args, Debug)]
+struct Place {
+    /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where history is kept (key state.url)
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder of everything that riskgate writes (key state.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// About whom.
+#[derive(Args, Debug)]
+struct Whom {
+    /// The username as it is typed at login
+    #[arg(long, value_name = "NAME", required_unless_present = "client")]
+    user: Option<String>,
+    /// The id of an OAuth client instead
+    #[arg(long, value_name = "ID", conflicts_with = "user")]
+    client: Option<String>,
+    /// The tenant domain
+    #[arg(long, value_name = "DOMAIN", default_value = "carbon.super")]
+    tenant: String,
+}
+
+/// What to forget.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// One device, by the hash that `state show` prints
+    #[arg(long, value_name = "HASH", value_parser = hash)]
+    device: Option<u64>,
+    /// Every device
+    #[arg(long)]
+    all_devices: bool,
+    /// All that is kept about the user, codes, tokens and sessions included
+    #[arg(long)]
+    everything: bool,
+}
+
+/// Exit code when nothing is known of whom was asked about.
+const NOTHING: u8 = 3;
+
+fn hash(text: &str) -> Result<u64, String> {
+    let expected = |_| "expected 16 hexadecimal digits, as state show prints them".to_owned();
+    u64::from_str_radix(text, 16).map_err(expected)
 }
 
 fn main() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
-        Command::Run(overrides) => app::run(&overrides),
-        Command::Check { overrides, reach } => check(&overrides, reach),
+        Command::Run(overrides) => app::run(&overrides).map(done),
+        Command::Check { overrides, reach } => check(&overrides, reach).map(done),
+        Command::State { command } => state(command),
+        Command::Keys { command } => rotate(&command).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("riskgate: {error}");
             ExitCode::from(match error {
                 RunError::Config(_) => 2,
                 RunError::System(_) => 1,
             })
+        }
+    }
+}
+
+fn state(command: StateCommand) -> Result<ExitCode, RunError> {
+    let said = match command {
+        StateCommand::Copy { place, from, to } => {
+            let (config, file) = place.config()?;
+            let copied = app::state::copy(&config, &file, &from, &to, &mut |line| {
+                eprintln!("{line}");
+            })?;
+            Some(copied.report())
+        }
+        StateCommand::Show { place, whom } => {
+            let (config, file) = place.config()?;
+            app::state::show(&config, &file, &whom.named())?
+        }
+        StateCommand::Forget { place, whom, what } => {
+            let (config, file) = place.config()?;
+            let what = match what.device {
+                Some(device) => Forget::Device(device),
+                None if what.everything => Forget::Everything,
+                None => Forget::AllDevices,
+            };
+            app::state::forget(&config, &file, &whom.named(), what)?.map(|text| text + "\n")
+        }
+    };
+    match said {
+        Some(text) => {
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            eprintln!("riskgate: nothing is known");
+            Ok(ExitCode::from(NOTHING))
+        }
+    }
+}
+
+fn rotate(command: &KeysCommand) -> Result<(), RunError> {
+    let KeysCommand::Rotate { place, force } = command;
+    let (config, _) = place.config()?;
+    let rotated = app::keys::rotate(&config, &OsEntropy, *force)
+        .map_err(|error| RunError::Config(vec![error]))?;
+    println!("new secret       {}", rotated.secret.display());
+    println!("previous secret  {}", rotated.previous.display());
+    println!("restart every node of the fleet with both files");
+    Ok(())
+}
+
+impl Place {
+    fn config(&self) -> Result<(Config, String), RunError> {
+        let overrides = Overrides {
+            config: self.config.clone(),
+            store: self.store.clone(),
+            data: self.data.clone(),
+            ..Overrides::default()
+        };
+        let config = overrides
+            .config()
+            .map_err(|error| RunError::Config(vec![error]))?;
+        let file = overrides
+            .file()
+            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+        Ok((config, file))
+    }
+}
+
+impl Whom {
+    fn named(&self) -> Named {
+        let (name, is_client) = match (&self.user, &self.client) {
+            (Some(user), _) => (user, false),
+            (None, client) => (client.as_ref().unwrap_or(&self.tenant), true),
+        };
+        Named {
+            name: name.clone(),
+            is_client,
+            tenant: self.tenant.clone(),
         }
     }
 }

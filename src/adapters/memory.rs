@@ -11,7 +11,9 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::ids::Pseudonym;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use async_trait::async_trait;
@@ -98,6 +100,33 @@ impl StateStore for MemoryStore {
         }
     }
 
+    async fn issue_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), StateError> {
+        let mut map = self.map();
+        match entries::issue(&mut *map, &Codec::plain(), ticket, binding, at, ttl) {
+            Ok(()) => Ok(()),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> Result<Redemption, StateError> {
+        let mut map = self.map();
+        match entries::redeem(&mut *map, &Codec::plain(), ticket, binding, now) {
+            Ok(redemption) => Ok(redemption),
+            Err(never) => match never {},
+        }
+    }
+
     async fn population(&self) -> Result<Population, StateError> {
         Ok(self.map().population.clone())
     }
@@ -126,6 +155,11 @@ impl Entries for Map {
         expires: Timestamp,
     ) -> Result<(), Infallible> {
         self.entries.insert(*key, (value, expires));
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &EntryKey) -> Result<(), Infallible> {
+        self.entries.remove(key);
         Ok(())
     }
 
@@ -192,6 +226,27 @@ impl StateStore for FaultyStore {
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
         self.meet().await?;
         self.inner.record(observations).await
+    }
+
+    async fn issue_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), StateError> {
+        self.meet().await?;
+        self.inner.issue_ticket(ticket, binding, at, ttl).await
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> Result<Redemption, StateError> {
+        self.meet().await?;
+        self.inner.redeem_ticket(ticket, binding, now).await
     }
 
     async fn population(&self) -> Result<Population, StateError> {

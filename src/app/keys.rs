@@ -63,23 +63,29 @@ impl Keys {
     /// Reads the secret, or makes one under the data folder when none is configured. `RISKGATE_SECRET` holds it,
     /// `RISKGATE_SECRET_FILE` names its file; both stand over the configuration.
     pub fn load(config: &Config, entropy: &dyn Entropy) -> Result<Self, ConfigError> {
-        Self::load_with(config, entropy, &|name| std::env::var_os(name))
+        Self::load_with(config, Some(entropy), &|name| std::env::var_os(name))
+    }
+
+    /// Reads the secret, which must be there.
+    pub fn existing(config: &Config) -> Result<Self, ConfigError> {
+        Self::load_with(config, None, &|name| std::env::var_os(name))
     }
 
     fn load_with(
         config: &Config,
-        entropy: &dyn Entropy,
+        entropy: Option<&dyn Entropy>,
         variable: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, ConfigError> {
         let places = Places::of(config, variable);
         let secret = match variable(SECRET_VARIABLE) {
-            Some(secret) => long_enough(
-                secret.into_encoded_bytes(),
-                "environment",
-                SECRET_VARIABLE,
-            )?,
+            Some(secret) => {
+                long_enough(secret.into_encoded_bytes(), "environment", SECRET_VARIABLE)?
+            }
             None => {
-                if places.own && !places.secret.exists() {
+                if let Some(entropy) = entropy
+                    && places.own
+                    && !places.secret.exists()
+                {
                     make(&places.secret, entropy)?;
                 }
                 read(&places.secret, places.named_by)?
@@ -136,11 +142,7 @@ impl Places {
 /// Makes a new secret and keeps the present one as the previous one. Both are whole files at every moment: what is
 /// interrupted can be done again. With `force` a previous secret that is still there is given up, and with it everything
 /// that was not seen since it was in use.
-pub fn rotate(
-    config: &Config,
-    entropy: &dyn Entropy,
-    force: bool,
-) -> Result<Rotated, ConfigError> {
+pub fn rotate(config: &Config, entropy: &dyn Entropy, force: bool) -> Result<Rotated, ConfigError> {
     let variable = |name: &str| std::env::var_os(name);
     let places = Places::of(config, &variable);
     let file = places.secret.display().to_string();
@@ -181,7 +183,10 @@ pub fn rotate(
 /// Puts a file in the place of another in one step, for its owner only.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     let failed = |error: std::io::Error| {
-        ConfigError::new(path.display().to_string(), format!("cannot be written: {error}"))
+        ConfigError::new(
+            path.display().to_string(),
+            format!("cannot be written: {error}"),
+        )
     };
     let beside = path.with_extension("key.new");
     match std::fs::remove_file(&beside) {
@@ -190,7 +195,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     }
     write_new(&beside, bytes).map_err(failed)?;
     std::fs::rename(&beside, path).map_err(failed)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     std::fs::File::open(folder.unwrap_or(Path::new(".")))
         .and_then(|folder| folder.sync_all())
         .map_err(failed)
@@ -277,10 +284,10 @@ mod tests {
         let mut config = Config::default();
         config.state.data_dir = dir.path().to_owned();
         let none = |_: &str| None;
-        let before = Keys::load_with(&config, &OsEntropy, &none).unwrap();
+        let before = Keys::load_with(&config, Some(&OsEntropy), &none).unwrap();
         assert!(before.previous.is_none());
         let rotated = rotate(&config, &OsEntropy, false).unwrap();
-        let after = Keys::load_with(&config, &OsEntropy, &none).unwrap();
+        let after = Keys::load_with(&config, Some(&OsEntropy), &none).unwrap();
         assert_ne!(after.pseudonyms.expose(), before.pseudonyms.expose());
         let previous = after.previous.unwrap();
         assert_eq!(previous.pseudonyms.expose(), before.pseudonyms.expose());
@@ -315,7 +322,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect();
-            Keys::load_with(&config, &OsEntropy, &|name| {
+            Keys::load_with(&config, Some(&OsEntropy), &|name| {
                 let found = variables.iter().find(|(known, _)| known == name);
                 found.map(|(_, value)| value.into())
             })

@@ -3,7 +3,6 @@
 
 use crate::adapters::clock::SystemClock;
 use crate::adapters::embedded::EmbeddedError;
-use crate::adapters::entropy::OsEntropy;
 use crate::adapters::store;
 use crate::adapters::store::StoreError;
 use crate::adapters::store::StoreSettings;
@@ -131,7 +130,10 @@ pub fn copy(
         }
         let population = source.export_population().await.map_err(failed)?;
         if population.total > 0 {
-            copied.population = target.import_population(&population).await.map_err(failed)?;
+            copied.population = target
+                .import_population(&population)
+                .await
+                .map_err(failed)?;
         }
         target.finish().map_err(failed)?;
         Ok(copied)
@@ -143,11 +145,20 @@ pub fn show(config: &Config, file: &str, named: &Named) -> Result<Option<String>
     let keys = keys(config)?;
     let settings = settings(config, file, &keys)?;
     run(async {
-        let store = open(config, file, "state.url", &config.state.url, &settings, true)?;
+        let store = open(
+            config,
+            file,
+            "state.url",
+            &config.state.url,
+            &settings,
+            true,
+        )?;
         let now = SystemClock.now();
         let mut text = String::new();
         for (subject, name) in subjects(&keys, named) {
-            let summary = summary(store.as_ref(), subject, now).await.map_err(failed)?;
+            let summary = summary(store.as_ref(), subject, now)
+                .await
+                .map_err(failed)?;
             if let Some(summary) = summary {
                 text.push_str(&format!("subject    {subject}{name}\n{summary}"));
             }
@@ -166,7 +177,14 @@ pub fn forget(
     let keys = keys(config)?;
     let settings = settings(config, file, &keys)?;
     run(async {
-        let store = open(config, file, "state.url", &config.state.url, &settings, true)?;
+        let store = open(
+            config,
+            file,
+            "state.url",
+            &config.state.url,
+            &settings,
+            true,
+        )?;
         let now = SystemClock.now();
         let mut found = false;
         let mut links = 0;
@@ -195,7 +213,9 @@ pub fn forget(
                 let others = [Kind::Subject, Kind::Addresses, Kind::Client]
                     .map(|kind| EntryKey::subject(kind, subject));
                 found |= store.remove(&others, now).await.map_err(failed)? > 0;
-                links += forget_links(store.as_ref(), subject, now).await.map_err(failed)?;
+                links += forget_links(store.as_ref(), subject, now)
+                    .await
+                    .map_err(failed)?;
             }
         }
         store.finish().map_err(failed)?;
@@ -280,11 +300,19 @@ async fn summary(
                     age(profile.last)
                 );
                 if profile.forgotten > Timestamp::default() {
-                    let _infallible = writeln!(text, "forgotten  devices {}", age(profile.forgotten));
+                    let _infallible =
+                        writeln!(text, "forgotten  devices {}", age(profile.forgotten));
                 }
-                for (name, known) in ["addresses", "networks", "countries", "browsers", "systems", "languages"]
-                    .into_iter()
-                    .zip(profile.known())
+                for (name, known) in [
+                    "addresses",
+                    "networks",
+                    "countries",
+                    "browsers",
+                    "systems",
+                    "languages",
+                ]
+                .into_iter()
+                .zip(profile.known())
                 {
                     let _infallible = writeln!(text, "{name:<10} {}", spread(known, now));
                 }
@@ -390,7 +418,7 @@ async fn forget_links(
 }
 
 fn keys(config: &Config) -> Result<Keys, RunError> {
-    Keys::load(config, &OsEntropy).map_err(|error| RunError::Config(vec![error]))
+    Keys::existing(config).map_err(|error| RunError::Config(vec![error]))
 }
 
 fn settings(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, RunError> {

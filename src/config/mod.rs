@@ -210,6 +210,8 @@ pub struct KeySettings {
     /// A file with the secret from which pseudonyms, device cookies and seals are derived, at least 32 bytes. Made under
     /// `data_dir` at the first start when absent. All nodes of a fleet need the same.
     pub secret_file: Option<PathBuf>,
+    /// The secret before this one, while it is being exchanged: what is known under it is still found.
+    pub previous_secret_file: Option<PathBuf>,
 }
 
 /// `[audit]`.

@@ -3,6 +3,12 @@
 //!
 //! Pure data and arithmetic: the stores keep these values, `features` reads them, `outcome` says what is learnt.
 
+/// What is usual for a service account.
+pub mod client;
+
+/// What becomes of history when the secret is exchanged.
+pub mod renaming;
+
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -13,12 +19,20 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use client::ClientBaseline;
+pub use client::ClientUse;
+pub use renaming::Previous;
+pub use renaming::Renamed;
+pub use renaming::Renaming;
+
 /// Values kept for one attribute of a profile; the least recently used one makes room.
 pub const VALUES_MAX: usize = 32;
 /// Places kept in a profile.
 pub const PLACES_MAX: usize = 6;
 /// Profiles are forgotten after this time without a confirmed login.
 pub const PROFILE_TTL: Duration = Duration::from_secs(180 * 24 * 3600);
+/// A device that has been known for less weighs less than an old one.
+pub const DEVICE_PROBATION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A value is fully familiar only after it has been known for a few of these (aged newness).
 pub const NEWNESS_AGE: Duration = Duration::from_secs(6 * 3600);
 
@@ -48,9 +62,9 @@ pub struct KnownValue {
     pub value: ValueHash,
     /// How many confirmed logins used it.
     pub count: u32,
-    /// The first of them.
+    /// The first of them, to the minute.
     pub first: Timestamp,
-    /// The latest of them.
+    /// The latest of them, to the minute.
     pub last: Timestamp,
 }
 
@@ -61,11 +75,11 @@ pub struct KnownValues(Vec<KnownValue>);
 /// A place from which a subject has logged in.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
-    /// Where it is.
+    /// Where it is, to a hundredth of a degree (some kilometre).
     pub coordinates: Coordinates,
     /// How many confirmed logins came from it.
     pub count: u32,
-    /// The latest of them.
+    /// The latest of them, to the minute.
     pub last: Timestamp,
 }
 
@@ -87,11 +101,11 @@ pub struct NoveltyHabit {
 pub struct Profile {
     /// Confirmed logins.
     pub successes: u32,
-    /// The first confirmed login.
+    /// The first confirmed login, to the minute.
     pub first: Timestamp,
-    /// The latest confirmed login.
+    /// The latest confirmed login, to the minute.
     pub last: Timestamp,
-    /// Where the latest confirmed login came from.
+    /// Where the latest confirmed login came from, to a hundredth of a degree.
     pub last_coordinates: Option<Coordinates>,
     /// Addresses.
     pub addresses: KnownValues,
@@ -113,6 +127,9 @@ pub struct Profile {
     pub hours: [u16; 24],
     /// How often something was new.
     pub habit: NoveltyHabit,
+    /// When devices were last forgotten on demand: a device cookie from before it no longer speaks for the subject. The
+    /// epoch when never.
+    pub forgotten: Timestamp,
 }
 
 /// One confirmed login, as a profile learns it.
@@ -251,8 +268,12 @@ pub struct HistoryQuery {
     pub agent: ValueHash,
     /// The tenant.
     pub tenant: ValueHash,
+    /// The service account whose baseline is wanted, when one asks for itself.
+    pub client: Option<SubjectKey>,
     /// Links to follow; at most [`LINKS_MAX`].
     pub links: Vec<LinkKey>,
+    /// Where to look as well while the secret is being exchanged.
+    pub previous: Option<Previous>,
 }
 
 /// The links that one query may ask for.
@@ -275,6 +296,8 @@ pub struct History {
     pub agent: FailureRatio,
     /// The tenant, half-life 5 minutes.
     pub tenant: FailureRatio,
+    /// What is usual for the service account that asks.
+    pub client: Option<ClientBaseline>,
     /// The links that were found.
     pub links: HashMap<LinkKey, Provenance>,
 }
@@ -302,7 +325,7 @@ pub struct Attempt {
 }
 
 /// What one exchange teaches. Applied off the request path.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
     /// When it happened.
     pub at: Timestamp,
@@ -310,6 +333,10 @@ pub struct Observation {
     pub attempt: Option<Attempt>,
     /// The confirmed login to learn.
     pub lesson: Option<Lesson>,
+    /// The confirmed request of a service account to learn.
+    pub client: Option<ClientUse>,
+    /// Where lesson and client were kept under the previous secret.
+    pub renamed: Option<Renamed>,
     /// Links to keep, each for its time to live.
     pub links: Vec<(LinkKey, Provenance, Duration)>,
 }
@@ -323,7 +350,40 @@ pub struct Population {
     pub counts: HashMap<ValueHash, u64>,
 }
 
+impl Familiarity {
+    /// The values in the order of their fields.
+    pub fn values(&self) -> [Option<ValueHash>; 7] {
+        [
+            self.address,
+            self.asn,
+            self.country,
+            self.agent,
+            self.platform,
+            self.language,
+            self.device,
+        ]
+    }
+
+    /// The same, to be changed.
+    pub fn values_mut(&mut self) -> [&mut Option<ValueHash>; 7] {
+        [
+            &mut self.address,
+            &mut self.asn,
+            &mut self.country,
+            &mut self.agent,
+            &mut self.platform,
+            &mut self.language,
+            &mut self.device,
+        ]
+    }
+}
+
 impl KnownValues {
+    /// Values from a store; `None` for more than [`VALUES_MAX`].
+    pub fn from_values(values: Vec<KnownValue>) -> Option<Self> {
+        (values.len() <= VALUES_MAX).then_some(Self(values))
+    }
+
     /// What is known of `value`.
     pub fn find(&self, value: ValueHash) -> Option<&KnownValue> {
         self.0.iter().find(|known| known.value == value)
@@ -346,6 +406,7 @@ impl KnownValues {
 
     /// Counts one login with `value`. The least recently used value makes room when the list is full.
     pub fn learn(&mut self, value: ValueHash, at: Timestamp) {
+        let at = to_the_minute(at);
         if let Some(known) = self.0.iter_mut().find(|known| known.value == value) {
             known.count = known.count.saturating_add(1);
             known.last = known.last.max(at);
@@ -373,17 +434,80 @@ impl KnownValues {
     pub fn forget(&mut self, value: ValueHash) {
         self.0.retain(|known| known.value != value);
     }
+
+    /// Gives every value the name that `name` says. What is then known twice is added up.
+    fn rename(&mut self, name: impl Fn(ValueHash) -> ValueHash) {
+        let mut renamed: Vec<KnownValue> = Vec::with_capacity(self.0.len());
+        for known in self.0.drain(..) {
+            let value = name(known.value);
+            match renamed.iter_mut().find(|other| other.value == value) {
+                Some(other) => {
+                    other.count = other.count.saturating_add(known.count);
+                    other.first = other.first.min(known.first);
+                    other.last = other.last.max(known.last);
+                }
+                None => renamed.push(KnownValue { value, ..known }),
+            }
+        }
+        self.0 = renamed;
+    }
 }
 
 impl Profile {
+    /// The known values in the order of [`Familiarity::values`].
+    pub fn known(&self) -> [&KnownValues; 7] {
+        [
+            &self.addresses,
+            &self.asns,
+            &self.countries,
+            &self.agents,
+            &self.platforms,
+            &self.languages,
+            &self.devices,
+        ]
+    }
+
+    /// The same, to be changed.
+    pub fn known_mut(&mut self) -> [&mut KnownValues; 7] {
+        [
+            &mut self.addresses,
+            &mut self.asns,
+            &mut self.countries,
+            &mut self.agents,
+            &mut self.platforms,
+            &mut self.languages,
+            &mut self.devices,
+        ]
+    }
+
+    /// Forgets one device, or all of them. Cookies that were issued before `now` no longer speak for the subject.
+    pub fn forget_devices(&mut self, device: Option<ValueHash>, now: Timestamp) {
+        match device {
+            Some(device) => self.devices.forget(device),
+            None => self.devices = KnownValues::default(),
+        }
+        self.forgotten = self.forgotten.max(now);
+    }
+
+    /// What is left of a profile when everything is forgotten: that device cookies from before `now` count for nothing.
+    pub fn forgotten(now: Timestamp) -> Self {
+        Self {
+            first: now,
+            last: now,
+            forgotten: now,
+            ..Self::default()
+        }
+    }
+
     /// The profile after one more confirmed login.
     pub fn learn(&mut self, lesson: &Lesson) {
         let seen = lesson.familiarity;
+        let at = to_the_minute(lesson.at);
         let is_new = |known: &KnownValues, value: Option<ValueHash>| {
             value.is_some_and(|v| known.find(v).is_none())
         };
         if self.successes == 0 {
-            self.first = lesson.at;
+            self.first = at;
         } else {
             // The first login of all brings only new things; it says nothing about habit.
             self.habit.cookie += u32::from(!lesson.cookie_known);
@@ -392,29 +516,22 @@ impl Profile {
             self.habit.asn += u32::from(is_new(&self.asns, seen.asn));
         }
         self.successes = self.successes.saturating_add(1);
-        for (known, value) in [
-            (&mut self.addresses, seen.address),
-            (&mut self.asns, seen.asn),
-            (&mut self.countries, seen.country),
-            (&mut self.agents, seen.agent),
-            (&mut self.platforms, seen.platform),
-            (&mut self.languages, seen.language),
-            (&mut self.devices, seen.device),
-        ] {
+        for (known, value) in self.known_mut().into_iter().zip(seen.values()) {
             if let Some(value) = value {
-                known.learn(value, lesson.at);
+                known.learn(value, at);
             }
         }
         if let Some(hour) = self.hours.get_mut(lesson.at.hour_of_day()) {
             *hour = hour.saturating_add(1);
         }
-        if let Some(coordinates) = lesson.coordinates {
-            self.learn_place(coordinates, lesson.at);
+        let coordinates = lesson.coordinates.map(coarse);
+        if let Some(coordinates) = coordinates {
+            self.learn_place(coordinates, at);
         }
         // A login that is reported late must not move the last one back.
-        if lesson.at >= self.last {
-            self.last = lesson.at;
-            self.last_coordinates = lesson.coordinates.or(self.last_coordinates);
+        if at >= self.last {
+            self.last = at;
+            self.last_coordinates = coordinates.or(self.last_coordinates);
         }
     }
 
@@ -495,8 +612,7 @@ impl Provenance {
                     last: self.at,
                 })
                 .collect(),
-            hours: [0; 24],
-            habit: NoveltyHabit::default(),
+            ..Profile::default()
         }
     }
 }
@@ -509,6 +625,21 @@ impl Population {
             let count = self.counts.get(&value).copied().unwrap_or(0);
             ((count as f64 + 1.0) / (self.total as f64 + 1.0)) as f32
         })
+    }
+}
+
+/// Times within a profile: what is told apart by them changes over hours, and a minute takes half the bytes.
+fn to_the_minute(at: Timestamp) -> Timestamp {
+    const MINUTE_MS: i64 = 60_000;
+    Timestamp(at.millis().div_euclid(MINUTE_MS).saturating_mul(MINUTE_MS))
+}
+
+/// Places within a profile: address databases know a city at best.
+fn coarse(at: Coordinates) -> Coordinates {
+    let to_hundredths = |degrees: f32| (degrees * 100.0).round() / 100.0;
+    Coordinates {
+        latitude: to_hundredths(at.latitude),
+        longitude: to_hundredths(at.longitude),
     }
 }
 
@@ -542,7 +673,7 @@ mod tests {
     fn a_profile_is_bounded() {
         let mut profile = Profile::default();
         for i in 0..1_000 {
-            profile.learn(&lesson(i, i as u64));
+            profile.learn(&lesson(i * 60_000, i as u64));
         }
         assert_eq!(profile.addresses.iter().count(), VALUES_MAX);
         assert_eq!(profile.addresses.count(999), 1);
@@ -555,12 +686,12 @@ mod tests {
     #[test]
     fn a_late_report_does_not_move_the_last_login_back() {
         let mut profile = Profile::default();
-        profile.learn(&lesson(100, 1));
+        profile.learn(&lesson(10 * 60_000, 1));
         profile.learn(&Lesson {
             coordinates: Coordinates::new(0.0, 0.0),
-            ..lesson(50, 2)
+            ..lesson(5 * 60_000, 2)
         });
-        assert_eq!(profile.last, Timestamp(100));
+        assert_eq!(profile.last, Timestamp(10 * 60_000));
         assert_eq!(profile.last_coordinates, Coordinates::new(59.9, 10.7));
     }
 

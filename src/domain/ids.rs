@@ -47,6 +47,8 @@ pub enum NameSpace {
     Platform,
     /// A /24 or /48.
     Prefix,
+    /// A scope (RFC 6749 section 3.3).
+    Scope,
     /// A tenant domain.
     Tenant,
     /// A canonical username.
@@ -54,9 +56,12 @@ pub enum NameSpace {
 }
 
 /// Makes pseudonyms: HMAC-SHA-256 (RFC 2104) over length-prefixed fields, so that no two tuples share an input.
+///
+/// While the secret is being exchanged it knows the previous one as well: see [`Pseudonymizer::previous`].
 #[derive(Clone)]
 pub struct Pseudonymizer {
     mac: Hmac<Sha256>,
+    previous: Option<Box<Pseudonymizer>>,
 }
 
 impl RequestId {
@@ -126,6 +131,7 @@ impl NameSpace {
             Self::Link => b'x',
             Self::Platform => b'o',
             Self::Prefix => b'p',
+            Self::Scope => b's',
             Self::Tenant => b't',
             Self::User => b'u',
         }
@@ -138,7 +144,22 @@ impl Pseudonymizer {
         // HMAC takes keys of every length, so that the fallback is never used; it keeps the constructor total.
         let mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
             .unwrap_or_else(|_| Hmac::new(&Default::default()));
-        Self { mac }
+        Self {
+            mac,
+            previous: None,
+        }
+    }
+
+    /// The same, with the secret before this one.
+    pub fn with_previous(mut self, previous: Option<&[u8]>) -> Self {
+        self.previous = previous.map(|key| Box::new(Self::new(key)));
+        self
+    }
+
+    /// Makes the names under which things were kept before the secret was exchanged; `None` when it is not being
+    /// exchanged.
+    pub fn previous(&self) -> Option<&Pseudonymizer> {
+        self.previous.as_deref()
     }
 
     /// The pseudonym of `fields` within `space`.

@@ -67,10 +67,10 @@ pub async fn assess(
         &snapshot.people,
     );
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
-    let before =
-        snapshot.people.previous().map(|people| {
-            Before::of(people, door, &tenant, request, &identity, &signals)
-        });
+    let before = snapshot
+        .people
+        .previous()
+        .map(|people| Before::of(people, door, &tenant, request, &identity, &signals));
     if let Some(before) = &before {
         before.rename_device(&mut signals);
     }

@@ -45,6 +45,7 @@ pub mod decide;
 /// Outcome, learning, record.
 pub mod observe;
 
+use crate::domain::enforcement::Grounds;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::ids::RequestId;
@@ -182,7 +183,7 @@ impl AuthFlow {
             Ok(door) => {
                 exchange.door = door;
                 if door.is_none() {
-                    decide::exempt(&mut exchange);
+                    decide::unscored_permit(&mut exchange, Grounds::Exempt);
                 }
                 (exchange, Ok(()))
             }
@@ -211,7 +212,7 @@ impl AuthFlow {
             return Err(refusal);
         }
         if exchange.off {
-            decide::exempt(exchange);
+            decide::unscored_permit(exchange, Grounds::Off);
             return Ok(());
         }
         let now = dependencies.clock.now();

@@ -104,9 +104,8 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
 pub fn learnt(lesson: Lesson) -> Observation {
     Observation {
         at: lesson.at,
-        attempt: None,
         lesson: Some(lesson),
-        links: Vec::new(),
+        ..Observation::default()
     }
 }
 
@@ -114,17 +113,15 @@ pub fn tried(attempt: Attempt, at: Timestamp) -> Observation {
     Observation {
         at,
         attempt: Some(attempt),
-        lesson: None,
-        links: Vec::new(),
+        ..Observation::default()
     }
 }
 
 pub fn linked(key: LinkKey, provenance: Provenance, at: Timestamp, ttl: Duration) -> Observation {
     Observation {
         at,
-        attempt: None,
-        lesson: None,
         links: vec![(key, provenance, ttl)],
+        ..Observation::default()
     }
 }
 
@@ -137,7 +134,9 @@ pub fn query(n: u64, now: Timestamp) -> HistoryQuery {
         asn: Some(hash(3)),
         agent: hash(4),
         tenant: hash(5),
+        client: None,
         links: Vec::new(),
+        previous: None,
     }
 }
 

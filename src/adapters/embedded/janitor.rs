@@ -4,9 +4,9 @@ use crate::adapters::embedded::Inner;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
-use crate::adapters::embedded::tables::Tables;
 use crate::adapters::store::entities::Kind;
 use crate::domain::time::Timestamp;
+use redb::Durability;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -116,17 +116,13 @@ impl Inner {
         if expired.is_empty() {
             return Ok(0);
         }
-        let transaction = self.begin()?;
-        let mut removed = 0;
-        let mut tables = Tables::of(&transaction);
-        for (kind, keys) in &expired {
-            removed += tables.remove_expired(*kind, keys, now)?;
-        }
-        drop(tables);
-        transaction.commit()?;
-        self.dirty.store(true, Ordering::Release);
-        self.publish()?;
-        Ok(removed)
+        self.write(Durability::None, |tables| {
+            let mut removed = 0;
+            for (kind, keys) in &expired {
+                removed += tables.remove_expired(*kind, keys, now)?;
+            }
+            Ok(removed)
+        })
     }
 
     /// Shows readers what has been written.

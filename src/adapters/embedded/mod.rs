@@ -6,6 +6,7 @@
 //! maximum beyond which the entries written longest ago make room. Time comes with the calls; the store has no clock.
 
 mod janitor;
+mod maintenance;
 mod tables;
 
 use crate::adapters::embedded::janitor::Janitor;
@@ -18,7 +19,9 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::ids::Pseudonym;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use arc_swap::ArcSwap;
@@ -53,6 +56,9 @@ pub struct EmbeddedSettings {
     pub flush_interval: Duration,
     /// How often expired entries are looked for, a bounded number of each table at a time. Default 10 s.
     pub sweep_interval: Duration,
+    /// A number that changes with the secret that names are made with. The population counts names of one secret only:
+    /// with another number it begins anew. Default 0.
+    pub names: u64,
 }
 
 /// Why the file could not be opened. Each error names it.
@@ -119,6 +125,7 @@ impl Default for EmbeddedSettings {
             entries_max: 1_000_000,
             flush_interval: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(10),
+            names: 0,
         }
     }
 }
@@ -213,12 +220,39 @@ impl StateStore for EmbeddedStore {
         let inner = Arc::clone(&self.inner);
         let observations = observations.to_vec();
         // A write transaction takes milliseconds; the worker has other connections to serve.
-        match tokio::task::spawn_blocking(move || inner.record(&observations)).await {
-            Ok(result) => result.map_err(refused),
-            Err(error) => Err(StateError::Refused(format!(
-                "the writer of the state file stopped: {error}"
-            ))),
-        }
+        joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
+    }
+
+    async fn issue_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), StateError> {
+        let inner = Arc::clone(&self.inner);
+        let issue = move || {
+            inner.write(Durability::Immediate, |tables| {
+                entries::issue(tables, &inner.codec, ticket, binding, at, ttl)
+            })
+        };
+        joined(tokio::task::spawn_blocking(issue).await)
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> Result<Redemption, StateError> {
+        let inner = Arc::clone(&self.inner);
+        let redeem = move || {
+            // On the disk before anybody is told: after a crash the ticket is still used up.
+            inner.write(Durability::Immediate, |tables| {
+                entries::redeem(tables, &inner.codec, ticket, binding, now)
+            })
+        };
+        joined(tokio::task::spawn_blocking(redeem).await)
     }
 
     async fn population(&self) -> Result<Population, StateError> {
@@ -275,7 +309,7 @@ impl Inner {
             })
         })?;
         let prepared = guarded(|| {
-            Tables::prepare(&database, path)
+            Tables::prepare(&database, path, settings.names)
                 .and_then(|()| Snapshot::of(&database).map_err(|error| damaged(path, &error)))
         });
         let snapshot = prepared.unwrap_or_else(|reason| {
@@ -300,21 +334,27 @@ impl Inner {
         if let Some(last) = observations.last() {
             self.seen.store(last.at.millis(), Ordering::Relaxed);
         }
-        let transaction = self.begin()?;
+        self.write(Durability::None, |tables| {
+            entries::apply(&plan, &self.codec, tables)?;
+            tables.make_room(self.settings.entries_max)
+        })
+    }
+
+    /// Runs `change` in a transaction and shows readers what it did.
+    fn write<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(durability)?;
         let mut tables = Tables::of(&transaction);
-        entries::apply(&plan, &self.codec, &mut tables)?;
-        tables.make_room(self.settings.entries_max)?;
+        let done = change(&mut tables)?;
         drop(tables);
         transaction.commit()?;
         self.dirty.store(true, Ordering::Release);
-        self.publish()
-    }
-
-    /// A transaction that is seen at once and reaches the disk with the next flush.
-    fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::None)?;
-        Ok(transaction)
+        self.publish()?;
+        Ok(done)
     }
 
     fn flush(&self) -> Result<(), redb::Error> {
@@ -383,6 +423,17 @@ fn database_error(path: &Path, error: DatabaseError) -> EmbeddedError {
             }
         }
         other => damaged(path, &other),
+    }
+}
+
+fn joined<T>(
+    done: Result<Result<T, redb::Error>, tokio::task::JoinError>,
+) -> Result<T, StateError> {
+    match done {
+        Ok(result) => result.map_err(refused),
+        Err(error) => Err(StateError::Refused(format!(
+            "the writer of the state file stopped: {error}"
+        ))),
     }
 }
 

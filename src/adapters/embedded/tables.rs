@@ -9,7 +9,6 @@ use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::SCHEMA;
 use crate::adapters::store::entries::Entries;
 use crate::adapters::store::plan::POPULATION_MAX;
-use crate::domain::history::LinkKind;
 use crate::domain::history::Population;
 use crate::domain::time::Timestamp;
 use redb::AccessGuard;
@@ -26,24 +25,7 @@ use redb::WriteTransaction;
 use std::path::Path;
 
 /// Every kind of entry, in the order of their tables.
-pub(super) const KINDS: [Kind; 16] = [
-    Kind::Address,
-    Kind::Addresses,
-    Kind::Agent,
-    Kind::AutonomousSystem,
-    Kind::Link(LinkKind::AccessToken),
-    Kind::Link(LinkKind::Code),
-    Kind::Link(LinkKind::PushedRequest),
-    Kind::Link(LinkKind::RefreshToken),
-    Kind::Link(LinkKind::Session),
-    Kind::Link(LinkKind::Transaction),
-    Kind::Prefix,
-    Kind::Profile,
-    Kind::Subject,
-    Kind::Tenant,
-    Kind::Trusted,
-    Kind::Users,
-];
+pub(super) const KINDS: [Kind; 18] = Kind::ALL;
 
 /// Bytes before a value: when it was written, when it expires.
 const HEADER_BYTES: usize = 16;
@@ -53,6 +35,8 @@ const ROOM: u64 = 20;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("riskgate");
 const META_SCHEMA: &str = "schema";
 const META_LOGINS: &str = "logins";
+/// Which secret the names are made with.
+const META_NAMES: &str = "names";
 const POPULATION: TableDefinition<'_, u64, u64> = TableDefinition::new("population");
 
 type Key = &'static [u8];
@@ -150,7 +134,11 @@ impl Snapshot {
 
 impl<'t> Tables<'t> {
     /// Makes the tables of a new file; refuses a database that is not a state file of this schema.
-    pub(super) fn prepare(database: &Database, path: &Path) -> Result<(), EmbeddedError> {
+    pub(super) fn prepare(
+        database: &Database,
+        path: &Path,
+        names: u64,
+    ) -> Result<(), EmbeddedError> {
         let foreign = |reason: &str| EmbeddedError::Foreign {
             path: path.to_owned(),
             reason: reason.to_owned(),
@@ -183,10 +171,15 @@ impl<'t> Tables<'t> {
             for kind in KINDS {
                 transaction.open_table(definition(kind))?;
             }
-            transaction.open_table(POPULATION)?;
-            transaction
-                .open_table(META)?
-                .insert(META_SCHEMA, u64::from(SCHEMA))?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(META_SCHEMA, u64::from(SCHEMA))?;
+            let before = meta.insert(META_NAMES, names)?.map(|names| names.value());
+            let mut population = transaction.open_table(POPULATION)?;
+            if before.is_some_and(|before| before != names) {
+                population.retain(|_, _| false)?;
+                meta.remove(META_LOGINS)?;
+            }
+            drop((meta, population));
             Ok(transaction.commit()?)
         };
         make().map_err(fail)
@@ -253,6 +246,12 @@ impl<'t> Tables<'t> {
         Ok(removed)
     }
 
+    /// Whether there is an entry under `key` that has not expired at `now`.
+    pub(super) fn is_alive(&mut self, key: &EntryKey, now: Timestamp) -> Result<bool, redb::Error> {
+        let stored = self.table(key.kind)?.get(key.id().as_slice())?;
+        Ok(stored.is_some_and(|stored| payload(stored.value(), now).is_some()))
+    }
+
     fn table(&mut self, kind: Kind) -> Result<&mut Table<'t, Key, Value>, redb::Error> {
         let place = match self.open.iter().position(|(open, _)| *open == kind) {
             Some(place) => place,
@@ -290,6 +289,11 @@ impl Entries for Tables<'_> {
         stored.extend_from_slice(&value);
         self.table(key.kind)?
             .insert(key.id().as_slice(), stored.as_slice())?;
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &EntryKey) -> Result<(), redb::Error> {
+        self.table(key.kind)?.remove(key.id().as_slice())?;
         Ok(())
     }
 

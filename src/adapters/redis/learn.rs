@@ -1,4 +1,4 @@
-//! Learning profiles: read, learn, replace if nobody else was quicker. The learning itself is `Profile::learn`.
+//! Learning profiles and baselines: read, learn, replace if nobody else was quicker. The learning itself is pure.
 
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::endpoint::Connection;
@@ -8,101 +8,139 @@ use crate::adapters::redis::record::run;
 use crate::adapters::redis::scripts;
 use crate::adapters::store::codec::TAG_BYTES;
 use crate::adapters::store::entities::EntryKey;
-use crate::adapters::store::entities::Kind;
-use crate::domain::history::Lesson;
-use crate::domain::ids::SubjectKey;
+use crate::adapters::store::plan::Plan;
+use crate::adapters::store::plan::Pupil;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::Value;
-use std::collections::BTreeMap;
 
-/// How often a profile is tried that other nodes keep changing. In every round one of them gets through, so that this
+/// How often an entry is tried that other nodes keep changing. In every round one of them gets through, so that this
 /// many nodes can learn about one user at the same moment.
-const ROUNDS_MAX: usize = 64;
+pub(super) const ROUNDS_MAX: usize = 64;
 
-struct Pupil<'a> {
-    key: EntryKey,
-    lessons: &'a [&'a Lesson],
-    /// The profile as it was last read; empty for none.
+/// An entry that is being learnt.
+struct Attempt<'p> {
+    pupil: Pupil<'p>,
+    /// The value as it was last read; empty for none.
     current: Vec<u8>,
+    /// The value under the name that the previous secret made; empty for none.
+    previous: Vec<u8>,
 }
 
 impl RedisStore {
-    /// Applies `lessons` to the profiles, each exactly once.
+    /// Applies what `plan` has to learn to each entry exactly once.
     pub(super) async fn learn(
         &self,
         connection: &mut Connection,
-        lessons: &BTreeMap<SubjectKey, Vec<&Lesson>>,
+        plan: &Plan<'_>,
     ) -> Result<(), RedisError> {
-        let mut pupils: Vec<Pupil<'_>> = lessons
-            .iter()
-            .map(|(subject, lessons)| Pupil {
-                key: EntryKey::subject(Kind::Profile, *subject),
-                lessons,
-                current: Vec::new(),
-            })
-            .collect();
-        let mut read = redis::cmd("MGET");
-        for pupil in &pupils {
-            read.arg(keys::entry(&pupil.key));
-        }
-        let profiles: Vec<Value> = read.query_async(connection).await?;
-        for (pupil, profile) in pupils.iter_mut().zip(profiles) {
-            pupil.current = bytes(profile);
-        }
+        let mut attempts = read(connection, plan).await?;
+        // What was kept under a previous name and is now under the present one.
+        let mut moved = Vec::new();
         for _ in 0..ROUNDS_MAX {
-            let (tried, steps): (Vec<_>, Vec<_>) = pupils
+            let (tried, steps): (Vec<_>, Vec<_>) = attempts
                 .into_iter()
-                .filter_map(|pupil| self.replacement(&pupil).map(|step| (pupil, step)))
+                .filter_map(|attempt| self.replacement(&attempt).map(|step| (attempt, step)))
                 .unzip();
             if steps.is_empty() {
-                return Ok(());
+                return forget(connection, moved).await;
             }
-            pupils = Vec::new();
-            for (mut pupil, answer) in tried.into_iter().zip(run(connection, steps).await?) {
+            attempts = Vec::new();
+            for (mut attempt, answer) in tried.into_iter().zip(run(connection, steps).await?) {
                 match answer? {
-                    Value::Int(_) => {}
+                    Value::Int(_) if attempt.previous.is_empty() => {}
+                    Value::Int(_) => moved.extend(attempt.pupil.previous.map(|(key, _)| key)),
                     other => {
-                        pupil.current = bytes(other);
-                        pupils.push(pupil);
+                        attempt.current = bytes(other);
+                        attempts.push(attempt);
                     }
                 }
             }
         }
-        if pupils.is_empty() {
-            return Ok(());
+        if attempts.is_empty() {
+            return forget(connection, moved).await;
         }
-        Err((
-            ErrorKind::Extension,
-            "BUSY",
-            "other nodes kept changing a profile".to_owned(),
-        )
-            .into())
+        Err(busy())
     }
 
-    /// The step that replaces the profile by what it becomes; `None` for nothing to learn or too much to keep.
-    fn replacement(&self, pupil: &Pupil<'_>) -> Option<Step> {
-        let first = pupil.lessons.first()?;
-        let mut profile = self
-            .codec
-            .open_profile(&pupil.key, &pupil.current, first.at)
-            .unwrap_or_default();
-        pupil
-            .lessons
-            .iter()
-            .for_each(|lesson| profile.learn(lesson));
-        let value = self.codec.profile(&pupil.key, &profile)?;
-        let end = pupil.current.len().saturating_sub(TAG_BYTES);
-        let call = scripts::REPLACE
-            .call(vec![keys::entry(&pupil.key)])
-            .arg(pupil.current.get(end..).unwrap_or_default())
-            .arg(value)
-            .number(pupil.key.kind.ttl().as_millis());
-        Some(Step::Call(call))
+    /// The step that replaces the entry by what it becomes; `None` for nothing to learn or too much to keep.
+    fn replacement(&self, attempt: &Attempt<'_>) -> Option<Step> {
+        let pupil = &attempt.pupil;
+        let (value, _) =
+            pupil.learnt(&self.codec, Some(&attempt.current), Some(&attempt.previous))?;
+        Some(replace(&pupil.key, &attempt.current, value))
     }
 }
 
-fn bytes(value: Value) -> Vec<u8> {
+/// The step that puts `value` in the place of `current`, if that is still there.
+pub(super) fn replace(key: &EntryKey, current: &[u8], value: Vec<u8>) -> Step {
+    let end = current.len().saturating_sub(TAG_BYTES);
+    let call = scripts::REPLACE
+        .call(vec![keys::entry(key)])
+        .arg(current.get(end..).unwrap_or_default())
+        .arg(value)
+        .number(key.kind.ttl().as_millis());
+    Step::Call(call)
+}
+
+/// What an entry that other nodes keep changing ends in.
+pub(super) fn busy() -> RedisError {
+    (
+        ErrorKind::Extension,
+        "BUSY",
+        "other nodes kept changing a profile".to_owned(),
+    )
+        .into()
+}
+
+async fn read<'p>(
+    connection: &mut Connection,
+    plan: &'p Plan<'_>,
+) -> Result<Vec<Attempt<'p>>, RedisError> {
+    let pupils: Vec<Pupil<'p>> = plan.pupils().collect();
+    let mut read = redis::cmd("MGET");
+    for pupil in &pupils {
+        read.arg(keys::entry(&pupil.key));
+    }
+    for (key, _) in pupils.iter().filter_map(|pupil| pupil.previous.as_ref()) {
+        read.arg(keys::entry(key));
+    }
+    let values: Vec<Value> = read.query_async(connection).await?;
+    let mut values = values.into_iter().map(bytes);
+    let mut attempts: Vec<Attempt<'p>> = pupils
+        .into_iter()
+        .map(|pupil| Attempt {
+            pupil,
+            current: values.next().unwrap_or_default(),
+            previous: Vec::new(),
+        })
+        .collect();
+    for attempt in &mut attempts {
+        if attempt.pupil.previous.is_some() {
+            attempt.previous = values.next().unwrap_or_default();
+        }
+    }
+    Ok(attempts)
+}
+
+async fn forget(connection: &mut Connection, moved: Vec<EntryKey>) -> Result<(), RedisError> {
+    let steps: Vec<Step> = moved.iter().map(delete).collect();
+    for answer in run(connection, steps).await? {
+        answer?;
+    }
+    Ok(())
+}
+
+/// The step that removes an entry.
+pub(super) fn delete(key: &EntryKey) -> Step {
+    let name = keys::entry(key);
+    let mut command = redis::cmd("DEL");
+    command.arg(&name);
+    Step::Command(name, command)
+}
+
+/// The text of an answer; empty for anything else.
+pub(super) fn bytes(value: Value) -> Vec<u8> {
     match value {
         Value::BulkString(bytes) => bytes,
         _ => Vec::new(),

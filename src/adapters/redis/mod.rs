@@ -7,14 +7,17 @@
 //! the server's own arithmetic and carry none: they are checked for form and range.
 //!
 //! The user of the gateway needs `~rg:1:*` and `+ping +mget +get +set +del +eval +evalsha +pfadd +pfcount +pexpire
-//! +hset +hexists +hlen +hincrby +hgetall`, and `+config|get` or `+info` if evictions are to be reported.
+//! +hset +hexists +hlen +hincrby +hgetall`, and `+config|get` or `+info` if evictions are to be reported. Tickets need
+//! `+info +wait`, the operator's commands `+scan +pttl` and in a cluster `+cluster|nodes`.
 
 mod endpoint;
 mod keys;
 mod learn;
 mod link;
+mod maintenance;
 mod record;
 mod scripts;
+mod tickets;
 
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::adapters::redis::link::Held;
@@ -28,8 +31,10 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::ids::Pseudonym;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use async_trait::async_trait;
@@ -57,6 +62,11 @@ pub struct RedisSettings {
     pub in_flight_max: usize,
     /// The secret from which the key for sealing values is derived. The same on every node of a fleet.
     pub seal_key: Secret<Vec<u8>>,
+    /// The one before it, while the secret is being exchanged: what it sealed is still read.
+    pub previous_seal_key: Option<Secret<Vec<u8>>>,
+    /// Whether a ticket counts as redeemed only once a replica knows of it, also while no replica is connected. Without
+    /// it a redemption waits for a replica where there is one. Default false.
+    pub replica_required: bool,
     /// The password of the Sentinels, if they have one of their own.
     pub sentinel_password: Option<Secret<String>>,
     /// Certificates for TLS.
@@ -82,6 +92,8 @@ pub struct Notice(Arc<dyn Fn(&str) + Send + Sync>);
 #[derive(Debug)]
 pub struct RedisStore {
     link: Arc<Link>,
+    /// Connects when the first ticket is given or redeemed.
+    ticket_link: Arc<Link>,
     codec: Codec,
     settings: RedisSettings,
     /// One batch of profiles at a time: within a node there is nothing to compete for.
@@ -97,6 +109,8 @@ impl RedisSettings {
             write_timeout: Duration::from_millis(250),
             in_flight_max: 1_024,
             seal_key,
+            previous_seal_key: None,
+            replica_required: false,
             sentinel_password: None,
             tls: RedisTls::default(),
             on_warning: None,
@@ -134,10 +148,10 @@ impl RedisStore {
             drop(rustls::crypto::ring::default_provider().install_default());
         }
         endpoint.check(&settings)?;
-        let codec = Codec::sealed(&settings.seal_key);
-        let link = Link::new(endpoint, settings.clone());
+        let codec = Codec::sealed_since(&settings.seal_key, settings.previous_seal_key.as_ref());
         Ok(Self {
-            link,
+            link: Link::new(endpoint.clone(), settings.clone()),
+            ticket_link: Link::new(endpoint, settings.clone()),
             codec,
             settings,
             learning: Mutex::new(()),
@@ -155,19 +169,27 @@ impl RedisStore {
         F: FnOnce(Held) -> Fut,
         Fut: Future<Output = Result<T, RedisError>>,
     {
-        let deadline = tokio::time::Instant::now() + allowed;
-        let held = match tokio::time::timeout_at(deadline, self.link.acquire()).await {
-            Ok(held) => held?,
-            Err(_) => return Err(StateError::Timeout),
-        };
-        match tokio::time::timeout_at(deadline, call(held.clone())).await {
-            Ok(Ok(answer)) => {
-                self.link.succeeded();
-                Ok(answer)
-            }
-            Ok(Err(error)) => Err(self.link.errored(&held, &error)),
-            Err(_) => Err(self.link.timed_out(&held)),
+        within(&self.link, allowed, call).await
+    }
+}
+
+async fn within<T, F, Fut>(link: &Arc<Link>, allowed: Duration, call: F) -> Result<T, StateError>
+where
+    F: FnOnce(Held) -> Fut,
+    Fut: Future<Output = Result<T, RedisError>>,
+{
+    let deadline = tokio::time::Instant::now() + allowed;
+    let held = match tokio::time::timeout_at(deadline, link.acquire()).await {
+        Ok(held) => held?,
+        Err(_) => return Err(StateError::Timeout),
+    };
+    match tokio::time::timeout_at(deadline, call(held.clone())).await {
+        Ok(Ok(answer)) => {
+            link.succeeded();
+            Ok(answer)
         }
+        Ok(Err(error)) => Err(link.errored(&held, &error)),
+        Err(_) => Err(link.timed_out(&held)),
     }
 }
 
@@ -200,11 +222,40 @@ impl StateStore for RedisStore {
         .await
     }
 
+    async fn issue_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        at: Timestamp,
+        ttl: Duration,
+    ) -> Result<(), StateError> {
+        let allowed = self.settings.write_timeout;
+        within(&self.ticket_link, allowed, |mut held| async move {
+            self.issue(&mut held.connection, ticket, binding, at, ttl)
+                .await
+        })
+        .await
+    }
+
+    async fn redeem_ticket(
+        &self,
+        ticket: Pseudonym,
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> Result<Redemption, StateError> {
+        let allowed = self.settings.write_timeout;
+        within(&self.ticket_link, allowed, |mut held| async move {
+            self.redeem(&mut held.connection, ticket, binding, now)
+                .await
+        })
+        .await
+    }
+
     async fn population(&self) -> Result<Population, StateError> {
         let fields: Vec<(Vec<u8>, Vec<u8>)> = self
             .within(self.settings.write_timeout, |mut held| async move {
                 redis::cmd("HGETALL")
-                    .arg(keys::population())
+                    .arg(keys::population(self.codec.names()))
                     .query_async(&mut held.connection)
                     .await
             })

@@ -12,6 +12,7 @@ use crate::adapters::store::plan::Plan;
 use crate::domain::history::Observation;
 use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Population;
+use crate::domain::ids::ValueHash;
 use redis::Cmd;
 use redis::ErrorKind;
 use redis::RedisError;
@@ -64,11 +65,11 @@ impl RedisStore {
                 answer?;
             }
         }
-        if plan.lessons.is_empty() {
+        if plan.lessons.is_empty() && plan.clients.is_empty() {
             return Ok(());
         }
         let _one_at_a_time = self.learning.lock().await;
-        self.learn(&mut connection, &plan.lessons).await
+        self.learn(&mut connection, &plan).await
     }
 
     fn steps(&self, plan: &Plan<'_>) -> Vec<Step> {
@@ -112,27 +113,32 @@ impl RedisStore {
             }
         }
         if plan.population.total > 0 {
-            let counts: Vec<_> = plan.population.counts.iter().collect();
-            let mut logins = plan.population.total;
-            let mut chunks: Vec<_> = counts.chunks(VALUES_PER_CALL).collect();
-            if chunks.is_empty() {
-                chunks.push(&[]);
-            }
-            for some in chunks {
-                let call = scripts::POPULATION
-                    .call(vec![keys::population()])
-                    .number(POPULATION_MAX);
-                let call = call
-                    .number(PROFILE_TTL.as_millis())
-                    .number(std::mem::take(&mut logins));
-                let call = some.iter().fold(call, |call, (value, count)| {
-                    call.arg(format!("{value:016x}")).number(count)
-                });
-                steps.push(Step::Call(call));
-            }
+            steps.extend(population_steps(self.codec.names(), &plan.population));
         }
         steps
     }
+}
+
+/// Adds `more` to the population.
+pub(super) fn population_steps(names: u64, more: &Population) -> Vec<Step> {
+    let counts: Vec<_> = more.counts.iter().collect();
+    let mut logins = more.total;
+    let mut chunks: Vec<_> = counts.chunks(VALUES_PER_CALL).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    let call = |some: &[(&ValueHash, &u64)]| {
+        let call = scripts::POPULATION
+            .call(vec![keys::population(names)])
+            .number(POPULATION_MAX)
+            .number(PROFILE_TTL.as_millis())
+            .number(std::mem::take(&mut logins));
+        let call = some.iter().fold(call, |call, (value, count)| {
+            call.arg(format!("{value:016x}")).number(count)
+        });
+        Step::Call(call)
+    };
+    chunks.into_iter().map(call).collect()
 }
 
 /// Runs `steps` in one pipeline, in a cluster in one per entity side by side, and answers in their order.
@@ -140,6 +146,9 @@ pub(super) async fn run(
     connection: &mut Connection,
     steps: Vec<Step>,
 ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    if steps.is_empty() {
+        return Ok(Vec::new());
+    }
     match connection {
         Connection::Single(_) => pipeline(connection, &steps).await,
         Connection::Cluster(_) => {

@@ -21,6 +21,12 @@ pub(super) struct Call {
 /// Adds distinct values: see the script.
 pub(super) static DISTINCT: LazyLock<ServerScript> =
     LazyLock::new(|| ServerScript::new(include_str!("scripts/distinct.lua")));
+/// Keeps a ticket: see the script.
+pub(super) static ISSUE: LazyLock<ServerScript> =
+    LazyLock::new(|| ServerScript::new(include_str!("scripts/issue.lua")));
+/// Redeems a ticket: see the script.
+pub(super) static REDEEM: LazyLock<ServerScript> =
+    LazyLock::new(|| ServerScript::new(include_str!("scripts/redeem.lua")));
 /// Counts logins and their values: see the script.
 pub(super) static POPULATION: LazyLock<ServerScript> =
     LazyLock::new(|| ServerScript::new(include_str!("scripts/population.lua")));

@@ -1,14 +1,17 @@
-//! How profiles and links are written: a version byte, postcard, and for a store that others can write to a MAC that
+//! How profiles, baselines, links and tickets are written: a version byte, the fields (a profile in a form of its own,
+//! the others by postcard), and for a store that others can write to a MAC that
 //! binds the value to its key. What does not open reads as missing; nothing here fails loudly.
 
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::SCHEMA;
+use crate::adapters::store::profile;
 use crate::adapters::store::sketch::Windows;
-use crate::domain::history::PLACES_MAX;
+use crate::domain::history::ClientBaseline;
 use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::VALUES_MAX;
+use crate::domain::ids::Pseudonym;
 use crate::domain::secret::Secret;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
@@ -20,7 +23,7 @@ use serde::de::DeserializeOwned;
 use sha2::Sha256;
 use std::fmt;
 
-/// The longest value that is written or read. A full profile takes some 6 KiB.
+/// The longest value that is written or read. A full profile takes some 4 KiB.
 pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024;
 /// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
 /// leave an attacker who can only try against a live gateway nothing to gain).
@@ -32,6 +35,7 @@ const REASONS_MAX: usize = 32;
 #[derive(Clone)]
 pub(crate) struct Codec {
     mac: Option<Hmac<Sha256>>,
+    previous: Option<Hmac<Sha256>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -49,7 +53,10 @@ impl fmt::Debug for Codec {
 impl Codec {
     /// For a store that nobody else writes to.
     pub(crate) fn plain() -> Self {
-        Self { mac: None }
+        Self {
+            mac: None,
+            previous: None,
+        }
     }
 
     /// For a store that others may write to. The key for values is derived from `key`, so that one secret of the
@@ -61,12 +68,34 @@ impl Codec {
             .into_bytes();
         Self {
             mac: Some(hmac(&derived)),
+            previous: None,
         }
+    }
+
+    /// The same, opening what was sealed with the key before this one as well.
+    pub(crate) fn sealed_since(key: &Secret<Vec<u8>>, previous: Option<&Secret<Vec<u8>>>) -> Self {
+        Self {
+            previous: previous.and_then(|previous| Self::sealed(previous).mac),
+            ..Self::sealed(key)
+        }
+    }
+
+    /// A number that changes with the key.
+    pub(crate) fn names(&self) -> u64 {
+        self.mac.as_ref().map_or(0, |mac| {
+            let digest = mac.clone().chain_update(b"names").finalize().into_bytes();
+            digest
+                .iter()
+                .take(8)
+                .fold(0, |number, byte| (number << 8) | u64::from(*byte))
+        })
     }
 
     /// A profile as bytes; `None` if it is too long to be kept.
     pub(crate) fn profile(&self, key: &EntryKey, profile: &Profile) -> Option<Vec<u8>> {
-        self.seal(key, profile)
+        let mut bytes = vec![SCHEMA];
+        profile::encode(profile, &mut bytes);
+        self.sign(key, bytes)
     }
 
     /// The profile in `bytes`, if it is whole and not expired at `now`.
@@ -76,8 +105,56 @@ impl Codec {
         bytes: &[u8],
         now: Timestamp,
     ) -> Option<Profile> {
-        let profile: Profile = self.open(key, bytes)?;
-        (is_sound(&profile) && now.since(profile.last) < PROFILE_TTL).then_some(profile)
+        let profile = profile::decode(self.body(key, bytes)?)?;
+        (now.since(profile.last) < PROFILE_TTL).then_some(profile)
+    }
+
+    /// A baseline as bytes; `None` if it is too long to be kept.
+    pub(crate) fn client(&self, key: &EntryKey, client: &ClientBaseline) -> Option<Vec<u8>> {
+        self.seal(key, client)
+    }
+
+    /// The baseline in `bytes`, if it is whole and not expired at `now`.
+    pub(crate) fn open_client(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Option<ClientBaseline> {
+        let client: ClientBaseline = self.open(key, bytes)?;
+        let sound = [client.rate, client.mean, client.mean_square, client.peak]
+            .iter()
+            .all(|number| (0.0..=f32::MAX).contains(number))
+            && client.scopes.iter().count() <= VALUES_MAX;
+        (sound && now.since(client.last) < PROFILE_TTL).then_some(client)
+    }
+
+    /// What a ticket is bound to and when it ends, as bytes.
+    pub(crate) fn ticket(
+        &self,
+        key: &EntryKey,
+        binding: Pseudonym,
+        expires: Timestamp,
+    ) -> Option<Vec<u8>> {
+        self.seal(key, &(binding, expires))
+    }
+
+    /// When the ticket in `bytes` ends, if it is whole.
+    pub(crate) fn ticket_end(&self, key: &EntryKey, bytes: &[u8]) -> Option<Timestamp> {
+        let (_, expires) = self.open::<(Pseudonym, Timestamp)>(key, bytes)?;
+        Some(expires)
+    }
+
+    /// Whether `bytes` are a ticket that is bound to `binding` and has not ended at `now`.
+    pub(crate) fn is_ticket(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        binding: Pseudonym,
+        now: Timestamp,
+    ) -> bool {
+        self.open::<(Pseudonym, Timestamp)>(key, bytes)
+            .is_some_and(|(bound, expires)| bound == binding && now < expires)
     }
 
     /// A link as bytes; `None` if it is too long to be kept.
@@ -122,7 +199,10 @@ impl Codec {
     }
 
     fn seal<T: Serialize>(&self, key: &EntryKey, value: &T) -> Option<Vec<u8>> {
-        let mut bytes = postcard::to_extend(value, vec![SCHEMA]).ok()?;
+        self.sign(key, postcard::to_extend(value, vec![SCHEMA]).ok()?)
+    }
+
+    fn sign(&self, key: &EntryKey, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
         if let Some(mac) = &self.mac {
             let tag = mac
                 .clone()
@@ -136,6 +216,12 @@ impl Codec {
     }
 
     fn open<T: DeserializeOwned>(&self, key: &EntryKey, bytes: &[u8]) -> Option<T> {
+        let (value, rest) = postcard::take_from_bytes(self.body(key, bytes)?).ok()?;
+        rest.is_empty().then_some(value)
+    }
+
+    /// What lies between the version and the MAC, once both are right.
+    fn body<'b>(&self, key: &EntryKey, bytes: &'b [u8]) -> Option<&'b [u8]> {
         if bytes.len() > VALUE_BYTES_MAX {
             return None;
         }
@@ -143,20 +229,21 @@ impl Codec {
             None => bytes,
             Some(mac) => {
                 let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
-                mac.clone()
-                    .chain_update(key.binding())
-                    .chain_update(body)
-                    .verify_truncated_left(tag)
-                    .ok()?;
+                let is_of = |mac: &Hmac<Sha256>| {
+                    mac.clone()
+                        .chain_update(key.binding())
+                        .chain_update(body)
+                        .verify_truncated_left(tag)
+                        .is_ok()
+                };
+                if !is_of(mac) && !self.previous.as_ref().is_some_and(is_of) {
+                    return None;
+                }
                 body
             }
         };
         let (version, body) = body.split_first()?;
-        if *version != SCHEMA {
-            return None;
-        }
-        let (value, rest) = postcard::take_from_bytes(body).ok()?;
-        rest.is_empty().then_some(value)
+        (*version == SCHEMA).then_some(body)
     }
 }
 
@@ -165,28 +252,7 @@ fn hmac(key: &[u8]) -> Hmac<Sha256> {
     <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
 }
 
-fn is_sound(profile: &Profile) -> bool {
-    let values = [
-        &profile.addresses,
-        &profile.asns,
-        &profile.countries,
-        &profile.agents,
-        &profile.platforms,
-        &profile.languages,
-        &profile.devices,
-    ];
-    values
-        .iter()
-        .all(|known| known.iter().count() <= VALUES_MAX)
-        && profile.places.len() <= PLACES_MAX
-        && profile
-            .places
-            .iter()
-            .all(|place| in_range(place.coordinates))
-        && profile.last_coordinates.is_none_or(in_range)
-}
-
-fn in_range(coordinates: Coordinates) -> bool {
+pub(super) fn in_range(coordinates: Coordinates) -> bool {
     Coordinates::new(coordinates.latitude, coordinates.longitude).is_some()
 }
 
@@ -268,7 +334,24 @@ mod tests {
     fn a_typical_profile_is_small() {
         let key = EntryKey::subject(Kind::Profile, subject(1));
         let [_, codec] = codecs();
-        assert!(codec.profile(&key, &profile()).unwrap().len() < 300);
+        assert!(codec.profile(&key, &profile()).unwrap().len() < 150);
+    }
+
+    #[test]
+    fn what_the_previous_key_sealed_opens_as_well() {
+        let key = EntryKey::subject(Kind::Profile, subject(1));
+        let (old, new) = (Secret::new(b"old".to_vec()), Secret::new(b"new".to_vec()));
+        let bytes = Codec::sealed(&old).profile(&key, &profile()).unwrap();
+        let now = profile().last;
+        let both = Codec::sealed_since(&new, Some(&old));
+        assert_eq!(both.open_profile(&key, &bytes, now), Some(profile()));
+        assert_eq!(Codec::sealed(&new).open_profile(&key, &bytes, now), None);
+        // What is written now is of the new key.
+        let bytes = both.profile(&key, &profile()).unwrap();
+        assert_eq!(
+            Codec::sealed(&new).open_profile(&key, &bytes, now),
+            Some(profile())
+        );
     }
 
     proptest! {
@@ -283,7 +366,7 @@ mod tests {
             for codec in codecs() {
                 for bytes in [&bytes, &changed] {
                     if let Some(profile) = codec.open_profile(&key, bytes, Timestamp(0)) {
-                        prop_assert!(is_sound(&profile));
+                        prop_assert!(profile.places.len() <= crate::domain::history::PLACES_MAX);
                     }
                     let _ = codec.open_link(&key, bytes, Timestamp(0));
                     let _ = codec.open_windows(&key, bytes);

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Agent,
     /// Failures and attempts of an autonomous system.
     AutonomousSystem,
+    /// The baseline of a service account.
+    Client,
     /// The provenance of a code, token, session or login in progress.
     Link(LinkKind),
     /// Failures of a prefix.
@@ -48,6 +50,8 @@ pub(crate) enum Kind {
     Subject,
     /// Failures and attempts of a tenant.
     Tenant,
+    /// A ticket that can be redeemed once.
+    Ticket,
     /// Distinct subjects with a confirmed login from an address within 30 days.
     Trusted,
     /// Distinct names tried from an address within an hour.
@@ -87,6 +91,33 @@ pub(crate) struct WindowCounts {
 }
 
 impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 18] = [
+        Self::Address,
+        Self::Addresses,
+        Self::Agent,
+        Self::AutonomousSystem,
+        Self::Client,
+        Self::Link(LinkKind::AccessToken),
+        Self::Link(LinkKind::Code),
+        Self::Link(LinkKind::PushedRequest),
+        Self::Link(LinkKind::RefreshToken),
+        Self::Link(LinkKind::Session),
+        Self::Link(LinkKind::Transaction),
+        Self::Prefix,
+        Self::Profile,
+        Self::Subject,
+        Self::Tenant,
+        Self::Ticket,
+        Self::Trusted,
+        Self::Users,
+    ];
+
+    /// The kind with this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The name in keys and tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -94,6 +125,7 @@ impl Kind {
             Self::Addresses => "addresses",
             Self::Agent => "agent",
             Self::AutonomousSystem => "asn",
+            Self::Client => "client",
             Self::Link(LinkKind::AccessToken) => "access_token",
             Self::Link(LinkKind::Code) => "code",
             Self::Link(LinkKind::PushedRequest) => "pushed_request",
@@ -104,6 +136,7 @@ impl Kind {
             Self::Profile => "profile",
             Self::Subject => "subject",
             Self::Tenant => "tenant",
+            Self::Ticket => "ticket",
             Self::Trusted => "trusted",
             Self::Users => "users",
         }
@@ -122,7 +155,13 @@ impl Kind {
             Self::Prefix => &PREFIX,
             Self::Subject => &SUBJECT,
             Self::Tenant => &TENANT,
-            Self::Addresses | Self::Link(_) | Self::Profile | Self::Trusted | Self::Users => &[],
+            Self::Addresses
+            | Self::Client
+            | Self::Link(_)
+            | Self::Profile
+            | Self::Ticket
+            | Self::Trusted
+            | Self::Users => &[],
         }
     }
 
@@ -135,18 +174,20 @@ impl Kind {
             Self::Address
             | Self::Agent
             | Self::AutonomousSystem
+            | Self::Client
             | Self::Link(_)
             | Self::Prefix
             | Self::Profile
             | Self::Subject
-            | Self::Tenant => Duration::ZERO,
+            | Self::Tenant
+            | Self::Ticket => Duration::ZERO,
         }
     }
 
-    /// How long an entry is kept after it was last written. Links bring their own time to live.
+    /// How long an entry is kept after it was last written. Links and tickets bring their own time to live.
     pub(crate) fn ttl(self) -> Duration {
         match self {
-            Self::Profile | Self::Link(_) => PROFILE_TTL,
+            Self::Client | Self::Link(_) | Self::Profile | Self::Ticket => PROFILE_TTL,
             Self::Addresses | Self::Trusted | Self::Users => self.window() * 2,
             Self::Address
             | Self::Agent
@@ -191,6 +232,23 @@ impl EntryKey {
             kind,
             id: Id::Value(value),
         }
+    }
+
+    /// The key of a ticket.
+    pub(crate) fn ticket(ticket: Pseudonym) -> Self {
+        Self {
+            kind: Kind::Ticket,
+            id: Id::Pseudonym(ticket),
+        }
+    }
+
+    /// The key of an entry of `kind` whose id has these bytes; `None` for a length that no id has.
+    pub(crate) fn from_id(kind: Kind, id: &[u8]) -> Option<Self> {
+        let id = match id.len() {
+            8 => Id::Value(ValueHash::from_be_bytes(id.try_into().ok()?)),
+            _ => Id::Pseudonym(Pseudonym::from_bytes(id.try_into().ok()?)),
+        };
+        Some(Self { kind, id })
     }
 
     /// The key of a link.

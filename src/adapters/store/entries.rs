@@ -12,10 +12,14 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::LINKS_MAX;
 use crate::domain::history::Population;
+use crate::domain::history::Previous;
+use crate::domain::ids::Pseudonym;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::Redemption;
+use std::time::Duration;
 
 /// The most entries that one query reads.
-pub(crate) const ENTRIES_MAX: usize = 10 + LINKS_MAX;
+pub(crate) const ENTRIES_MAX: usize = 2 * (11 + LINKS_MAX);
 
 /// Entries that one writer at a time can read and write.
 pub(crate) trait Entries {
@@ -34,6 +38,9 @@ pub(crate) trait Entries {
         expires: Timestamp,
     ) -> Result<(), Self::Error>;
 
+    /// Removes what is under `key`.
+    fn remove(&mut self, key: &EntryKey) -> Result<(), Self::Error>;
+
     /// Adds to the population.
     fn add(&mut self, more: &Population) -> Result<(), Self::Error>;
 }
@@ -41,9 +48,18 @@ pub(crate) trait Entries {
 /// How a store writes its distinct counts.
 pub(crate) type Distinct = fn(&Codec, &EntryKey, &[u8], Timestamp) -> Option<f32>;
 
-/// The keys of the entries that answer `query`. [`history`] wants their values in the same order.
+/// The keys of the entries that answer `query`, those under previous names last. [`history`] wants their values in the
+/// same order.
 pub(crate) fn keys(query: &HistoryQuery) -> Vec<EntryKey> {
     let mut keys = Vec::with_capacity(ENTRIES_MAX);
+    push_keys(query, &mut keys);
+    if let Some(previous) = &query.previous {
+        push_keys(&previous.query, &mut keys);
+    }
+    keys
+}
+
+fn push_keys(query: &HistoryQuery, keys: &mut Vec<EntryKey>) {
     keys.push(EntryKey::value(Kind::Address, query.address));
     keys.push(EntryKey::value(Kind::Users, query.address));
     keys.push(EntryKey::value(Kind::Trusted, query.address));
@@ -62,13 +78,17 @@ pub(crate) fn keys(query: &HistoryQuery) -> Vec<EntryKey> {
     }
     keys.extend(
         query
+            .client
+            .map(|client| EntryKey::subject(Kind::Client, client)),
+    );
+    keys.extend(
+        query
             .links
             .iter()
             .take(LINKS_MAX)
             .copied()
             .map(EntryKey::link),
     );
-    keys
 }
 
 /// The history that `values` make. They are in the order of [`keys`]; a value that does not decode is as good as none.
@@ -78,12 +98,30 @@ pub(crate) fn history<'v>(
     distinct: Distinct,
     values: impl IntoIterator<Item = Option<&'v [u8]>>,
 ) -> History {
+    let mut values = values.into_iter();
+    let mut history = history_of(query, codec, distinct, &mut values);
+    if let Some(previous) = &query.previous {
+        let before = history_of(&previous.query, codec, distinct, &mut values);
+        add_previous(&mut history, before, query, previous);
+    }
+    history
+}
+
+fn history_of<'v>(
+    query: &HistoryQuery,
+    codec: &Codec,
+    distinct: Distinct,
+    values: &mut impl Iterator<Item = Option<&'v [u8]>>,
+) -> History {
     let mut history = History::default();
     let now = query.now;
-    for (key, value) in keys(query).iter().zip(values) {
+    let mut keys = Vec::with_capacity(ENTRIES_MAX);
+    push_keys(query, &mut keys);
+    for (key, value) in keys.iter().zip(values) {
         let Some(value) = value else { continue };
         match key.kind {
             Kind::Profile => history.profile = codec.open_profile(key, value, now),
+            Kind::Client => history.client = codec.open_client(key, value, now),
             Kind::Addresses => {
                 history.subject.addresses_24h = distinct(codec, key, value, now).unwrap_or(0.0)
             }
@@ -112,9 +150,57 @@ pub(crate) fn history<'v>(
                     place(&mut history, key.kind, rates.decayed_to(key.kind, now));
                 }
             }
+            Kind::Ticket => {}
         }
     }
     history
+}
+
+/// Adds what was kept under the names of the previous secret. Counters are the sum, since nothing is counted twice;
+/// distinct counts are the larger one, since the two cannot be compared.
+fn add_previous(history: &mut History, before: History, query: &HistoryQuery, names: &Previous) {
+    let renaming = &names.renaming;
+    if history.profile.is_none() {
+        history.profile = before.profile.map(|profile| profile.renamed(renaming));
+    }
+    if history.client.is_none() {
+        history.client = before.client.map(|client| client.renamed(renaming));
+    }
+    for (present, previous) in query.links.iter().zip(&names.query.links) {
+        if let Some(provenance) = before.links.get(previous)
+            && !history.links.contains_key(present)
+        {
+            let provenance = provenance.clone().renamed(renaming);
+            history.links.insert(*present, provenance);
+        }
+    }
+    history.subject.failures_10m += before.subject.failures_10m;
+    history.subject.failures_24h += before.subject.failures_24h;
+    history.address.failures_10m += before.address.failures_10m;
+    history.address.failures_24h += before.address.failures_24h;
+    history.address.attempts_24h += before.address.attempts_24h;
+    history.prefix_failures_1h += before.prefix_failures_1h;
+    for (ratio, more) in [
+        (&mut history.asn, before.asn),
+        (&mut history.agent, before.agent),
+        (&mut history.tenant, before.tenant),
+    ] {
+        ratio.failures += more.failures;
+        ratio.attempts += more.attempts;
+    }
+    for (count, other) in [
+        (
+            &mut history.subject.addresses_24h,
+            before.subject.addresses_24h,
+        ),
+        (&mut history.address.users_1h, before.address.users_1h),
+        (
+            &mut history.address.trusted_subjects,
+            before.address.trusted_subjects,
+        ),
+    ] {
+        *count = count.max(other);
+    }
 }
 
 /// Applies `plan`.
@@ -148,18 +234,18 @@ pub(crate) fn apply<E: Entries>(
             entries.put(key, bytes, at, at.plus(key.kind.ttl()))?;
         }
     }
-    for (subject, lessons) in &plan.lessons {
-        let key = EntryKey::subject(Kind::Profile, *subject);
-        let Some(first) = lessons.first() else {
-            continue;
+    for pupil in plan.pupils() {
+        let current = entries.get(&pupil.key)?;
+        let previous = match &pupil.previous {
+            Some((key, _)) => entries.get(key)?,
+            None => None,
         };
-        let old = entries
-            .get(&key)?
-            .and_then(|bytes| codec.open_profile(&key, &bytes, first.at));
-        let mut profile = old.unwrap_or_default();
-        lessons.iter().for_each(|lesson| profile.learn(lesson));
-        if let Some(bytes) = codec.profile(&key, &profile) {
-            entries.put(&key, bytes, profile.last, profile.last.plus(key.kind.ttl()))?;
+        let learnt = pupil.learnt(codec, current.as_deref(), previous.as_deref());
+        if let Some((bytes, at)) = learnt {
+            entries.put(&pupil.key, bytes, at, at.plus(pupil.key.kind.ttl()))?;
+            if let Some((key, _)) = pupil.previous.filter(|_| previous.is_some()) {
+                entries.remove(&key)?;
+            }
         }
     }
     for (key, (provenance, at, ttl)) in &plan.links {
@@ -172,6 +258,62 @@ pub(crate) fn apply<E: Entries>(
         entries.add(&plan.population)?;
     }
     Ok(())
+}
+
+/// Whether a stored ticket is still to be redeemed or has been: its first byte.
+const TICKET_ISSUED: u8 = 0;
+const TICKET_REDEEMED: u8 = 1;
+
+/// Keeps a ticket. One that is there already stays as it is.
+pub(crate) fn issue<E: Entries>(
+    entries: &mut E,
+    codec: &Codec,
+    ticket: Pseudonym,
+    binding: Pseudonym,
+    at: Timestamp,
+    ttl: Duration,
+) -> Result<(), E::Error> {
+    let key = EntryKey::ticket(ticket);
+    let expires = at.plus(ttl);
+    if entries.get(&key)?.is_none()
+        && let Some(sealed) = codec.ticket(&key, binding, expires)
+    {
+        let value = [&[TICKET_ISSUED], sealed.as_slice()].concat();
+        entries.put(&key, value, at, expires)?;
+    }
+    Ok(())
+}
+
+/// Redeems a ticket, for stores that have one writer at a time. Whoever is told that it is good must first have brought
+/// the change to where it survives.
+pub(crate) fn redeem<E: Entries>(
+    entries: &mut E,
+    codec: &Codec,
+    ticket: Pseudonym,
+    binding: Pseudonym,
+    now: Timestamp,
+) -> Result<Redemption, E::Error> {
+    let key = EntryKey::ticket(ticket);
+    let Some(mut value) = entries.get(&key)? else {
+        return Ok(Redemption::Unknown);
+    };
+    let Some((state, sealed)) = value.split_first_mut() else {
+        return Ok(Redemption::Unknown);
+    };
+    if *state != TICKET_ISSUED {
+        return Ok(Redemption::AlreadyRedeemed);
+    }
+    *state = TICKET_REDEEMED;
+    let Some(expires) = codec.ticket_end(&key, sealed) else {
+        return Ok(Redemption::Unknown);
+    };
+    let good = codec.is_ticket(&key, sealed, binding, now);
+    entries.put(&key, value, now, expires)?;
+    Ok(if good {
+        Redemption::Redeemed
+    } else {
+        Redemption::Unknown
+    })
 }
 
 /// The distinct counts of stores that keep whole sketches.
@@ -200,6 +342,12 @@ fn place(history: &mut History, kind: Kind, [a, b, c]: [f32; RATES_MAX]) {
             history.subject.failures_24h = b;
         }
         Kind::Tenant => history.tenant = ratio,
-        Kind::Addresses | Kind::Link(_) | Kind::Profile | Kind::Trusted | Kind::Users => {}
+        Kind::Addresses
+        | Kind::Client
+        | Kind::Link(_)
+        | Kind::Profile
+        | Kind::Ticket
+        | Kind::Trusted
+        | Kind::Users => {}
     }
 }

@@ -5,7 +5,9 @@ pub(crate) mod codec;
 pub(crate) mod entities;
 pub(crate) mod entries;
 pub(crate) mod plan;
+mod profile;
 pub(crate) mod sketch;
+pub(crate) mod transfer;
 
 use crate::adapters::embedded::EmbeddedError;
 use crate::adapters::embedded::EmbeddedSettings;
@@ -14,6 +16,7 @@ use crate::adapters::redis::FORMS;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::RedisUrlError;
+use crate::adapters::store::transfer::Maintenance;
 use crate::flow::ports::StateStore;
 use std::io;
 use std::path::Path;
@@ -84,6 +87,27 @@ pub fn open(
         )?));
     }
     Ok(Arc::new(redis(url, settings)?))
+}
+
+/// Opens the memory at `url` for an operator: the file in `folder`, or without one a form of Redis.
+///
+/// # Errors
+///
+/// If the URL is unknown or wrong, or the state file cannot be opened.
+pub(crate) fn maintain(
+    url: &str,
+    folder: Option<&Path>,
+    settings: &StoreSettings,
+) -> Result<Arc<dyn Maintenance>, StoreError> {
+    let Some(folder) = folder else {
+        return Ok(Arc::new(redis(url, settings)?));
+    };
+    std::fs::create_dir_all(folder).map_err(|source| StoreError::DataDir {
+        path: folder.to_owned(),
+        source,
+    })?;
+    let path = folder.join(STATE_FILE);
+    Ok(Arc::new(EmbeddedStore::open(&path, settings.embedded)?))
 }
 
 /// Checks `url` without opening anything: for configurations that are only validated.

@@ -1,14 +1,18 @@
 //! What a batch of observations changes, summed up: one change per entry, however many observations touched it. The
 //! rules of what may be kept at all are here, so that every store keeps to the same.
 
+use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::Rates;
 use crate::domain::history::Attempt;
+use crate::domain::history::ClientUse;
 use crate::domain::history::Lesson;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::history::Provenance;
+use crate::domain::history::Renamed;
+use crate::domain::history::Renaming;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
@@ -28,13 +32,96 @@ pub(crate) struct Plan<'a> {
     pub(crate) distinct: BTreeMap<(EntryKey, i64), BTreeSet<ValueHash>>,
     /// Logins to learn, in order.
     pub(crate) lessons: BTreeMap<SubjectKey, Vec<&'a Lesson>>,
+    /// Requests of service accounts to learn, in order.
+    pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
+    /// Where subjects were kept under the previous secret.
+    pub(crate) renamed: BTreeMap<SubjectKey, &'a Renamed>,
     /// Links to keep, with the moment from which they count and their time to live.
     pub(crate) links: BTreeMap<EntryKey, (&'a Provenance, Timestamp, Duration)>,
     /// What to add to the population.
     pub(crate) population: Population,
 }
 
+/// One entry that is learnt by reading, changing and writing it: a profile or a baseline.
+pub(crate) struct Pupil<'p> {
+    /// Where it is kept.
+    pub(crate) key: EntryKey,
+    /// Where it was kept under the previous secret, and what becomes of its values.
+    pub(crate) previous: Option<(EntryKey, &'p Renaming)>,
+    learning: Learning<'p>,
+}
+
+enum Learning<'p> {
+    Client(&'p [&'p ClientUse]),
+    Profile(&'p [&'p Lesson]),
+}
+
+impl Pupil<'_> {
+    /// The entry after what there is to learn, and the moment of its latest change; `None` for nothing to learn or too
+    /// much to keep. Bytes that do not open are as good as none.
+    pub(crate) fn learnt(
+        &self,
+        codec: &Codec,
+        current: Option<&[u8]>,
+        previous: Option<&[u8]>,
+    ) -> Option<(Vec<u8>, Timestamp)> {
+        let key = &self.key;
+        match self.learning {
+            Learning::Profile(lessons) => {
+                let first = lessons.first()?.at;
+                let mut profile = current
+                    .and_then(|bytes| codec.open_profile(key, bytes, first))
+                    .or_else(|| {
+                        let (key, renaming) = self.previous?;
+                        Some(
+                            codec
+                                .open_profile(&key, previous?, first)?
+                                .renamed(renaming),
+                        )
+                    })
+                    .unwrap_or_default();
+                lessons.iter().for_each(|lesson| profile.learn(lesson));
+                Some((codec.profile(key, &profile)?, profile.last))
+            }
+            Learning::Client(uses) => {
+                let first = uses.first()?.at;
+                let mut client = current
+                    .and_then(|bytes| codec.open_client(key, bytes, first))
+                    .or_else(|| {
+                        let (key, renaming) = self.previous?;
+                        Some(codec.open_client(&key, previous?, first)?.renamed(renaming))
+                    })
+                    .unwrap_or_default();
+                uses.iter().for_each(|used| client.learn(used));
+                Some((codec.client(key, &client)?, client.last))
+            }
+        }
+    }
+}
+
 impl<'a> Plan<'a> {
+    /// Every profile and baseline that learns something.
+    pub(crate) fn pupils(&self) -> impl Iterator<Item = Pupil<'_>> {
+        let profiles = self.lessons.iter().map(|(subject, lessons)| {
+            self.pupil(Kind::Profile, *subject, Learning::Profile(lessons))
+        });
+        let clients = self
+            .clients
+            .iter()
+            .map(|(client, uses)| self.pupil(Kind::Client, *client, Learning::Client(uses)));
+        profiles.chain(clients)
+    }
+
+    fn pupil<'p>(&'p self, kind: Kind, subject: SubjectKey, learning: Learning<'p>) -> Pupil<'p> {
+        let renamed = self.renamed.get(&subject);
+        Pupil {
+            key: EntryKey::subject(kind, subject),
+            previous: renamed
+                .map(|renamed| (EntryKey::subject(kind, renamed.subject), &renamed.renaming)),
+            learning,
+        }
+    }
+
     /// Sums up `observations`.
     pub(crate) fn of(observations: &'a [Observation]) -> Self {
         let mut plan = Self::default();
@@ -44,6 +131,16 @@ impl<'a> Plan<'a> {
             }
             if let Some(lesson) = &observation.lesson {
                 plan.lesson(lesson);
+            }
+            if let Some(used) = &observation.client {
+                plan.clients.entry(used.client).or_default().push(used);
+            }
+            if let Some(renamed) = &observation.renamed {
+                let subject = observation.lesson.as_ref().map(|lesson| lesson.subject);
+                let client = observation.client.as_ref().map(|used| used.client);
+                if let Some(subject) = subject.or(client) {
+                    plan.renamed.insert(subject, renamed);
+                }
             }
             for (link, provenance, ttl) in &observation.links {
                 plan.links
@@ -177,8 +274,7 @@ mod tests {
                 subject: Some(SubjectKey(Pseudonym::from_bytes([name; 16]))),
                 subject_known,
             }),
-            lesson: None,
-            links: Vec::new(),
+            ..Observation::default()
         }
     }
 

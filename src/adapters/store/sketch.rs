@@ -3,6 +3,8 @@
 
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::WindowCounts;
+use crate::adapters::store::transfer::Distinct;
+use crate::adapters::store::transfer::Members;
 use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
@@ -118,6 +120,19 @@ impl Windows {
             }
         }
         self.current.add(value);
+    }
+
+    /// What was seen, as far as it is known which values they were.
+    pub(crate) fn members(&self) -> Distinct {
+        let members = |sketch: &Sketch| match sketch {
+            Sketch::Few(values) => Members::Values(values.clone()),
+            Sketch::Many(_) => Members::Number(sketch.count()),
+        };
+        Distinct {
+            epoch: self.epoch,
+            current: members(&self.current),
+            previous: members(&self.previous),
+        }
     }
 
     /// The sizes of the windows.

@@ -52,6 +52,7 @@ pub enum DeviceCookie {
 #[derive(Clone)]
 pub struct DeviceCookieKey {
     mac: Hmac<Sha256>,
+    previous: Option<Box<DeviceCookieKey>>,
 }
 
 impl DeviceToken {
@@ -78,7 +79,14 @@ impl DeviceCookieKey {
         Self {
             mac: <Hmac<Sha256> as Mac>::new_from_slice(key)
                 .unwrap_or_else(|_| Hmac::new(&Default::default())),
+            previous: None,
         }
+    }
+
+    /// The same, opening what the secret before this one signed as well.
+    pub fn with_previous(mut self, previous: Option<&[u8]>) -> Self {
+        self.previous = previous.map(|key| Box::new(Self::new(key)));
+        self
     }
 
     /// The value of the cookie for `token`.
@@ -105,7 +113,9 @@ impl DeviceCookieKey {
         let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
         let mut mac = self.mac.clone();
         mac.update(body);
-        mac.verify_truncated_left(tag).ok()?;
+        if mac.verify_truncated_left(tag).is_err() {
+            return self.previous.as_ref()?.open(value);
+        }
         let (version, rest) = body.split_first()?;
         let (device, rest) = rest.split_first_chunk::<16>()?;
         let (issued, subjects) = rest.split_first_chunk::<8>()?;

@@ -1,0 +1,277 @@
+//! The bytes of a profile. There is one for every user who ever logged in, so that its size is the size of the store:
+//! times are minutes since the profile began, counts and times take as many bytes as they need (LEB128), places are
+//! hundredths of a degree, and of the hours of the day only those with logins are written.
+//!
+//! Reading is total: what is too long, out of range or not at its end is no profile.
+
+use crate::adapters::store::codec::in_range;
+use crate::domain::history::KnownValue;
+use crate::domain::history::KnownValues;
+use crate::domain::history::NoveltyHabit;
+use crate::domain::history::PLACES_MAX;
+use crate::domain::history::Place;
+use crate::domain::history::Profile;
+use crate::domain::history::VALUES_MAX;
+use crate::domain::signals::network::Coordinates;
+use crate::domain::time::Timestamp;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// Appends the bytes of `profile`.
+pub(super) fn encode(profile: &Profile, out: &mut Vec<u8>) {
+    number(out, u64::from(profile.successes));
+    signed(out, profile.first.millis());
+    let span = profile.last.millis().wrapping_sub(profile.first.millis());
+    signed(out, span);
+    signed(out, profile.forgotten.millis());
+    let base = profile.first.millis().div_euclid(MINUTE_MS);
+    for known in profile.known() {
+        number(out, known.iter().count() as u64);
+        for value in known.iter() {
+            out.extend_from_slice(&value.value.to_le_bytes());
+            number(out, u64::from(value.count));
+            let first = minutes(value.first);
+            signed(out, first.wrapping_sub(base));
+            signed(out, minutes(value.last).wrapping_sub(first));
+        }
+    }
+    number(out, profile.places.len() as u64);
+    for place in &profile.places {
+        coordinates(out, place.coordinates);
+        number(out, u64::from(place.count));
+        signed(out, minutes(place.last).wrapping_sub(base));
+    }
+    match profile.last_coordinates {
+        Some(last) => {
+            out.push(1);
+            coordinates(out, last);
+        }
+        None => out.push(0),
+    }
+    let used = |(hour, count): (usize, &u16)| if *count > 0 { 1_u32 << hour } else { 0 };
+    let mask: u32 = profile.hours.iter().enumerate().map(used).sum();
+    number(out, u64::from(mask));
+    for count in profile.hours.iter().filter(|count| **count > 0) {
+        number(out, u64::from(*count));
+    }
+    let habit = profile.habit;
+    for count in [habit.cookie, habit.address, habit.agent, habit.asn] {
+        number(out, u64::from(count));
+    }
+}
+
+/// The profile in `bytes`.
+pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
+    let mut reader = Reader(bytes);
+    let mut profile = Profile {
+        successes: reader.count()?,
+        first: Timestamp(reader.signed()?),
+        ..Profile::default()
+    };
+    profile.last = Timestamp(profile.first.millis().checked_add(reader.signed()?)?);
+    profile.forgotten = Timestamp(reader.signed()?);
+    let base = profile.first.millis().div_euclid(MINUTE_MS);
+    for known in profile.known_mut() {
+        let len = reader.length(VALUES_MAX)?;
+        let mut values = Vec::with_capacity(len);
+        for _ in 0..len {
+            let value = u64::from_le_bytes(reader.bytes()?);
+            let count = reader.count()?;
+            let first = base.checked_add(reader.signed()?)?;
+            let last = first.checked_add(reader.signed()?)?;
+            values.push(KnownValue {
+                value,
+                count,
+                first: at_minute(first)?,
+                last: at_minute(last)?,
+            });
+        }
+        *known = KnownValues::from_values(values)?;
+    }
+    for _ in 0..reader.length(PLACES_MAX)? {
+        profile.places.push(Place {
+            coordinates: reader.coordinates()?,
+            count: reader.count()?,
+            last: at_minute(base.checked_add(reader.signed()?)?)?,
+        });
+    }
+    profile.last_coordinates = match reader.bytes()? {
+        [0] => None,
+        [1] => Some(reader.coordinates()?),
+        _ => return None,
+    };
+    let mask = u32::try_from(reader.number()?).ok()?;
+    if mask >> profile.hours.len() != 0 {
+        return None;
+    }
+    for (hour, count) in profile.hours.iter_mut().enumerate() {
+        if mask & (1 << hour) != 0 {
+            *count = u16::try_from(reader.number()?).ok()?;
+        }
+    }
+    profile.habit = NoveltyHabit {
+        cookie: reader.count()?,
+        address: reader.count()?,
+        agent: reader.count()?,
+        asn: reader.count()?,
+    };
+    reader.0.is_empty().then_some(profile)
+}
+
+fn minutes(at: Timestamp) -> i64 {
+    at.millis().div_euclid(MINUTE_MS)
+}
+
+fn at_minute(minute: i64) -> Option<Timestamp> {
+    minute.checked_mul(MINUTE_MS).map(Timestamp)
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn number(out: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = (number & 0x7F) as u8;
+        number >>= 7;
+        if number == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Small numbers of either sign take few bytes.
+fn signed(out: &mut Vec<u8>, value: i64) {
+    number(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// Two little-endian numbers of 16 bits: hundredths of a degree.
+fn coordinates(out: &mut Vec<u8>, at: Coordinates) {
+    for degrees in [at.latitude, at.longitude] {
+        out.extend_from_slice(&((degrees * 100.0).round() as i16).to_le_bytes());
+    }
+}
+
+struct Reader<'b>(&'b [u8]);
+
+impl Reader<'_> {
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.bytes()?;
+            let bits = u64::from(byte & 0x7F);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let number = self.number()?;
+        Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    fn count(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
+    fn length(&mut self, most: usize) -> Option<usize> {
+        let length = usize::try_from(self.number()?).ok()?;
+        (length <= most).then_some(length)
+    }
+
+    fn coordinates(&mut self) -> Option<Coordinates> {
+        let mut degrees = || Some(f32::from(i16::from_le_bytes(self.bytes()?)) / 100.0);
+        let at = Coordinates {
+            latitude: degrees()?,
+            longitude: degrees()?,
+        };
+        in_range(at).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::history::Familiarity;
+    use crate::domain::history::Lesson;
+    use crate::domain::ids::Pseudonym;
+    use crate::domain::ids::SubjectKey;
+    use proptest::prelude::*;
+
+    fn learnt(lessons: &[(i64, [Option<u64>; 7], f32, bool)]) -> Profile {
+        let mut profile = Profile::default();
+        for (at, values, degrees, cookie_known) in lessons {
+            let mut familiarity = Familiarity::default();
+            for (to, from) in familiarity.values_mut().into_iter().zip(values) {
+                *to = *from;
+            }
+            profile.learn(&Lesson {
+                subject: SubjectKey(Pseudonym::from_bytes([1; 16])),
+                at: Timestamp(*at),
+                familiarity,
+                coordinates: Coordinates::new(*degrees / 2.0, *degrees),
+                cookie_known: *cookie_known,
+            });
+        }
+        profile
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn what_was_learnt_survives(
+            lessons in proptest::collection::vec(
+                (-1_000_000_000..4_000_000_000_000_i64, any::<[Option<u64>; 7]>(), -180.0..180.0_f32, any::<bool>()),
+                0..24,
+            ),
+            forgotten in any::<Option<i32>>(),
+        ) {
+            let mut profile = learnt(&lessons);
+            if let Some(at) = forgotten {
+                profile.forget_devices(None, Timestamp(i64::from(at)));
+            }
+            let mut bytes = Vec::new();
+            encode(&profile, &mut bytes);
+            prop_assert_eq!(decode(&bytes), Some(profile));
+            for cut in (0..bytes.len()).step_by(11) {
+                prop_assert_eq!(decode(&bytes[..cut]), None);
+            }
+            bytes.push(0);
+            prop_assert_eq!(decode(&bytes), None);
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Some(profile) = decode(&bytes) {
+                prop_assert!(profile.places.len() <= PLACES_MAX);
+                prop_assert!(profile.known().iter().all(|known| known.iter().count() <= VALUES_MAX));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_size_survive() {
+        for value in [0, 1, -1, 63, 64, -64, -65, i64::MAX, i64::MIN, 1 << 40] {
+            let mut bytes = Vec::new();
+            signed(&mut bytes, value);
+            assert_eq!(Reader(&bytes).signed(), Some(value));
+        }
+        assert_eq!(Reader(&[0xFF; 9]).number(), None);
+        assert_eq!(
+            Reader(&[0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 2]).number(),
+            None
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! How a service account usually asks for tokens: its rate, its scopes. Learnt from confirmed requests only, so that who
+//! merely tries with its name does not move it. Kept and answered; no feature of the model reads it yet.
+
+use crate::domain::history::KnownValues;
+use crate::domain::history::decayed;
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::time::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::time::Duration;
+
+/// Half-life of the rate that is compared with the habit.
+pub const CLIENT_RATE_HALF_LIFE: Duration = Duration::from_secs(5 * 60);
+/// Half-life of the habit: mean and variance of the rate over time.
+pub const CLIENT_HABIT_HALF_LIFE: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Half-life of the highest rate seen.
+pub const CLIENT_PEAK_HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Scopes of one request that are learnt.
+pub const SCOPES_MAX: usize = 16;
+
+/// One confirmed request of a client for itself (RFC 6749 section 4.4), as its baseline learns it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientUse {
+    /// The client.
+    pub client: SubjectKey,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The scopes it asked for, at most [`SCOPES_MAX`].
+    pub scopes: Vec<ValueHash>,
+}
+
+/// What is usual for one client.
+///
+/// The mean weighs by time and not by request: a client that sleeps at night has a low mean and a large variance. Each
+/// gap between two requests enters with the average that the decaying rate had over it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClientBaseline {
+    /// Confirmed requests.
+    pub requests: u64,
+    /// The first of them.
+    pub first: Timestamp,
+    /// The latest of them: the moment to which the numbers have been brought.
+    pub last: Timestamp,
+    /// Requests, decayed with [`CLIENT_RATE_HALF_LIFE`].
+    pub rate: f32,
+    /// The mean of the rate over time, with [`CLIENT_HABIT_HALF_LIFE`].
+    pub mean: f32,
+    /// The mean of its square.
+    pub mean_square: f32,
+    /// The highest rate, decayed with [`CLIENT_PEAK_HALF_LIFE`].
+    pub peak: f32,
+    /// Scopes it was given, with their ages.
+    pub scopes: KnownValues,
+}
+
+impl ClientBaseline {
+    /// The baseline after one more confirmed request. One that is reported late counts as if it had just happened.
+    pub fn learn(&mut self, used: &ClientUse) {
+        if self.requests == 0 {
+            self.first = used.at;
+            self.last = used.at;
+        }
+        *self = Self {
+            rate: self.rate_at(used.at),
+            mean: self.mean_at(used.at),
+            mean_square: self.mean_square_at(used.at),
+            peak: self.peak_at(used.at),
+            requests: self.requests.saturating_add(1),
+            last: self.last.max(used.at),
+            first: self.first,
+            scopes: std::mem::take(&mut self.scopes),
+        };
+        self.rate += 1.0;
+        self.peak = self.peak.max(self.rate);
+        for scope in used.scopes.iter().take(SCOPES_MAX) {
+            self.scopes.learn(*scope, used.at);
+        }
+    }
+
+    /// The rate at `now`.
+    pub fn rate_at(&self, now: Timestamp) -> f32 {
+        decayed(self.rate, now.since(self.last), CLIENT_RATE_HALF_LIFE)
+    }
+
+    /// The highest rate at `now`.
+    pub fn peak_at(&self, now: Timestamp) -> f32 {
+        decayed(self.peak, now.since(self.last), CLIENT_PEAK_HALF_LIFE)
+    }
+
+    /// The mean rate at `now`.
+    pub fn mean_at(&self, now: Timestamp) -> f32 {
+        self.over_gap(self.mean, self.rate, CLIENT_RATE_HALF_LIFE, now)
+    }
+
+    /// The variance of the rate at `now`.
+    pub fn variance_at(&self, now: Timestamp) -> f32 {
+        (self.mean_square_at(now) - self.mean_at(now).powi(2)).max(0.0)
+    }
+
+    /// By how many standard deviations the rate at `now` is above the mean. A deviation of less than one request is
+    /// taken as one, so that a quiet client may send a second request.
+    pub fn excess_at(&self, now: Timestamp) -> f32 {
+        (self.rate_at(now) - self.mean_at(now)) / self.variance_at(now).sqrt().max(1.0)
+    }
+
+    fn mean_square_at(&self, now: Timestamp) -> f32 {
+        // The square of a rate that halves in five minutes halves in two and a half.
+        let half = CLIENT_RATE_HALF_LIFE / 2;
+        self.over_gap(self.mean_square, self.rate.powi(2), half, now)
+    }
+
+    /// The running mean of something that stood at `value` at the last request and has halved every `half_life` since.
+    fn over_gap(&self, mean: f32, value: f32, half_life: Duration, now: Timestamp) -> f32 {
+        let gap = now.since(self.last);
+        if gap.is_zero() {
+            return mean;
+        }
+        let lives = gap.as_secs_f32() / half_life.as_secs_f32();
+        let average = value * (1.0 - (-lives).exp2()) / (lives * std::f32::consts::LN_2);
+        let kept = decayed(1.0, gap, CLIENT_HABIT_HALF_LIFE);
+        mean * kept + average * (1.0 - kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Pseudonym;
+
+    const MINUTE: i64 = 60_000;
+
+    fn used(minute: i64, scopes: &[ValueHash]) -> ClientUse {
+        ClientUse {
+            client: SubjectKey(Pseudonym::from_bytes([1; 16])),
+            at: Timestamp(minute * MINUTE),
+            scopes: scopes.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_steady_client_is_at_its_mean() {
+        let mut baseline = ClientBaseline::default();
+        for minute in 0..14 * 24 * 60 {
+            baseline.learn(&used(minute, &[1]));
+        }
+        let now = Timestamp(14 * 24 * 60 * MINUTE);
+        // Once a minute with a half-life of five: 5 / ln 2 = 7.2 on average.
+        assert!((6.5..7.5).contains(&baseline.mean_at(now)), "{baseline:?}");
+        assert!(baseline.excess_at(now).abs() < 1.0);
+        assert!(baseline.variance_at(now) < 1.0);
+        // The same client, a hundred times as busy for five minutes.
+        for n in 0..500 {
+            baseline.learn(&used(14 * 24 * 60 + n / 100, &[1]));
+        }
+        assert!(baseline.excess_at(baseline.last) > 50.0);
+        assert!(baseline.peak > 300.0);
+    }
+
+    #[test]
+    fn a_nightly_job_has_a_low_mean_and_a_high_peak() {
+        let mut baseline = ClientBaseline::default();
+        for day in 0..10 {
+            for n in 0..60 {
+                baseline.learn(&used(day * 24 * 60 + n / 20, &[1]));
+            }
+        }
+        assert!(baseline.mean < 2.0, "{baseline:?}");
+        assert!(baseline.peak > 50.0, "{baseline:?}");
+    }
+
+    #[test]
+    fn late_and_many_are_bounded() {
+        let mut baseline = ClientBaseline::default();
+        let scopes: Vec<ValueHash> = (0..1_000).collect();
+        baseline.learn(&used(100, &scopes));
+        baseline.learn(&used(50, &[7]));
+        assert_eq!(baseline.last, Timestamp(100 * MINUTE));
+        assert_eq!(baseline.scopes.iter().count(), SCOPES_MAX);
+        assert_eq!(baseline.scopes.count(7), 2);
+        assert!((baseline.rate - 2.0).abs() < 1e-6);
+    }
+}
