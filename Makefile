@@ -27,10 +27,10 @@ vendor: ## fetch ONNX Runtime, Node and the geolocation databases into vendor/
 	@scripts/fetch-geo.sh
 
 .PHONY: demo
-demo: ## the main job in one command: simulated WSO2, riskgate, a little traffic
+demo: ## the main job in one command: simulated WSO2, riskgate, a little traffic, a login page
 	@scripts/setup.sh build
 	@scripts/fetch-onnxruntime.sh || echo "--> going on without ONNX Runtime: the native evaluator scores instead"
-	@scripts/fetch-geo.sh || echo "--> going on without geolocation databases: no country, city or network kind"
+	@scripts/fetch-geo.sh || echo "--> going on without the real address databases: the demo takes the small ones of the tests"
 	@echo "--> building (the first time takes several minutes)"
 	@cargo build --release --locked --package riskgate --package wso2-sim --bins --example demo
 	@echo "--> running the demo"
@@ -57,6 +57,9 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "--> tests: cargo test"
 	@cargo test --workspace --locked
+	@echo "--> tests: the demo, as a check (debug build, the small address databases of the tests)"
+	@cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example demo
+	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 250
 	@echo "--> tests: Node (OpenID Connect client, browser)"
 	@scripts/test-node.sh
 	@echo "--> all checks passed; advisories and licences of dependencies need data from outside: \`make audit\`"
