@@ -60,6 +60,7 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@echo "--> tests: the demo, as a check (debug build, the small address databases of the tests)"
 	@cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example demo
 	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 250
+	@$(MAKE) --no-print-directory test-training
 	@echo "--> tests: Node (OpenID Connect client, browser)"
 	@scripts/test-node.sh
 	@echo "--> all checks passed; advisories and licences of dependencies need data from outside: \`make audit\`"
@@ -82,24 +83,41 @@ audit: ## dependencies: advisories, licences, sources (needs cargo-deny and the 
 	@cargo deny --workspace --locked check advisories
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: ## load bench: requests/s, latency, CPU beside a bare proxy (two minutes)
 	@scripts/setup.sh build
 	@scripts/fetch-onnxruntime.sh
-	@echo "--> benchmarks"
-	@cargo bench --workspace --locked
+	@scripts/bench.sh load
+
+.PHONY: bench-micro
+bench-micro: ## time single steps of a request (criterion)
+	@scripts/setup.sh build
+	@scripts/fetch-onnxruntime.sh
+	@scripts/bench.sh micro
 
 .PHONY: dev-cert
 dev-cert: ## make a certificate for localhost in certs/ (development only)
 	@scripts/dev-cert.sh
 
-.PHONY: train-starter
-train-starter: ## write the starter model to conf/model/ from training/
-	@scripts/setup.sh test
+.PHONY: training-env
+training-env:
 	@echo "--> Python environment for training"
 	@python3 -m venv training/.venv
 	@training/.venv/bin/pip install --quiet --disable-pip-version-check --requirement training/requirements.txt
-	@echo "--> exporting the starter model"
+
+.PHONY: train-starter
+train-starter: ## write the starter model to conf/model/ and the test models from training/
+	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory training-env
+	@echo "--> exporting the starter model and the models of the tests"
 	@training/.venv/bin/python training/export_starter.py
+	@training/.venv/bin/python training/make_test_models.py
+
+.PHONY: test-training
+test-training: training-env ## the committed models are those that training/ writes
+	@echo "--> tests: training"
+	@training/.venv/bin/python training/export_starter.py --check
+	@training/.venv/bin/python training/make_test_models.py --check
+	@cd training && .venv/bin/python -m unittest --quiet test_training
 
 .PHONY: geo-test-data
 geo-test-data: ## write tests/data/geo/ anew from the table in its script

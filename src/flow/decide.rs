@@ -84,10 +84,11 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     });
 }
 
-/// The permit of a route that is not scored. Its status header tells WSO2's script that the gateway saw the request.
-pub fn exempt(exchange: &mut Exchange) {
+/// The permit of a request that is not scored: its route is exempt or the mode is off. The status header tells WSO2's
+/// script that the gateway saw the request.
+pub fn unscored_permit(exchange: &mut Exchange, grounds: Grounds) {
     let headers = HeaderPlan(vec![(headers::X_RISK_STATUS, "off".to_owned())]);
-    exchange.permit = Some(ForwardPermit::assertion(Grounds::Exempt, headers));
+    exchange.permit = Some(ForwardPermit::assertion(grounds, headers));
 }
 
 /// The same user is always in or out of a percentage, also where a code or token stands for the user; without a user the

@@ -168,15 +168,15 @@ fn sources(row: &mut FeatureVector, history: &History, named: bool) {
     );
     row.set(
         Feature::AsnFailureRatio,
-        velocity::failure_ratio(history.asn),
+        velocity::shared_failure_ratio(history.asn),
     );
     row.set(
         Feature::AgentFailureRatio,
-        velocity::failure_ratio(history.agent),
+        velocity::shared_failure_ratio(history.agent),
     );
     row.set(
         Feature::TenantFailureRatio,
-        velocity::failure_ratio(history.tenant),
+        velocity::shared_failure_ratio(history.tenant),
     );
     row.set(
         Feature::AddressTrust,

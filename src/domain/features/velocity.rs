@@ -15,9 +15,20 @@ pub fn log_count(count: f32) -> f32 {
     count.max(0.0).ln_1p()
 }
 
-/// (failures + 0.3) / (attempts + 3): a source without history has a ratio of 0.1.
+/// (failures + 0.3) / (attempts + 3) of one address: without history the ratio is 0.1.
 pub fn failure_ratio(counts: FailureRatio) -> f32 {
-    (counts.failures.max(0.0) + 0.3) / (counts.attempts.max(counts.failures).max(0.0) + 3.0)
+    smoothed(counts, 3.0)
+}
+
+/// (failures + 2) / (attempts + 20) of a source that many people share: without history the ratio is 0.1 as well, but it
+/// takes more than a neighbour's mistyped password to move it.
+pub fn shared_failure_ratio(counts: FailureRatio) -> f32 {
+    smoothed(counts, 20.0)
+}
+
+fn smoothed(counts: FailureRatio, prior: f32) -> f32 {
+    let failures = counts.failures.max(0.0);
+    (failures + 0.1 * prior) / (counts.attempts.max(failures) + prior)
 }
 
 /// log(1 + km) from the nearest known place.
@@ -61,6 +72,12 @@ mod tests {
     #[test]
     fn ratios_start_at_a_tenth() {
         assert!((failure_ratio(FailureRatio::default()) - 0.1).abs() < 1e-6);
+        assert!((shared_failure_ratio(FailureRatio::default()) - 0.1).abs() < 1e-6);
+        let one = FailureRatio {
+            failures: 1.0,
+            attempts: 1.0,
+        };
+        assert!(failure_ratio(one) > 0.3 && shared_failure_ratio(one) < 0.15);
         assert!(
             failure_ratio(FailureRatio {
                 failures: 100.0,
