@@ -1,0 +1,22 @@
+//! What this repository believes of itself, as tests: which module may name which, what production code never does,
+//! and that the documentation says what the code does. Reads files and runs nothing.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test reports a failure"
+)]
+
+#[path = "tidy/files.rs"]
+mod files;
+
+#[path = "tidy/documents.rs"]
+mod documents;
+#[path = "tidy/layers.rs"]
+mod layers;
+#[path = "tidy/reference.rs"]
+mod reference;
+#[path = "tidy/source.rs"]
+mod source;

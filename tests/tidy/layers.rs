@@ -1,0 +1,514 @@
+//! Who may name whom. The tables are the layers of `docs/ARCHITECTURE.md`; an exception has its reason beside it.
+
+use crate::files::Source;
+use crate::files::dependencies;
+use crate::files::nothing;
+use crate::files::production;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// A part of the tree and what it may name: paths under `crate::`, and crates from outside (`std` is free for all).
+struct Layer {
+    part: &'static str,
+    own_crate: &'static [&'static str],
+    outside: &'static [&'static str],
+}
+
+/// The most specific part that holds a file is the one that counts.
+const LAYERS: &[Layer] = &[
+    Layer {
+        part: "domain",
+        own_crate: &["domain"],
+        outside: &[
+            "base64",
+            "cel",
+            "form_urlencoded",
+            "hmac",
+            "http",
+            "ipnet",
+            "jiff",
+            "percent_encoding",
+            "regex",
+            "serde",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "toml",
+            "unicode_normalization",
+            "woothee",
+        ],
+    },
+    Layer {
+        part: "telemetry",
+        own_crate: &["telemetry", "domain"],
+        outside: &["prometheus", "serde", "tracing", "tracing_subscriber"],
+    },
+    Layer {
+        part: "flow",
+        own_crate: &["flow", "domain", "telemetry"],
+        outside: &[
+            "arc_swap",
+            "async_trait",
+            "base64",
+            "governor",
+            "http",
+            "moka",
+            "percent_encoding",
+            "serde",
+            "thiserror",
+            "tokio",
+            "tracing",
+            "uuid",
+        ],
+    },
+    // Every adapter may name its port; each knows one vendor.
+    adapter(
+        "adapters/audit_log",
+        &[],
+        &["serde_json", "thiserror", "tracing"],
+    ),
+    adapter("adapters/clock", &[], &[]),
+    adapter(
+        "adapters/embedded",
+        &["adapters::store"],
+        &[
+            "arc_swap",
+            "async_trait",
+            "redb",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    adapter("adapters/entropy", &[], &["rand"]),
+    adapter(
+        "adapters/geo",
+        &[],
+        &["maxminddb", "serde", "thiserror", "toml"],
+    ),
+    adapter(
+        "adapters/memory",
+        &["adapters::store"],
+        &["async_trait", "tokio"],
+    ),
+    // The native twin reads the weights out of the same ONNX file, with the same reader.
+    adapter(
+        "adapters/native",
+        &["adapters::onnx::graph"],
+        &["thiserror"],
+    ),
+    adapter(
+        "adapters/onnx",
+        &["adapters::native"],
+        &[
+            "ort",
+            "prost",
+            "serde",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "toml",
+            "tracing",
+        ],
+    ),
+    adapter(
+        "adapters/redis",
+        &["adapters::store"],
+        &[
+            "async_trait",
+            "base64",
+            "percent_encoding",
+            "rand",
+            "redis",
+            "rustls",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    // The one place that chooses between the stores; it also holds what they have in common.
+    adapter(
+        "adapters/store",
+        &["adapters::embedded", "adapters::redis"],
+        &[
+            "async_trait",
+            "hmac",
+            "postcard",
+            "serde",
+            "sha2",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    Layer {
+        part: "proxy",
+        own_crate: &["proxy", "domain", "flow", "telemetry"],
+        outside: &[
+            "arc_swap",
+            "async_trait",
+            "base64",
+            "bytes",
+            "http",
+            "pingora",
+            "rustls",
+            "serde_json",
+            "sha2",
+            "thiserror",
+            "tls_parser",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Layer {
+        part: "admin",
+        own_crate: &["admin", "domain", "flow", "telemetry"],
+        outside: &["axum", "tokio", "tracing"],
+    },
+    // The settings of the parts, never the parts themselves.
+    Layer {
+        part: "config",
+        own_crate: &[
+            "config",
+            "domain",
+            "adapters::geo",
+            "flow::limits",
+            "flow::score",
+            "telemetry::LogFormat",
+        ],
+        outside: &["clap", "serde", "thiserror", "toml"],
+    },
+    Layer {
+        part: "app",
+        own_crate: &[
+            "app",
+            "adapters",
+            "admin",
+            "config",
+            "domain",
+            "flow",
+            "proxy",
+            "telemetry",
+        ],
+        outside: &[
+            "anyhow",
+            "arc_swap",
+            "async_trait",
+            "hmac",
+            "http",
+            "pingora",
+            // `check --reach` looks at the certificate of the identity server.
+            "rustls",
+            "rustls_native_certs",
+            "sha2",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    },
+    Layer {
+        part: "main",
+        own_crate: &[],
+        outside: &["anyhow", "clap", "tokio"],
+    },
+];
+
+const fn adapter(
+    part: &'static str,
+    siblings: &'static [&'static str],
+    outside: &'static [&'static str],
+) -> Layer {
+    Layer {
+        part,
+        own_crate: siblings,
+        outside,
+    }
+}
+
+/// What an adapter may name beside its own module and the siblings of its line.
+const EVERY_ADAPTER: &[&str] = &["domain", "flow::ports", "telemetry"];
+
+/// The one home of a crate that a layer is built on. Anything else that names it has leaked.
+const HOMES: &[(&str, &[&str])] = &[
+    ("axum", &["src/admin/"]),
+    ("clap", &["src/config/", "src/main.rs"]),
+    ("maxminddb", &["src/adapters/geo/"]),
+    ("ort", &["src/adapters/onnx/"]),
+    // The composition root starts Pingora's server.
+    ("pingora", &["src/proxy/", "src/app/"]),
+    ("prometheus", &["src/telemetry/"]),
+    ("redb", &["src/adapters/embedded/"]),
+    ("redis", &["src/adapters/redis/"]),
+];
+
+/// The modules of the domain in the order in which a request meets them: each names earlier ones alone.
+const DOMAIN_ORDER: &[&str] = &[
+    "ids",
+    "time",
+    "secret",
+    "fault",
+    "target",
+    "route",
+    "parameters",
+    "headers",
+    "signals",
+    "history",
+    "features",
+    "risk",
+    "policy",
+    "signature",
+    "pdp",
+    "enforcement",
+    "outcome",
+    "audit",
+];
+
+/// Names of later modules that earlier ones use all the same.
+const AGAINST_THE_ORDER: &[(&str, &str, &str)] = &[
+    (
+        "signals",
+        "history",
+        "the hashes of a request have the form in which a profile keeps them (`Familiarity`)",
+    ),
+    (
+        "features",
+        "policy::reason",
+        "a feature names the reason that its contribution gives; the list is closed and plain data",
+    ),
+    (
+        "risk",
+        "policy::reason",
+        "an assessment carries its reasons; the list is closed and plain data",
+    ),
+];
+
+fn layer_of(path: &str) -> Option<&'static Layer> {
+    let inner = path.strip_prefix("src/")?;
+    LAYERS
+        .iter()
+        .filter(|layer| {
+            inner
+                .strip_prefix(layer.part)
+                .is_some_and(|rest| rest.starts_with('/') || rest == ".rs")
+        })
+        .max_by_key(|layer| layer.part.len())
+}
+
+/// Every `crate::a::b::...` of a file, without `crate::`.
+fn own_paths(source: &Source) -> BTreeSet<String> {
+    static PATTERN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\bcrate::((?:\w+::)*\w+)").unwrap());
+    PATTERN
+        .captures_iter(&source.text)
+        .map(|found| found[1].to_owned())
+        .collect()
+}
+
+fn is_within(path: &str, front: &str) -> bool {
+    path.strip_prefix(front)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn outside_crates(source: &Source) -> Vec<&'static str> {
+    dependencies()
+        .iter()
+        .map(String::as_str)
+        .filter(|name| names_crate(&source.text, name))
+        .collect()
+}
+
+/// Whether a path begins with `name`: it is a crate there, and not a module of the same name.
+fn names_crate(text: &str, name: &str) -> bool {
+    text.match_indices(&format!("{name}::")).any(|(at, _)| {
+        !text[..at]
+            .ends_with(|before: char| before == ':' || before == '_' || before.is_alphanumeric())
+    })
+}
+
+#[test]
+fn every_file_belongs_to_a_layer() {
+    let strays = production()
+        .iter()
+        .filter(|source| layer_of(&source.path).is_none())
+        // The crate itself and the list of the adapters name modules only.
+        .filter(|source| source.path != "src/lib.rs" && source.path != "src/adapters/mod.rs")
+        .map(|source| source.path.clone())
+        .collect();
+    nothing(
+        "these files are in no layer of tests/tidy/layers.rs",
+        strays,
+    );
+}
+
+#[test]
+fn layers_name_only_what_is_below_them() {
+    let mut findings = Vec::new();
+    for source in production() {
+        let Some(layer) = layer_of(&source.path) else {
+            continue;
+        };
+        let itself = layer.part.replace('/', "::");
+        let shared = if layer.part.starts_with("adapters/") {
+            EVERY_ADAPTER
+        } else {
+            &[]
+        };
+        for path in own_paths(source) {
+            let allowed = is_within(&path, &itself)
+                || layer
+                    .own_crate
+                    .iter()
+                    .chain(shared)
+                    .any(|front| is_within(&path, front));
+            if !allowed {
+                findings.push(format!("{} names crate::{path}", source.path));
+            }
+        }
+    }
+    nothing("imports against the layers", findings);
+}
+
+#[test]
+fn layers_name_only_their_crates() {
+    let mut findings = Vec::new();
+    for source in production() {
+        let Some(layer) = layer_of(&source.path) else {
+            continue;
+        };
+        for name in outside_crates(source) {
+            if !layer.outside.contains(&name) {
+                findings.push(format!("{} names the crate {name}", source.path));
+            }
+        }
+    }
+    nothing("crates that a layer does not use", findings);
+}
+
+#[test]
+fn a_vendor_has_one_home() {
+    let mut findings = Vec::new();
+    for source in production() {
+        for name in outside_crates(source) {
+            let home = HOMES.iter().find(|(vendor, _)| *vendor == name);
+            let at_home = home
+                .is_none_or(|(_, homes)| homes.iter().any(|home| source.path.starts_with(home)));
+            if !at_home {
+                findings.push(format!("{} names {name}", source.path));
+            }
+        }
+    }
+    nothing("vendors outside their home", findings);
+    for (vendor, homes) in HOMES {
+        assert!(
+            production().iter().any(|source| homes
+                .iter()
+                .any(|home| source.path.starts_with(home))
+                && outside_crates(source).contains(vendor)),
+            "{vendor} is at home nowhere: take it off the list"
+        );
+    }
+}
+
+#[test]
+fn the_domain_is_in_the_order_of_the_request() {
+    let listed = Regex::new(r"(?m)^pub mod (\w+);").unwrap();
+    let declared = crate::files::read("src/domain/mod.rs");
+    let declared: Vec<&str> = listed
+        .captures_iter(&declared)
+        .map(|found| found.get(1).unwrap().as_str())
+        .collect();
+    assert_eq!(
+        declared, DOMAIN_ORDER,
+        "src/domain/mod.rs and this test differ"
+    );
+
+    let place = |module: &str| DOMAIN_ORDER.iter().position(|known| *known == module);
+    let mut findings = Vec::new();
+    let mut used = BTreeSet::new();
+    for source in production() {
+        let Some(module) = source
+            .path
+            .strip_prefix("src/domain/")
+            .and_then(|rest| rest.split(['/', '.']).next())
+        else {
+            continue;
+        };
+        for path in own_paths(source) {
+            let Some(path) = path.strip_prefix("domain::") else {
+                continue;
+            };
+            let named = path.split("::").next().unwrap_or_default();
+            if place(named) <= place(module) {
+                continue;
+            }
+            let known = AGAINST_THE_ORDER
+                .iter()
+                .find(|(from, to, _)| *from == module && is_within(path, to));
+            match known {
+                Some(exception) => {
+                    used.insert(exception);
+                }
+                None => findings.push(format!("{} names the later domain::{path}", source.path)),
+            }
+        }
+    }
+    nothing("the domain names later modules", findings);
+    assert_eq!(
+        used.len(),
+        AGAINST_THE_ORDER.len(),
+        "an exception is not needed any more: take it off the list"
+    );
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let impure = Regex::new(
+        r"\.await|\basync fn\b|std::(?:env|fs|process|os)\b|TcpStream|Instant::now|SystemTime|println!|eprintln!|\brand::",
+    )
+    .unwrap();
+    let findings = production()
+        .iter()
+        .filter(|source| source.path.starts_with("src/domain/"))
+        .flat_map(|source| {
+            impure
+                .find_iter(&source.text)
+                .map(|found| format!("{}: {}", source.path, found.as_str()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    nothing(
+        "the domain waits, reads a clock or touches the world",
+        findings,
+    );
+}
+
+#[test]
+fn only_the_flow_gives_permits() {
+    let gives = Regex::new(r"ForwardPermit\s*(?:::assertion|\{)|\bfn assertion\b").unwrap();
+    let givers: BTreeSet<String> = production()
+        .iter()
+        .filter(|source| gives.is_match(&source.text))
+        .map(|source| source.path.clone())
+        .collect();
+    let expected: BTreeSet<String> = ["src/flow/decide.rs", "src/flow/permit.rs"]
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(givers, expected);
+}
+
+#[test]
+fn imports_are_one_path_a_line() {
+    let nested = Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?use [^;]*\{|super::super").unwrap();
+    let findings = crate::files::sources("src", &[".rs"])
+        .iter()
+        .flat_map(|source| {
+            nested
+                .find_iter(&source.text)
+                .map(|found| format!("{}: {}", source.path, found.as_str().trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    nothing("nested or far imports, which hide a dependency", findings);
+}
