@@ -12,4 +12,16 @@
 #[path = "../support/gateway.rs"]
 mod gateway;
 
+mod attacks;
 mod doors;
+mod headers;
+mod input;
+mod learning;
+mod lifecycle;
+mod limits;
+mod paths;
+mod redirects;
+mod routes;
+mod step_up;
+mod tls;
+mod verdicts;

@@ -21,6 +21,8 @@
     reason = "a panic is how a test reports a failure"
 )]
 
+#[path = "gateway/configuration.rs"]
+mod configuration;
 #[path = "gateway/person.rs"]
 mod person;
 #[path = "gateway/process.rs"]
@@ -31,11 +33,14 @@ mod raw;
 pub mod redis;
 
 pub use person::Answer;
+pub use person::CHROME_ON_WINDOWS;
 pub use person::Person;
 pub use person::basic;
 pub use process::Process;
 pub use raw::RawAnswer;
 
+use configuration::certify;
+use configuration::write;
 use redis::RedisServer;
 use redis::free_port;
 use riskgate::domain::audit::AuditEvent;
@@ -48,8 +53,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
-use toml::Table;
-use toml::Value;
 use wso2_sim::RecordedRequest;
 use wso2_sim::Sim;
 use wso2_sim::SimConfig;
@@ -67,6 +70,10 @@ pub const HOME_NEIGHBOUR: &str = "192.0.2.77";
 pub const FAR: &str = "198.51.100.20";
 /// Far away and in a data centre: Frankfurt.
 pub const HOSTING: &str = "203.0.113.5";
+/// Far away in the other direction: New York, a residential network.
+pub const NEW_YORK: &str = "198.51.100.200";
+/// A Tor exit.
+pub const TOR: &str = "203.0.113.193";
 /// The longest that anything may take to show.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -78,6 +85,27 @@ pub enum Store {
     /// In a Redis of this test's own.
     Redis,
 }
+
+/// Two tests of one behaviour: over the embedded store and over Redis.
+macro_rules! on_both_stores {
+    ($name:ident, $test:expr) => {
+        mod $name {
+            #[allow(unused_imports, reason = "a test may need nothing of its module")]
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn embedded() {
+                ($test)(Store::Embedded).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn redis() {
+                ($test)(Store::Redis).await;
+            }
+        }
+    };
+}
+pub(crate) use on_both_stores;
 
 /// What a world is made of.
 #[derive(Clone, Debug)]
@@ -173,7 +201,7 @@ impl World {
         };
         sim.set_public_url(&url);
 
-        let mut config = config(
+        let mut config = configuration::of(
             &options,
             folder.path(),
             &sim,
@@ -446,121 +474,27 @@ pub fn feature(record: &AuditEvent, feature: Feature) -> Option<f32> {
     record.features.get(feature.index()).copied().flatten()
 }
 
+/// Fields as a query or a form.
+pub fn form(fields: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish()
+}
+
+/// The claims of a JWT; its signature is the identity server's business.
+pub fn claims(token: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = token
+        .split('.')
+        .nth(1)
+        .unwrap_or_else(|| panic!("no JWT: {token}"));
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .expect("Base64url");
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
 /// The root of the repository.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn config(
-    options: &Options,
-    folder: &Path,
-    sim: &Sim,
-    redis: Option<&RedisServer>,
-    port: u16,
-    admin_port: u16,
-) -> Table {
-    let geo = root().join("tests/data/geo");
-    let text = |path: PathBuf| path.display().to_string();
-    let trusted = if options.is_peer_trusted {
-        "127.0.0.0/8"
-    } else {
-        "10.9.8.7"
-    };
-    let authority = if options.tls {
-        write(&folder.join("identity-server-ca.pem"), sim.ca_pem());
-        format!(
-            "ca_file = '{}'",
-            text(folder.join("identity-server-ca.pem"))
-        )
-    } else {
-        String::new()
-    };
-    // The budgets are wide: a busy machine must not turn a test of behaviour into a test of speed.
-    let base = format!(
-        r#"
-[server]
-listen = "127.0.0.1:{port}"
-threads = 2
-trusted_proxies = ["{trusted}"]
-drain_seconds = 0
-grace_seconds = 0
-[upstream]
-url = "{upstream}"
-connect_timeout_ms = 5000
-{authority}
-[admin]
-listen = "127.0.0.1:{admin_port}"
-[mode]
-default = "{mode}"
-[policy]
-file = '{policy}'
-[model]
-dir = '{model}'
-library = '{library}'
-[score]
-budget_ms = 2000
-[state]
-url = "{store}"
-data_dir = '{data}'
-response_timeout_ms = 1500
-connect_timeout_ms = 1500
-[geo]
-country = '{country}'
-city = ['{city_v4}', '{city_v6}']
-asn = '{asn}'
-kinds = '{kinds}'
-"#,
-        upstream = sim.url,
-        mode = options.mode,
-        policy = text(folder.join("policy.toml")),
-        model = text(root().join("conf/model")),
-        library = text(root().join("vendor/onnxruntime/libonnxruntime.so")),
-        store = redis.map_or_else(|| "embedded:".to_owned(), RedisServer::url),
-        data = text(folder.join("data")),
-        country = text(geo.join("country.mmdb")),
-        city_v4 = text(geo.join("city-ipv4.mmdb")),
-        city_v6 = text(geo.join("city-ipv6.mmdb")),
-        asn = text(geo.join("asn.csv")),
-        kinds = text(geo.join("network-kinds.csv")),
-    );
-    let mut table: Table = base.parse().expect("the configuration is TOML");
-    merge(
-        &mut table,
-        options
-            .config
-            .parse()
-            .expect("further configuration is TOML"),
-    );
-    table
-}
-
-fn merge(into: &mut Table, from: Table) {
-    for (key, value) in from {
-        match (into.get_mut(&key), value) {
-            (Some(Value::Table(known)), Value::Table(more)) => merge(known, more),
-            (_, value) => {
-                into.insert(key, value);
-            }
-        }
-    }
-}
-
-/// A certificate for the public listener, put into the configuration: the certificate itself, PEM.
-fn certify(folder: &Path, config: &mut Table) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()])
-        .expect("a certificate");
-    let (certificate, key) = (folder.join("server.crt"), folder.join("server.key"));
-    write(&certificate, &made.cert.pem());
-    write(&key, &made.signing_key.serialize_pem());
-    let tls = format!(
-        "[server.tls]\ncertificate = '{}'\nkey = '{}'\n",
-        certificate.display(),
-        key.display()
-    );
-    merge(config, tls.parse().expect("TOML"));
-    made.cert.pem()
-}
-
-fn write(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

@@ -173,6 +173,11 @@ impl<'a> Person<'a> {
         self
     }
 
+    /// The password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
     /// Goes to another address.
     pub fn move_to(&mut self, address: &str) {
         self.address = address.to_owned();

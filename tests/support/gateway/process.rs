@@ -45,9 +45,9 @@ impl Process {
             .expect("the gateway can be started");
         let mut process = Self { child, log };
         let end = Instant::now() + START_TIMEOUT;
-        while !admin(admin_port, "/health/ready")
+        while admin(admin_port, "/health/ready")
             .await
-            .is_some_and(|(status, _)| status == 200)
+            .is_none_or(|(status, _)| status != 200)
         {
             let ended = process.child.try_wait().expect("the gateway can be asked");
             assert!(

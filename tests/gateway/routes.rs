@@ -1,0 +1,146 @@
+//! Every other kind of path: what is passed unscored, and what is not there for the public.
+
+use crate::gateway::Options;
+use crate::gateway::World;
+use reqwest::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passed_paths_are_forwarded_unscored() {
+    let world = World::start(Options {
+        mode: "enforce",
+        config: "[routes]\npass = [\"/sim\"]",
+        ..Options::default()
+    })
+    .await;
+    for (method, path) in [
+        (Method::GET, "/oauth2/jwks"),
+        (Method::GET, "/t/example.com/oauth2/jwks"),
+        (Method::GET, "/oauth2/userinfo"),
+        (Method::POST, "/oauth2/introspect"),
+        (Method::POST, "/oauth2/revoke"),
+        (Method::GET, "/.well-known/openid-configuration"),
+        (
+            Method::GET,
+            "/oauth2/token/.well-known/openid-configuration",
+        ),
+        (Method::GET, "/oidc/logout"),
+        (Method::GET, "/logincontext?sessionDataKey=k"),
+        (
+            Method::GET,
+            "/authenticationendpoint/login.do?sessionDataKey=k",
+        ),
+        (Method::GET, "/console/"),
+        (Method::GET, "/myaccount/overview"),
+        (Method::GET, "/scim2/Users"),
+        (Method::PATCH, "/scim2/Users/x"),
+        (Method::GET, "/api/server/v1/applications"),
+        (Method::GET, "/favicon.ico"),
+        (Method::HEAD, "/"),
+        (Method::OPTIONS, "/oauth2/token"),
+        (Method::GET, "/sim/static"),
+    ] {
+        let mark = world.mark().await;
+        world.send(world.request(method.clone(), path)).await;
+        let record = world.record_since(mark).await;
+        assert_eq!(
+            (
+                record.class.as_str(),
+                record.door.as_deref(),
+                record.action.as_str()
+            ),
+            ("passed", None, "forwarded"),
+            "{path}: {record:#?}"
+        );
+        assert_eq!((record.score, record.verdict), (None, None), "{path}");
+        assert_eq!(record.grounds.as_deref(), Some("exempt"));
+        let received = world.received_one_since(mark);
+        assert_eq!(
+            (received.method.as_str(), received.target.as_str()),
+            (method.as_str(), path)
+        );
+        let risk: Vec<_> = received
+            .headers
+            .iter()
+            .filter(|(name, _)| name.to_lowercase().starts_with("x-risk"))
+            .collect();
+        assert_eq!(
+            risk,
+            [&("x-risk-status".to_owned(), "off".to_owned())],
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passed_bodies_are_streamed_whatever_their_size() {
+    let world = World::start(Options::default()).await;
+    let body = vec![b'a'; 300_000];
+    let mark = world.mark().await;
+    let request = world
+        .request(Method::POST, "/scim2/Bulk")
+        .header("content-type", "application/scim+json")
+        .body(body.clone());
+    world.send(request).await;
+    assert_eq!(world.received_one_since(mark).body, body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_for_the_public_is_not_there() {
+    let world = World::start(Options::default()).await;
+    for (path, class) in [
+        ("/services/RemoteUserStoreManagerService", "blocked"),
+        ("/carbon/admin/login.jsp", "blocked"),
+        ("/t/example.com/carbon/admin/login.jsp", "blocked"),
+        ("/registry/resource", "blocked"),
+        ("/manager/html", "blocked"),
+        ("/unknown", "unknown"),
+        ("/oauth2/unknown", "unknown"),
+        ("/commonauth/x", "unknown"),
+        ("/admin", "unknown"),
+        ("/metrics", "unknown"),
+        ("/debug", "unknown"),
+        ("/health/ready", "unknown"),
+        ("/riskgate/metrics", "own"),
+    ] {
+        let mark = world.mark().await;
+        let answer = world.get(path).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.header("server").is_none(), "{path}: {answer:?}");
+        let record = world.record_since(mark).await;
+        assert_eq!(
+            (
+                record.class.as_str(),
+                record.error.as_deref(),
+                record.action.as_str()
+            ),
+            (class, Some("not_found"), "refused"),
+            "{path}"
+        );
+        assert!(world.received_since(mark).is_empty(), "{path}");
+    }
+    for (method, path, allow) in [
+        (Method::GET, "/oauth2/token", "POST"),
+        (Method::PUT, "/oauth2/authorize", "GET, POST"),
+        (Method::HEAD, "/commonauth", "GET, POST"),
+        (
+            Method::from_bytes(b"TRACE").unwrap(),
+            "/",
+            "GET, HEAD, OPTIONS",
+        ),
+    ] {
+        let mark = world.mark().await;
+        let answer = world.send(world.request(method, path)).await;
+        assert_eq!(answer.status, 405, "{path}: {answer:?}");
+        assert!(
+            answer
+                .header("allow")
+                .is_some_and(|value| value.starts_with(allow)),
+            "{path}: {answer:?}"
+        );
+        assert_eq!(
+            world.record_since(mark).await.error.as_deref(),
+            Some("method")
+        );
+        assert!(world.received_since(mark).is_empty(), "{path}");
+    }
+}
