@@ -3,6 +3,7 @@
 
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
 use crate::adapters::store::entries::Entries;
 use crate::adapters::store::plan::Plan;
@@ -12,6 +13,7 @@ use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
@@ -69,6 +71,23 @@ impl MemoryStore {
     /// How many entries there are, expired or not.
     pub fn entries(&self) -> usize {
         self.map().entries.len()
+    }
+
+    /// The bytes of a subject's profile, for comparing.
+    pub fn profile_bytes(&self, subject: SubjectKey) -> Option<Vec<u8>> {
+        let key = EntryKey::subject(Kind::Profile, subject);
+        self.map().entries.get(&key).map(|(bytes, _)| bytes.clone())
+    }
+
+    /// Lets a subject forget all devices.
+    pub fn forget_devices(&self, subject: SubjectKey, now: Timestamp) {
+        let key = EntryKey::subject(Kind::Profile, subject);
+        if let Some((bytes, _)) = self.map().entries.get_mut(&key)
+            && let Some(mut profile) = Codec::plain().open_profile(&key, bytes, now)
+        {
+            profile.forget_devices(None, now);
+            *bytes = Codec::plain().profile(&key, &profile).unwrap_or_default();
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, Map> {

@@ -214,9 +214,18 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
     if !visible || !exchange.client.secure {
         return None;
     }
+    let forgotten = assessed
+        .profile
+        .as_ref()
+        .map(|profile| profile.forgotten)
+        .unwrap_or_default();
     let token = match &assessed.signals.device {
-        DeviceCookie::Valid(token) => token.clone(),
-        DeviceCookie::Absent | DeviceCookie::Forged | DeviceCookie::Unsendable => {
+        DeviceCookie::Valid(token) if token.issued >= forgotten => token.clone(),
+        // One from before its user asked to forget it is as good as none.
+        DeviceCookie::Valid(_)
+        | DeviceCookie::Absent
+        | DeviceCookie::Forged
+        | DeviceCookie::Unsendable => {
             let mut device = [0; 16];
             dependencies.entropy.fill(&mut device);
             DeviceToken {

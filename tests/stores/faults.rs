@@ -88,16 +88,15 @@ async fn a_server_that_dies_is_noticed_at_once_and_found_again() {
         eprintln!("dead server, round {round}: slowest call {slowest:?}, recovered after {took:?}");
         // The scripts are gone with the old process.
         store.record(&[learnt(lesson(1, START))]).await.unwrap();
-        assert_eq!(
-            store
-                .load(&query(1, START))
-                .await
-                .unwrap()
-                .profile
-                .unwrap()
-                .successes,
-            1
-        );
+        // On a busy machine an answer may come after the 15 ms that a read has; it is there nevertheless.
+        let end = Instant::now() + Duration::from_secs(3);
+        let history = loop {
+            match store.load(&query(1, START)).await {
+                Ok(history) => break history,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+        };
+        assert_eq!(history.profile.unwrap().successes, 1);
     }
 }
 

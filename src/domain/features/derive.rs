@@ -6,6 +6,7 @@ use crate::domain::features::FeatureVector;
 use crate::domain::features::novelty;
 use crate::domain::features::novelty::Commonness;
 use crate::domain::features::velocity;
+use crate::domain::history::DEVICE_PROBATION;
 use crate::domain::history::History;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
@@ -60,10 +61,14 @@ impl DeviceStanding {
                         device.is_some_and(|device| profile.devices.find(device).is_some())
                     })
                 };
+                // Somebody has asked to forget the devices of before.
+                let is_forgotten = || profile.is_some_and(|known| token.issued < known.forgotten);
                 match signals.subject.key() {
                     // Without a name the cookie speaks for nobody in particular.
                     None => Self::None,
-                    Some(subject) if token.names(subject) || in_profile() => Self::Known,
+                    Some(_) if in_profile() => Self::Known,
+                    Some(subject) if token.names(subject) && is_forgotten() => Self::None,
+                    Some(subject) if token.names(subject) => Self::Known,
                     Some(_) if token.subjects.is_empty() => Self::None,
                     Some(_) => Self::Foreign,
                 }
@@ -76,7 +81,7 @@ impl DeviceStanding {
 pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVector {
     let mut row = FeatureVector::missing();
     let device = DeviceStanding::of(signals, known.profile);
-    from_request(&mut row, signals, device);
+    from_request(&mut row, signals, device, probation(signals, known, now));
     rarity(&mut row, signals, known.population);
     if let Some(history) = known.history {
         sources(&mut row, history, signals.subject.key().is_some());
@@ -94,11 +99,40 @@ pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVec
     row
 }
 
-fn from_request(row: &mut FeatureVector, signals: &Signals, device: DeviceStanding) {
+/// How much a known device lacks of an old one: a quarter when it has just become known, falling to nothing with the age
+/// of thirty days. Whoever steals a password together with one second factor owns a known device from then on; this is
+/// what it weighs less. Without the profile the cookie itself says since when it speaks for its subjects.
+fn probation(signals: &Signals, known: Known<'_>, now: Timestamp) -> f32 {
+    const NEW_DEVICE: f32 = 0.25;
+    let DeviceCookie::Valid(token) = &signals.device else {
+        return 0.0;
+    };
+    let device = signals.hashes.familiarity.device;
+    let in_profile = known
+        .profile
+        .zip(device)
+        .and_then(|(profile, device)| profile.devices.find(device));
+    // The device with which the account began is as old as the account: there is none to prefer to it.
+    let began_with = |first| known.profile.is_some_and(|profile| first <= profile.first);
+    let since = match in_profile {
+        Some(device) if began_with(device.first) => return 0.0,
+        Some(device) => device.first,
+        None => token.issued,
+    };
+    let age = now.since(since).as_secs_f32() / DEVICE_PROBATION.as_secs_f32();
+    NEW_DEVICE * (1.0 - age).max(0.0)
+}
+
+fn from_request(
+    row: &mut FeatureVector,
+    signals: &Signals,
+    device: DeviceStanding,
+    probation: f32,
+) {
     // Programs keep no device cookie, and without a name nobody's cookie can be missing.
     let expected = signals.browser_door && signals.subject.key().is_some();
     match device {
-        DeviceStanding::Known => row.set(Feature::DeviceCookie, 0.0),
+        DeviceStanding::Known => row.set(Feature::DeviceCookie, probation),
         DeviceStanding::Foreign => row.set(Feature::DeviceCookie, 1.0),
         DeviceStanding::None if expected => row.set(Feature::DeviceCookie, 0.5),
         DeviceStanding::None => {}

@@ -29,7 +29,7 @@ const MAC_BYTES: usize = 16;
 pub struct DeviceToken {
     /// The random id of the browser.
     pub device: [u8; 16],
-    /// When the cookie was last issued.
+    /// Since when the cookie speaks for all of its subjects: when the latest of them was added.
     pub issued: Timestamp,
     /// Short hashes of the subjects that last logged in with it, latest first.
     pub subjects: Vec<ValueHash>,
@@ -61,13 +61,15 @@ impl DeviceToken {
         self.subjects.contains(&subject.0.value_hash())
     }
 
-    /// The token after one more login of `subject`.
+    /// The token after one more login of `subject`. It grows no younger by logins of those whom it knows.
     pub fn with_subject(mut self, subject: SubjectKey, now: Timestamp) -> Self {
+        if !self.names(subject) {
+            self.issued = now;
+        }
         let hash = subject.0.value_hash();
         self.subjects.retain(|known| *known != hash);
         self.subjects.insert(0, hash);
         self.subjects.truncate(SUBJECTS_MAX);
-        self.issued = now;
         self
     }
 }
@@ -261,5 +263,8 @@ mod tests {
         assert!(token.names(alice));
         token = token.with_subject(people.user("t", "e"), Timestamp(3));
         assert!(!token.names(alice) && token.subjects.len() == SUBJECTS_MAX);
+        assert_eq!(token.issued, Timestamp(3));
+        let again = token.with_subject(people.user("t", "b"), Timestamp(9));
+        assert_eq!(again.issued, Timestamp(3));
     }
 }

@@ -1,0 +1,324 @@
+//! The whole decision without sockets and files: a login is admitted, its form read, assessed against a history in
+//! memory, scored by the shipped model and decided by the shipped policy. The score cache is off, so that the model runs
+//! each time.
+//!
+//! Budgets, on one core: 50 µs for the decision with the model in ONNX Runtime, 40 µs with the native evaluator, 5 µs for
+//! a route that is passed, and 40 µs more for the end of a login (outcome, links, lesson, record).
+//!
+//! `cargo bench --bench request`. ONNX Runtime is measured when its library is found, as the gateway finds it.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot be set up has nothing to measure"
+)]
+
+use arc_swap::ArcSwap;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use riskgate::adapters::clock::SystemClock;
+use riskgate::adapters::entropy::OsEntropy;
+use riskgate::adapters::memory::MemoryStore;
+use riskgate::app::assemble;
+use riskgate::app::keys::Keys;
+use riskgate::config::Config;
+use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::history::Observation;
+use riskgate::domain::history::Population;
+use riskgate::domain::outcome::AuthOutcome;
+use riskgate::domain::outcome::ResponseHead;
+use riskgate::domain::parameters::BodyHeaders;
+use riskgate::domain::parameters::Parameters;
+use riskgate::domain::risk::Assessment;
+use riskgate::domain::risk::ScoreSource;
+use riskgate::domain::secret::Secret;
+use riskgate::domain::signals::network::Coordinates;
+use riskgate::domain::signals::network::CountryCode;
+use riskgate::domain::signals::network::NetworkFacts;
+use riskgate::domain::signals::network::NetworkKind;
+use riskgate::domain::target::CanonicalTarget;
+use riskgate::flow::AuthFlow;
+use riskgate::flow::Dependencies;
+use riskgate::flow::admit::Knock;
+use riskgate::flow::assess::Request;
+use riskgate::flow::exchange::Exchange;
+use riskgate::flow::limits::InFlight;
+use riskgate::flow::limits::LimitSettings;
+use riskgate::flow::limits::Limits;
+use riskgate::flow::links::RecentLinks;
+use riskgate::flow::ports::AuditSink;
+use riskgate::flow::ports::Clock;
+use riskgate::flow::ports::GeoLookup;
+use riskgate::flow::ports::StateStore;
+use riskgate::flow::score::Scorer;
+use riskgate::flow::score::breaker::Breaker;
+use riskgate::telemetry::metrics::Metrics;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+/// Enforced, without limits and cache; the rest as shipped.
+const CONFIG: &str = r#"
+[mode]
+default = "enforce"
+[score]
+cache_entries = 0
+[limits]
+address_per_minute = 0
+user_per_minute = 0
+client_per_minute = 0
+[server]
+trusted_proxies = ["10.0.0.0/8"]
+"#;
+
+const FORM: &[u8] = b"usernameUserInput=alice&username=alice&password=w0nder%26land&sessionDataKey=3bd1f207-e5b5-4b45-8a91-13b0acfb2151&chkRemember=on";
+
+/// What a browser behind a load balancer sends.
+const HEADERS: [(&str, &str); 11] = [
+    ("host", "login.example.com"),
+    (
+        "user-agent",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36",
+    ),
+    (
+        "accept",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    ),
+    ("accept-language", "nb-NO,nb;q=0.9,en;q=0.8"),
+    ("accept-encoding", "gzip, deflate, br"),
+    ("content-type", "application/x-www-form-urlencoded"),
+    ("origin", "https://login.example.com"),
+    (
+        "referer",
+        "https://login.example.com/authenticationendpoint/login.do?client_id=a",
+    ),
+    (
+        "cookie",
+        "JSESSIONID=8D2F77A8E1; atbv=12; opbs=1f2c7d60-5a1b",
+    ),
+    ("x-forwarded-for", "84.208.13.77"),
+    ("x-forwarded-proto", "https"),
+];
+
+/// One residential network for everybody.
+struct OneNetwork;
+
+impl GeoLookup for OneNetwork {
+    fn lookup(&self, _: IpAddr) -> NetworkFacts {
+        NetworkFacts {
+            asn: Some(41_164),
+            country: CountryCode::parse("NO"),
+            coordinates: Coordinates::new(59.91, 10.75),
+            kind: Some(NetworkKind::Residential),
+            ..NetworkFacts::default()
+        }
+    }
+}
+
+/// Takes records and forgets them.
+struct NoRecords;
+
+impl AuditSink for NoRecords {
+    fn write(&self, event: AuditEvent) {
+        black_box(event);
+    }
+}
+
+/// A path, its store and what waits for that.
+struct Bench {
+    flow: AuthFlow,
+    store: Arc<MemoryStore>,
+    queue: mpsc::Receiver<Observation>,
+    runtime: Runtime,
+    headers: HeaderMap,
+}
+
+impl Bench {
+    /// A path on which Alice has signed in thirty times. `native` leaves ONNX Runtime out.
+    fn new(native: bool) -> Option<Self> {
+        let config = Config::parse(CONFIG).expect("a valid configuration");
+        let key = || Secret::new(vec![7; 32]);
+        let keys = Keys {
+            pseudonyms: key(),
+            devices: key(),
+            seals: key(),
+            previous: None,
+        };
+        let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
+            .expect("the shipped policy and model")
+            .snapshot;
+        if native {
+            snapshot.models.primary = None;
+        } else {
+            snapshot.models.primary.as_ref()?;
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = Arc::new(MemoryStore::new());
+        let (observations, queue) = mpsc::channel(1_024);
+        let dependencies = Dependencies {
+            state: Arc::clone(&store) as Arc<dyn StateStore>,
+            state_breaker: Breaker::new(config.state.breaker.clone()),
+            geo: Arc::new(OneNetwork),
+            audit: Arc::new(NoRecords),
+            clock: Arc::clone(&clock),
+            entropy: Arc::new(OsEntropy),
+            scorer: Scorer::new(&config.score, clock).expect("threads"),
+            limits: Limits::new(&config.limits),
+            in_flight: InFlight::new(config.score.concurrency_max),
+            recent: RecentLinks::default(),
+            population: ArcSwap::from_pointee(Population::default()),
+            observations,
+            metrics: Arc::new(Metrics::new().expect("metrics")),
+        };
+        assert_eq!(
+            config.limits,
+            LimitSettings {
+                address_per_minute: 0,
+                user_per_minute: 0,
+                client_per_minute: 0
+            }
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let headers = HEADERS.into_iter().map(|(name, value)| {
+            (
+                name.parse().expect("a name"),
+                HeaderValue::from_static(value),
+            )
+        });
+        let mut bench = Self {
+            flow: AuthFlow::new(dependencies, snapshot),
+            store,
+            queue,
+            runtime,
+            headers: headers.collect(),
+        };
+        for _ in 0..30 {
+            let exchange = bench.login();
+            bench.end(exchange);
+            bench.learn();
+        }
+        let exchange = bench.login();
+        let source = if native {
+            ScoreSource::Native
+        } else {
+            ScoreSource::Model
+        };
+        let assessed = exchange.assessed.as_ref().expect("an assessment");
+        assert!(
+            matches!(&assessed.assessment, Assessment::Scored { source: found, .. } if *found == source),
+            "{assessed:?}"
+        );
+        assert!(
+            assessed
+                .profile
+                .as_ref()
+                .is_some_and(|profile| profile.successes == 30),
+            "nothing was learnt"
+        );
+        assert!(
+            exchange.permit.is_some(),
+            "Alice is known and is let through"
+        );
+        bench.end(exchange);
+        bench.learn();
+        Some(bench)
+    }
+
+    fn knock<'a>(&'a self, method: &'a Method, target: &'a [u8]) -> Knock<'a> {
+        Knock {
+            method,
+            raw_target: target,
+            version: http::Version::HTTP_11,
+            headers: &self.headers,
+            authority: None,
+            peer: IpAddr::from([10, 0, 0, 5]),
+            tls: false,
+            has_length: false,
+        }
+    }
+
+    /// A login up to its decision.
+    fn login(&self) -> Exchange {
+        let (mut exchange, admitted) = self.flow.admit(&self.knock(&Method::POST, b"/commonauth"));
+        admitted.expect("a good request");
+        let door = exchange.door.expect("a scored door");
+        let kind = BodyHeaders::of(&self.headers).expect("a form");
+        let query = exchange.target.as_ref().and_then(CanonicalTarget::query);
+        let parameters = Parameters::parse(door, &Method::POST, query, kind, FORM).expect("a form");
+        let request = Request {
+            version: http::Version::HTTP_11,
+            headers: &self.headers,
+            parameters: Some(&parameters),
+            tls: None,
+        };
+        self.runtime
+            .block_on(self.flow.judge(&mut exchange, request))
+            .expect("a decision");
+        exchange
+    }
+
+    /// The identity server accepts the login; the exchange is closed.
+    fn end(&self, mut exchange: Exchange) {
+        let head = ResponseHead {
+            status: 302,
+            location: Some("https://login.example.com/oauth2/authorize?sessionDataKey=3bd1f207-e5b5-4b45-8a91-13b0acfb2151".to_owned()),
+            session: Some("9c41d7aa-0f3e-4a53-b6c2-6f1e1d9f7d55".to_owned()),
+        };
+        black_box(self.flow.answered(&mut exchange, &head));
+        assert_eq!(exchange.outcome, AuthOutcome::Succeeded);
+        self.flow.close(exchange, false);
+    }
+
+    fn learn(&mut self) {
+        while let Ok(observation) = self.queue.try_recv() {
+            self.runtime
+                .block_on(self.store.record(&[observation]))
+                .expect("a store in memory");
+        }
+    }
+
+    fn forget(&mut self) {
+        while self.queue.try_recv().is_ok() {}
+    }
+}
+
+fn request(c: &mut Criterion) {
+    let mut native = Bench::new(true).expect("the native evaluator needs no library");
+    c.bench_function("request/passed", |b| {
+        b.iter(|| {
+            let (exchange, admitted) = native
+                .flow
+                .admit(&native.knock(&Method::GET, black_box(b"/oauth2/jwks")));
+            assert!(admitted.is_ok());
+            exchange
+        });
+    });
+    c.bench_function("request/decision_native", |b| b.iter(|| native.login()));
+    c.bench_function("request/decision_native_and_end", |b| {
+        b.iter(|| {
+            native.end(native.login());
+            native.forget();
+        });
+    });
+    match Bench::new(false) {
+        Some(bench) => {
+            c.bench_function("request/decision_onnx_runtime", |b| {
+                b.iter(|| bench.login())
+            });
+        }
+        None => println!(
+            "request/decision_onnx_runtime: not measured, the ONNX Runtime library is missing"
+        ),
+    }
+}
+
+criterion_group!(benches, request);
+criterion_main!(benches);
