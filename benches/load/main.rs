@@ -1,0 +1,384 @@
+//! The load bench: what riskgate costs per request beside a bare Pingora pass-through and the upstream itself, measured
+//! in one run on loopback so that the ratios hold even where the machine is noisy.
+//!
+//! `make bench`, or `cargo bench --bench load`. One binary in two roles: without a role it runs the whole bench, with
+//! `bare` it is the pass-through. The gateway under test has core 0 for itself; the load and the upstream share core 1.
+//! It measures the proxies' own work and says nothing about WSO2 or a network: docs/PERFORMANCE.md.
+
+/// The bare pass-through.
+mod bare;
+/// The closed loop of clients.
+mod driver;
+/// Child processes, their CPU time and memory.
+mod process;
+/// Medians, ratios, the table and the JSON file.
+mod report;
+/// The requests.
+mod traffic;
+/// The fixed upstream.
+mod upstream;
+
+use crate::driver::Round;
+use crate::process::Child;
+use crate::process::Cpu;
+use crate::report::Report;
+use crate::report::Sample;
+use crate::traffic::Traffic;
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Connections of the saturated rounds.
+const CONNECTIONS: usize = 32;
+/// Saturated rounds of every variant.
+const ROUNDS: usize = 7;
+/// How long one of them lasts.
+const ROUND: Duration = Duration::from_millis(1_200);
+/// Rounds with one connection, in which nothing queues.
+const QUIET_ROUNDS: usize = 5;
+/// How long one of them lasts.
+const QUIET_ROUND: Duration = Duration::from_millis(400);
+/// How long every gateway is warmed up per kind of traffic, so that the users have a history.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// The greatest share of requests that a gateway may answer itself: beyond that the numbers would be about refusals.
+const REFUSED_MAX: f64 = 0.10;
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Gateway {
+    Direct,
+    Bare,
+    Monitor,
+    Enforce,
+}
+
+/// One thing that is measured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Variant {
+    gateway: Gateway,
+    traffic: Traffic,
+}
+
+/// In the order in which they run within a round: what is compared stands side by side.
+const VARIANTS: [Variant; 10] = [
+    Variant {
+        gateway: Gateway::Direct,
+        traffic: Traffic::Passed,
+    },
+    Variant {
+        gateway: Gateway::Bare,
+        traffic: Traffic::Passed,
+    },
+    Variant {
+        gateway: Gateway::Monitor,
+        traffic: Traffic::Passed,
+    },
+    Variant {
+        gateway: Gateway::Bare,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::Monitor,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::Enforce,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::Bare,
+        traffic: Traffic::Login,
+    },
+    Variant {
+        gateway: Gateway::Enforce,
+        traffic: Traffic::Login,
+    },
+    Variant {
+        gateway: Gateway::Bare,
+        traffic: Traffic::Authorize,
+    },
+    Variant {
+        gateway: Gateway::Enforce,
+        traffic: Traffic::Authorize,
+    },
+];
+
+impl Gateway {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Bare => "bare",
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// A gateway that is running. `Direct` has no process of its own.
+struct Target {
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    child: Option<Child>,
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["bare", listen, upstream] => bare::run(listen.parse()?, upstream.parse()?),
+        // Cargo says `--bench`; whoever builds and starts all targets as tests does not want two minutes of load.
+        list if list.contains(&"--bench") => bench(),
+        _ => {
+            println!("the load bench runs with `make bench` or `cargo bench --bench load`");
+            Ok(())
+        }
+    }
+}
+
+fn bench() -> Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    if cores < 2 {
+        bail!("the load bench needs two cores: one for the gateway, one for load and upstream");
+    }
+    process::pin_self(1)?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("`{}` cannot be made", folder.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(measure(&folder))?;
+    let path = folder.join("load.json");
+    std::fs::write(&path, report.json()?)
+        .with_context(|| format!("`{}` cannot be written", path.display()))?;
+    println!("{}", report.table());
+    println!("written: {}", path.display());
+    report.check(REFUSED_MAX)
+}
+
+async fn measure(folder: &Path) -> Result<Report> {
+    let upstream = upstream::start().await?;
+    let data = tempfile::Builder::new()
+        .prefix("load-")
+        .tempdir_in(folder)?;
+    let mut targets = start(folder, data.path(), upstream).await?;
+    let mut report = Report::begin();
+
+    println!("--> warming up: every user signs in a few times");
+    for gateway in [Gateway::Bare, Gateway::Monitor, Gateway::Enforce] {
+        for traffic in [
+            Traffic::Login,
+            Traffic::Token,
+            Traffic::Authorize,
+            Traffic::Passed,
+        ] {
+            let length = if matches!(traffic, Traffic::Login | Traffic::Token) {
+                WARM_UP
+            } else {
+                WARM_UP / 8
+            };
+            driver::run(address(&targets, gateway)?, traffic, CONNECTIONS, length).await?;
+        }
+    }
+    for (gateway, target) in targets.iter().filter(|(_, target)| target.admin.is_some()) {
+        report.before(gateway.as_str(), metrics(target).await?);
+    }
+    println!(
+        "--> {ROUNDS} rounds of {} variants, {CONNECTIONS} connections, {ROUND:?} each",
+        VARIANTS.len()
+    );
+    for round in 0..ROUNDS {
+        for variant in VARIANTS {
+            let target = targets
+                .get(&variant.gateway)
+                .context("a variant without a target")?;
+            report.add(
+                variant,
+                round,
+                false,
+                sample(target, variant.traffic, CONNECTIONS, ROUND).await?,
+            );
+        }
+    }
+    for (gateway, target) in targets.iter().filter(|(_, target)| target.admin.is_some()) {
+        report.after(gateway.as_str(), metrics(target).await?);
+    }
+    println!("--> {QUIET_ROUNDS} rounds with one connection");
+    for round in 0..QUIET_ROUNDS {
+        for variant in VARIANTS {
+            let target = targets
+                .get(&variant.gateway)
+                .context("a variant without a target")?;
+            report.add(
+                variant,
+                round,
+                true,
+                sample(target, variant.traffic, 1, QUIET_ROUND).await?,
+            );
+        }
+    }
+    for (gateway, target) in &mut targets {
+        if let Some(child) = &mut target.child {
+            report.peak(gateway.as_str(), child.peak_rss_kib()?);
+            child.stop()?;
+        }
+    }
+    Ok(report)
+}
+
+/// One round of one variant, and what it cost until the last consequence of it was dealt with.
+async fn sample(
+    target: &Target,
+    traffic: Traffic,
+    connections: usize,
+    length: Duration,
+) -> Result<Sample> {
+    let own = std::process::id();
+    let before = Cpu::of(target.child.as_ref().map_or(own, Child::id))?;
+    let driver_before = Cpu::of(own)?;
+    let round: Round = driver::run(target.address, traffic, connections, length).await?;
+    let driver = Cpu::of(own)?.since(&driver_before);
+    let after = match &target.child {
+        Some(child) => settled(child.id()).await?,
+        None => Cpu::of(own)?,
+    };
+    Ok(Sample {
+        round,
+        gateway: after.since(&before),
+        driver,
+    })
+}
+
+/// The CPU time of a gateway once its queues are empty: what a request costs includes its record and what it taught.
+async fn settled(id: u32) -> Result<Cpu> {
+    const STEP: Duration = Duration::from_millis(50);
+    const STEPS_MAX: usize = 20;
+    const IDLE: Duration = Duration::from_millis(1);
+    let mut last = Cpu::of(id)?;
+    for _ in 0..STEPS_MAX {
+        tokio::time::sleep(STEP).await;
+        let now = Cpu::of(id)?;
+        let worked = now.total().saturating_sub(last.total());
+        last = now;
+        if worked < IDLE {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+async fn start(
+    folder: &Path,
+    data: &Path,
+    upstream: SocketAddr,
+) -> Result<BTreeMap<Gateway, Target>> {
+    let mut targets = BTreeMap::from([(
+        Gateway::Direct,
+        Target {
+            address: upstream,
+            admin: None,
+            child: None,
+        },
+    )]);
+    let listen = process::free_address()?;
+    let executable = std::env::current_exe()?;
+    let arguments = ["bare".to_owned(), listen.to_string(), upstream.to_string()];
+    let child = Child::start(&executable, &arguments, 0, &folder.join("bare.log"))?;
+    process::reachable(listen).await?;
+    targets.insert(
+        Gateway::Bare,
+        Target {
+            address: listen,
+            admin: None,
+            child: Some(child),
+        },
+    );
+
+    for gateway in [Gateway::Monitor, Gateway::Enforce] {
+        let (listen, admin) = (process::free_address()?, process::free_address()?);
+        let file = data.join(format!("{}.toml", gateway.as_str()));
+        std::fs::write(&file, configuration(gateway, data, listen, admin, upstream))?;
+        let arguments = [
+            "run".to_owned(),
+            "--config".to_owned(),
+            file.display().to_string(),
+        ];
+        let log = folder.join(format!("{}.log", gateway.as_str()));
+        let child = Child::start(
+            &PathBuf::from(env!("CARGO_BIN_EXE_riskgate")),
+            &arguments,
+            0,
+            &log,
+        )?;
+        process::reachable(listen)
+            .await
+            .with_context(|| format!("see `{}`", log.display()))?;
+        targets.insert(
+            gateway,
+            Target {
+                address: listen,
+                admin: Some(admin),
+                child: Some(child),
+            },
+        );
+    }
+    Ok(targets)
+}
+
+/// What differs from the shipped configuration, and nothing else: one thread, one trusted balancer in front (so that
+/// every user has an address of their own), no request limits (they would answer the load with 429), a quick end.
+fn configuration(
+    gateway: Gateway,
+    data: &Path,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    upstream: SocketAddr,
+) -> String {
+    let (mode, data) = (gateway.as_str(), data.join(gateway.as_str()));
+    format!(
+        r#"
+[server]
+listen = "{listen}"
+threads = 1
+trusted_proxies = ["127.0.0.0/8"]
+drain_seconds = 0
+grace_seconds = 1
+[upstream]
+url = "http://{upstream}"
+[admin]
+listen = "{admin}"
+[mode]
+default = "{mode}"
+[state]
+data_dir = "{}"
+[limits]
+address_per_minute = 0
+user_per_minute = 0
+client_per_minute = 0
+[log]
+filter = "warn"
+"#,
+        data.display()
+    )
+}
+
+fn address(targets: &BTreeMap<Gateway, Target>, gateway: Gateway) -> Result<SocketAddr> {
+    Ok(targets
+        .get(&gateway)
+        .with_context(|| format!("no target {gateway:?}"))?
+        .address)
+}
+
+async fn metrics(target: &Target) -> Result<String> {
+    let admin = target.admin.context("a gateway without metrics")?;
+    driver::get(admin, "/metrics").await
+}
