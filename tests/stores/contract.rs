@@ -6,14 +6,21 @@ use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
 use riskgate::adapters::memory::MemoryStore;
 use riskgate::adapters::redis::RedisStore;
+use riskgate::domain::history::ClientBaseline;
+use riskgate::domain::history::ClientUse;
 use riskgate::domain::history::History;
 use riskgate::domain::history::HistoryQuery;
 use riskgate::domain::history::LinkKind;
+use riskgate::domain::history::Observation;
 use riskgate::domain::history::PLACES_MAX;
 use riskgate::domain::history::PROFILE_TTL;
+use riskgate::domain::history::Previous;
 use riskgate::domain::history::Profile;
+use riskgate::domain::history::Renamed;
+use riskgate::domain::history::Renaming;
 use riskgate::domain::history::VALUES_MAX;
 use riskgate::domain::time::Timestamp;
+use riskgate::flow::ports::Redemption;
 use riskgate::flow::ports::StateStore;
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,7 +101,180 @@ contract!(
     a_batch_counts_as_much_as_its_parts,
     the_population_is_counted_and_bounded,
     a_store_answers_a_ping,
+    a_client_has_a_baseline,
+    what_was_kept_under_a_previous_name_is_found_and_moves,
+    counters_under_previous_names_are_added,
+    a_ticket_is_redeemed_once,
+    a_ticket_is_good_for_what_it_was_given_for,
+    fifty_at_once_redeem_one_ticket_once,
 );
+
+async fn a_client_has_a_baseline(store: Arc<dyn StateStore>) {
+    let used = |minute: u32, scope: u64| Observation {
+        at: START.plus(MINUTE * minute),
+        client: Some(ClientUse {
+            client: subject(1),
+            at: START.plus(MINUTE * minute),
+            scopes: vec![hash(scope)],
+        }),
+        ..Observation::default()
+    };
+    let mut expected = ClientBaseline::default();
+    for minute in 0..30 {
+        let one = used(minute, u64::from(minute % 2));
+        expected.learn(one.client.as_ref().unwrap());
+        store.record(&[one]).await.unwrap();
+    }
+    let asked = HistoryQuery {
+        client: Some(subject(1)),
+        ..query(1, START.plus(HOUR))
+    };
+    assert_eq!(load(&store, &asked).await.client, Some(expected));
+    // Only who asks for it gets it.
+    assert_eq!(load(&store, &query(1, START)).await.client, None);
+}
+
+/// The names of `query(1, …)` and of `lesson(1, …)` under another secret: everything is shifted.
+fn under_another_secret(asked: &HistoryQuery) -> Previous {
+    let renaming = lesson(1, START)
+        .familiarity
+        .values()
+        .into_iter()
+        .flatten()
+        .fold(Renaming::default(), |renaming, value| {
+            renaming.with_value(value, value ^ 1)
+        });
+    Previous {
+        query: Box::new(HistoryQuery {
+            subject: Some(subject(1)),
+            ..asked.clone()
+        }),
+        renaming,
+    }
+}
+
+async fn what_was_kept_under_a_previous_name_is_found_and_moves(store: Arc<dyn StateStore>) {
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    let now = START.plus(DAY);
+    let asked = HistoryQuery {
+        subject: Some(subject(2)),
+        ..query(2, now)
+    };
+    assert_eq!(load(&store, &asked).await.profile, None);
+    let asked = HistoryQuery {
+        previous: Some(under_another_secret(&asked)),
+        ..asked
+    };
+    let profile = load(&store, &asked).await.profile.unwrap();
+    assert_eq!(profile.successes, 1);
+    assert_eq!(profile.addresses.count(hash(1) ^ 1), 1);
+    assert_eq!(profile.addresses.count(hash(1)), 0);
+
+    let mut next = lesson(2, now);
+    for value in next.familiarity.values_mut() {
+        *value = value.map(|value| value ^ 1);
+    }
+    let observation = Observation {
+        renamed: Some(Renamed {
+            subject: subject(1),
+            renaming: under_another_secret(&asked).renaming,
+        }),
+        ..learnt(next)
+    };
+    store.record(&[observation]).await.unwrap();
+    let moved = load(&store, &query(2, now)).await.profile.unwrap();
+    assert_eq!(moved.successes, 2);
+    assert_eq!(moved.addresses.count(hash(1) ^ 1), 2);
+    assert_eq!(load(&store, &query(1, now)).await.profile, None);
+}
+
+async fn counters_under_previous_names_are_added(store: Arc<dyn StateStore>) {
+    let mut other = attempt(2, true, true);
+    other.address = hash(100);
+    store
+        .record(&[
+            learnt(lesson(1, START)),
+            tried(attempt(1, true, true), START),
+            tried(other, START),
+        ])
+        .await
+        .unwrap();
+    let asked = HistoryQuery {
+        address: hash(100),
+        ..query(2, START)
+    };
+    let asked = HistoryQuery {
+        previous: Some(under_another_secret(&query(1, START))),
+        ..asked
+    };
+    let history = load(&store, &asked).await;
+    close(history.address.failures_24h, 2.0);
+    close(history.subject.failures_24h, 2.0);
+    close(history.address.users_1h, 1.0);
+}
+
+async fn a_ticket_is_redeemed_once(store: Arc<dyn StateStore>) {
+    let (ticket, binding) = (pseudonym(1), pseudonym(2));
+    let redeem = || store.redeem_ticket(ticket, binding, START);
+    assert_eq!(redeem().await.unwrap(), Redemption::Unknown);
+    store
+        .issue_ticket(ticket, binding, START, MINUTE * 5)
+        .await
+        .unwrap();
+    assert_eq!(redeem().await.unwrap(), Redemption::Redeemed);
+    assert_eq!(redeem().await.unwrap(), Redemption::AlreadyRedeemed);
+    // Giving it again does not bring it back.
+    store
+        .issue_ticket(ticket, binding, START, MINUTE * 5)
+        .await
+        .unwrap();
+    assert_eq!(redeem().await.unwrap(), Redemption::AlreadyRedeemed);
+}
+
+async fn a_ticket_is_good_for_what_it_was_given_for(store: Arc<dyn StateStore>) {
+    let (ticket, binding) = (pseudonym(1), pseudonym(2));
+    store
+        .issue_ticket(ticket, binding, START, MINUTE * 5)
+        .await
+        .unwrap();
+    let wrong = store.redeem_ticket(ticket, pseudonym(3), START).await;
+    assert_eq!(wrong.unwrap(), Redemption::Unknown);
+    // And used up by that.
+    let right = store.redeem_ticket(ticket, binding, START).await;
+    assert_eq!(right.unwrap(), Redemption::AlreadyRedeemed);
+    let late = pseudonym(4);
+    store
+        .issue_ticket(late, binding, START, MINUTE * 5)
+        .await
+        .unwrap();
+    let end = START.plus(MINUTE * 5);
+    let redeemed = store.redeem_ticket(late, binding, end).await;
+    assert_eq!(redeemed.unwrap(), Redemption::Unknown);
+}
+
+async fn fifty_at_once_redeem_one_ticket_once(store: Arc<dyn StateStore>) {
+    for round in 0..5 {
+        let (ticket, binding) = (pseudonym(round), pseudonym(1_000));
+        store
+            .issue_ticket(ticket, binding, START, MINUTE * 5)
+            .await
+            .unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let store = store.clone();
+            tasks.spawn(async move { store.redeem_ticket(ticket, binding, START).await });
+        }
+        let (mut redeemed, mut already) = (0, 0);
+        while let Some(done) = tasks.join_next().await {
+            match done.unwrap().unwrap() {
+                Redemption::Redeemed => redeemed += 1,
+                Redemption::AlreadyRedeemed => already += 1,
+                Redemption::Unknown => {}
+            }
+        }
+        assert_eq!((redeemed, already), (1, 49));
+    }
+}
 
 async fn load(store: &Arc<dyn StateStore>, query: &HistoryQuery) -> History {
     store.load(query).await.unwrap()
