@@ -40,9 +40,9 @@ pub use process::Process;
 pub use raw::RawAnswer;
 
 use configuration::certify;
+use configuration::listening_port;
 use configuration::write;
 use redis::RedisServer;
-use redis::free_port;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
 use std::fmt::Write as _;
@@ -193,7 +193,7 @@ impl World {
         sim.tls = options.tls.then_some(SimTls::SelfSigned);
         let sim = Sim::start(sim).await.expect("the simulator starts");
         let redis = (options.store == Store::Redis).then(RedisServer::start);
-        let (port, admin_port) = (free_port(), free_port());
+        let (port, admin_port) = (listening_port(), listening_port());
         let url = if options.tls {
             format!("https://localhost:{port}")
         } else {
