@@ -3,9 +3,9 @@
 use crate::gateway::root;
 use crate::traffic::Crowd;
 use crate::traffic::alone;
-use crate::traffic::in_time;
-use crate::traffic::readiness;
+use crate::traffic::normal;
 use crate::traffic::recovered;
+use crate::traffic::until_part;
 use crate::traffic::world;
 use std::fs;
 
@@ -29,10 +29,7 @@ async fn the_address_databases_are_missing_or_damaged() {
     let _alone = alone().await;
     let well = world("").await;
     recovered(&well).await;
-    let usual = in_time("address databases there", async || {
-        Crowd::people(4).log_in(&well).await
-    })
-    .await;
+    let usual = Crowd::people(4).log_in(&well).await;
     assert!(
         usual
             .scored
@@ -52,11 +49,7 @@ async fn the_address_databases_are_missing_or_damaged() {
         ("damaged", cut.path().to_str().expect("text")),
     ] {
         let world = world(&geo_in(folder)).await;
-        assert_eq!(
-            readiness(&world).await,
-            ("degraded".to_owned(), vec!["geo".to_owned()]),
-            "{name}"
-        );
+        until_part(&world, "geo", |detail| detail.is_some()).await;
         let log = world.log();
         assert!(
             FILES
@@ -65,9 +58,8 @@ async fn the_address_databases_are_missing_or_damaged() {
             "{log}"
         );
         let name = format!("address databases {name}");
-        let faulty = in_time(&name, async || Crowd::people(4).log_in(&world).await).await;
+        let faulty = normal(&name, async || Crowd::people(4).log_in(&world).await).await;
         faulty.print(&name, Some(&usual));
-        faulty.assert_normal();
         faulty.assert_not_felt(&usual);
         assert!(
             faulty

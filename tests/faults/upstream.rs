@@ -3,7 +3,6 @@
 
 use crate::gateway::Answer;
 use crate::gateway::World;
-use crate::traffic::Crowd;
 use crate::traffic::alone;
 use crate::traffic::join_all;
 use crate::traffic::recovered;
@@ -196,7 +195,7 @@ async fn the_identity_server_closes_without_an_answer() {
     let record = world.record_since(mark).await;
     assert_eq!(record.outcome, "upstream_error", "{record:?}");
     world.sim.set_outage(Outage::None);
-    Crowd::people(1).log_in(&world).await.assert_normal();
+    recovered(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,7 +247,7 @@ async fn the_identity_server_breaks_off_within_an_answer() {
         assert_eq!(world.received_since(mark).len(), 1);
     }
     wire.mend();
-    Crowd::people(1).log_in(&world).await.assert_normal();
+    recovered(&world).await;
 }
 
 /// A connection that was used before and breaks: the identity server may have done what was asked, and a code that is
