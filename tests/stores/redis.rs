@@ -318,12 +318,12 @@ async fn two_nodes_that_learn_about_one_user_lose_nothing() {
         for task in 0..4u64 {
             let node = node.clone();
             tasks.spawn(async move {
-                for n in 0..100u64 {
+                for n in 0..1_250u64 {
                     let mut lesson = lesson(1, START);
                     lesson.familiarity.device = Some(hash(n % 2));
                     let mut batch = vec![
                         learnt(lesson),
-                        tried(attempt(task * 1_000 + n, true, false), START),
+                        tried(attempt(task * 10_000 + n, true, false), START),
                     ];
                     batch.push(tried(attempt(1, true, true), START));
                     node.record(&batch).await.unwrap();
@@ -336,13 +336,13 @@ async fn two_nodes_that_learn_about_one_user_lose_nothing() {
     }
     let history = nodes[0].load(&query(1, START)).await.unwrap();
     let profile = history.profile.unwrap();
-    assert_eq!(profile.successes, 800);
+    assert_eq!(profile.successes, 10_000);
     assert_eq!(
         (
             profile.devices.count(hash(0)),
             profile.devices.count(hash(1))
         ),
-        (400, 400)
+        (5_000, 5_000)
     );
     assert_eq!(
         profile
@@ -350,12 +350,12 @@ async fn two_nodes_that_learn_about_one_user_lose_nothing() {
             .iter()
             .map(|hour| u32::from(*hour))
             .sum::<u32>(),
-        800
+        10_000
     );
-    close(history.address.attempts_24h, 1_600.0);
-    close(history.subject.failures_24h, 800.0);
-    close(history.tenant.failures, 1_600.0);
-    assert_eq!(nodes[1].population().await.unwrap().total, 800);
+    close(history.address.attempts_24h, 20_000.0);
+    close(history.subject.failures_24h, 10_000.0);
+    close(history.tenant.failures, 20_000.0);
+    assert_eq!(nodes[1].population().await.unwrap().total, 10_000);
     let users = history.address.users_1h;
-    assert!((390.0..=412.0).contains(&users), "{users}");
+    assert!((4_900.0..=5_100.0).contains(&users), "{users}");
 }
