@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 /// Users.
 const USERS: usize = 2_000;
-/// Every how manieth user is on the road.
+/// One user in this many is on the road.
 const AWAY_EVERY: usize = 20;
 
 const AGENTS: [&str; 4] = [
