@@ -22,6 +22,10 @@ const LONG: &[(&str, &str)] = &[
         "the values that every store keeps, with their arithmetic; what stands alone has moved to history/",
     ),
     (
+        "tests/stores/contract.rs",
+        "one contract, case by case, that every store is held to",
+    ),
+    (
         "src/domain/outcome.rs",
         "the reading of every kind of answer that WSO2 gives, with the answers themselves as its tests",
     ),
