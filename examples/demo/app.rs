@@ -4,6 +4,7 @@
 use crate::audit::Records;
 use crate::cast;
 use crate::chapters::Chapter;
+use crate::driver::ACR_MFA;
 use crate::driver::Gateway;
 use crate::driver::WEB;
 use crate::place::Place;
@@ -68,6 +69,7 @@ pub(crate) async fn serve(listener: TcpListener, app: App) -> std::io::Result<()
     let router = Router::new()
         .route("/", get(start))
         .route("/sign-in", get(sign_in))
+        .route("/sign-in/two-factors", get(sign_in_with_two_factors))
         .route("/cb", get(callback))
         .with_state(app);
     axum::serve(listener, router).await
@@ -78,6 +80,7 @@ async fn start() -> Response {
     let body = format!(
         "<p>This application trusts the simulated WSO2 Identity Server, which stands behind riskgate.</p>\
          <p class=\"big\"><a href=\"/sign-in\">Sign in through riskgate</a></p>\
+         <p><a href=\"/sign-in/two-factors\">Sign in with two factors</a>, as an application asks for that needs both</p>\
          <p>Your browser will warn you once: the certificate of riskgate was made for this demo.</p>\
          <dl><dt>As somebody new</dt>\
          <dd>user <code>alice</code>, password <code>wonderland</code></dd>\
@@ -90,11 +93,17 @@ async fn start() -> Response {
     page(StatusCode::OK, "riskgate demo", &body)
 }
 
+// Whoever comes back is asked for the password again, so that each visit is a new sign-in.
 async fn sign_in(State(app): State<App>) -> Response {
-    // Whoever comes back is asked for the password again, so that each visit is a new sign-in.
-    let url = app
-        .gateway
-        .authorize_url(WEB, &app.state, &[("prompt", "login")]);
+    to_gateway(&app, &[("prompt", "login")])
+}
+
+async fn sign_in_with_two_factors(State(app): State<App>) -> Response {
+    to_gateway(&app, &[("prompt", "login"), ("acr_values", ACR_MFA)])
+}
+
+fn to_gateway(app: &App, more: &[(&str, &str)]) -> Response {
+    let url = app.gateway.authorize_url(WEB, &app.state, more);
     ([(header::CACHE_CONTROL, "no-store")], Redirect::to(&url)).into_response()
 }
 

@@ -17,6 +17,9 @@ use uuid::Uuid;
 use wso2_sim::browser::Browser;
 use wso2_sim::browser::Page;
 
+/// `acr` of a sign-in with both factors, as riskgate ships it.
+pub(crate) const ACR_MFA: &str = "urn:riskgate:acr:mfa";
+
 /// riskgate as clients know it.
 #[derive(Clone, Debug)]
 pub(crate) struct Gateway {

@@ -80,9 +80,11 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let screen = Arc::new(Screen::new(stop.clone()));
+    // Its folder goes when it goes: it must outlive the programs, which write there.
+    let place = Place::prepare(args.dir.as_deref(), args.check, &screen)?;
     let mut programs = Programs::default();
     let result = tokio::select! {
-        result = show(&args, &screen, &mut programs, &stop) => result,
+        result = show(&args, &screen, &place, &mut programs, &stop) => result,
         () = stop.wait() => Ok(ExitCode::SUCCESS),
     };
     if result.is_err() {
@@ -90,9 +92,11 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             screen.line(&text);
         }
     }
-    screen.progress("stopping riskgate and the simulated WSO2");
-    programs.stop(&stop).await;
-    screen.progress("everything that was started has ended");
+    if programs.are_started() {
+        screen.progress("stopping what was started");
+        programs.stop(&stop).await;
+        screen.progress("everything that was started has ended");
+    }
     // Interrupted before its end, a check has shown nothing.
     if args.check && stop.is_set() {
         return Ok(ExitCode::FAILURE);
@@ -103,18 +107,18 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn show(
     args: &Args,
     screen: &Arc<Screen>,
+    place: &Place,
     programs: &mut Programs,
     stop: &Stop,
 ) -> anyhow::Result<ExitCode> {
-    let place = Place::prepare(args.dir.as_deref(), args.check, screen)?;
     let cast = Cast::choose(&place.root, args.test_geo, screen);
     place.write_config(cast.geo(), args.budget_ms)?;
     let bin_dir = match &args.bin_dir {
         Some(dir) => dir.clone(),
         None => programs::default_bin_dir()?,
     };
-    programs.start_wso2(&bin_dir, &place, screen).await?;
-    programs.start_riskgate(&bin_dir, &place, screen).await?;
+    programs.start_wso2(&bin_dir, place, screen).await?;
+    programs.start_riskgate(&bin_dir, place, screen).await?;
 
     let records = Arc::new(Records::default());
     let faces = place.faces(&cast)?;
@@ -125,9 +129,9 @@ async fn show(
         Arc::clone(screen),
     );
     let follower = tokio::spawn(follower);
-    let gateway = Gateway::new(&place)?;
+    let gateway = Gateway::new(place)?;
 
-    let app = App::new(&place, gateway.clone(), Arc::clone(&records))?;
+    let app = App::new(place, gateway.clone(), Arc::clone(&records))?;
     let app_server = if args.check {
         None
     } else {
@@ -151,7 +155,7 @@ async fn show(
             ExitCode::FAILURE
         });
     }
-    invite(screen, &place, &app, args);
+    invite(screen, place, &app, args);
     let ended = tokio::select! {
         ended = stay(screen, programs) => ended,
         () = stop.wait() => Ok(()),

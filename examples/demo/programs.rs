@@ -94,6 +94,11 @@ impl Programs {
         .await
     }
 
+    /// Whether there is anything to end.
+    pub(crate) fn are_started(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Fails when a program has ended by itself.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         for program in &mut self.0 {

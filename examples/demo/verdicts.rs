@@ -4,11 +4,10 @@
 use crate::audit::Records;
 use crate::chapters::Chapter;
 use crate::chapters::Facts;
+use crate::driver::ACR_MFA;
 use riskgate::domain::audit::AuditEvent;
 use std::collections::BTreeSet;
 
-/// `acr` of a sign-in with both factors, as riskgate ships it.
-const ACR_MFA: &str = "urn:riskgate:acr:mfa";
 /// Refused attempts of a stolen list, in percent, below which the promise is broken.
 const STUFFING_REFUSED_PERCENT_MIN: usize = 90;
 /// The attempt by which the first refusal must have come.
