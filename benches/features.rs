@@ -35,6 +35,7 @@ use riskgate::domain::signals::session::DeviceCookie;
 use riskgate::domain::time::Timestamp;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// 12 November 2025, 08:00 UTC: only differences matter.
 const NOW: Timestamp = Timestamp(1_762_934_400_000);
@@ -64,7 +65,7 @@ fn signals(people: &Pseudonymizer, subject: Subject) -> Signals {
         client: Some(people.client(TENANT, "aClient")),
         address,
         network,
-        agent,
+        agent: Arc::new(agent),
         tls: None,
         http_fingerprint: 0,
         device,

@@ -43,6 +43,7 @@ use riskgate::domain::target::CanonicalTarget;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
+use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::exchange::Exchange;
 use riskgate::flow::limits::InFlight;
@@ -170,6 +171,7 @@ impl Bench {
             scorer: Scorer::new(&config.score, clock).expect("threads"),
             limits: Limits::new(&config.limits),
             in_flight: InFlight::new(config.score.concurrency_max),
+            agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,

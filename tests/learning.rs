@@ -40,6 +40,7 @@ use riskgate::domain::time::Timestamp;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
+use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
@@ -215,6 +216,7 @@ impl Town {
             limits: Limits::new(&config.limits),
             in_flight: InFlight::new(config.score.concurrency_max),
             recent: RecentLinks::default(),
+            agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().unwrap()),

@@ -90,8 +90,8 @@ impl Drop for Child {
     fn drop(&mut self) {
         if matches!(self.0.try_wait(), Ok(None)) {
             // Nothing is left to do when even that fails.
-            let _: std::io::Result<()> = self.0.kill();
-            let _: std::io::Result<std::process::ExitStatus> = self.0.wait();
+            drop(self.0.kill());
+            drop(self.0.wait());
         }
     }
 }

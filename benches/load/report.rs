@@ -396,10 +396,10 @@ impl Report {
             }
         }
         for gateway in self.metrics_after.keys() {
-            let lost = self.counted(gateway).into_iter().filter(|(name, _)| {
-                name.starts_with("riskgate_unscored") || name.contains("panics")
+            let lost = self.counted(gateway).into_iter().find(|(name, count)| {
+                *count > 0.0 && (name.starts_with("riskgate_unscored") || name.contains("panics"))
             });
-            for (name, count) in lost.filter(|(_, count)| *count > 0.0) {
+            if let Some((name, count)) = lost {
                 bail!("{gateway}: {name} {count}: what was measured is not scoring");
             }
         }

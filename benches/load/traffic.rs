@@ -67,7 +67,7 @@ impl Requests {
 }
 
 fn request(traffic: Traffic, user: usize) -> String {
-    let home = if user % AWAY_EVERY == 0 {
+    let home = if user.is_multiple_of(AWAY_EVERY) {
         user + 1
     } else {
         user

@@ -3,6 +3,7 @@
 
 use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::onnx;
+use crate::adapters::onnx::LoadedModel;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
@@ -24,6 +25,7 @@ use crate::flow::score::ModelSet;
 use crate::flow::snapshot::Snapshot;
 use crate::proxy::listener;
 use crate::proxy::upstream::UpstreamSettings;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The policy that is built in, for when no file is there.
@@ -175,10 +177,24 @@ fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
 
 /// The models. What is missing degrades and never stops: every login still goes through.
 fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<String>) {
-    match onnx::load(&config.model_dir(), config.model.library.as_deref()) {
+    /// A busy machine can make a quick model look slow; it gets another chance.
+    const TRIES: u32 = 3;
+    let budget = Duration::from_millis(config.score.budget_ms);
+    let is_quick = |loaded: &LoadedModel| loaded.golden_p99 * QUICK_SHARE < budget;
+    let load = || onnx::load(&config.model_dir(), config.model.library.as_deref());
+    let mut result = load();
+    for _ in 1..TRIES {
+        if !result
+            .as_ref()
+            .is_ok_and(|loaded| loaded.primary.is_some() && !is_quick(loaded))
+        {
+            break;
+        }
+        result = load();
+    }
+    match result {
         Ok(loaded) => {
-            let quick =
-                loaded.golden_p99 * QUICK_SHARE < Duration::from_millis(config.score.budget_ms);
+            let quick = is_quick(&loaded);
             let mut degraded = None;
             if loaded.primary.is_none() {
                 degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
@@ -187,15 +203,13 @@ fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<Stri
                 degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
             }
             warnings.extend(loaded.warnings);
-            (
-                ModelSet {
-                    primary: loaded.primary,
-                    native: loaded.native,
-                    identity: loaded.identity,
-                    quick,
-                },
-                degraded,
-            )
+            let models = ModelSet {
+                primary: loaded.primary,
+                native: loaded.native,
+                identity: Arc::new(loaded.identity),
+                quick,
+            };
+            (models, degraded)
         }
         Err(error) => {
             let text = format!("no model: {error}; every request is unscored");

@@ -37,6 +37,7 @@ use crate::domain::history::Population;
 use crate::domain::signals::agent::AgentFacts;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
+use crate::flow::agents::KnownAgents;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limits;
 use crate::flow::links::RecentLinks;
@@ -164,6 +165,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             .map_err(|error| RunError::System(format!("no threads: {error}")))?,
         limits: Limits::new(&config.limits),
         in_flight: InFlight::new(config.score.concurrency_max),
+        agents: KnownAgents::default(),
         recent: RecentLinks::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,

@@ -63,6 +63,8 @@ pub struct Rejection {
 pub enum RejectionKind {
     /// Refused for its risk.
     Blocked,
+    /// The code or refresh token is refused for its risk: the client must start a new authorization.
+    GrantRefused,
     /// Held until an analyst releases it.
     Held,
     /// Too many requests.
@@ -169,6 +171,7 @@ impl RejectionKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
+            Self::GrantRefused => "grant_refused",
             Self::Held => "held",
             Self::RateLimited => "rate_limited",
             Self::StepUpByAuthorization => "step_up_by_authorization",
@@ -200,16 +203,16 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
     let reject = |kind| Enforcement::Reject(rejection(input.door, kind, None));
     match input.decision.verdict {
         Verdict::Allow => forward(),
+        // Standard clients answer `invalid_grant` with a new authorization, where the user can be asked.
+        Verdict::Block if input.door == Door::Token && renews(input.grant_type) => {
+            reject(RejectionKind::GrantRefused)
+        }
         Verdict::Block => reject(RejectionKind::Blocked),
         Verdict::Review => reject(RejectionKind::Held),
         Verdict::StepUp => match input.door {
             Door::Authorize => step_up_redirect(input).map_or_else(forward, Enforcement::Redirect),
-            Door::Token => match input.grant_type {
-                Some("authorization_code" | "refresh_token") => {
-                    reject(RejectionKind::StepUpByAuthorization)
-                }
-                _ => reject(RejectionKind::StepUpImpossible),
-            },
+            Door::Token if renews(input.grant_type) => reject(RejectionKind::StepUpByAuthorization),
+            Door::Token => reject(RejectionKind::StepUpImpossible),
             Door::Basic => reject(RejectionKind::StepUpImpossible),
             // The verdict header tells WSO2's script to run the second step; at the other doors the demand is met on
             // the front channel that belongs to them.
@@ -226,6 +229,11 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
             | Door::Pdp => forward(),
         },
     }
+}
+
+/// Whether a grant stands for an authorization that the client can start anew.
+fn renews(grant_type: Option<&str>) -> bool {
+    matches!(grant_type, Some("authorization_code" | "refresh_token"))
 }
 
 /// A refusal in the form that the clients of a door understand.

@@ -14,7 +14,9 @@ const INTEGER: &str = "http://www.w3.org/2001/XMLSchema#integer";
 pub fn with_risk(request: &Value, points: Option<u8>) -> Option<Value> {
     let mut changed = request.clone();
     let body = changed.get_mut("Request")?.as_object_mut()?;
-    let removed = body.values_mut().fold(false, |removed, category| remove(category) || removed);
+    let removed = body
+        .values_mut()
+        .fold(false, |removed, category| remove(category) | removed);
     match points {
         Some(points) => add(body, points),
         None if !removed => return None,
@@ -26,7 +28,9 @@ pub fn with_risk(request: &Value, points: Option<u8>) -> Option<Value> {
 /// Removes the attribute from a category, which may be one object or a list of them.
 fn remove(category: &mut Value) -> bool {
     match category {
-        Value::Array(categories) => categories.iter_mut().fold(false, |removed, one| remove(one) || removed),
+        Value::Array(categories) => categories
+            .iter_mut()
+            .fold(false, |removed, one| remove(one) | removed),
         Value::Object(category) => match category.get_mut("Attribute") {
             Some(Value::Array(attributes)) => {
                 let before = attributes.len();
@@ -41,11 +45,15 @@ fn remove(category: &mut Value) -> bool {
 }
 
 fn is_ours(attribute: &Value) -> bool {
-    attribute.get("AttributeId").and_then(Value::as_str).is_some_and(|id| id.trim() == RISK_SCORE_ATTRIBUTE)
+    attribute
+        .get("AttributeId")
+        .and_then(Value::as_str)
+        .is_some_and(|id| id.trim() == RISK_SCORE_ATTRIBUTE)
 }
 
 fn add(body: &mut Map<String, Value>, points: u8) {
-    let attribute = json!({ "AttributeId": RISK_SCORE_ATTRIBUTE, "DataType": INTEGER, "Value": points });
+    let attribute =
+        json!({ "AttributeId": RISK_SCORE_ATTRIBUTE, "DataType": INTEGER, "Value": points });
     let environment = body.entry("Environment").or_insert_with(|| json!({}));
     let category = match environment {
         Value::Array(categories) => {
@@ -56,7 +64,9 @@ fn add(body: &mut Map<String, Value>, points: u8) {
         }
         other => Some(other),
     };
-    let Some(Value::Object(category)) = category else { return };
+    let Some(Value::Object(category)) = category else {
+        return;
+    };
     match category.entry("Attribute").or_insert_with(|| json!([])) {
         Value::Array(attributes) => attributes.push(attribute),
         one => *one = json!([one.take(), attribute]),
@@ -74,14 +84,23 @@ mod tests {
     #[test]
     fn the_score_joins_the_environment() {
         for (before, after) in [
-            (json!({ "Action": {} }), json!({ "Action": {}, "Environment": { "Attribute": [attribute(73)] } })),
-            (json!({ "Environment": [] }), json!({ "Environment": [{ "Attribute": [attribute(73)] }] })),
+            (
+                json!({ "Action": {} }),
+                json!({ "Action": {}, "Environment": { "Attribute": [attribute(73)] } }),
+            ),
+            (
+                json!({ "Environment": [] }),
+                json!({ "Environment": [{ "Attribute": [attribute(73)] }] }),
+            ),
             (
                 json!({ "Environment": { "Attribute": { "AttributeId": "x" } } }),
                 json!({ "Environment": { "Attribute": [{ "AttributeId": "x" }, attribute(73)] } }),
             ),
         ] {
-            assert_eq!(with_risk(&json!({ "Request": before }), Some(73)), Some(json!({ "Request": after })));
+            assert_eq!(
+                with_risk(&json!({ "Request": before }), Some(73)),
+                Some(json!({ "Request": after }))
+            );
         }
     }
 

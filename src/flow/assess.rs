@@ -21,7 +21,6 @@ use crate::domain::route::Door;
 use crate::domain::signals::SignalHashes;
 use crate::domain::signals::Signals;
 use crate::domain::signals::Subject;
-use crate::domain::signals::agent::AgentFacts;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::signals::http_fingerprint;
 use crate::domain::signals::session::device_cookie;
@@ -194,7 +193,7 @@ fn signals(
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    let agent = AgentFacts::parse(
+    let agent = dependencies.agents.parse(
         text(http::header::USER_AGENT),
         text(http::header::ACCEPT_LANGUAGE),
     );

@@ -24,6 +24,9 @@ pub mod limits;
 /// Whom a request is about and what it presents.
 pub mod identify;
 
+/// User agents that were read lately.
+pub mod agents;
+
 /// Links that this node has just written.
 pub mod links;
 
@@ -55,6 +58,7 @@ use crate::domain::policy::decision::Mode;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::flow::admit::Knock;
+use crate::flow::agents::KnownAgents;
 use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
@@ -95,6 +99,8 @@ pub struct Dependencies {
     pub limits: Limits,
     /// Assessments in flight.
     pub in_flight: Arc<InFlight>,
+    /// User agents that were read lately.
+    pub agents: KnownAgents,
     /// Links that this node has just written.
     pub recent: RecentLinks,
     /// How common values are; exchanged now and then.

@@ -46,6 +46,8 @@ use tokio::sync::watch;
 pub const OBSERVATIONS_MAX: usize = 16_384;
 /// Observations that are applied in one call.
 const BATCH_MAX: usize = 256;
+/// How long a batch gathers.
+const GATHER: Duration = Duration::from_millis(5);
 /// The longest that one call may take.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -608,6 +610,14 @@ pub async fn run(
             taken = queue.recv_many(&mut batch, BATCH_MAX) => {
                 if taken == 0 {
                     return;
+                }
+                if taken < BATCH_MAX {
+                    // One transaction for what comes within a few milliseconds costs little more than one for a
+                    // single observation; links are known on this node all the while.
+                    tokio::time::sleep(GATHER).await;
+                    while batch.len() < BATCH_MAX && let Ok(next) = queue.try_recv() {
+                        batch.push(next);
+                    }
                 }
                 record(&mut batch, store.as_ref(), &metrics).await;
             }

@@ -175,6 +175,10 @@ fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
             "error": "invalid_grant",
             "error_description": "the sign-in is held for review",
         }),
+        RejectionKind::GrantRefused => json!({
+            "error": "invalid_grant",
+            "error_description": "the grant was refused; start a new authorization",
+        }),
         RejectionKind::Blocked => json!({
             "error": "access_denied",
             "error_description": "the request was refused",
@@ -189,7 +193,7 @@ fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
 
 fn api_message(kind: RejectionKind) -> &'static str {
     match kind {
-        RejectionKind::Blocked => "the request was refused",
+        RejectionKind::Blocked | RejectionKind::GrantRefused => "the request was refused",
         RejectionKind::Held => "the sign-in is held for review",
         RejectionKind::RateLimited => "too many requests",
         RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => {

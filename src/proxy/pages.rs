@@ -26,7 +26,7 @@ pub fn content_security_policy() -> &'static str {
 /// The page for a decision.
 pub fn rejection(kind: RejectionKind, reference: &str) -> String {
     let (title, text) = match kind {
-        RejectionKind::Blocked => (
+        RejectionKind::Blocked | RejectionKind::GrantRefused => (
             "Sign-in refused",
             "This sign-in was refused because it does not look like you. If it was you, contact your help desk and give them the reference below.",
         ),

@@ -74,6 +74,9 @@ mod tests {
             tracing::error!("Accept() failed");
         });
         let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-        assert!(text.contains("Accept() failed") && !text.contains("192.0.2.1"), "{text}");
+        assert!(
+            text.contains("Accept() failed") && !text.contains("192.0.2.1"),
+            "{text}"
+        );
     }
 }

@@ -554,7 +554,7 @@ proptest::proptest! {
     fn no_body_makes_the_parser_panic(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
         for door in Door::ALL {
             for headers in [FORM_TYPE, JSON_TYPE] {
-                let _ = Parameters::parse(door, &Method::POST, None, headers, &body);
+                drop(Parameters::parse(door, &Method::POST, None, headers, &body));
             }
         }
     }

@@ -24,6 +24,7 @@ use network::velocity_host;
 use network::velocity_prefix;
 use session::DeviceCookie;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Who a request is about, and how that is known.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,7 +59,7 @@ pub struct Signals {
     /// Its network.
     pub network: NetworkFacts,
     /// Browser and system.
-    pub agent: AgentFacts,
+    pub agent: Arc<AgentFacts>,
     /// The handshake, where TLS ends here.
     pub tls: Option<TlsFingerprint>,
     /// A hash of method, version and the order of the header names.

@@ -62,7 +62,7 @@ pub struct ModelSet {
     /// The same model, evaluated natively; `None` when its graph is not of the additive form.
     pub native: Option<Arc<dyn RiskModel>>,
     /// Which model it is.
-    pub identity: ModelIdentity,
+    pub identity: Arc<ModelIdentity>,
     /// Whether the golden rows were scored quickly enough to run on the worker.
     pub quick: bool,
 }
@@ -72,7 +72,7 @@ pub struct ModelSet {
 struct ScoreKey {
     features: [u32; Feature::COUNT],
     schema_version: u32,
-    model: ModelIdentity,
+    model: Arc<ModelIdentity>,
 }
 
 /// Scores.
@@ -112,10 +112,10 @@ impl std::fmt::Debug for ModelSet {
 impl ModelSet {
     /// A set without any model: every request ends unscored.
     pub fn missing() -> Self {
-        let identity = ModelIdentity {
+        let identity = Arc::new(ModelIdentity {
             version: "none".to_owned(),
             digest: String::new(),
-        };
+        });
         Self {
             primary: None,
             native: None,
@@ -163,7 +163,7 @@ impl Scorer {
         let key = ScoreKey {
             features: features.bits(),
             schema_version: FeatureSchema::current().version,
-            model: models.identity.clone(),
+            model: Arc::clone(&models.identity),
         };
         if let Some(output) = self.cache.get(&key) {
             let source = if degraded.is_some() {
@@ -343,7 +343,7 @@ mod tests {
         ModelSet {
             primary,
             native,
-            identity,
+            identity: Arc::new(identity),
             quick,
         }
     }
@@ -445,7 +445,10 @@ mod tests {
                 ..
             }
         ));
-        models.identity.digest = "other".to_owned();
+        models.identity = Arc::new(ModelIdentity {
+            version: "t".to_owned(),
+            digest: "other".to_owned(),
+        });
         assert_eq!(
             score(&scorer, &clock, &models).await.0.score(),
             RiskScore::new(0.9)
