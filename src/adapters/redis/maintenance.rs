@@ -11,10 +11,12 @@ use crate::adapters::redis::learn::delete;
 use crate::adapters::redis::learn::replace;
 use crate::adapters::redis::link::Held;
 use crate::adapters::redis::record::Step;
+use crate::adapters::redis::record::VALUES_PER_CALL;
+use crate::adapters::redis::record::distinct_step;
 use crate::adapters::redis::record::population_steps;
 use crate::adapters::redis::record::run;
-use crate::adapters::redis::scripts;
 use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::FewWindows;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::WindowCounts;
 use crate::adapters::store::transfer::Body;
@@ -44,8 +46,6 @@ use std::time::Duration;
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Sealed values that are tried before a store is called another secret's.
 const SAMPLE: u64 = 16;
-/// Values that one call of a script carries.
-const VALUES_PER_CALL: usize = 1_000;
 
 #[async_trait]
 impl Maintenance for RedisStore {
@@ -243,12 +243,22 @@ impl RedisStore {
     fn opened(&self, key: &EntryKey, value: &[u8], now: Timestamp) -> Option<Body> {
         match key.kind {
             Kind::Addresses | Kind::Trusted | Kind::Users => {
-                let counts = WindowCounts::decode(value)?;
-                Some(Body::Distinct(Distinct {
-                    epoch: counts.epoch,
-                    current: Members::Number(counts.current),
-                    previous: Members::Number((counts.both - counts.current).max(0.0)),
-                }))
+                let distinct = match FewWindows::decode(value) {
+                    Some(few) => Distinct {
+                        epoch: few.epoch,
+                        current: Members::Values(few.current),
+                        previous: Members::Values(few.previous),
+                    },
+                    None => {
+                        let counts = WindowCounts::decode(value)?;
+                        Distinct {
+                            epoch: counts.epoch,
+                            current: Members::Number(counts.current),
+                            previous: Members::Number((counts.both - counts.current).max(0.0)),
+                        }
+                    }
+                };
+                Some(Body::Distinct(distinct))
             }
             _ => Body::open(&self.codec, key, value, now),
         }
@@ -299,18 +309,7 @@ fn distinct_steps(steps: &mut Vec<Step>, key: &EntryKey, distinct: &Distinct, le
         (distinct.epoch, &distinct.current),
     ] {
         for some in members.values(key, epoch).chunks(VALUES_PER_CALL) {
-            let call = scripts::DISTINCT
-                .call(vec![
-                    keys::entry(key),
-                    keys::window(key, epoch),
-                    keys::window(key, epoch.saturating_sub(1)),
-                ])
-                .number(epoch)
-                .number(left);
-            let call = some
-                .iter()
-                .fold(call, |call, value| call.arg(value.to_be_bytes()));
-            steps.push(Step::Call(call));
+            steps.push(distinct_step(key, epoch, left, some.iter().copied()));
         }
     }
 }

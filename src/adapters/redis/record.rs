@@ -7,6 +7,8 @@ use crate::adapters::redis::link::Held;
 use crate::adapters::redis::scripts;
 use crate::adapters::redis::scripts::Call;
 use crate::adapters::store::entities::AHEAD_MAX;
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::WindowValue;
 use crate::adapters::store::plan::POPULATION_MAX;
 use crate::adapters::store::plan::Plan;
 use crate::domain::history::Observation;
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
 /// Values that one call of a script carries: what Lua can unpack at once is limited.
-const VALUES_PER_CALL: usize = 1_000;
+pub(super) const VALUES_PER_CALL: usize = 1_000;
 /// The field of the population that counts logins.
 const LOGINS: &str = "logins";
 
@@ -79,6 +81,7 @@ impl RedisStore {
                 .call(vec![keys::entry(key)])
                 .number(rates.at().millis())
                 .number(key.kind.ttl().as_millis())
+                .number(key.kind.quiet_ttl().as_millis())
                 .number(AHEAD_MAX.as_millis());
             for (half_life, count) in key.kind.half_lives().iter().zip(rates.values()) {
                 call = call.number(half_life.as_millis()).number(count);
@@ -88,19 +91,13 @@ impl RedisStore {
         for ((key, epoch), values) in &plan.distinct {
             let values: Vec<_> = values.iter().collect();
             for some in values.chunks(VALUES_PER_CALL) {
-                let names = vec![
-                    keys::entry(key),
-                    keys::window(key, *epoch),
-                    keys::window(key, epoch.saturating_sub(1)),
-                ];
-                let call = scripts::DISTINCT
-                    .call(names)
-                    .number(epoch)
-                    .number(key.kind.ttl().as_millis());
-                let call = some
-                    .iter()
-                    .fold(call, |call, value| call.arg(value.to_be_bytes()));
-                steps.push(Step::Call(call));
+                let ttl = key.kind.ttl().as_millis();
+                steps.push(distinct_step(
+                    key,
+                    *epoch,
+                    ttl,
+                    some.iter().map(|value| **value),
+                ));
             }
         }
         for (key, (provenance, at, ttl)) in &plan.links {
@@ -117,6 +114,21 @@ impl RedisStore {
         }
         steps
     }
+}
+
+/// Adds values to a distinct count.
+pub(super) fn distinct_step(
+    key: &EntryKey,
+    epoch: i64,
+    ttl: u128,
+    values: impl Iterator<Item = ValueHash>,
+) -> Step {
+    let windows = [epoch, epoch.saturating_sub(1), epoch.saturating_add(1)];
+    let names = std::iter::once(keys::entry(key))
+        .chain(windows.map(|window| keys::window(key, window)))
+        .collect();
+    let call = scripts::DISTINCT.call(names).number(epoch).number(ttl);
+    Step::Call(values.fold(call, |call, value| call.arg(WindowValue::of(value).bytes())))
 }
 
 /// Adds `more` to the population.

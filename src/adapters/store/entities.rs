@@ -90,6 +90,71 @@ pub(crate) struct WindowCounts {
     pub(crate) both: f32,
 }
 
+/// A value of a distinct count: the first 32 bits of its hash. Among a million of them some hundred coincide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct WindowValue(u32);
+
+/// Two neighbouring windows of a distinct count with the values themselves, as the Redis scripts keep a few.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct FewWindows {
+    /// The number of the current window since the epoch.
+    pub(crate) epoch: i64,
+    /// The values of the window before.
+    pub(crate) previous: Vec<ValueHash>,
+    /// The values of the current window.
+    pub(crate) current: Vec<ValueHash>,
+}
+
+impl WindowValue {
+    /// The part of `value` that is kept.
+    pub(crate) fn of(value: ValueHash) -> Self {
+        Self((value >> 32) as u32)
+    }
+
+    /// As a script takes it.
+    pub(crate) fn bytes(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
+    /// The value with the rest of its bits zero: what every store adds.
+    pub(crate) fn hash(self) -> ValueHash {
+        u64::from(self.0) << 32
+    }
+}
+
+impl FewWindows {
+    /// The windows from the bytes that the Redis scripts write: version, number as a double, how many values are of the
+    /// window before, the values. `None` for anything else.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_at_checked(9)?;
+        let (before, values) = rest.split_first()?;
+        let (values, remainder) = values.as_chunks::<4>();
+        let values: Vec<ValueHash> = values
+            .iter()
+            .map(|bytes| WindowValue(u32::from_be_bytes(*bytes)).hash())
+            .collect();
+        let (previous, current) = values.split_at_checked(usize::from(*before))?;
+        remainder.is_empty().then_some(Self {
+            epoch: moment(head)?,
+            previous: previous.to_vec(),
+            current: current.to_vec(),
+        })
+    }
+
+    fn counts(&self) -> WindowCounts {
+        let more = self
+            .previous
+            .iter()
+            .filter(|value| !self.current.contains(value))
+            .count();
+        WindowCounts {
+            epoch: self.epoch,
+            current: self.current.len() as f32,
+            both: (self.current.len() + more) as f32,
+        }
+    }
+}
+
 impl Kind {
     /// Every kind.
     pub(crate) const ALL: [Self; 18] = [
@@ -200,6 +265,18 @@ impl Kind {
         }
     }
 
+    /// How long counters are kept that hold no failures: three half-lives, an eighth is left by then. Most addresses
+    /// never see a failure.
+    pub(crate) fn quiet_ttl(self) -> Duration {
+        const HALF_LIVES: u32 = 3;
+        match self.half_lives() {
+            [] | [_] => self.ttl(),
+            // All that is counted of a subject are failures.
+            _ if self == Self::Subject => self.ttl(),
+            lives => lives.iter().max().copied().unwrap_or_default() * HALF_LIVES,
+        }
+    }
+
     /// The number of the window in which `at` falls.
     pub(crate) fn epoch(self, at: Timestamp) -> i64 {
         let window = i64::try_from(self.window().as_millis())
@@ -303,6 +380,22 @@ impl Rates {
         values
     }
 
+    /// How long these counters are kept: see [`Kind::quiet_ttl`].
+    pub(crate) fn ttl(&self, kind: Kind) -> Duration {
+        const NOTHING: f32 = 0.001;
+        let failures = kind.half_lives().len().saturating_sub(1).max(1);
+        if self
+            .values
+            .iter()
+            .take(failures)
+            .any(|count| *count >= NOTHING)
+        {
+            kind.ttl()
+        } else {
+            kind.quiet_ttl()
+        }
+    }
+
     /// Both together, at the later of the two moments. `newer` is what has just happened: if these counters are far
     /// ahead of it, the clock has been set back and they are brought to its moment as they are.
     pub(crate) fn merged(&self, kind: Kind, newer: &Rates) -> Rates {
@@ -362,8 +455,15 @@ impl WindowCounts {
         }
     }
 
-    /// The counts from the bytes that the Redis scripts write: version, epoch as a double, two floats.
+    /// The counts from the bytes that the Redis scripts write: a few values, or version, epoch as a double, two floats.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        /// More than the scripts keep one by one: not theirs.
+        const FEW_BYTES_MAX: usize = 256;
+        if bytes.len() <= FEW_BYTES_MAX
+            && let Some(few) = FewWindows::decode(bytes)
+        {
+            return Some(few.counts());
+        }
         let (head, rest) = bytes.split_at_checked(9)?;
         let (current, rest) = rest.split_first_chunk()?;
         let (both, rest) = rest.split_first_chunk()?;
@@ -457,6 +557,40 @@ mod tests {
         let mut bad = good;
         bad[1..9].copy_from_slice(&f64::NAN.to_le_bytes());
         assert_eq!(Rates::decode(Kind::Address, &bad), None);
+    }
+
+    #[test]
+    fn a_few_values_are_counted_one_by_one() {
+        let mut bytes = vec![SCHEMA];
+        bytes.extend_from_slice(&10.0_f64.to_le_bytes());
+        bytes.push(2);
+        for value in [1_u32, 2, 2, 3, 4] {
+            bytes.extend_from_slice(&value.to_be_bytes());
+        }
+        let expected = WindowCounts {
+            epoch: 10,
+            current: 3.0,
+            both: 4.0,
+        };
+        assert_eq!(WindowCounts::decode(&bytes), Some(expected));
+        let few = FewWindows::decode(&bytes).unwrap();
+        assert_eq!(few.previous, [1 << 32, 2 << 32]);
+        for cut in [0, 5, 9, 12, 15, 29] {
+            assert_eq!(WindowCounts::decode(&bytes[..cut]), None, "{cut}");
+        }
+        bytes[9] = 200;
+        assert_eq!(WindowCounts::decode(&bytes), None);
+    }
+
+    #[test]
+    fn addresses_without_failures_are_forgotten_sooner() {
+        let quiet = Rates::new(Timestamp(0), [0.0, 0.0, 5.0]);
+        let loud = Rates::new(Timestamp(0), [0.0, 1.0, 5.0]);
+        assert_eq!(quiet.ttl(Kind::Address), DAY * 3);
+        assert_eq!(loud.ttl(Kind::Address), DAY * 10);
+        let failed = Rates::new(Timestamp(0), [1.0, 1.0, 0.0]);
+        assert_eq!(failed.ttl(Kind::Subject), DAY * 10);
+        assert_eq!(failed.ttl(Kind::Prefix), HOUR * 10);
     }
 
     #[test]

@@ -218,7 +218,7 @@ pub(crate) fn apply<E: Entries>(
             key,
             new.encode(key.kind),
             new.at(),
-            new.at().plus(key.kind.ttl()),
+            new.at().plus(new.ttl(key.kind)),
         )?;
     }
     for ((key, epoch), values) in &plan.distinct {

@@ -5,6 +5,7 @@ use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::Rates;
+use crate::adapters::store::entities::WindowValue;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
 use crate::domain::history::Lesson;
@@ -236,7 +237,7 @@ impl<'a> Plan<'a> {
         self.distinct
             .entry((key, key.kind.epoch(at)))
             .or_default()
-            .insert(value);
+            .insert(WindowValue::of(value).hash());
     }
 }
 
