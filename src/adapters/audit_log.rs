@@ -18,11 +18,14 @@ use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Records that may wait for the disk.
 const QUEUE_MAX: usize = 16_384;
+/// How long a batch gathers: a record is in the file at most this much later.
+const GATHER: Duration = Duration::from_millis(2);
 /// Records that are written with one flush.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 4096;
 
 /// Why an audit log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,10 @@ impl Drop for AuditLog {
 fn write_all(file: File, records: &Receiver<AuditEvent>, metrics: &Metrics) {
     let mut out = Lines::new(file);
     while let Ok(first) = records.recv() {
-        // What has queued up meanwhile is written in one go; a lone record is visible at once.
+        // Whoever sends to a thread that waits has to wake it, which costs more than the record itself: under load the
+        // thread looks now and then instead.
+        std::thread::sleep(GATHER);
+        // What has queued up meanwhile is written in one go.
         let mut batch = Vec::with_capacity(4096);
         let mut count = 0;
         for event in std::iter::once(first).chain(records.try_iter().take(BATCH_MAX)) {

@@ -33,6 +33,8 @@ use std::time::Instant;
 
 /// Contributions below this, in log-odds, give no reason.
 pub const REASON_MIN: f32 = 0.5;
+/// A run that takes this long and ends after its deadline moves the model off the worker.
+const OVERRUN: Duration = Duration::from_millis(5);
 /// Reasons that one score may have.
 pub const REASONS_MAX: usize = 8;
 
@@ -221,7 +223,9 @@ impl Scorer {
                 let result = model
                     .run(features, deadline)
                     .map_err(|error| pool::cause_of(&error));
-                if self.clock.instant() > deadline.instant() {
+                // A late end alone may be the fault of whatever came before the model.
+                let end = self.clock.instant();
+                if end > deadline.instant() && end.saturating_duration_since(start) >= OVERRUN {
                     self.suspect(start);
                 }
                 result
