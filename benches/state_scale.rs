@@ -7,9 +7,10 @@
 //! read at a thousand users, 32 MiB of Redis and 50 MiB of this process for the made-up names.
 //!
 //! The town: three people in four live with somebody, so that a million of them have 550,000 addresses at home; mobile
-//! operators share 20,000 addresses, offices 5,000. Somebody signs in three times a week, for half a year, at home, at the
-//! office or on the way, with two devices whose browsers update themselves. Of those who signed in within two days, which
-//! is two in five, the addresses of the day are kept; one login in twenty is mistyped first.
+//! operators share 20,000 addresses, offices 5,000. Somebody has signed in forty times over half a year, the last time within
+//! five days, in ten hours of the day, at home, at the office or on the way, with two devices whose browsers update
+//! themselves; one login in twenty is mistyped first. Half a year is written in minutes: what would have ended by now is
+//! not written, or taken away again.
 
 #![allow(
     clippy::expect_used,
@@ -51,7 +52,7 @@ use std::time::SystemTime;
 use tokio::runtime::Runtime;
 
 /// Logins that a profile has seen.
-const LOGINS: u64 = 75;
+const LOGINS: u64 = 40;
 /// Users whose observations go into one batch.
 const BATCH: u64 = 100;
 /// Reads that are timed at each size.
@@ -105,6 +106,7 @@ fn main() {
         }
     }
 
+    ended(&runtime, &server, &store, users, now);
     let used = memory(&server) - empty;
     let each = used as f64 / users as f64;
     println!("\n# redis: {used} bytes, {each:.0} for each user, all included");
@@ -125,7 +127,8 @@ fn now() -> Timestamp {
 
 /// What the gateway reports of somebody over half a year, as far as it is still there at `now`.
 fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
-    let half_year = 182 * 24 * 3_600_000;
+    let hour = 3_600_000;
+    let half_year = 182 * 24 * hour;
     let chance = |salt: u64| (hash(n * 1_000_003 + salt) >> 11) as f64 / (1_u64 << 53) as f64;
     // Where the latest of the logins lies: two in five signed in within the last two days.
     let since_last = (chance(1) * 5.0 * 24.0 * 3_600_000.0) as i64;
@@ -133,7 +136,15 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
     for login in 0..LOGINS {
         let back =
             half_year * i64::try_from(LOGINS - 1 - login).unwrap() / i64::try_from(LOGINS).unwrap();
-        let at = Timestamp(now.0 - since_last - back);
+        let at = now.0 - since_last - back;
+        // Within ten hours of the day, but for the latest, whose age counts.
+        let of_day = at.div_euclid(hour).rem_euclid(24);
+        let late = if login + 1 < LOGINS {
+            (of_day - 8 - of_day % 10) * hour
+        } else {
+            0
+        };
+        let at = Timestamp(at - late);
         let place = chance(100 + login);
         let (address, asn, coordinates) = if place < 0.6 {
             (home(n, users), 1 + n % 40, Coordinates::new(59.91, 10.75))
@@ -154,7 +165,7 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
         };
         let device = u64::from(chance(200 + login) < 0.35);
         // Browsers update themselves every month or so.
-        let version = login / 13;
+        let version = login / 7;
         let familiarity = Familiarity {
             address: Some(address),
             asn: Some(hash(4_000_000_000 + asn)),
@@ -164,7 +175,7 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
             language: Some(hash(8_000_000_000)),
             device: Some(hash(n * 2 + device + 9_000_000_000)),
         };
-        let recent = now.since(at) < Duration::from_secs(48 * 3_600);
+        let age = now.since(at).as_secs() / 3_600;
         let attempt = |failed| Attempt {
             failed,
             address,
@@ -174,16 +185,16 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
             tenant: hash(5),
             subject: Some(subject(n)),
             subject_known: true,
+            address_known: failed || age >= 48 || place < 0.8,
         };
-        // Counters of addresses live for three days, failures for ten; older attempts leave nothing.
-        let days = now.since(at).as_secs() / 86_400;
-        let mistyped = chance(300 + login) < 0.05 && days < 10;
+        // Counters of addresses without failures live for a day, failures for ten, new addresses for two.
+        let mistyped = chance(300 + login) < 0.05 && age < 240;
         if mistyped {
             observations.push(tried(attempt(true), at));
         }
         observations.push(Observation {
             at,
-            attempt: (recent || days < 3).then(|| attempt(false)),
+            attempt: (age < 24 || (age < 48 && place >= 0.8)).then(|| attempt(false)),
             lesson: Some(Lesson {
                 subject: subject(n),
                 at,
@@ -195,6 +206,33 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
         });
     }
     observations
+}
+
+/// Takes away what would have ended: names per address live for two hours, prefixes for ten. Those of the last two hours
+/// are written once more.
+fn ended(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u64, now: Timestamp) {
+    const SCRIPT: &[u8] = b"local cursor = '0' repeat local page = redis.call('SCAN', cursor, 'COUNT', 10000) cursor = page[1] \
+        for _, key in ipairs(page[2]) do \
+        if string.find(key, '^rg:1:users:') or string.find(key, '^rg:1:prefix:') then redis.call('DEL', key) end end \
+        until cursor == '0' return 1";
+    let client = redis_client::Client::open(server.url()).expect("the URL is right");
+    let mut connection = client.get_connection().expect("the server is there");
+    let _: i64 = redis_client::cmd("EVAL")
+        .arg(SCRIPT)
+        .arg(0)
+        .query(&mut connection)
+        .expect("the script runs");
+    for from in (0..users).step_by(10_000) {
+        let batch: Vec<_> = (from..(from + 10_000).min(users))
+            .filter_map(|n| person(n, users, now).pop())
+            .filter(|last| now.since(last.at) < Duration::from_secs(7_200))
+            .map(|last| Observation {
+                lesson: None,
+                ..last
+            })
+            .collect();
+        runtime.block_on(store.record(&batch)).expect("it is kept");
+    }
 }
 
 /// Three in four live with somebody.
@@ -385,6 +423,7 @@ fn names(
                     tenant: hash(5),
                     subject: Some(made_up(n)),
                     subject_known: false,
+                    address_known: false,
                 };
                 tried(attempt, now)
             })

@@ -26,7 +26,9 @@ pub use renaming::Renamed;
 pub use renaming::Renaming;
 
 /// Values kept for one attribute of a profile; the least recently used one makes room.
-pub const VALUES_MAX: usize = 32;
+pub const VALUES_MAX: usize = 12;
+/// A value that was not used for this time is no habit any more: it makes room with the next login.
+pub const VALUE_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Places kept in a profile.
 pub const PLACES_MAX: usize = 6;
 /// Profiles are forgotten after this time without a confirmed login.
@@ -58,13 +60,14 @@ pub struct Familiarity {
 /// One value that a subject has used.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KnownValue {
-    /// The keyed hash of the value.
+    /// The first 32 bits of the keyed hash of the value, the rest zero. That a stranger's value coincides with one of
+    /// twelve has a chance of 3 in a billion, and who has not got the key cannot search for one.
     pub value: ValueHash,
     /// How many confirmed logins used it.
     pub count: u32,
-    /// The first of them, to the minute.
+    /// The first of them, to ten minutes.
     pub first: Timestamp,
-    /// The latest of them, to the minute.
+    /// The latest of them, to ten minutes.
     pub last: Timestamp,
 }
 
@@ -79,7 +82,7 @@ pub struct Place {
     pub coordinates: Coordinates,
     /// How many confirmed logins came from it.
     pub count: u32,
-    /// The latest of them, to the minute.
+    /// The latest of them, to ten minutes.
     pub last: Timestamp,
 }
 
@@ -179,7 +182,7 @@ pub struct SubjectCounts {
     pub failures_10m: f32,
     /// Failures, half-life 24 hours.
     pub failures_24h: f32,
-    /// Distinct addresses in the last 24 hours, estimated.
+    /// Distinct addresses that failed or were new in the last 24 hours, estimated.
     pub addresses_24h: f32,
 }
 
@@ -322,6 +325,8 @@ pub struct Attempt {
     pub subject: Option<SubjectKey>,
     /// Whether the subject has a profile. No key is made for a name that never logged in.
     pub subject_known: bool,
+    /// Whether the profile knows the address: then a success from it says nothing about who else is trying.
+    pub address_known: bool,
 }
 
 /// What one exchange teaches. Applied off the request path.
@@ -386,6 +391,7 @@ impl KnownValues {
 
     /// What is known of `value`.
     pub fn find(&self, value: ValueHash) -> Option<&KnownValue> {
+        let value = kept(value);
         self.0.iter().find(|known| known.value == value)
     }
 
@@ -406,7 +412,9 @@ impl KnownValues {
 
     /// Counts one login with `value`. The least recently used value makes room when the list is full.
     pub fn learn(&mut self, value: ValueHash, at: Timestamp) {
-        let at = to_the_minute(at);
+        let (value, at) = (kept(value), to_ten_minutes(at));
+        self.0
+            .retain(|known| known.value == value || at.since(known.last) < VALUE_TTL);
         if let Some(known) = self.0.iter_mut().find(|known| known.value == value) {
             known.count = known.count.saturating_add(1);
             known.last = known.last.max(at);
@@ -432,6 +440,7 @@ impl KnownValues {
 
     /// Forgets `value`.
     pub fn forget(&mut self, value: ValueHash) {
+        let value = kept(value);
         self.0.retain(|known| known.value != value);
     }
 
@@ -439,7 +448,7 @@ impl KnownValues {
     fn rename(&mut self, name: impl Fn(ValueHash) -> ValueHash) {
         let mut renamed: Vec<KnownValue> = Vec::with_capacity(self.0.len());
         for known in self.0.drain(..) {
-            let value = name(known.value);
+            let value = kept(name(known.value));
             match renamed.iter_mut().find(|other| other.value == value) {
                 Some(other) => {
                     other.count = other.count.saturating_add(known.count);
@@ -478,6 +487,11 @@ impl Profile {
             &mut self.languages,
             &mut self.devices,
         ]
+    }
+
+    /// Whether the latest login used `known`.
+    pub fn is_latest(&self, known: &KnownValue) -> bool {
+        known.last >= to_ten_minutes(self.last)
     }
 
     /// Forgets one device, or all of them. Cookies that were issued before `now` no longer speak for the subject.
@@ -536,6 +550,7 @@ impl Profile {
     }
 
     fn learn_place(&mut self, coordinates: Coordinates, at: Timestamp) {
+        let at = to_ten_minutes(at);
         const SAME_PLACE_KM: f32 = 50.0;
         let near = self
             .places
@@ -578,7 +593,7 @@ impl Provenance {
         let successes = self.evidence.clamp(1, 8);
         let values = |issued: Option<ValueHash>, used: Option<ValueHash>| {
             let mut known = KnownValues::default();
-            for value in [issued, used].into_iter().flatten() {
+            for value in [issued, used].into_iter().flatten().map(kept) {
                 if known.find(value).is_none() {
                     known.0.push(KnownValue {
                         value,
@@ -628,10 +643,23 @@ impl Population {
     }
 }
 
-/// Times within a profile: what is told apart by them changes over hours, and a minute takes half the bytes.
+/// The part of a hash that a profile keeps.
+pub fn kept(value: ValueHash) -> ValueHash {
+    value & !0xFFFF_FFFF
+}
+
+/// When a profile began and was last used: enough for the speed of travel.
 fn to_the_minute(at: Timestamp) -> Timestamp {
-    const MINUTE_MS: i64 = 60_000;
-    Timestamp(at.millis().div_euclid(MINUTE_MS).saturating_mul(MINUTE_MS))
+    rounded(at, 60_000)
+}
+
+/// Times of single values: what is told apart by them changes over hours, and this takes the fewest bytes.
+fn to_ten_minutes(at: Timestamp) -> Timestamp {
+    rounded(at, 600_000)
+}
+
+fn rounded(at: Timestamp, millis: i64) -> Timestamp {
+    Timestamp(at.millis().div_euclid(millis).saturating_mul(millis))
 }
 
 /// Places within a profile: address databases know a city at best.
@@ -673,11 +701,17 @@ mod tests {
     fn a_profile_is_bounded() {
         let mut profile = Profile::default();
         for i in 0..1_000 {
-            profile.learn(&lesson(i * 60_000, i as u64));
+            profile.learn(&lesson(i * 600_000, (i as u64) << 32));
         }
         assert_eq!(profile.addresses.iter().count(), VALUES_MAX);
-        assert_eq!(profile.addresses.count(999), 1);
+        assert_eq!(profile.addresses.count(999 << 32), 1);
         assert_eq!(profile.addresses.count(0), 0);
+        // What was not used for long is let go, however much room there is.
+        let half_a_year = 182 * 24 * 3_600_000;
+        profile.learn(&lesson(half_a_year, 5 << 32));
+        assert_eq!(profile.addresses.iter().count(), 1);
+        profile.successes -= 1;
+        profile.habit.address -= 1;
         assert_eq!(profile.places.len(), 1);
         assert_eq!(profile.successes, 1_000);
         assert_eq!(profile.habit.address, 999);

@@ -343,6 +343,10 @@ fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
         tenant: hashes.tenant,
         subject: assessed.signals.subject.key(),
         subject_known: assessed.profile.is_some() && !blocked,
+        address_known: assessed
+            .profile
+            .as_ref()
+            .is_some_and(|profile| profile.addresses.find(hashes.address).is_some()),
     })
 }
 

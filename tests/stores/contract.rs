@@ -142,7 +142,7 @@ fn under_another_secret(asked: &HistoryQuery) -> Previous {
         .into_iter()
         .flatten()
         .fold(Renaming::default(), |renaming, value| {
-            renaming.with_value(value, value ^ 1)
+            renaming.with_value(value, value ^ (1 << 40))
         });
     Previous {
         query: Box::new(HistoryQuery {
@@ -167,12 +167,12 @@ async fn what_was_kept_under_a_previous_name_is_found_and_moves(store: Arc<dyn S
     };
     let profile = load(&store, &asked).await.profile.unwrap();
     assert_eq!(profile.successes, 1);
-    assert_eq!(profile.addresses.count(hash(1) ^ 1), 1);
+    assert_eq!(profile.addresses.count(hash(1) ^ (1 << 40)), 1);
     assert_eq!(profile.addresses.count(hash(1)), 0);
 
     let mut next = lesson(2, now);
     for value in next.familiarity.values_mut() {
-        *value = value.map(|value| value ^ 1);
+        *value = value.map(|value| value ^ (1 << 40));
     }
     let observation = Observation {
         renamed: Some(Renamed {
@@ -184,7 +184,7 @@ async fn what_was_kept_under_a_previous_name_is_found_and_moves(store: Arc<dyn S
     store.record(&[observation]).await.unwrap();
     let moved = load(&store, &query(2, now)).await.profile.unwrap();
     assert_eq!(moved.successes, 2);
-    assert_eq!(moved.addresses.count(hash(1) ^ 1), 2);
+    assert_eq!(moved.addresses.count(hash(1) ^ (1 << 40)), 2);
     assert_eq!(load(&store, &query(1, now)).await.profile, None);
 }
 

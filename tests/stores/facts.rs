@@ -78,6 +78,7 @@ pub fn attempt(n: u64, failed: bool, subject_known: bool) -> Attempt {
         tenant: hash(5),
         subject: Some(subject(n)),
         subject_known,
+        address_known: false,
     }
 }
 

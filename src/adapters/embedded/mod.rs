@@ -38,11 +38,15 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Memory that the database may use for pages of the file.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
+/// Transactions after which a flush comes before its time: each copies the pages that it changes, and the file grows
+/// until then.
+const UNFLUSHED_MAX: u32 = 16;
 /// Files up to this size are checked whole when they are opened (some 0.2 s); of larger ones only the roots are.
 const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -113,6 +117,8 @@ struct Inner {
     codec: Codec,
     /// Whether something was written since the last flush.
     dirty: AtomicBool,
+    /// Transactions since the last flush.
+    unflushed: AtomicU32,
     /// The latest moment that a call brought, in milliseconds since the epoch.
     seen: AtomicI64,
     /// Held while a new snapshot is taken and shown.
@@ -324,6 +330,7 @@ impl Inner {
             settings,
             codec: Codec::plain(),
             dirty: AtomicBool::new(false),
+            unflushed: AtomicU32::new(0),
             seen: AtomicI64::new(i64::MIN),
             publishing: Mutex::new(()),
         })
@@ -354,10 +361,15 @@ impl Inner {
         transaction.commit()?;
         self.dirty.store(true, Ordering::Release);
         self.publish()?;
+        // What a transaction frees can be used again only once a later one is on the disk.
+        if self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX {
+            self.flush()?;
+        }
         Ok(done)
     }
 
     fn flush(&self) -> Result<(), redb::Error> {
+        self.unflushed.store(0, Ordering::Release);
         if !self.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }

@@ -32,7 +32,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) enum Kind {
     /// Failures and attempts of an address.
     Address,
-    /// Distinct addresses that tried a subject within 24 hours.
+    /// Distinct addresses that failed or were new for a subject within 24 hours.
     Addresses,
     /// Failures and attempts of an agent.
     Agent,
@@ -265,15 +265,14 @@ impl Kind {
         }
     }
 
-    /// How long counters are kept that hold no failures: three half-lives, an eighth is left by then. Most addresses
-    /// never see a failure.
+    /// How long counters are kept that hold no failures: one half-life after the latest success. Most addresses are homes
+    /// that never see a failure; an office is busy enough to keep its counts.
     pub(crate) fn quiet_ttl(self) -> Duration {
-        const HALF_LIVES: u32 = 3;
         match self.half_lives() {
             [] | [_] => self.ttl(),
             // All that is counted of a subject are failures.
             _ if self == Self::Subject => self.ttl(),
-            lives => lives.iter().max().copied().unwrap_or_default() * HALF_LIVES,
+            lives => lives.iter().max().copied().unwrap_or_default(),
         }
     }
 
@@ -586,7 +585,7 @@ mod tests {
     fn addresses_without_failures_are_forgotten_sooner() {
         let quiet = Rates::new(Timestamp(0), [0.0, 0.0, 5.0]);
         let loud = Rates::new(Timestamp(0), [0.0, 1.0, 5.0]);
-        assert_eq!(quiet.ttl(Kind::Address), DAY * 3);
+        assert_eq!(quiet.ttl(Kind::Address), DAY);
         assert_eq!(loud.ttl(Kind::Address), DAY * 10);
         let failed = Rates::new(Timestamp(0), [1.0, 1.0, 0.0]);
         assert_eq!(failed.ttl(Kind::Subject), DAY * 10);

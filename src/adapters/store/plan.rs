@@ -192,11 +192,13 @@ impl<'a> Plan<'a> {
         );
         // No entry is made for a name that never logged in: names can be made up without end.
         if attempt.subject_known {
-            self.see(
-                EntryKey::subject(Kind::Addresses, subject),
-                at,
-                attempt.address,
-            );
+            if attempt.failed || !attempt.address_known {
+                self.see(
+                    EntryKey::subject(Kind::Addresses, subject),
+                    at,
+                    attempt.address,
+                );
+            }
             if attempt.failed {
                 self.count(
                     EntryKey::subject(Kind::Subject, subject),
@@ -274,6 +276,7 @@ mod tests {
                 tenant: 4,
                 subject: Some(SubjectKey(Pseudonym::from_bytes([name; 16]))),
                 subject_known,
+                address_known: false,
             }),
             ..Observation::default()
         }

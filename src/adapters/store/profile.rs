@@ -1,6 +1,7 @@
 //! The bytes of a profile. There is one for every user who ever logged in, so that its size is the size of the store:
-//! times are minutes since the profile began, counts and times take as many bytes as they need (LEB128), places are
-//! hundredths of a degree, and of the hours of the day only those with logins are written.
+//! a value is 32 bits of its hash, its times are tens of minutes before the latest login, counts and times take as many
+//! bytes as they need (LEB128), places are hundredths of a degree, and of the hours of the day only those with logins are
+//! written.
 //!
 //! Reading is total: what is too long, out of range or not at its end is no profile.
 
@@ -16,30 +17,36 @@ use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
 
 const MINUTE_MS: i64 = 60_000;
+const TEN_MINUTES_MS: i64 = 600_000;
 
 /// Appends the bytes of `profile`.
 pub(super) fn encode(profile: &Profile, out: &mut Vec<u8>) {
     number(out, u64::from(profile.successes));
-    signed(out, profile.first.millis());
-    let span = profile.last.millis().wrapping_sub(profile.first.millis());
-    signed(out, span);
+    let last = profile.last.millis().div_euclid(MINUTE_MS);
+    signed(out, last);
+    signed(
+        out,
+        last.wrapping_sub(profile.first.millis().div_euclid(MINUTE_MS)),
+    );
     signed(out, profile.forgotten.millis());
-    let base = profile.first.millis().div_euclid(MINUTE_MS);
+    let base = tens(profile.last);
     for known in profile.known() {
         number(out, known.iter().count() as u64);
         for value in known.iter() {
-            out.extend_from_slice(&value.value.to_le_bytes());
+            out.extend_from_slice(&((value.value >> 32) as u32).to_le_bytes());
             number(out, u64::from(value.count));
-            let first = minutes(value.first);
-            signed(out, first.wrapping_sub(base));
-            signed(out, minutes(value.last).wrapping_sub(first));
+            let last = tens(value.last);
+            number(out, base.saturating_sub(last).max(0).cast_unsigned());
+            let span = last.saturating_sub(tens(value.first));
+            number(out, span.max(0).cast_unsigned());
         }
     }
     number(out, profile.places.len() as u64);
     for place in &profile.places {
         coordinates(out, place.coordinates);
         number(out, u64::from(place.count));
-        signed(out, minutes(place.last).wrapping_sub(base));
+        let age = base.saturating_sub(tens(place.last));
+        number(out, age.max(0).cast_unsigned());
     }
     match profile.last_coordinates {
         Some(last) => {
@@ -65,25 +72,27 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
     let mut reader = Reader(bytes);
     let mut profile = Profile {
         successes: reader.count()?,
-        first: Timestamp(reader.signed()?),
         ..Profile::default()
     };
-    profile.last = Timestamp(profile.first.millis().checked_add(reader.signed()?)?);
+    let last = reader.signed()?;
+    profile.last = Timestamp(last.checked_mul(MINUTE_MS)?);
+    let first = last.checked_sub(reader.signed()?)?;
+    profile.first = Timestamp(first.checked_mul(MINUTE_MS)?);
     profile.forgotten = Timestamp(reader.signed()?);
-    let base = profile.first.millis().div_euclid(MINUTE_MS);
+    let base = tens(profile.last);
     for known in profile.known_mut() {
         let len = reader.length(VALUES_MAX)?;
         let mut values = Vec::with_capacity(len);
         for _ in 0..len {
-            let value = u64::from_le_bytes(reader.bytes()?);
+            let value = u64::from(u32::from_le_bytes(reader.bytes()?)) << 32;
             let count = reader.count()?;
-            let first = base.checked_add(reader.signed()?)?;
-            let last = first.checked_add(reader.signed()?)?;
+            let last = reader.before(base)?;
+            let first = reader.before(last)?;
             values.push(KnownValue {
                 value,
                 count,
-                first: at_minute(first)?,
-                last: at_minute(last)?,
+                first: at_tens(first)?,
+                last: at_tens(last)?,
             });
         }
         *known = KnownValues::from_values(values)?;
@@ -92,7 +101,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
         profile.places.push(Place {
             coordinates: reader.coordinates()?,
             count: reader.count()?,
-            last: at_minute(base.checked_add(reader.signed()?)?)?,
+            last: at_tens(reader.before(base)?)?,
         });
     }
     profile.last_coordinates = match reader.bytes()? {
@@ -118,12 +127,12 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
     reader.0.is_empty().then_some(profile)
 }
 
-fn minutes(at: Timestamp) -> i64 {
-    at.millis().div_euclid(MINUTE_MS)
+fn tens(at: Timestamp) -> i64 {
+    at.millis().div_euclid(TEN_MINUTES_MS)
 }
 
-fn at_minute(minute: i64) -> Option<Timestamp> {
-    minute.checked_mul(MINUTE_MS).map(Timestamp)
+fn at_tens(tens: i64) -> Option<Timestamp> {
+    tens.checked_mul(TEN_MINUTES_MS).map(Timestamp)
 }
 
 /// Seven bits a byte, the lowest first; the highest bit says that more follow.
@@ -179,6 +188,11 @@ impl Reader<'_> {
     fn signed(&mut self) -> Option<i64> {
         let number = self.number()?;
         Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// A moment that lies a number before `base`.
+    fn before(&mut self, base: i64) -> Option<i64> {
+        base.checked_sub(i64::try_from(self.number()?).ok()?)
     }
 
     fn count(&mut self) -> Option<u32> {

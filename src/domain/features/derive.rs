@@ -346,7 +346,7 @@ fn against_profile(
     if let Some(country) = seen.country {
         let known = profile.countries.find(country);
         // Nothing is concurrent with itself: the country of the last login is where the subject is.
-        let elsewhere = known.is_none_or(|known| known.last < profile.last);
+        let elsewhere = known.is_none_or(|known| !profile.is_latest(known));
         let hours = now.since(profile.last).as_secs_f32() / 3600.0;
         let newness = novelty::newness(profile, known, now);
         row.set(
