@@ -19,6 +19,8 @@ mod contract;
 mod embedded;
 #[path = "stores/facts.rs"]
 mod facts;
+#[path = "stores/failovers.rs"]
+mod failovers;
 #[path = "stores/faults.rs"]
 mod faults;
 #[path = "stores/redis.rs"]

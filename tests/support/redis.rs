@@ -86,6 +86,60 @@ impl RedisServer {
         server
     }
 
+    /// Three masters of a cluster that share all slots.
+    pub fn start_cluster() -> Vec<Self> {
+        let ports = [free_port(), free_port(), free_port()];
+        // The bus port is the port plus 10,000 unless said otherwise.
+        let bus = [free_port(), free_port(), free_port()].map(|port| port.to_string());
+        let options = |bus: &str| {
+            ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+                .into_iter()
+                .chain(["--cluster-port", bus])
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let servers: Vec<Self> = ports
+            .iter()
+            .zip(&bus)
+            .map(|(port, bus)| {
+                let options = options(bus);
+                let options: Vec<&str> = options.iter().map(String::as_str).collect();
+                Self::start_on(*port, &options)
+            })
+            .collect();
+        let first = ports[0].to_string();
+        for (n, server) in servers.iter().enumerate() {
+            let (from, to) = (n * 5_462, ((n + 1) * 5_462 - 1).min(16_383));
+            let range = [from.to_string(), to.to_string()];
+            server.command(&[
+                b"CLUSTER",
+                b"ADDSLOTSRANGE",
+                range[0].as_bytes(),
+                range[1].as_bytes(),
+            ]);
+            if n > 0 {
+                server.command(&[
+                    b"CLUSTER",
+                    b"MEET",
+                    b"127.0.0.1",
+                    first.as_bytes(),
+                    bus[0].as_bytes(),
+                ]);
+            }
+        }
+        let end = Instant::now() + START_TIMEOUT * 3;
+        let is_ok = |server: &Self| {
+            let info = server.command(&[b"CLUSTER", b"INFO"]);
+            let info = String::from_utf8_lossy(&info).into_owned();
+            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+        };
+        while !servers.iter().all(is_ok) {
+            assert!(Instant::now() < end, "the cluster does not come up");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        servers
+    }
+
     /// A server that speaks TLS only, with the certificate and key at these paths.
     pub fn start_tls(certificate: &Path, key: &Path, authority: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
