@@ -88,6 +88,11 @@ bench: ## load bench: requests/s, latency, CPU beside a bare proxy (two minutes)
 	@scripts/fetch-onnxruntime.sh
 	@scripts/bench.sh load
 
+.PHONY: faults
+faults: ## faults of the state store against real Redis processes, as a table (some minutes)
+	@scripts/setup.sh test
+	@scripts/faults.sh
+
 .PHONY: bench-micro
 bench-micro: ## time single steps of a request (criterion)
 	@scripts/setup.sh build

@@ -25,6 +25,7 @@ mod traffic;
 mod wire;
 
 mod disk;
+mod fleet;
 mod model;
 mod sources;
 mod startup;
