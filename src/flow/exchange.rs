@@ -149,6 +149,21 @@ pub struct Timing {
     pub decision: Duration,
 }
 
+impl Assessed {
+    /// When the subject last had devices forgotten; the epoch when never.
+    pub fn forgotten(&self) -> Timestamp {
+        let profile = self.profile.as_ref();
+        profile.map(|profile| profile.forgotten).unwrap_or_default()
+    }
+
+    /// Whether the subject has logged in from this address before.
+    pub fn knows_address(&self) -> bool {
+        let address = self.signals.hashes.address;
+        let profile = self.profile.as_ref();
+        profile.is_some_and(|profile| profile.addresses.find(address).is_some())
+    }
+}
+
 impl Exchange {
     /// The tenant domain, or an empty text when the target could not be read.
     pub fn tenant(&self) -> &str {

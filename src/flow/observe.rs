@@ -216,13 +216,8 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
     if !visible || !exchange.client.secure {
         return None;
     }
-    let forgotten = assessed
-        .profile
-        .as_ref()
-        .map(|profile| profile.forgotten)
-        .unwrap_or_default();
     let token = match &assessed.signals.device {
-        DeviceCookie::Valid(token) if token.issued >= forgotten => token.clone(),
+        DeviceCookie::Valid(token) if token.issued >= assessed.forgotten() => token.clone(),
         // One from before its user asked to forget it is as good as none.
         DeviceCookie::Valid(_)
         | DeviceCookie::Absent
@@ -343,10 +338,7 @@ fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
         tenant: hashes.tenant,
         subject: assessed.signals.subject.key(),
         subject_known: assessed.profile.is_some() && !blocked,
-        address_known: assessed
-            .profile
-            .as_ref()
-            .is_some_and(|profile| profile.addresses.find(hashes.address).is_some()),
+        address_known: assessed.knows_address(),
     })
 }
 
