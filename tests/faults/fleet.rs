@@ -173,3 +173,83 @@ async fn a_cluster_moves_its_slots() {
     assert!(share <= 0.05, "{share}");
     recovered(&world).await;
 }
+
+/// The resident set of the gateway that this test has started, in bytes.
+fn resident() -> i64 {
+    let own = std::process::id().to_string();
+    let of = |name: &str, status: &str| -> Option<String> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.split_whitespace().next()?.to_owned())
+    };
+    let found = std::fs::read_dir("/proc")
+        .expect("Linux")
+        .flatten()
+        .find_map(|entry| {
+            let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+            let is_ours = of("Name:", &status)? == "riskgate" && of("PPid:", &status)? == own;
+            let kib: i64 = of("VmRSS:", &status)?.parse().ok()?;
+            is_ours.then_some(kib * 1_024)
+        });
+    found.expect("a gateway of this test")
+}
+
+/// Every name is another one; a hundred addresses try them with the password grant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn made_up_names_leave_nothing_behind() {
+    const NAMES: usize = 5_000;
+    let _alone = alone().await;
+    let redis = RedisServer::start();
+    let world = on(&redis.url()).await;
+    recovered(&world).await;
+    let keys = || {
+        let answer = redis.command(&[b"DBSIZE"]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        text.trim()
+            .trim_start_matches(':')
+            .parse::<usize>()
+            .expect("a number")
+    };
+    let used = || {
+        let answer = redis.command(&[b"INFO", b"memory"]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory:"));
+        line.expect("a figure")
+            .trim()
+            .parse::<i64>()
+            .expect("a number")
+    };
+    let try_names = async |names: std::ops::Range<usize>| {
+        for n in names {
+            let name = format!("nobody-{n}");
+            let mut person = world
+                .person(&name)
+                .from(&format!("192.0.2.{}", 100 + n % 100))
+                .in_app("demo-legacy");
+            let fields = [
+                ("grant_type", "password"),
+                ("username", name.as_str()),
+                ("password", "x"),
+            ];
+            let answer = person.token(&fields).await;
+            assert!((400..500).contains(&answer.status), "{answer:?}");
+        }
+        world.settle().await;
+    };
+    try_names(0..500).await;
+    let before = (keys(), used(), resident());
+    try_names(500..NAMES).await;
+    let after = (keys(), used(), resident());
+    let grown = |from: i64, to: i64| (to - from) as f64 / 1_048_576.0;
+    let (redis_mib, own_mib) = (grown(before.1, after.1), grown(before.2, after.2));
+    eprintln!(
+        "made-up names through the gateway: {} more, {} keys then {}, redis {redis_mib:+.2} MiB, gateway {own_mib:+.2} MiB",
+        NAMES - 500,
+        before.0,
+        after.0
+    );
+    // Each of the hundred addresses goes from a list of names to an estimate, which is one more key.
+    assert!(after.0 <= before.0 + 110, "{before:?} {after:?}");
+    assert!(redis_mib < 2.0 && own_mib < 16.0, "{redis_mib} {own_mib}");
+}
