@@ -370,6 +370,62 @@ impl Town {
         }
     }
 
+    /// A service account asks for a token for itself.
+    async fn client_token(&mut self, scope: &str, is_granted: bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "login.example.com"),
+            ("user-agent", "Java/21"),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("x-forwarded-for", "84.3.0.5"),
+            ("x-forwarded-proto", "https"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let knock = Knock {
+            method: &Method::POST,
+            raw_target: b"/oauth2/token",
+            version: http::Version::HTTP_11,
+            headers: &headers,
+            authority: None,
+            peer: IpAddr::from([10, 0, 0, 5]),
+            tls: false,
+            has_length: false,
+        };
+        let (mut exchange, admitted) = self.flow.admit(&knock);
+        admitted.unwrap();
+        let door = exchange.door.unwrap();
+        let kind = BodyHeaders::of(&headers).unwrap();
+        let form =
+            format!("grant_type=client_credentials&client_id=robot&client_secret=x&scope={scope}");
+        let parameters =
+            Parameters::parse(door, &Method::POST, None, kind, form.as_bytes()).unwrap();
+        let request = Request {
+            version: http::Version::HTTP_11,
+            headers: &headers,
+            parameters: Some(&parameters),
+            tls: None,
+        };
+        self.flow.judge(&mut exchange, request).await.unwrap();
+        let (status, body): (u16, &[u8]) = if is_granted {
+            let body = br#"{"access_token":"a","token_type":"Bearer","expires_in":3600}"#;
+            (200, body)
+        } else {
+            (401, br#"{"error":"invalid_client"}"#)
+        };
+        let head = ResponseHead {
+            status,
+            location: None,
+            session: None,
+        };
+        self.flow.answered(&mut exchange, &head);
+        self.flow.answered_with(&mut exchange, body);
+        self.flow.close(exchange, false);
+        while let Ok(observation) = self.queue.try_recv() {
+            self.store.record(&[observation]).await.unwrap();
+        }
+    }
+
     /// Alice signs in from home every day, as she should.
     async fn alice_for(&mut self, days: u32, seat: &mut Seat) {
         for _ in 0..days {
@@ -547,6 +603,37 @@ async fn a_new_device_is_on_probation_for_thirty_days() {
         "{weights:?}"
     );
     assert_eq!(weights[3], 0.0);
+}
+
+#[tokio::test]
+async fn a_service_account_has_a_baseline_of_what_it_was_granted() {
+    let mut town = Town::new();
+    for _ in 0..10 {
+        town.client_token("read+write", true).await;
+        town.wait(MINUTE * 10);
+    }
+    town.client_token("admin", false).await;
+    let robot = town.people.client(TENANT, "robot");
+    let query = riskgate::domain::history::HistoryQuery {
+        now: town.clock.now(),
+        subject: Some(robot),
+        address: 0,
+        prefix: 0,
+        asn: None,
+        agent: 0,
+        tenant: 0,
+        client: Some(robot),
+        links: Vec::new(),
+        previous: None,
+    };
+    let baseline = town.store.load(&query).await.unwrap().client.unwrap();
+    assert_eq!(baseline.requests, 10);
+    let scope = |name: &str| {
+        let value = town.people.value(NameSpace::Scope, name.as_bytes());
+        baseline.scopes.count(value)
+    };
+    assert_eq!((scope("read"), scope("write"), scope("admin")), (10, 10, 0));
+    assert!(baseline.rate > 1.0 && baseline.peak >= baseline.rate);
 }
 
 #[tokio::test]
