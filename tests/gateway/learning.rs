@@ -3,6 +3,7 @@
 
 use crate::gateway::FAR;
 use crate::gateway::HOME;
+use crate::gateway::HOSTING;
 use crate::gateway::Options;
 use crate::gateway::Store;
 use crate::gateway::TOR;
@@ -335,4 +336,38 @@ async fn with_the_device_cookie_the_score_is_lower_and_a_forged_one_is_worse_tha
         scores[0] < scores[1] && scores[1] < scores[2] && scores[2] <= scores[3],
         "{scores:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_account_in_a_data_centre_becomes_known() {
+    let world = World::start(Options {
+        mode: "enforce",
+        ..Options::default()
+    })
+    .await;
+    let fields = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "demo-service"),
+        ("client_secret", "demo-service-secret"),
+    ];
+    let mut at_home = world.person("dave").from(HOSTING);
+    let mut scores = Vec::new();
+    for _ in 0..4 {
+        let answer = at_home.post("/oauth2/token", &fields).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let record = world.last_record_of("token").await;
+        assert_eq!(
+            (record.level.as_deref(), record.learnt),
+            (Some("low"), true),
+            "{record:#?}"
+        );
+        scores.push(record.score);
+    }
+    assert!(scores[3] < scores[0], "{scores:?}");
+
+    let mut elsewhere = world.person("dave").from(TOR);
+    elsewhere.post("/oauth2/token", &fields).await;
+    let record = world.last_record_of("token").await;
+    assert_ne!(record.level.as_deref(), Some("low"), "{record:#?}");
+    assert!(!record.learnt);
 }

@@ -81,7 +81,7 @@ impl DeviceStanding {
 pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVector {
     let mut row = FeatureVector::missing();
     let device = DeviceStanding::of(signals, known.profile);
-    from_request(&mut row, signals, device, probation(signals, known, now));
+    from_request(&mut row, signals, known.profile, device, probation(signals, known, now));
     rarity(&mut row, signals, known.population);
     if let Some(history) = known.history {
         sources(&mut row, history, signals.subject.key().is_some());
@@ -126,6 +126,7 @@ fn probation(signals: &Signals, known: Known<'_>, now: Timestamp) -> f32 {
 fn from_request(
     row: &mut FeatureVector,
     signals: &Signals,
+    profile: Option<&Profile>,
     device: DeviceStanding,
     probation: f32,
 ) {
@@ -138,10 +139,18 @@ fn from_request(
         DeviceStanding::None => {}
     }
     if let Some(kind) = signals.network.kind {
+        // Data centres are where service accounts are at home: in one of their own they are no more suspect than a
+        // person on a home network, and a first one must be learnt.
+        let at_home = matches!(signals.subject, Subject::Client { .. })
+            && profile.is_none_or(|profile| {
+                let asn = signals.hashes.familiarity.asn;
+                asn.is_some_and(|asn| profile.asns.find(asn).is_some())
+            });
         row.set(
             Feature::NetworkKind,
             match kind {
                 NetworkKind::Residential => 0.0,
+                NetworkKind::Hosting if at_home => 0.0,
                 NetworkKind::Vpn => 1.0,
                 NetworkKind::Hosting => 2.0,
                 NetworkKind::Tor => 3.0,
