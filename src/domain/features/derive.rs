@@ -81,7 +81,13 @@ impl DeviceStanding {
 pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVector {
     let mut row = FeatureVector::missing();
     let device = DeviceStanding::of(signals, known.profile);
-    from_request(&mut row, signals, known.profile, device, probation(signals, known, now));
+    from_request(
+        &mut row,
+        signals,
+        known.profile,
+        device,
+        probation(signals, known, now),
+    );
     rarity(&mut row, signals, known.population);
     if let Some(history) = known.history {
         sources(&mut row, history, signals.subject.key().is_some());
