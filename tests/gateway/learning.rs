@@ -11,6 +11,7 @@ use crate::gateway::World;
 use crate::gateway::always;
 use crate::gateway::on_both_stores;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::features::Feature;
 
 const COOKIE: &str = "__Host-rg_device";
 
@@ -360,6 +361,11 @@ async fn a_service_account_in_a_data_centre_becomes_known() {
             (record.level.as_deref(), record.learnt),
             (Some("low"), true),
             "{record:#?}"
+        );
+        let cookie = record.features[Feature::SurpriseCookie.index()];
+        assert!(
+            cookie.is_none_or(|surprise| surprise == 0.0),
+            "a program without a cookie is no surprise: {record:#?}"
         );
         scores.push(record.score);
     }

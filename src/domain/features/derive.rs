@@ -308,8 +308,10 @@ fn against_profile(
         value.is_some_and(|value| known.find(value).is_none())
     };
     let habit = profile.habit;
-    let cookie_missing =
-        device != DeviceStanding::Known && signals.device != DeviceCookie::Unsendable;
+    // Programs keep no cookie, so that its absence is no novelty of theirs.
+    let cookie_missing = signals.browser_door
+        && device != DeviceStanding::Known
+        && signals.device != DeviceCookie::Unsendable;
     row.set(
         Feature::SurpriseCookie,
         novelty::surprise(cookie_missing, habit.cookie, profile.successes),
