@@ -96,22 +96,9 @@ pub async fn assess(
     let mut notes = Vec::new();
     let presented = identity
         .presented
-        .and_then(|key| found(dependencies, history.as_ref(), &key).map(|link| (key.kind, link)));
-    let provenance = accepted(
-        presented,
-        &identity,
-        &signals,
-        identity.presented,
-        degraded,
-        &mut notes,
-    )?;
-    let pushed = matches!(
-        identity.presented,
-        Some(LinkKey {
-            kind: LinkKind::PushedRequest,
-            ..
-        })
-    );
+        .and_then(|key| found(dependencies, history.as_ref(), &key));
+    let provenance = accepted(presented, &identity, &signals, degraded, &mut notes)?;
+    let pushed = identity.presents(LinkKind::PushedRequest);
     if pushed && provenance.is_some() {
         // What was pushed through this gateway has been seen.
         signals.parameters_hidden = false;
@@ -136,7 +123,7 @@ pub async fn assess(
 
     let inherited = provenance
         .as_deref()
-        .filter(|_| continues || presents_code(&identity));
+        .filter(|_| continues || identity.presents(LinkKind::Code));
     let score_start = dependencies.clock.instant();
     let (features, assessment) = match inherited.and_then(inherit) {
         Some(assessment) => (None, assessment),
@@ -336,18 +323,16 @@ fn found(
 
 /// The provenance of what is presented, if it was given to this client and tenant.
 fn accepted(
-    presented: Option<(LinkKind, Arc<Provenance>)>,
+    presented: Option<Arc<Provenance>>,
     identity: &Identity,
     signals: &Signals,
-    asked: Option<LinkKey>,
     degraded: Option<FallbackCause>,
     notes: &mut Vec<Reason>,
 ) -> Result<Option<Arc<Provenance>>, Refusal> {
-    let Some((kind, link)) = presented else {
+    let Some(link) = presented else {
         // Without state nothing can be said about what was issued.
-        if asked.is_some_and(|key| matches!(key.kind, LinkKind::Code | LinkKind::RefreshToken))
-            && degraded.is_none()
-        {
+        let asked = identity.presents(LinkKind::Code) || identity.presents(LinkKind::RefreshToken);
+        if asked && degraded.is_none() {
             notes.push(Reason::CodeUnknown);
         }
         return Ok(None);
@@ -360,7 +345,7 @@ fn accepted(
     if link.tenant == signals.hashes.tenant && same_client {
         return Ok(Some(link));
     }
-    if kind == LinkKind::PushedRequest {
+    if identity.presents(LinkKind::PushedRequest) {
         return Err(Refusal::new(
             400,
             "request_uri",
@@ -374,20 +359,13 @@ fn accepted(
 /// Whether a request goes on with a login that was decided before: the return to the authorize endpoint, the consent,
 /// the next factor. Another browser that presents the same key begins anew.
 fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signals) -> bool {
-    let is_transaction = matches!(
-        identity.presented,
-        Some(LinkKey {
-            kind: LinkKind::Transaction,
-            ..
-        })
-    );
     let seen = signals.hashes.familiarity;
     let same_browser = link.used_by.agent == seen.agent
         && link.used_by.platform == seen.platform
         && (link.used_by.address == seen.address
             || (seen.asn.is_some() && link.used_by.asn == seen.asn));
     let unnamed = signals.subject.key().is_none();
-    is_transaction
+    identity.presents(LinkKind::Transaction)
         && same_browser
         && match door {
             Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => true,
@@ -399,16 +377,6 @@ fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signa
             | Door::Pdp
             | Door::Basic => false,
         }
-}
-
-fn presents_code(identity: &Identity) -> bool {
-    matches!(
-        identity.presented,
-        Some(LinkKey {
-            kind: LinkKind::Code,
-            ..
-        })
-    )
 }
 
 /// What a request is compared with when its subject has no profile at hand.

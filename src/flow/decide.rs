@@ -94,10 +94,8 @@ pub fn unscored_permit(exchange: &mut Exchange, grounds: Grounds) {
 /// The same user is always in or out of a percentage, also where a code or token stands for the user; without a user the
 /// address decides.
 fn stable_key(assessed: &Assessed) -> u64 {
-    let subject = assessed.signals.subject.key();
-    let behind = assessed.provenance.as_deref().and_then(|link| link.subject);
-    subject
-        .or(behind)
+    assessed
+        .subject()
         .map_or(assessed.signals.hashes.address, |subject| {
             subject.0.value_hash()
         })

@@ -8,6 +8,7 @@ use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::Renamed;
 use crate::domain::ids::RequestId;
+use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::policy::decision::Decision;
@@ -150,6 +151,12 @@ pub struct Timing {
 }
 
 impl Assessed {
+    /// Whom the request is about: whom it names, else whom the presented token, session or login in progress stands for.
+    pub fn subject(&self) -> Option<SubjectKey> {
+        let behind = || self.provenance.as_deref().and_then(|link| link.subject);
+        self.signals.subject.key().or_else(behind)
+    }
+
     /// When the subject last had devices forgotten; the epoch when never.
     pub fn forgotten(&self) -> Timestamp {
         let profile = self.profile.as_ref();

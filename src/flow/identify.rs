@@ -35,6 +35,13 @@ pub struct Identity {
     pub facts: RequestFacts,
 }
 
+impl Identity {
+    /// Whether something of this kind is presented.
+    pub fn presents(&self, kind: LinkKind) -> bool {
+        self.presented.is_some_and(|key| key.kind == kind)
+    }
+}
+
 /// The key of a link.
 pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey {
     let tag: &[u8] = match kind {

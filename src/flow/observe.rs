@@ -167,11 +167,7 @@ fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKi
             .signals
             .client
             .or_else(|| before.and_then(|link| link.client)),
-        subject: assessed
-            .signals
-            .subject
-            .key()
-            .or_else(|| before.and_then(|link| link.subject)),
+        subject: assessed.subject(),
         // Within one login the highest score counts.
         score: match (
             before
@@ -261,12 +257,7 @@ fn lesson_subject(
     let stepped_up = assessed.facts.second_factor;
     let learns =
         confirmed && assessed.facts.credentials && (low || stepped_up) && assessed.state_answered;
-    let subject = assessed
-        .signals
-        .subject
-        .key()
-        .or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
-    subject.filter(|_| learns)
+    assessed.subject().filter(|_| learns)
 }
 
 fn lesson(exchange: &Exchange, assessed: &Assessed) -> Option<Lesson> {
@@ -515,13 +506,9 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
 
 fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
     let signals = &assessed.signals;
-    let subject = signals
-        .subject
-        .key()
-        .or_else(|| assessed.provenance.as_deref().and_then(|link| link.subject));
     event.client_id = signals.client_id.as_deref().map(printable);
     event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
-    event.subject = subject.map(|subject| subject.to_string());
+    event.subject = assessed.subject().map(|subject| subject.to_string());
     event.country = signals.network.country.map(|country| country.to_string());
     event.asn = signals.network.asn;
     event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
