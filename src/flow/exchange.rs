@@ -64,6 +64,8 @@ pub struct Exchange {
     pub off: bool,
     /// How it ended, as far as the answer has told.
     pub outcome: AuthOutcome,
+    /// What went out in place of the identity server's answer, as it is recorded.
+    pub replaced: Option<&'static str>,
     /// Links that the answer gave rise to.
     pub issued: Vec<(LinkKey, Provenance, Duration)>,
     /// The device token that was set with the answer.

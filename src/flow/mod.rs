@@ -45,6 +45,9 @@ pub mod permit;
 /// Policy, mode and permit.
 pub mod decide;
 
+/// What becomes of the identity server's answer.
+pub mod answer;
+
 /// Outcome, learning, record.
 pub mod observe;
 
@@ -59,6 +62,8 @@ use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::flow::admit::Knock;
 use crate::flow::agents::KnownAgents;
+use crate::flow::answer::AnswerPlan;
+use crate::flow::answer::Replacement;
 use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
@@ -175,6 +180,7 @@ impl AuthFlow {
             failure: None,
             off: false,
             outcome: AuthOutcome::None,
+            replaced: None,
             issued: Vec::new(),
             device_issued: None,
             response_status: 0,
@@ -244,13 +250,17 @@ impl AuthFlow {
         refuse(exchange, refusal);
     }
 
-    /// The head of the identity server's answer has come. Returns the value of a Set-Cookie header to add.
-    pub fn answered(&self, exchange: &mut Exchange, head: &ResponseHead) -> Option<String> {
-        let token = observe::head(&self.dependencies, exchange, head)?;
-        let value = exchange.snapshot.device_key.seal(&token);
-        Some(format!(
-            "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
-        ))
+    /// The head of the identity server's answer has come. Says what becomes of the answer.
+    pub fn answered(&self, exchange: &mut Exchange, head: &ResponseHead) -> AnswerPlan {
+        let mut plan = AnswerPlan::default();
+        if let Some(token) = observe::head(&self.dependencies, exchange, head) {
+            let value = exchange.snapshot.device_key.seal(&token);
+            plan.cookies.push(format!(
+                "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
+            ));
+        }
+        exchange.replaced = plan.replace.as_ref().map(Replacement::as_str);
+        plan
     }
 
     /// Whether the body of the answer must be shown to [`AuthFlow::answered_with`].

@@ -556,6 +556,7 @@ fn action(exchange: &Exchange) -> String {
     {
         _ if exchange.error.is_some() => "refused".to_owned(),
         _ if exchange.failure.is_some() => "failed".to_owned(),
+        _ if exchange.replaced.is_some() => exchange.replaced.unwrap_or_default().to_owned(),
         Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
         Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
         Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),

@@ -5,6 +5,7 @@ use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::route::Door;
+use crate::flow::answer::Replacement;
 use crate::flow::error::Refusal;
 use crate::proxy::pages;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ pub struct Answer {
     content_type: &'static str,
     body: String,
     headers: Vec<(header::HeaderName, String)>,
+    cookies: Vec<String>,
     close: bool,
 }
 
@@ -47,6 +49,7 @@ impl Answer {
             content_type,
             body,
             headers,
+            cookies: Vec::new(),
             close: false,
         }
     }
@@ -100,6 +103,28 @@ impl Answer {
         answer
     }
 
+    /// What goes out in place of the identity server's answer. The connection is closed after it: the rest of that
+    /// answer is not waited for.
+    pub fn replacement(
+        replacement: &Replacement,
+        cookies: Vec<String>,
+        step_up: &StepUpSettings,
+        reference: &str,
+    ) -> Self {
+        let mut answer = match replacement {
+            Replacement::Reject(rejection) => Self::rejection(rejection, step_up, reference),
+            Replacement::Redirect(location) => Self::redirect(location),
+        };
+        answer.cookies = cookies;
+        answer.close = true;
+        answer
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
     /// The identity server failed.
     pub fn upstream_failure(status: u16, door: Option<Door>, reference: &str) -> Self {
         let form = form_of(door);
@@ -126,6 +151,9 @@ impl Answer {
         head.insert_header(header::CONTENT_LENGTH, self.body.len())?;
         for (name, value) in self.headers {
             head.insert_header(name, value)?;
+        }
+        for cookie in self.cookies {
+            head.append_header(header::SET_COOKIE, cookie)?;
         }
         if self.close {
             session.set_keepalive(None);

@@ -4,6 +4,7 @@
 use crate::domain::parameters::Parameters;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
+use crate::proxy::answer::Answer;
 use bytes::Bytes;
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct RequestContext {
     pub new_body: Option<Bytes>,
     /// The body of the answer, as long as it is wanted and not too long.
     pub answer: Option<BytesMut>,
+    /// What goes out in place of the identity server's answer.
+    pub replacement: Option<Answer>,
 }
 
 impl RequestContext {
@@ -31,6 +34,7 @@ impl RequestContext {
             parameters: None,
             new_body: None,
             answer: None,
+            replacement: None,
         }
     }
 

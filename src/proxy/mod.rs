@@ -164,7 +164,12 @@ impl ProxyHttp for GatewayProxy {
         {
             exchange.response_status = written.status.as_u16();
         }
-        context.close(error.is_some());
+        // An answer that was replaced is one that was given.
+        let replaced = context
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.replaced.is_some());
+        context.close(error.is_some() && !replaced);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {

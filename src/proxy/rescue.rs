@@ -11,13 +11,16 @@ use pingora::ErrorType;
 use pingora::proxy::FailToProxy;
 use pingora::proxy::Session;
 
-/// Answers a request that could not be served.
+/// Answers a request that could not be served, or whose answer is replaced.
 pub async fn rescue(
     flow: &AuthFlow,
     session: &mut Session,
     context: &mut RequestContext,
     error: &Error,
 ) -> FailToProxy {
+    if let Some(answer) = context.replacement.take() {
+        return replace(session, answer).await;
+    }
     let (fault, status, kind) = sort(error);
     if fault == Fault::Upstream {
         flow.dependencies().metrics.upstream_error(kind);
@@ -56,6 +59,18 @@ pub async fn rescue(
         if answer.write(session).await.is_err() {
             tracing::debug!("the client was gone before the error could be written");
         }
+    }
+    FailToProxy {
+        error_code: status,
+        can_reuse_downstream: false,
+    }
+}
+
+/// Writes an answer in place of the identity server's.
+async fn replace(session: &mut Session, answer: Answer) -> FailToProxy {
+    let status = answer.status();
+    if answer.write(session).await.is_err() {
+        tracing::debug!("the client was gone before the answer could be written");
     }
     FailToProxy {
         error_code: status,

@@ -1,17 +1,27 @@
-//! Watches the answer: notes its head, looks at the JSON body of the doors that need it, and adds the device cookie.
-//! The answer itself passes unchanged.
+//! Watches the answer: notes its head, looks at the JSON body of the doors that need it, and carries out what the flow
+//! says: cookies are added, or another answer goes out in its place. Otherwise it passes unchanged.
+//!
+//! An answer is replaced before its first byte is sent: the exchange with the identity server is broken off with an error
+//! of our own, and [`rescue`](crate::proxy::rescue) writes the replacement. Its length, status and fields are then its own
+//! in every version of HTTP, whatever the identity server has announced for its body.
 
 use crate::domain::outcome::ResponseHead;
 use crate::domain::signals::session::SESSION_COOKIE;
 use crate::flow::AuthFlow;
+use crate::proxy::answer::Answer;
 use crate::proxy::context::RequestContext;
 use bytes::Bytes;
 use bytes::BytesMut;
 use http::header;
+use pingora::Error;
+use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 
 /// The longest answer that is looked at; a longer one passes all the same.
 const ANSWER_BYTES_MAX: usize = 65_536;
+
+/// Says that an answer was replaced; nothing has failed.
+const REPLACED: ErrorType = ErrorType::Custom("replaced");
 
 /// The head has come.
 pub fn head(
@@ -39,12 +49,21 @@ pub fn head(
             .map(str::to_owned),
         session: session_set(answer),
     };
-    let cookie = flow.answered(exchange, &seen);
+    let plan = flow.answered(exchange, &seen);
+    if let Some(replacement) = &plan.replace {
+        context.replacement = Some(Answer::replacement(
+            replacement,
+            plan.cookies,
+            &exchange.snapshot.step_up,
+            exchange.id.as_str(),
+        ));
+        return Error::e_explain(REPLACED, "another answer goes out");
+    }
     let plain = !answer.headers.contains_key(header::CONTENT_ENCODING);
     if plain && is_json(answer) && flow.wants_body(exchange, status) {
         context.answer = Some(BytesMut::new());
     }
-    if let Some(cookie) = cookie {
+    for cookie in plan.cookies {
         answer.append_header(header::SET_COOKIE, cookie)?;
     }
     Ok(())

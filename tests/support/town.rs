@@ -357,7 +357,7 @@ impl Town {
             })
         };
         if let Some(head) = head
-            && let Some(cookie) = self.flow.answered(&mut exchange, &head)
+            && let Some(cookie) = self.flow.answered(&mut exchange, &head).cookies.pop()
         {
             seat.cookie = cookie.split(';').next().map(str::to_owned);
         }
