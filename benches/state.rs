@@ -26,6 +26,7 @@ use criterion::criterion_main;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
 use riskgate::adapters::redis::RedisStore;
+use riskgate::domain::demand::DemandScope;
 use riskgate::domain::history::HistoryQuery;
 use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
@@ -74,6 +75,9 @@ fn asked(n: u64) -> HistoryQuery {
     HistoryQuery {
         address: hash(n * 3),
         links: links.map(|kind| link(kind, n)).to_vec(),
+        demands: [DemandScope::Browser, DemandScope::Source, DemandScope::User]
+            .map(|scope| demand_key(scope, n))
+            .to_vec(),
         ..query(n, START.plus(DAY * 4))
     }
 }

@@ -34,6 +34,7 @@ use ::redis as redis_client;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
 use riskgate::adapters::redis::RedisStore;
+use riskgate::domain::demand::DemandScope;
 use riskgate::domain::history::Attempt;
 use riskgate::domain::history::Familiarity;
 use riskgate::domain::history::HistoryQuery;
@@ -270,6 +271,9 @@ fn asked(n: u64, users: u64, now: Timestamp) -> HistoryQuery {
         tenant: hash(5),
         client: None,
         links: vec![link(LinkKind::Transaction, n), link(LinkKind::Session, n)],
+        demands: [DemandScope::Browser, DemandScope::Source, DemandScope::User]
+            .map(|scope| demand_key(scope, n))
+            .to_vec(),
         previous: None,
     }
 }

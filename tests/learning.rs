@@ -215,6 +215,7 @@ async fn a_service_account_has_a_baseline_of_what_it_was_granted() {
         tenant: 0,
         client: Some(robot),
         links: Vec::new(),
+        demands: Vec::new(),
         previous: None,
     };
     let baseline = town.store.load(&query).await.unwrap().client.unwrap();

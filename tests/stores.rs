@@ -15,6 +15,8 @@ mod redis_server;
 
 #[path = "stores/contract.rs"]
 mod contract;
+#[path = "stores/demands.rs"]
+mod demands;
 #[path = "stores/embedded.rs"]
 mod embedded;
 #[path = "stores/facts.rs"]

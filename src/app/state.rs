@@ -19,6 +19,7 @@ use crate::app::assemble;
 use crate::app::keys::Keys;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::domain::demand::DemandScope;
 use crate::domain::history::KnownValues;
 use crate::domain::history::Profile;
 use crate::domain::ids::Pseudonymizer;
@@ -210,8 +211,13 @@ pub fn forget(
             }
             found |= store.change(&key, now, &change).await.map_err(failed)?;
             if what == Forget::Everything {
-                let others = [Kind::Subject, Kind::Addresses, Kind::Client]
-                    .map(|kind| EntryKey::subject(kind, subject));
+                let others = [
+                    Kind::Subject,
+                    Kind::Addresses,
+                    Kind::Client,
+                    Kind::Demand(DemandScope::User),
+                ]
+                .map(|kind| EntryKey::subject(kind, subject));
                 found |= store.remove(&others, now).await.map_err(failed)? > 0;
                 links += forget_links(store.as_ref(), subject, now)
                     .await
@@ -289,7 +295,13 @@ async fn summary(
 ) -> Result<Option<String>, StateError> {
     let mut text = String::new();
     let age = |at: Timestamp| ago(now.since(at));
-    for kind in [Kind::Profile, Kind::Client, Kind::Subject, Kind::Addresses] {
+    for kind in [
+        Kind::Profile,
+        Kind::Client,
+        Kind::Subject,
+        Kind::Addresses,
+        Kind::Demand(DemandScope::User),
+    ] {
         match store.read(&EntryKey::subject(kind, subject), now).await? {
             Some(Body::Profile(profile)) => {
                 let _infallible = writeln!(
@@ -342,6 +354,20 @@ async fn summary(
                     client.mean_at(now),
                     client.variance_at(now).sqrt(),
                     client.peak_at(now)
+                );
+            }
+            Some(Body::Demand(demand)) => {
+                let state = if demand.is_outstanding(now) {
+                    "owed"
+                } else {
+                    "met"
+                };
+                let _infallible = writeln!(
+                    text,
+                    "demand     {state}, raised {}, {} challenges in 10 minutes, {} logins without a proof",
+                    age(demand.at),
+                    demand.challenges_at(now),
+                    demand.failed
                 );
             }
             Some(Body::Rates(rates)) => {

@@ -9,6 +9,9 @@ pub mod client;
 /// What becomes of history when the secret is exchanged.
 pub mod renaming;
 
+use crate::domain::demand::Demand;
+use crate::domain::demand::DemandChange;
+use crate::domain::demand::DemandKey;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -247,6 +250,9 @@ pub struct Provenance {
     pub used_from: Option<Coordinates>,
     /// How many confirmed logins stood behind the subject at issue: the weight of the evidence.
     pub evidence: u32,
+    /// Where demands of this login are kept: under its browser and, if a stronger factor was demanded, its source. At
+    /// most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX).
+    pub demand_keys: Vec<DemandKey>,
 }
 
 /// The password, or whatever the first step of the application is.
@@ -275,6 +281,8 @@ pub struct HistoryQuery {
     pub client: Option<SubjectKey>,
     /// Links to follow; at most [`LINKS_MAX`].
     pub links: Vec<LinkKey>,
+    /// Demands to look for; at most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX).
+    pub demands: Vec<DemandKey>,
     /// Where to look as well while the secret is being exchanged.
     pub previous: Option<Previous>,
 }
@@ -303,6 +311,8 @@ pub struct History {
     pub client: Option<ClientBaseline>,
     /// The links that were found.
     pub links: HashMap<LinkKey, Provenance>,
+    /// The demands that were found, met or not.
+    pub demands: HashMap<DemandKey, Demand>,
 }
 
 /// What is counted of one attempt, successful or not.
@@ -344,6 +354,8 @@ pub struct Observation {
     pub renamed: Option<Renamed>,
     /// Links to keep, each for its time to live.
     pub links: Vec<(LinkKey, Provenance, Duration)>,
+    /// What happens to demands.
+    pub demands: Vec<(DemandKey, DemandChange)>,
 }
 
 /// How common values are among all confirmed logins of the deployment. A snapshot: it does not move under a request.

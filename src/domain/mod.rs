@@ -27,6 +27,9 @@ pub mod headers;
 /// What this one request shows.
 pub mod signals;
 
+/// The memory of a stronger factor that is owed.
+pub mod demand;
+
 /// What was known before this request.
 pub mod history;
 

@@ -240,6 +240,7 @@ fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> History
             .into_iter()
             .chain(identity.session)
             .collect(),
+        demands: Vec::new(),
     }
 }
 

@@ -197,6 +197,7 @@ fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKi
             .map(|profile| profile.successes)
             .or(before.map(|link| link.evidence))
             .unwrap_or(0),
+        demand_keys: before.map_or(Vec::new(), |link| link.demand_keys.clone()),
     }
 }
 
@@ -362,6 +363,7 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         client: client_use(exchange, assessed),
         renamed: assessed.renamed.clone(),
         links,
+        demands: Vec::new(),
     };
     let learnt = observation.lesson.is_some();
     let empty = observation.attempt.is_none() && !learnt && observation.links.is_empty();

@@ -94,6 +94,7 @@ impl Before {
                     .into_iter()
                     .chain(self.identity.session)
                     .collect(),
+                demands: Vec::new(),
                 previous: None,
             }),
             renaming: self.renaming.clone(),

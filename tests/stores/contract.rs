@@ -1,5 +1,9 @@
 //! What every store keeps to.
 
+use crate::demands::a_demand_is_kept_until_its_end;
+use crate::demands::a_demand_under_a_previous_name_is_found;
+use crate::demands::a_proof_removes_no_later_demand;
+use crate::demands::fifty_at_once_raise_one_demand_to_its_maximum;
 use crate::facts::*;
 use crate::redis_server::RedisServer;
 use riskgate::adapters::embedded::EmbeddedSettings;
@@ -107,6 +111,10 @@ contract!(
     a_ticket_is_redeemed_once,
     a_ticket_is_good_for_what_it_was_given_for,
     fifty_at_once_redeem_one_ticket_once,
+    a_demand_is_kept_until_its_end,
+    fifty_at_once_raise_one_demand_to_its_maximum,
+    a_proof_removes_no_later_demand,
+    a_demand_under_a_previous_name_is_found,
 );
 
 async fn a_client_has_a_baseline(store: Arc<dyn StateStore>) {
@@ -276,7 +284,7 @@ async fn fifty_at_once_redeem_one_ticket_once(store: Arc<dyn StateStore>) {
     }
 }
 
-async fn load(store: &Arc<dyn StateStore>, query: &HistoryQuery) -> History {
+pub async fn load(store: &Arc<dyn StateStore>, query: &HistoryQuery) -> History {
     store.load(query).await.unwrap()
 }
 

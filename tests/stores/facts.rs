@@ -1,6 +1,10 @@
 //! Observations and queries that read as sentences.
 
 use riskgate::adapters::redis::RedisSettings;
+use riskgate::domain::demand::DemandChange;
+use riskgate::domain::demand::DemandKey;
+use riskgate::domain::demand::DemandScope;
+use riskgate::domain::demand::Raise;
 use riskgate::domain::history::Attempt;
 use riskgate::domain::history::Familiarity;
 use riskgate::domain::history::HistoryQuery;
@@ -99,6 +103,32 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         used_by: Familiarity::default(),
         used_from: Coordinates::new(40.7, -74.0),
         evidence: 12,
+        demand_keys: vec![demand_key(DemandScope::Browser, n)],
+    }
+}
+
+pub fn demand_key(scope: DemandScope, n: u64) -> DemandKey {
+    DemandKey {
+        scope,
+        digest: pseudonym(n),
+    }
+}
+
+/// A demand of ten minutes.
+pub fn raise(points: u8, at: Timestamp) -> Raise {
+    Raise {
+        at,
+        until: at.plus(MINUTE * 10),
+        points,
+        about: Some(subject(1)),
+    }
+}
+
+pub fn demanded(key: DemandKey, change: DemandChange) -> Observation {
+    Observation {
+        at: change.at(),
+        demands: vec![(key, change)],
+        ..Observation::default()
     }
 }
 
@@ -137,6 +167,7 @@ pub fn query(n: u64, now: Timestamp) -> HistoryQuery {
         tenant: hash(5),
         client: None,
         links: Vec::new(),
+        demands: Vec::new(),
         previous: None,
     }
 }

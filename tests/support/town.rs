@@ -254,6 +254,7 @@ impl Town {
             tenant: 0,
             client: None,
             links: Vec::new(),
+            demands: Vec::new(),
             previous: None,
         };
         self.store.load(&query).await.unwrap().profile.unwrap()

@@ -253,6 +253,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "parameters",
     "headers",
     "signals",
+    "demand",
     "history",
     "features",
     "risk",

@@ -1,4 +1,4 @@
-//! Learning profiles and baselines: read, learn, replace if nobody else was quicker. The learning itself is pure.
+//! Learning profiles, baselines and demands: read, learn, replace if nobody else was quicker. The learning itself is pure.
 
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::endpoint::Connection;
@@ -13,6 +13,7 @@ use crate::adapters::store::plan::Pupil;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::Value;
+use std::time::Duration;
 
 /// How often an entry is tried that other nodes keep changing. In every round one of them gets through, so that this
 /// many nodes can learn about one user at the same moment.
@@ -66,20 +67,24 @@ impl RedisStore {
     /// The step that replaces the entry by what it becomes; `None` for nothing to learn or too much to keep.
     fn replacement(&self, attempt: &Attempt<'_>) -> Option<Step> {
         let pupil = &attempt.pupil;
-        let (value, _) =
-            pupil.learnt(&self.codec, Some(&attempt.current), Some(&attempt.previous))?;
-        Some(replace(&pupil.key, &attempt.current, value))
+        let learnt = pupil.learnt(&self.codec, Some(&attempt.current), Some(&attempt.previous))?;
+        Some(replace(
+            &pupil.key,
+            &attempt.current,
+            learnt.bytes,
+            learnt.ttl,
+        ))
     }
 }
 
 /// The step that puts `value` in the place of `current`, if that is still there.
-pub(super) fn replace(key: &EntryKey, current: &[u8], value: Vec<u8>) -> Step {
+pub(super) fn replace(key: &EntryKey, current: &[u8], value: Vec<u8>, ttl: Duration) -> Step {
     let end = current.len().saturating_sub(TAG_BYTES);
     let call = scripts::REPLACE
         .call(vec![keys::entry(key)])
         .arg(current.get(end..).unwrap_or_default())
         .arg(value)
-        .number(key.kind.ttl().as_millis());
+        .number(ttl.as_millis());
     Step::Call(call)
 }
 

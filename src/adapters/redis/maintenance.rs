@@ -95,7 +95,7 @@ impl Maintenance for RedisStore {
                 let Some(value) = self.codec.profile(key, &change(profile)) else {
                     return Ok(false);
                 };
-                let step = replace(key, &current, value);
+                let step = replace(key, &current, value, key.kind.ttl());
                 match checked(run(&mut held.connection, vec![step]).await?)?.pop() {
                     Some(Value::BulkString(other)) => current = other,
                     _ => return Ok(true),
@@ -133,7 +133,7 @@ impl Maintenance for RedisStore {
             let is_sealed = |entry: &Portable| {
                 matches!(
                     entry.body,
-                    Body::Profile(_) | Body::Client(_) | Body::Link(_)
+                    Body::Profile(_) | Body::Client(_) | Body::Demand(_) | Body::Link(_)
                 )
             };
             if page.entries.iter().any(is_sealed) {

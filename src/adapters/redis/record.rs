@@ -67,7 +67,7 @@ impl RedisStore {
                 answer?;
             }
         }
-        if plan.lessons.is_empty() && plan.clients.is_empty() {
+        if plan.lessons.is_empty() && plan.clients.is_empty() && plan.demands.is_empty() {
             return Ok(());
         }
         let _one_at_a_time = self.learning.lock().await;

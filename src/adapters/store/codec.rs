@@ -6,6 +6,9 @@ use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::SCHEMA;
 use crate::adapters::store::profile;
 use crate::adapters::store::sketch::Windows;
+use crate::domain::demand::DEMANDS_MAX;
+use crate::domain::demand::Demand;
+use crate::domain::demand::WINDOW_MAX;
 use crate::domain::history::ClientBaseline;
 use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Profile;
@@ -184,8 +187,27 @@ impl Codec {
         let sound = link.provenance.reasons.len() <= REASONS_MAX
             && link.provenance.coordinates.is_none_or(in_range)
             && link.provenance.used_from.is_none_or(in_range)
-            && link.provenance.score.is_none_or(|score| score <= 100);
+            && link.provenance.score.is_none_or(|score| score <= 100)
+            && link.provenance.demand_keys.len() <= DEMANDS_MAX;
         (sound && now < link.expires).then_some(link.provenance)
+    }
+
+    /// A demand as bytes.
+    pub(crate) fn demand(&self, key: &EntryKey, demand: &Demand) -> Option<Vec<u8>> {
+        self.seal(key, demand)
+    }
+
+    /// The demand in `bytes`, if it is whole and has not ended at `now`.
+    pub(crate) fn open_demand(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Option<Demand> {
+        let demand: Demand = self.open(key, bytes)?;
+        let longest = demand.at.max(now).plus(WINDOW_MAX);
+        let sound = demand.points <= 100 && demand.until <= longest;
+        (sound && now < demand.until).then_some(demand)
     }
 
     /// Windows of distinct values as bytes.
@@ -369,6 +391,7 @@ mod tests {
                         prop_assert!(profile.places.len() <= crate::domain::history::PLACES_MAX);
                     }
                     let _ = codec.open_link(&key, bytes, Timestamp(0));
+                    let _ = codec.open_demand(&key, bytes, Timestamp(0));
                     let _ = codec.open_windows(&key, bytes);
                 }
             }

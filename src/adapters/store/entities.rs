@@ -1,6 +1,9 @@
 //! What the stores keep, whichever they are: the kinds of entry, their keys, their times to live and the decayed
 //! counters. Pure: nothing here reads a clock, a file or a socket.
 
+use crate::domain::demand::DemandKey;
+use crate::domain::demand::DemandScope;
+use crate::domain::demand::WINDOW_MAX;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::PROFILE_TTL;
@@ -40,6 +43,8 @@ pub(crate) enum Kind {
     AutonomousSystem,
     /// The baseline of a service account.
     Client,
+    /// A stronger factor that is owed.
+    Demand(DemandScope),
     /// The provenance of a code, token, session or login in progress.
     Link(LinkKind),
     /// Failures of a prefix.
@@ -157,12 +162,15 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
         Self::AutonomousSystem,
         Self::Client,
+        Self::Demand(DemandScope::Browser),
+        Self::Demand(DemandScope::Source),
+        Self::Demand(DemandScope::User),
         Self::Link(LinkKind::AccessToken),
         Self::Link(LinkKind::Code),
         Self::Link(LinkKind::PushedRequest),
@@ -191,6 +199,9 @@ impl Kind {
             Self::Agent => "agent",
             Self::AutonomousSystem => "asn",
             Self::Client => "client",
+            Self::Demand(DemandScope::Browser) => "demand_browser",
+            Self::Demand(DemandScope::Source) => "demand_source",
+            Self::Demand(DemandScope::User) => "demand_user",
             Self::Link(LinkKind::AccessToken) => "access_token",
             Self::Link(LinkKind::Code) => "code",
             Self::Link(LinkKind::PushedRequest) => "pushed_request",
@@ -222,6 +233,7 @@ impl Kind {
             Self::Tenant => &TENANT,
             Self::Addresses
             | Self::Client
+            | Self::Demand(_)
             | Self::Link(_)
             | Self::Profile
             | Self::Ticket
@@ -240,6 +252,7 @@ impl Kind {
             | Self::Agent
             | Self::AutonomousSystem
             | Self::Client
+            | Self::Demand(_)
             | Self::Link(_)
             | Self::Prefix
             | Self::Profile
@@ -249,10 +262,11 @@ impl Kind {
         }
     }
 
-    /// How long an entry is kept after it was last written. Links and tickets bring their own time to live.
+    /// How long an entry is kept after it was last written. Demands, links and tickets bring their own time to live.
     pub(crate) fn ttl(self) -> Duration {
         match self {
             Self::Client | Self::Link(_) | Self::Profile | Self::Ticket => PROFILE_TTL,
+            Self::Demand(_) => WINDOW_MAX,
             Self::Addresses | Self::Trusted | Self::Users => self.window() * 2,
             Self::Address
             | Self::Agent
@@ -325,6 +339,14 @@ impl EntryKey {
             _ => Id::Pseudonym(Pseudonym::from_bytes(id.try_into().ok()?)),
         };
         Some(Self { kind, id })
+    }
+
+    /// The key of a demand.
+    pub(crate) fn demand(demand: DemandKey) -> Self {
+        Self {
+            kind: Kind::Demand(demand.scope),
+            id: Id::Pseudonym(demand.digest),
+        }
     }
 
     /// The key of a link.

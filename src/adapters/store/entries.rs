@@ -6,7 +6,9 @@ use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::RATES_MAX;
 use crate::adapters::store::entities::Rates;
+use crate::adapters::store::plan::Learnt;
 use crate::adapters::store::plan::Plan;
+use crate::domain::demand::DEMANDS_MAX;
 use crate::domain::history::FailureRatio;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
@@ -19,7 +21,7 @@ use crate::flow::ports::Redemption;
 use std::time::Duration;
 
 /// The most entries that one query reads.
-pub(crate) const ENTRIES_MAX: usize = 2 * (11 + LINKS_MAX);
+pub(crate) const ENTRIES_MAX: usize = 2 * (11 + LINKS_MAX + DEMANDS_MAX);
 
 /// Entries that one writer at a time can read and write.
 pub(crate) trait Entries {
@@ -89,6 +91,14 @@ fn push_keys(query: &HistoryQuery, keys: &mut Vec<EntryKey>) {
             .copied()
             .map(EntryKey::link),
     );
+    keys.extend(
+        query
+            .demands
+            .iter()
+            .take(DEMANDS_MAX)
+            .copied()
+            .map(EntryKey::demand),
+    );
 }
 
 /// The history that `values` make. They are in the order of [`keys`]; a value that does not decode is as good as none.
@@ -140,6 +150,15 @@ fn history_of<'v>(
                     history.links.insert(*link, provenance);
                 }
             }
+            Kind::Demand(_) => {
+                let wanted = query
+                    .demands
+                    .iter()
+                    .find(|demand| EntryKey::demand(**demand) == *key);
+                if let Some((wanted, demand)) = wanted.zip(codec.open_demand(key, value, now)) {
+                    history.demands.insert(*wanted, demand);
+                }
+            }
             Kind::Address
             | Kind::Agent
             | Kind::AutonomousSystem
@@ -172,6 +191,16 @@ fn add_previous(history: &mut History, before: History, query: &HistoryQuery, na
         {
             let provenance = provenance.clone().renamed(renaming);
             history.links.insert(*present, provenance);
+        }
+    }
+    for (present, previous) in query.demands.iter().zip(&names.query.demands) {
+        if let Some(demand) = before.demands.get(previous) {
+            let demand = demand.renamed(renaming);
+            let merged = history
+                .demands
+                .get(present)
+                .map_or(demand, |known| known.merged(&demand));
+            history.demands.insert(*present, merged);
         }
     }
     history.subject.failures_10m += before.subject.failures_10m;
@@ -241,8 +270,8 @@ pub(crate) fn apply<E: Entries>(
             None => None,
         };
         let learnt = pupil.learnt(codec, current.as_deref(), previous.as_deref());
-        if let Some((bytes, at)) = learnt {
-            entries.put(&pupil.key, bytes, at, at.plus(pupil.key.kind.ttl()))?;
+        if let Some(Learnt { bytes, at, ttl }) = learnt {
+            entries.put(&pupil.key, bytes, at, at.plus(ttl))?;
             if let Some((key, _)) = pupil.previous.filter(|_| previous.is_some()) {
                 entries.remove(&key)?;
             }
@@ -344,6 +373,7 @@ fn place(history: &mut History, kind: Kind, [a, b, c]: [f32; RATES_MAX]) {
         Kind::Tenant => history.tenant = ratio,
         Kind::Addresses
         | Kind::Client
+        | Kind::Demand(_)
         | Kind::Link(_)
         | Kind::Profile
         | Kind::Ticket

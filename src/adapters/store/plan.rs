@@ -6,6 +6,8 @@ use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::Rates;
 use crate::adapters::store::entities::WindowValue;
+use crate::domain::demand::DemandChange;
+use crate::domain::demand::DemandKey;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
 use crate::domain::history::Lesson;
@@ -35,6 +37,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) lessons: BTreeMap<SubjectKey, Vec<&'a Lesson>>,
     /// Requests of service accounts to learn, in order.
     pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
+    /// What happens to demands, in order.
+    pub(crate) demands: BTreeMap<DemandKey, Vec<DemandChange>>,
     /// Where subjects were kept under the previous secret.
     pub(crate) renamed: BTreeMap<SubjectKey, &'a Renamed>,
     /// Links to keep, with the moment from which they count and their time to live.
@@ -43,7 +47,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) population: Population,
 }
 
-/// One entry that is learnt by reading, changing and writing it: a profile or a baseline.
+/// One entry that is learnt by reading, changing and writing it: a profile, a baseline or a demand.
 pub(crate) struct Pupil<'p> {
     /// Where it is kept.
     pub(crate) key: EntryKey,
@@ -52,22 +56,33 @@ pub(crate) struct Pupil<'p> {
     learning: Learning<'p>,
 }
 
+/// An entry after what there was to learn.
+pub(crate) struct Learnt {
+    /// As it is written.
+    pub(crate) bytes: Vec<u8>,
+    /// The moment of its latest change.
+    pub(crate) at: Timestamp,
+    /// How long it is kept from then on.
+    pub(crate) ttl: Duration,
+}
+
 enum Learning<'p> {
     Client(&'p [&'p ClientUse]),
+    Demand(&'p [DemandChange]),
     Profile(&'p [&'p Lesson]),
 }
 
 impl Pupil<'_> {
-    /// The entry after what there is to learn, and the moment of its latest change; `None` for nothing to learn or too
-    /// much to keep. Bytes that do not open are as good as none.
+    /// The entry after what there is to learn; `None` for nothing to learn or too much to keep. Bytes that do not open
+    /// are as good as none.
     pub(crate) fn learnt(
         &self,
         codec: &Codec,
         current: Option<&[u8]>,
         previous: Option<&[u8]>,
-    ) -> Option<(Vec<u8>, Timestamp)> {
+    ) -> Option<Learnt> {
         let key = &self.key;
-        match self.learning {
+        let (bytes, at, ttl) = match self.learning {
             Learning::Profile(lessons) => {
                 let first = lessons.first()?.at;
                 let mut profile = current
@@ -82,7 +97,7 @@ impl Pupil<'_> {
                     })
                     .unwrap_or_default();
                 lessons.iter().for_each(|lesson| profile.learn(lesson));
-                Some((codec.profile(key, &profile)?, profile.last))
+                (codec.profile(key, &profile)?, profile.last, key.kind.ttl())
             }
             Learning::Client(uses) => {
                 let first = uses.first()?.at;
@@ -94,14 +109,25 @@ impl Pupil<'_> {
                     })
                     .unwrap_or_default();
                 uses.iter().for_each(|used| client.learn(used));
-                Some((codec.client(key, &client)?, client.last))
+                (codec.client(key, &client)?, client.last, key.kind.ttl())
             }
-        }
+            Learning::Demand(changes) => {
+                let first = changes.first()?.at();
+                let known = current.and_then(|bytes| codec.open_demand(key, bytes, first));
+                let demand = changes
+                    .iter()
+                    .fold(known, |demand, change| Some(change.apply(demand)))?;
+                let at = changes.last()?.at();
+                let ttl = demand.until.since(at).max(Duration::from_millis(1));
+                (codec.demand(key, &demand)?, at, ttl)
+            }
+        };
+        Some(Learnt { bytes, at, ttl })
     }
 }
 
 impl<'a> Plan<'a> {
-    /// Every profile and baseline that learns something.
+    /// Every profile, baseline and demand that changes.
     pub(crate) fn pupils(&self) -> impl Iterator<Item = Pupil<'_>> {
         let profiles = self.lessons.iter().map(|(subject, lessons)| {
             self.pupil(Kind::Profile, *subject, Learning::Profile(lessons))
@@ -110,7 +136,12 @@ impl<'a> Plan<'a> {
             .clients
             .iter()
             .map(|(client, uses)| self.pupil(Kind::Client, *client, Learning::Client(uses)));
-        profiles.chain(clients)
+        let demands = self.demands.iter().map(|(key, changes)| Pupil {
+            key: EntryKey::demand(*key),
+            previous: None,
+            learning: Learning::Demand(changes),
+        });
+        profiles.chain(clients).chain(demands)
     }
 
     fn pupil<'p>(&'p self, kind: Kind, subject: SubjectKey, learning: Learning<'p>) -> Pupil<'p> {
@@ -142,6 +173,9 @@ impl<'a> Plan<'a> {
                 if let Some(subject) = subject.or(client) {
                     plan.renamed.insert(subject, renamed);
                 }
+            }
+            for (key, change) in &observation.demands {
+                plan.demands.entry(*key).or_default().push(*change);
             }
             for (link, provenance, ttl) in &observation.links {
                 plan.links

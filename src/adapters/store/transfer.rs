@@ -6,6 +6,7 @@ use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::Rates;
 use crate::adapters::store::sketch::Windows;
+use crate::domain::demand::Demand;
 use crate::domain::history::ClientBaseline;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
@@ -36,6 +37,8 @@ pub(crate) struct Portable {
 pub(crate) enum Body {
     /// A baseline.
     Client(ClientBaseline),
+    /// A demand.
+    Demand(Demand),
     /// A distinct count.
     Distinct(Distinct),
     /// A link.
@@ -181,6 +184,7 @@ impl Body {
         match key.kind {
             Kind::Profile => codec.open_profile(key, bytes, now).map(Self::Profile),
             Kind::Client => codec.open_client(key, bytes, now).map(Self::Client),
+            Kind::Demand(_) => codec.open_demand(key, bytes, now).map(Self::Demand),
             Kind::Link(_) => codec.open_link(key, bytes, now).map(Self::Link),
             Kind::Addresses | Kind::Trusted | Kind::Users => codec
                 .open_windows(key, bytes)
@@ -205,6 +209,7 @@ impl Body {
         match self {
             Self::Profile(profile) => codec.profile(key, profile),
             Self::Client(client) => codec.client(key, client),
+            Self::Demand(demand) => codec.demand(key, demand),
             Self::Link(provenance) => codec.link(key, provenance, expires),
             Self::Rates(rates) => Some(rates.encode(key.kind)),
             Self::Distinct(_) => None,

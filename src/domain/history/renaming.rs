@@ -4,6 +4,9 @@
 //! A hash cannot be turned into another one without the value, so that a profile is carried over value by value, each
 //! when it is seen again. What is not seen while both secrets are configured is forgotten with the old names.
 
+use crate::domain::demand::About;
+use crate::domain::demand::Demand;
+use crate::domain::demand::DemandKey;
 use crate::domain::history::ClientBaseline;
 use crate::domain::history::Familiarity;
 use crate::domain::history::HistoryQuery;
@@ -39,6 +42,7 @@ pub struct Renamed {
 pub struct Renaming {
     values: Vec<(ValueHash, ValueHash)>,
     subjects: Vec<(SubjectKey, SubjectKey)>,
+    demands: Vec<(DemandKey, DemandKey)>,
 }
 
 impl Renaming {
@@ -80,6 +84,18 @@ impl Renaming {
         found.map_or(subject, |(_, to)| *to)
     }
 
+    /// Also renames this demand.
+    pub fn with_demand(mut self, previous: DemandKey, present: DemandKey) -> Self {
+        self.demands.push((previous, present));
+        self
+    }
+
+    /// The present key for `key`, or `key` itself.
+    pub fn demand(&self, key: DemandKey) -> DemandKey {
+        let found = self.demands.iter().find(|(from, _)| *from == key);
+        found.map_or(key, |(_, to)| *to)
+    }
+
     fn known(&self, known: &mut KnownValues) {
         known.rename(|value| self.value(value));
     }
@@ -109,6 +125,22 @@ impl Provenance {
         self.subject = self.subject.map(|subject| renaming.subject(subject));
         renaming.familiarity(&mut self.issued_to);
         renaming.familiarity(&mut self.used_by);
+        for key in &mut self.demand_keys {
+            *key = renaming.demand(*key);
+        }
+        self
+    }
+}
+
+impl Demand {
+    /// The demand with the present names of those whom it is about, as far as they are known.
+    pub fn renamed(mut self, renaming: &Renaming) -> Self {
+        if let About::One(subject) = self.about {
+            self.about = About::One(renaming.subject(subject));
+        }
+        if let Some(proved) = &mut self.proved {
+            proved.subject = renaming.subject(proved.subject);
+        }
         self
     }
 }
