@@ -122,7 +122,7 @@ test-training: training-env ## the committed models are those that training/ wri
 	@echo "--> tests: training"
 	@training/.venv/bin/python training/export_starter.py --check
 	@training/.venv/bin/python training/make_test_models.py --check
-	@cd training && .venv/bin/python -m unittest --quiet test_training
+	@cd training && .venv/bin/python -m unittest discover --quiet
 
 .PHONY: geo-test-data
 geo-test-data: ## write tests/data/geo/ anew from the table in its script

@@ -30,6 +30,7 @@ class Schema:
     cold_start: list[float]
     clip: list[tuple[float, float]]
     monotone: list[int]
+    kinds: list[list[str]]
     digest: str
 
     @staticmethod
@@ -44,6 +45,7 @@ class Schema:
             cold_start=[float(row["cold_start"]) for row in rows],
             clip=[(float(row["clip"][0]), float(row["clip"][1])) for row in rows],
             monotone=[int(row["monotone"]) for row in rows],
+            kinds=[row.get("kinds", ["login"]) for row in rows],
             digest=hashlib.sha256(raw).hexdigest(),
         )
 
