@@ -17,6 +17,9 @@ pub mod proxy;
 
 pub mod admin;
 
+/// The edge that faces WSO2 itself.
+pub mod actions;
+
 pub mod config;
 
 pub mod app;

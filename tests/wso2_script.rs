@@ -1,4 +1,4 @@
-//! The adaptive script in `conf/wso2/` does what its page says. It is JavaScript, so Node runs it.
+//! The adaptive scripts in `conf/wso2/` do what their page says. They are JavaScript, so Node runs them.
 //!
 //! Needs the Node that `scripts/fetch-node.sh` fetches, or one on the PATH; without it this test fails.
 
@@ -6,7 +6,16 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn the_shipped_script_follows_the_verdict() {
+fn the_script_that_reads_headers_follows_the_verdict() {
+    run("step-up.test.mjs", 14);
+}
+
+#[test]
+fn the_script_that_asks_follows_the_answer() {
+    run("ask.test.mjs", 10);
+}
+
+fn run(file: &str, cases: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fetched = root.join("vendor/node/bin/node");
     let node = if fetched.is_file() {
@@ -16,7 +25,7 @@ fn the_shipped_script_follows_the_verdict() {
     };
     let run = Command::new(&node)
         .arg("--test")
-        .arg(root.join("tests/wso2/step-up.test.mjs"))
+        .arg(root.join("tests/wso2").join(file))
         .output()
         .unwrap_or_else(|error| {
             panic!(
@@ -32,7 +41,7 @@ fn the_shipped_script_follows_the_verdict() {
     );
     let report = String::from_utf8_lossy(&run.stdout);
     assert!(
-        report.contains("pass 14"),
-        "expected 14 cases to have run: {report}"
+        report.contains(&format!("pass {cases}\n")),
+        "expected {cases} cases to have run: {report}"
     );
 }

@@ -122,6 +122,7 @@ pub fn snapshot(
                 .as_ref()
                 .map(|keys| keys.devices.expose().as_slice()),
         ),
+        answers_wso2: config.actions.secret_file.is_some(),
         audit_passed: config.audit.passed,
     };
     Ok(Assembled {

@@ -3,6 +3,7 @@
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
 use crate::adapters::store;
+use crate::app::actions;
 use crate::app::assemble;
 use crate::app::keys::Keys;
 use crate::app::reach;
@@ -62,6 +63,13 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .problems
                 .push(ConfigError::new(file, format!("server.tls: {error}"))),
         }
+    }
+    match actions::prepare(&config.actions, file) {
+        Ok(Some(prepared)) => findings
+            .fine
+            .push(format!("WSO2 may ask at: {}", prepared.listen())),
+        Ok(None) => {}
+        Err(error) => findings.problems.push(error),
     }
     let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
     findings.fine.push(format!(

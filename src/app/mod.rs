@@ -7,6 +7,9 @@ pub mod keys;
 /// From the configuration to the parts.
 pub mod assemble;
 
+/// What WSO2 calls.
+pub mod actions;
+
 /// `riskgate check`.
 pub mod check;
 
@@ -108,6 +111,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         )),
         None => None,
     };
+    let actions = actions::prepare(&config.actions, &file).map_err(one)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
     count_panics(&metrics);
     let health = Arc::new(Health::default());
@@ -150,6 +154,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             .map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
     let admin_listener = bind(config.admin.listen, "admin.listen", &file)?;
+    let actions_listener = match &actions {
+        Some(prepared) => Some(bind(prepared.listen(), "actions.listen", &file)?),
+        None => None,
+    };
     drop(bind(config.server.listen, "server.listen", &file)?);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -187,6 +195,14 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&state),
         Arc::clone(&metrics),
     ));
+    if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
+        let _context = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|error| RunError::System(error.to_string()))?;
+        tracing::info!(listen = %config.actions.listen, "WSO2 may ask");
+        let (flow, metrics) = (Arc::clone(&flow), Arc::clone(&metrics));
+        runtime.spawn(prepared.serve(listener, flow, metrics, stopped.clone()));
+    }
     start_admin(&runtime, admin_listener, &flow, &metrics, &health, stopped)?;
     runtime.spawn(background::watch_state(
         Arc::clone(&flow),

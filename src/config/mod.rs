@@ -127,8 +127,26 @@ pub struct AdminSettings {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActionsSettings {
-    /// Address and port that WSO2's actions call.
+    /// Address and port that WSO2 calls.
     pub listen: SocketAddr,
+    /// A file with the secret that WSO2 shows; without it the listener is not opened.
+    pub secret_file: Option<PathBuf>,
+    /// The secret before this one, while it is being exchanged.
+    pub previous_secret_file: Option<PathBuf>,
+    /// Certificate and key; without them the listener is plain, which is for loopback.
+    pub tls: Option<ActionsTls>,
+}
+
+/// `[actions.tls]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ActionsTls {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+    /// The authority of WSO2's client certificate, PEM; no client certificate is asked for when absent.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[policy]`.
@@ -369,6 +387,9 @@ impl Default for ActionsSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((LOOPBACK, 9091)),
+            secret_file: None,
+            previous_secret_file: None,
+            tls: None,
         }
     }
 }

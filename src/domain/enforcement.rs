@@ -94,6 +94,16 @@ pub struct StepUpSettings {
     pub acr: String,
     /// The greatest age of the authentication that is accepted, in seconds (`max_age`).
     pub max_age_seconds: u64,
+    /// Authenticators of WSO2 that count as a stronger factor, by the names that it writes into `amr` and into the steps
+    /// of a login.
+    pub amr_values: Vec<String>,
+}
+
+impl StepUpSettings {
+    /// Whether the authenticator with this name is a stronger factor.
+    pub fn is_strong_method(&self, name: &str) -> bool {
+        self.amr_values.iter().any(|strong| strong == name)
+    }
 }
 
 impl Default for StepUpSettings {
@@ -101,6 +111,14 @@ impl Default for StepUpSettings {
         Self {
             acr: "urn:riskgate:acr:mfa".to_owned(),
             max_age_seconds: 300,
+            amr_values: [
+                "totp",
+                "email-otp-authenticator",
+                "sms-otp-authenticator",
+                "FIDOAuthenticator",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         }
     }
 }

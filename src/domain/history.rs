@@ -197,6 +197,8 @@ pub enum LinkKind {
     AccessToken,
     /// An authorization code.
     Code,
+    /// A decision, by its id, for as long as WSO2 may ask for it.
+    Decision,
     /// A pushed authorization request (`request_uri`, RFC 9126).
     PushedRequest,
     /// A refresh token.
@@ -285,6 +287,25 @@ pub struct HistoryQuery {
     pub demands: Vec<DemandKey>,
     /// Where to look as well while the secret is being exchanged.
     pub previous: Option<Previous>,
+}
+
+impl HistoryQuery {
+    /// A query that is about one link alone; what it says of sources means nothing.
+    pub fn of_link(key: LinkKey, now: Timestamp) -> Self {
+        Self {
+            now,
+            subject: None,
+            address: 0,
+            prefix: 0,
+            asn: None,
+            agent: 0,
+            tenant: 0,
+            client: None,
+            links: vec![key],
+            demands: Vec::new(),
+            previous: None,
+        }
+    }
 }
 
 /// The links that one query may ask for.

@@ -51,6 +51,9 @@ pub mod pdp;
 /// The decision as concrete effects.
 pub mod enforcement;
 
+/// What WSO2 asks beside the requests of browsers.
+pub mod action;
+
 /// How the attempt ended and what is learnt from it.
 pub mod outcome;
 

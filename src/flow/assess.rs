@@ -149,6 +149,7 @@ pub async fn assess(
 
     exchange.assessed = Some(Assessed {
         signals,
+        presented: identity.presented,
         facts: identity.facts,
         features,
         assessment,

@@ -89,6 +89,8 @@ pub struct Assessed {
     pub assessment: Assessment,
     /// What the presented code, token, session or login in progress was given under.
     pub provenance: Option<Arc<Provenance>>,
+    /// The code, token or login in progress that the request presents.
+    pub presented: Option<LinkKey>,
     /// Whether the request is a return into a login that was decided before.
     pub continues: bool,
     /// The subject's own profile.

@@ -47,6 +47,7 @@ pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey 
     let tag: &[u8] = match kind {
         LinkKind::AccessToken => b"access_token",
         LinkKind::Code => b"code",
+        LinkKind::Decision => b"decision",
         LinkKind::PushedRequest => b"pushed_request",
         LinkKind::RefreshToken => b"refresh_token",
         LinkKind::Session => b"session",

@@ -51,6 +51,9 @@ pub mod answer;
 /// Outcome, learning, record.
 pub mod observe;
 
+/// Answers to what WSO2 asks.
+pub mod actions;
+
 use crate::domain::enforcement::Grounds;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
@@ -229,6 +232,9 @@ impl AuthFlow {
         }
         let now = dependencies.clock.now();
         decide::decide(exchange, door, now);
+        if exchange.snapshot.answers_wso2 {
+            actions::remember(dependencies, exchange);
+        }
         if let Some(limited) = exchange
             .assessed
             .as_ref()

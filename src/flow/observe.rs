@@ -30,6 +30,7 @@ use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::flow::Dependencies;
+use crate::flow::actions;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
@@ -99,16 +100,15 @@ fn conclude(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
+    let confirmed = actions::confirmed_factors(dependencies, assessed);
     let links: Vec<_> = conclusion
         .issued
         .iter()
         .map(|issued| {
             let key = link_key(&exchange.snapshot.people, issued.kind, &issued.value);
-            (
-                key,
-                provenance(exchange, assessed, door, issued.kind),
-                issued.lifetime,
-            )
+            let mut link = provenance(exchange, assessed, door, issued.kind);
+            link.factors |= confirmed;
+            (key, link, issued.lifetime)
         })
         .collect();
     for (key, provenance, _) in &links {
@@ -118,7 +118,12 @@ fn conclude(
 }
 
 /// What is kept with something that this exchange issued.
-fn provenance(exchange: &Exchange, assessed: &Assessed, door: Door, kind: LinkKind) -> Provenance {
+pub(in crate::flow) fn provenance(
+    exchange: &Exchange,
+    assessed: &Assessed,
+    door: Door,
+    kind: LinkKind,
+) -> Provenance {
     let before = assessed.provenance.as_deref();
     let seen = assessed.signals.hashes.familiarity;
     let decided = exchange.decided.as_ref();

@@ -4,8 +4,10 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::features::FeatureVector;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
+use crate::domain::history::LinkKey;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::history::Provenance;
 use crate::domain::ids::Pseudonym;
 use crate::domain::risk::ModelOutput;
 use crate::domain::signals::network::NetworkFacts;
@@ -21,6 +23,12 @@ use std::time::Instant;
 pub trait StateStore: Send + Sync {
     /// Everything that one request needs, in one round trip. Values that cannot be decoded count as missing.
     async fn load(&self, query: &HistoryQuery) -> Result<History, StateError>;
+
+    /// One link, off the path of requests. `None` when there is none or it cannot be decoded.
+    async fn link(&self, key: &LinkKey, now: Timestamp) -> Result<Option<Provenance>, StateError> {
+        let mut history = self.load(&HistoryQuery::of_link(*key, now)).await?;
+        Ok(history.links.remove(key))
+    }
 
     /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub people: Pseudonymizer,
     /// Checks and signs device cookies.
     pub device_key: DeviceCookieKey,
+    /// Whether WSO2 may ask for decisions: then each is kept for a while before its request goes there.
+    pub answers_wso2: bool,
     /// Whether requests on passed routes are recorded as well.
     pub audit_passed: bool,
 }

@@ -32,6 +32,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     refused: IntCounterVec,
     rate_limited: IntCounterVec,
+    actions: IntCounterVec,
     fallbacks: IntCounterVec,
     unscored: IntCounterVec,
     outcomes: IntCounterVec,
@@ -112,6 +113,11 @@ impl Metrics {
                 "riskgate_rate_limited_total",
                 "Requests over a limit, enforced or not",
                 &["scope", "enforced"],
+            )?,
+            actions: counters(
+                "riskgate_actions_total",
+                "Calls of WSO2, by what they asked and how they were answered",
+                &["action", "result"],
             )?,
             fallbacks: counters(
                 "riskgate_score_fallbacks_total",
@@ -197,6 +203,11 @@ impl Metrics {
     /// A request was refused before scoring.
     pub fn refused(&self, error: &'static str) {
         self.refused.with_label_values(&[error]).inc();
+    }
+
+    /// WSO2 has asked and was answered.
+    pub fn action(&self, action: &'static str, result: &'static str) {
+        self.actions.with_label_values(&[action, result]).inc();
     }
 
     /// A request was over a limit.

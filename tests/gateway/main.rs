@@ -12,6 +12,7 @@
 #[path = "../support/gateway.rs"]
 mod gateway;
 
+mod actions;
 mod attacks;
 mod doors;
 mod headers;

@@ -36,11 +36,12 @@ pub use person::Answer;
 pub use person::CHROME_ON_WINDOWS;
 pub use person::Person;
 pub use person::basic;
+pub use person::param;
 pub use process::Process;
 pub use raw::RawAnswer;
 
 use configuration::certify;
-use configuration::listening_port;
+pub use configuration::listening_port;
 use configuration::write;
 use redis::RedisServer;
 use riskgate::domain::audit::AuditEvent;

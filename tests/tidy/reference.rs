@@ -51,6 +51,7 @@ fn known_keys() -> BTreeSet<String> {
             .collect()
     };
     let nested = [
+        "actions.tls",
         "headers.signature",
         "mode.overrides",
         "score.breaker",

@@ -162,7 +162,7 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
@@ -173,6 +173,7 @@ impl Kind {
         Self::Demand(DemandScope::User),
         Self::Link(LinkKind::AccessToken),
         Self::Link(LinkKind::Code),
+        Self::Link(LinkKind::Decision),
         Self::Link(LinkKind::PushedRequest),
         Self::Link(LinkKind::RefreshToken),
         Self::Link(LinkKind::Session),
@@ -204,6 +205,7 @@ impl Kind {
             Self::Demand(DemandScope::User) => "demand_user",
             Self::Link(LinkKind::AccessToken) => "access_token",
             Self::Link(LinkKind::Code) => "code",
+            Self::Link(LinkKind::Decision) => "decision",
             Self::Link(LinkKind::PushedRequest) => "pushed_request",
             Self::Link(LinkKind::RefreshToken) => "refresh_token",
             Self::Link(LinkKind::Session) => "session",

@@ -1,0 +1,118 @@
+//! The edge that faces WSO2 itself: an adaptive script asks for a decision, a custom authenticator is called. It has a
+//! listener of its own, and nobody is answered without credentials. Nothing here forwards anything.
+
+/// Who may ask.
+pub mod caller;
+
+/// Connections: plain on loopback, TLS elsewhere.
+pub mod listener;
+
+use crate::actions::caller::Caller;
+use crate::actions::caller::Callers;
+use crate::domain::action::AuthenticationCall;
+use crate::domain::action::AuthenticationReply;
+use crate::domain::action::Question;
+use crate::flow::AuthFlow;
+use crate::telemetry::metrics::Metrics;
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::post;
+use serde_json::json;
+use std::sync::Arc;
+
+/// The longest body that is read. WSO2 sends a few KiB.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// What the handlers need.
+#[derive(Clone, Debug)]
+pub struct ActionsState {
+    /// The path.
+    pub flow: Arc<AuthFlow>,
+    /// Who may ask.
+    pub callers: Arc<Callers>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The routes. Everything, also what does not exist, is answered to known callers only.
+pub fn router(state: ActionsState) -> Router {
+    Router::new()
+        .route("/actions/risk", post(risk))
+        .route("/actions/authenticate", post(authenticate))
+        .fallback(nothing_here)
+        .layer(middleware::from_fn_with_state(state.clone(), known_caller))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(state)
+}
+
+async fn known_caller(State(state): State<ActionsState>, request: Request, next: Next) -> Response {
+    match state.callers.recognise(request.headers()) {
+        Caller::Known => next.run(request).await,
+        Caller::Unknown => {
+            state.metrics.action("none", "unauthorized");
+            let reply = AuthenticationReply::Error {
+                error_message: "unauthorized",
+                error_description: "credentials are missing or wrong".to_owned(),
+            };
+            let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+            (StatusCode::UNAUTHORIZED, challenge, Json(reply)).into_response()
+        }
+    }
+}
+
+async fn risk(State(state): State<ActionsState>, body: Bytes) -> Response {
+    match Question::parse(&body) {
+        Ok(question) => {
+            let answer = state.flow.answer(&question).await;
+            state.metrics.action("risk", answer.risk_status);
+            Json(answer).into_response()
+        }
+        Err(error) => {
+            state.metrics.action("risk", "bad_request");
+            let body =
+                json!({ "error": "invalid_request", "error_description": error.to_string() });
+            (StatusCode::BAD_REQUEST, Json(body)).into_response()
+        }
+    }
+}
+
+async fn authenticate(State(state): State<ActionsState>, body: Bytes) -> Response {
+    match AuthenticationCall::parse(&body) {
+        Ok(call) => {
+            let reply = state.flow.authenticate(&call).await;
+            state.metrics.action("authenticate", status_of(&reply));
+            Json(reply).into_response()
+        }
+        Err(error) => {
+            state.metrics.action("authenticate", "bad_request");
+            let reply = AuthenticationReply::Error {
+                error_message: "invalid_request",
+                error_description: error.to_string(),
+            };
+            (StatusCode::BAD_REQUEST, Json(reply)).into_response()
+        }
+    }
+}
+
+async fn nothing_here() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
+fn status_of(reply: &AuthenticationReply) -> &'static str {
+    match reply {
+        AuthenticationReply::Success {} => "success",
+        AuthenticationReply::Failed { .. } => "failed",
+        AuthenticationReply::Incomplete { .. } => "incomplete",
+        AuthenticationReply::Error { .. } => "error",
+    }
+}

@@ -1,0 +1,202 @@
+//! The listener for WSO2 from the configuration: its secret, its certificate, its port.
+
+use crate::actions::ActionsState;
+use crate::actions::caller::Callers;
+use crate::actions::caller::SECRET_BYTES_MIN;
+use crate::actions::listener;
+use crate::config::ActionsSettings;
+use crate::config::ActionsTls;
+use crate::config::ConfigError;
+use crate::domain::secret::Secret;
+use crate::flow::AuthFlow;
+use crate::proxy::listener::ServerCertificate;
+use crate::proxy::listener::read_certificates;
+use crate::telemetry::metrics::Metrics;
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Everything that the listener needs but its port.
+#[derive(Debug)]
+pub struct Prepared {
+    listen: SocketAddr,
+    callers: Callers,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Reads what `[actions]` names. `None` when no secret is configured: then the listener is not opened.
+pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared>, ConfigError> {
+    let Some(secret_file) = &settings.secret_file else {
+        return match &settings.previous_secret_file {
+            Some(_) => Err(ConfigError::new(
+                file,
+                "actions.previous_secret_file: there is no actions.secret_file that it could come before",
+            )),
+            None => Ok(None),
+        };
+    };
+    if settings.tls.is_none() && !settings.listen.ip().is_loopback() {
+        return Err(ConfigError::new(
+            file,
+            format!(
+                "actions.listen: {} is not loopback, and without [actions.tls] the secret could be read on the way",
+                settings.listen
+            ),
+        ));
+    }
+    let mut secrets = vec![read_secret(secret_file, "actions.secret_file")?];
+    if let Some(previous) = &settings.previous_secret_file {
+        secrets.push(read_secret(previous, "actions.previous_secret_file")?);
+    }
+    let tls = settings
+        .tls
+        .as_ref()
+        .map(|tls| server_config(tls, file))
+        .transpose()?;
+    Ok(Some(Prepared {
+        listen: settings.listen,
+        callers: Callers::new(&secrets),
+        tls,
+    }))
+}
+
+impl Prepared {
+    /// Where it will listen.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Serves on `listener` until `stop` says so.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        flow: Arc<AuthFlow>,
+        metrics: Arc<Metrics>,
+        stop: watch::Receiver<bool>,
+    ) {
+        let state = ActionsState {
+            flow,
+            callers: Arc::new(self.callers),
+            metrics,
+        };
+        listener::serve(listener, self.tls, state, stop).await;
+    }
+}
+
+fn read_secret(path: &Path, key: &str) -> Result<Secret<String>, ConfigError> {
+    let at = |problem: String| ConfigError::new(path.display().to_string(), problem);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| at(format!("{key}: cannot be read: {error}")))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(at(format!(
+            "{key}: {} characters, expected at least {SECRET_BYTES_MIN}; `openssl rand -hex 32` makes one",
+            secret.len()
+        )));
+    }
+    let is_visible = |byte: u8| byte.is_ascii_graphic();
+    if !secret.bytes().all(is_visible) {
+        return Err(at(format!(
+            "{key}: expected one line of visible ASCII characters without spaces, which a header can carry"
+        )));
+    }
+    Ok(Secret::new(secret.to_owned()))
+}
+
+fn server_config(tls: &ActionsTls, file: &str) -> Result<Arc<ServerConfig>, ConfigError> {
+    let at =
+        |error: &dyn std::fmt::Display| ConfigError::new(file, format!("actions.tls: {error}"));
+    let certificate =
+        ServerCertificate::load(&tls.certificate, &tls.key).map_err(|error| at(&error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| at(&error))?;
+    let builder = match &tls.client_ca_file {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let mut authorities = RootCertStore::empty();
+            for authority in read_certificates(path).map_err(|error| at(&error))? {
+                authorities.add(authority).map_err(|error| at(&error))?;
+            }
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+                    .build()
+                    .map_err(|error| at(&error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    Ok(Arc::new(builder.with_cert_resolver(Arc::new(certificate))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(secret: &str, folder: &Path) -> ActionsSettings {
+        let path = folder.join("secret");
+        std::fs::write(&path, secret).unwrap();
+        ActionsSettings {
+            secret_file: Some(path),
+            ..ActionsSettings::default()
+        }
+    }
+
+    #[test]
+    fn without_a_secret_there_is_no_listener() {
+        assert!(prepare(&ActionsSettings::default(), "f").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_bad_secret_names_its_key_and_a_remedy_and_never_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        for (secret, said) in [
+            ("", "openssl rand"),
+            ("canary-short\n", "openssl rand"),
+            (
+                "canary with spaces in its forty letters!\n",
+                "visible ASCII",
+            ),
+            (
+                "canary-line-one-which-is-long-enough\ntwo\n",
+                "visible ASCII",
+            ),
+        ] {
+            let error = prepare(&settings(secret, folder.path()), "f").unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("actions.secret_file") && text.contains(said),
+                "{text}"
+            );
+            assert!(!text.contains("canary"), "{text}");
+        }
+        let gone = ActionsSettings {
+            secret_file: Some(folder.path().join("gone")),
+            ..ActionsSettings::default()
+        };
+        assert!(
+            prepare(&gone, "f")
+                .unwrap_err()
+                .to_string()
+                .contains("cannot be read")
+        );
+    }
+
+    #[test]
+    fn in_clear_it_listens_on_loopback_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut plain = settings("0123456789abcdef0123456789abcdef\n", folder.path());
+        assert!(prepare(&plain, "f").unwrap().is_some());
+        plain.listen = SocketAddr::from(([192, 0, 2, 1], 9091));
+        let text = prepare(&plain, "f").unwrap_err().to_string();
+        assert!(
+            text.contains("actions.listen") && text.contains("[actions.tls]"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! What WSO2 asks: the question of an adaptive script, and the call of a custom authenticator.
+
+use crate::gateway::FAR;
+use crate::gateway::HOME;
+use crate::gateway::Options;
+use crate::gateway::World;
+use crate::gateway::listening_port;
+use crate::gateway::param;
+use crate::gateway::rules;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+const SECRET: &str = "a-secret-of-wso2-and-the-gateway-alone";
+
+/// A world in which WSO2 may ask.
+struct Asked {
+    world: World,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Asked {
+    async fn start(mode: &'static str, policy: &[(&str, &str)], tls: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+        let port = listening_port();
+        let mut config = format!(
+            "[actions]\nlisten = \"127.0.0.1:{port}\"\nsecret_file = '{}'\n",
+            secret.display()
+        );
+        if tls {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            let (certificate, key) = (folder.path().join("crt"), folder.path().join("key"));
+            std::fs::write(&certificate, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            config += &format!(
+                "[actions.tls]\ncertificate = '{}'\nkey = '{}'\n",
+                certificate.display(),
+                key.display()
+            );
+        }
+        let world = World::start(Options {
+            mode,
+            policy: Some(rules(policy)),
+            config: Box::leak(config.into_boxed_str()),
+            ..Options::default()
+        })
+        .await;
+        let scheme = if tls { "https" } else { "http" };
+        Self {
+            world,
+            url: format!("{scheme}://localhost:{port}"),
+            _folder: folder,
+        }
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.world.http().post(format!("{}{path}", self.url));
+        read(request.bearer_auth(SECRET).json(body)).await
+    }
+
+    /// Logs in with the password as far as it goes: the decision that WSO2 was told, and its key of the login.
+    async fn log_in(&self, name: &str, address: &str) -> (String, String) {
+        let mut person = self.world.person(name).from(address);
+        let page = person.open().await;
+        let flow = param(&page.url, "sessionDataKey").unwrap();
+        let answer = person.submit_password(&page).await;
+        drop(answer);
+        let received = self.world.sim.recorded();
+        let login = received
+            .iter()
+            .rev()
+            .find(|request| request.path() == "/commonauth")
+            .unwrap();
+        let ids = login.header_values("x-risk-decision-id");
+        (ids[0].to_owned(), flow)
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.json().await.unwrap_or(Value::Null))
+}
+
+fn call(flow: &str, user: &str, passed: &[&str]) -> Value {
+    let steps: Vec<Value> = passed
+        .iter()
+        .zip(1..)
+        .map(|(name, index)| json!({ "index": index, "name": name }))
+        .collect();
+    json!({
+        "actionType": "AUTHENTICATION",
+        "flowId": flow,
+        "requestId": "5168321563",
+        "event": {
+            "tenant": { "id": "-1234", "name": "carbon.super" },
+            "user": { "id": "9f1ab106", "sub": user, "userIdentitySource": "LOCAL" },
+            "userStore": { "id": "UFJJTUFSWQ==", "name": "PRIMARY" },
+            "application": { "id": "9438473805", "name": "demo" },
+            "currentStepIndex": steps.len() + 1,
+            "authenticatedSteps": steps,
+        },
+        "allowedOperations": [{ "op": "redirect" }],
+    })
+}
+
+const STEP_UP_ALICE: [(&str, &str); 1] = [(
+    "request.door == \"login\" && user.name == \"alice\"",
+    "step_up",
+)];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_learns_what_was_decided_and_only_for_its_user() {
+    let asked = Asked::start("enforce", &STEP_UP_ALICE, false).await;
+    let (risky, _) = asked.log_in("alice", HOME).await;
+    let (calm, _) = asked.log_in("bob", HOME).await;
+
+    let (status, answer) = asked
+        .ask(
+            "/actions/risk",
+            &json!({ "decision_id": risky, "username": "alice", "tenant": "carbon.super", "ip": HOME }),
+        )
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(
+        (&answer["risk_status"], &answer["risk_verdict"]),
+        (&json!("scored"), &json!("step_up")),
+        "{answer}"
+    );
+    assert!(
+        answer["risk_score"].is_u64() && answer["risk_reasons"].is_array(),
+        "{answer}"
+    );
+    assert_eq!(answer["decision_id"], json!(risky));
+    let (_, answer) = asked
+        .ask(
+            "/actions/risk",
+            &json!({ "decision_id": calm, "username": "PRIMARY/Bob@carbon.super" }),
+        )
+        .await;
+    assert_eq!(answer["risk_verdict"], json!("allow"), "{answer}");
+
+    // The id of somebody else's good login, from elsewhere, for another tenant, or a made-up one.
+    for question in [
+        json!({ "decision_id": calm, "username": "alice" }),
+        json!({ "decision_id": calm, "username": "bob", "ip": FAR }),
+        json!({ "decision_id": calm, "username": "bob", "tenant": "example.com" }),
+        json!({ "decision_id": "0199b0a0-0000-7000-8000-000000000000", "username": "bob" }),
+        json!({ "decision_id": "' OR 1=1 --", "username": "bob" }),
+    ] {
+        let (status, answer) = asked.ask("/actions/risk", &question).await;
+        assert_eq!(status, 200);
+        assert_eq!(answer, json!({ "risk_status": "unknown" }), "{question}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authenticator_passes_who_owes_nothing_or_has_paid() {
+    let asked = Asked::start("enforce", &STEP_UP_ALICE, false).await;
+    let (decision, flow) = asked.log_in("bob", HOME).await;
+    let (status, reply) = asked
+        .ask(
+            "/actions/authenticate",
+            &call(&flow, "bob", &["BasicAuthenticator"]),
+        )
+        .await;
+    assert_eq!(
+        (status, &reply["actionStatus"]),
+        (200, &json!("SUCCESS")),
+        "{reply}"
+    );
+    // Where WSO2 names the login by a key of its own, the header leads to the decision.
+    let mut by_header = call("8369510297", "bob", &["BasicAuthenticator"]);
+    by_header["event"]["request"] =
+        json!({ "additionalHeaders": [{ "name": "x-risk-decision-id", "value": [decision] }] });
+    let (_, reply) = asked.ask("/actions/authenticate", &by_header).await;
+    assert_eq!(reply["actionStatus"], json!("SUCCESS"), "{reply}");
+
+    let (_, flow) = asked.log_in("alice", HOME).await;
+    let (_, reply) = asked
+        .ask(
+            "/actions/authenticate",
+            &call(&flow, "alice", &["BasicAuthenticator"]),
+        )
+        .await;
+    assert_eq!(
+        (&reply["actionStatus"], &reply["failureReason"]),
+        (&json!("FAILED"), &json!("insufficient_authentication")),
+        "{reply}"
+    );
+    let (_, reply) = asked
+        .ask(
+            "/actions/authenticate",
+            &call(&flow, "alice", &["BasicAuthenticator", "totp"]),
+        )
+        .await;
+    assert_eq!(reply["actionStatus"], json!("SUCCESS"), "{reply}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_went_around_the_gateway_does_not_pass() {
+    let asked = Asked::start("enforce", &STEP_UP_ALICE, false).await;
+    let (_, flow) = asked.log_in("bob", HOME).await;
+    let mut of_other_tenant = call(&flow, "bob", &["BasicAuthenticator"]);
+    of_other_tenant["event"]["tenant"]["name"] = json!("example.com");
+    for call in [
+        call("8369510297", "bob", &["BasicAuthenticator", "totp"]),
+        call(&flow, "alice", &["BasicAuthenticator", "totp"]),
+        of_other_tenant,
+    ] {
+        let (status, reply) = asked.ask("/actions/authenticate", &call).await;
+        assert_eq!(
+            (status, &reply["actionStatus"], &reply["failureReason"]),
+            (200, &json!("FAILED"), &json!("unknown_login")),
+            "{reply}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_answered_without_the_secret() {
+    let asked = Asked::start("enforce", &[], true).await;
+    let plain = reqwest::Client::builder()
+        .no_proxy()
+        .danger_accept_invalid_certs(true)
+        .build()
+        .unwrap();
+    let question = json!({ "decision_id": "d" });
+    for path in ["/actions/risk", "/actions/authenticate", "/", "/metrics"] {
+        let url = format!("{}{path}", asked.url);
+        let requests = [
+            plain.post(&url),
+            plain.post(&url).bearer_auth("wrong"),
+            plain.post(&url).basic_auth("admin", Some(SECRET)),
+            plain.get(&url),
+        ];
+        for request in requests {
+            let (status, reply) = read(request.json(&question)).await;
+            assert_eq!(
+                (status, &reply["actionStatus"]),
+                (401, &json!("ERROR")),
+                "{path}: {reply}"
+            );
+        }
+    }
+    let url = format!("{}/actions/risk", asked.url);
+    let (status, _) = read(
+        plain
+            .post(&url)
+            .basic_auth("wso2", Some(SECRET))
+            .json(&question),
+    )
+    .await;
+    assert_eq!(status, 200);
+    let (status, _) = read(plain.post(&url).header("x-api-key", SECRET).json(&question)).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_calls_get_a_clear_answer_and_the_listener_lives_on() {
+    let asked = Asked::start("monitor", &[], false).await;
+    let send = |path: &str, body: Vec<u8>| {
+        let request = asked.world.http().post(format!("{}{path}", asked.url));
+        read(request.bearer_auth(SECRET).body(body))
+    };
+    for (path, body, said) in [
+        ("/actions/risk", &b"{"[..], "JSON object"),
+        ("/actions/risk", b"[1]", "JSON object"),
+        ("/actions/risk", b"{}", "decision_id"),
+        (
+            "/actions/risk",
+            b"{\"decision_id\":\"\xff\"}",
+            "JSON object",
+        ),
+        ("/actions/authenticate", b"{}", "actionType"),
+        ("/actions/authenticate", b"", "JSON object"),
+    ] {
+        let (status, reply) = send(path, body.to_vec()).await;
+        assert_eq!(status, 400, "{path} {reply}");
+        assert!(reply.to_string().contains(said), "{path} {reply}");
+    }
+    let (status, _) = send("/actions/risk", vec![b'x'; 70 * 1024]).await;
+    assert_eq!(status, 413);
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    assert_eq!(send("/actions/risk", deep.into_bytes()).await.0, 400);
+    assert_eq!(send("/actions/other", Vec::new()).await.0, 404);
+    // In monitor WSO2 is told no id, so that there is none to ask for.
+    let (_, answer) = asked
+        .ask("/actions/risk", &json!({ "decision_id": "d" }))
+        .await;
+    assert_eq!(answer, json!({ "risk_status": "unknown" }));
+}
