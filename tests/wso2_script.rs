@@ -2,6 +2,8 @@
 //!
 //! Needs the Node that `scripts/fetch-node.sh` fetches, or one on the PATH; without it this test fails.
 
+#![allow(clippy::panic, reason = "a panic is how a test reports a failure")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -1,6 +1,6 @@
 // Adaptive authentication script for WSO2 Identity Server 7.x behind riskgate: like riskgate-step-up.js, but it asks riskgate
 // itself instead of believing a header. Somebody who reaches WSO2 around riskgate can send any header, and cannot make
-// riskgate say that it has let this user in.
+// riskgate say that this user has passed it.
 //
 // Step 1 is the application's usual first factor, step 2 the stronger one. It needs the actions listener of riskgate
 // (`actions.listen`, `actions.secret_file`) and a secret named `riskgate` with the same value in the script editor.
