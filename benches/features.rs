@@ -23,6 +23,8 @@ use riskgate::domain::history::SubjectCounts;
 use riskgate::domain::history::VALUES_MAX;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
+use riskgate::domain::kind::RequestKind;
+use riskgate::domain::signals::GrantSignals;
 use riskgate::domain::signals::SignalHashes;
 use riskgate::domain::signals::Signals;
 use riskgate::domain::signals::Subject;
@@ -71,6 +73,7 @@ fn signals(people: &Pseudonymizer, subject: Subject) -> Signals {
         device,
         browser_door: true,
         parameters_hidden: false,
+        grant: GrantSignals::default(),
         hashes,
     }
 }
@@ -101,6 +104,7 @@ fn profile(subject: SubjectKey, like: &Signals) -> Profile {
                 platform: other(usual.platform),
                 language: other(usual.language),
                 device: None,
+                tls: other(usual.tls),
             },
             coordinates: Coordinates::new(59.9 + place, 10.7 + place),
             cookie_known: n % 3 == 0,
@@ -165,16 +169,17 @@ fn features(c: &mut Criterion) {
     let known = Known {
         history: Some(&history),
         profile: history.profile.as_ref(),
+        link: None,
         population: &population,
     };
-    let row = derive(&named, known, NOW);
+    let row = derive(RequestKind::Login, &named, known, NOW);
     // A row in which the costly features are missing would measure nothing.
     assert!(
         filled(&row) >= 25 && row.value(Feature::GeoSpeed).is_finite(),
         "{row:?}"
     );
     c.bench_function("features/full_profile", |b| {
-        b.iter(|| derive(black_box(&named), known, NOW))
+        b.iter(|| derive(RequestKind::Login, black_box(&named), known, NOW))
     });
 
     let nobody = signals(&people, Subject::Anonymous);
@@ -182,10 +187,11 @@ fn features(c: &mut Criterion) {
     let unknown = Known {
         history: None,
         profile: None,
+        link: None,
         population: &empty,
     };
     c.bench_function("features/no_history", |b| {
-        b.iter(|| derive(black_box(&nobody), unknown, NOW))
+        b.iter(|| derive(RequestKind::Login, black_box(&nobody), unknown, NOW))
     });
 
     c.bench_function("features/signal_hashes", |b| {

@@ -193,6 +193,8 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
             platform: Some(hash(7_000_000_000 + device)),
             language: Some(hash(8_000_000_000)),
             device: Some(hash(n * 2 + device + 9_000_000_000)),
+            // What the browser says in its handshake changes with one version in four.
+            tls: Some(hash(9_500_000_000 + device * 100 + version / 4)),
         };
         let age = now.since(at).as_secs() / 3_600;
         let attempt = |failed| Attempt {
@@ -408,6 +410,7 @@ fn tokens(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u6
                     platform: Some(hash(3)),
                     language: Some(hash(4)),
                     device: Some(hash(n)),
+                    tls: Some(hash(5)),
                 };
                 let provenance = Provenance {
                     decision_id: RequestId::new(format!("01890a5d-ac96-774b-bcce-{n:012x}")),

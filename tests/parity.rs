@@ -399,7 +399,7 @@ fn breaches_of_the_contract_are_refused_with_file_and_expectation() {
         ),
         (
             "wrong_names",
-            "for `feature_names` in its metadata; expected `the 37 names of the schema in its order`",
+            "for `feature_names` in its metadata; expected `the 67 names of the schema in its order`",
         ),
         (
             "wrong_schema",
@@ -407,7 +407,7 @@ fn breaches_of_the_contract_are_refused_with_file_and_expectation() {
         ),
         (
             "wrong_shape",
-            "`features` of shape [N, 36]; expected [N, 37]",
+            "`features` of shape [N, 66]; expected [N, 67]",
         ),
     ] {
         let fault = refused(&misbehaving(kind)).to_string();
@@ -438,12 +438,12 @@ fn a_manifest_of_another_schema_is_refused() {
     edit(
         copy.path(),
         "manifest.toml",
-        "schema_version = 1",
         "schema_version = 2",
+        "schema_version = 3",
     );
     let fault = refused(copy.path()).to_string();
     assert!(
-        fault.contains("is for `login` under schema 2; expected `login` under schema 1"),
+        fault.contains("is for `login` under schema 3; expected `login` under schema 2"),
         "{fault}"
     );
 }

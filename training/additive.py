@@ -18,15 +18,16 @@ ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "conf" / "model" / "features.toml"
 OPSET = 17
 IR_VERSION = 9
+KINDS = ("login", "token", "m2m")
 
 
 @dataclass(frozen=True)
 class Schema:
-    """conf/model/features.toml and its digest."""
+    """conf/model/features.toml and its digest. `kinds` has the kinds of request of each feature."""
 
     version: int
-    kind: str
     names: list[str]
+    kinds: list[list[str]]
     cold_start: list[float]
     clip: list[tuple[float, float]]
     monotone: list[int]
@@ -40,8 +41,8 @@ class Schema:
         rows = data["feature"]
         return Schema(
             version=data["version"],
-            kind=data["kind"],
             names=[row["name"] for row in rows],
+            kinds=[row.get("kinds", ["login"]) for row in rows],
             cold_start=[float(row["cold_start"]) for row in rows],
             clip=[(float(row["clip"][0]), float(row["clip"][1])) for row in rows],
             monotone=[int(row["monotone"]) for row in rows],
@@ -135,11 +136,11 @@ class Additive:
         return nodes, initializers
 
 
-def metadata(schema: Schema, version: str, note: str, **changes: str) -> dict[str, str]:
+def metadata(schema: Schema, version: str, note: str, kind: str = "login", **changes: str) -> dict[str, str]:
     """The metadata_props that the gateway compares with its own schema, and an honest note."""
     props = {
         "schema_version": str(schema.version),
-        "model_kind": schema.kind,
+        "model_kind": kind,
         "model_version": version,
         "feature_names": json.dumps(schema.names, separators=(",", ":")),
         "feature_schema_sha256": schema.digest,
@@ -198,14 +199,14 @@ def golden(version: str, names: list[str], rows: np.ndarray, probability: np.nda
     return f'{{\n  "model_version": {json.dumps(version)},\n  "rows": [\n{lines}\n  ]\n}}\n'
 
 
-def manifest(schema: Schema, version: str, file: str, data: bytes, head: str) -> str:
+def manifest(schema: Schema, version: str, file: str, data: bytes, head: str, kind: str = "login") -> str:
     """The manifest that the gateway reads beside the model."""
     return (
         f"# {head}\n\n"
         f'file = "{file}"\n'
         f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
         f'version = "{version}"\n'
-        f'kind = "{schema.kind}"\n'
+        f'kind = "{kind}"\n'
         f"schema_version = {schema.version}\n"
         f'golden = "golden.json"\n'
     )

@@ -27,14 +27,17 @@ class Refused(Exception):
     """The weights do not keep a promise."""
 
 
-def read_starter(schema: additive.Schema) -> tuple[str, list[additive.Shape], float, list[float]]:
-    """Version, shapes (0 at the typical value), bias and the typical row."""
+def read_starter(schema: additive.Schema, kind: str = "login") -> tuple[str, list[additive.Shape], float, list[float]]:
+    """Version, shapes (0 at the typical value), bias and the typical row of the model for `kind`.
+
+    A feature of another kind is missing from its rows and weighs nothing.
+    """
     data = tomllib.loads((HERE / "starter.toml").read_text())
     given = data["feature"]
     if list(given) != schema.names:
         raise Refused(f"starter.toml names {sorted(set(given) ^ set(schema.names))} differently or in another order")
     shapes, typical = [], []
-    for name, clip, direction in zip(schema.names, schema.clip, schema.monotone):
+    for name, kinds, clip, direction in zip(schema.names, schema.kinds, schema.clip, schema.monotone):
         entry = given[name]
         x, y = [float(v) for v in entry["x"]], [float(v) for v in entry["y"]]
         if len(x) != len(y) or len(x) < 2 or any(b <= a for a, b in zip(x, x[1:])):
@@ -45,20 +48,30 @@ def read_starter(schema: additive.Schema) -> tuple[str, list[additive.Shape], fl
             raise Refused(f"{name}: not monotone in direction {direction:+d}")
         if name.endswith("_rarity") and any(b <= a for a, b in zip(y, y[1:])):
             raise Refused(f"{name}: rarity keeps a weight above 0 everywhere")
+        if kind not in kinds:
+            shapes.append(additive.Shape(list(clip), [0.0, 0.0]))
+            typical.append(float("nan"))
+            continue
         base = float(np.interp(entry["typical"], x, y))
         shapes.append(additive.Shape(x, [v - base for v in y]))
         typical.append(float(entry["typical"]))
-    return data["version"], shapes, float(data["bias"]), typical
+    return data["version"], shapes, float(data["bias"][kind]), typical
 
 
-def read_scenarios(schema: additive.Schema, typical: list[float]) -> list[tuple[str, np.ndarray, int, int]]:
-    """Name, row and permitted points of each scenario."""
+def read_scenarios(
+    schema: additive.Schema, typical: list[float], kind: str = "login"
+) -> list[tuple[str, np.ndarray, int, int]]:
+    """Name, row and permitted points of each scenario of `kind`."""
     rows = {"typical": np.array(typical, np.float32), "missing": np.full(len(schema.names), np.nan, np.float32)}
     scenarios = []
     for entry in tomllib.loads((HERE / "scenarios.toml").read_text())["scenario"]:
+        if entry.get("kind", "login") != kind:
+            continue
         row = rows[entry["base"]].copy()
         for name, value in entry["set"].items():
             f = schema.names.index(name)
+            if kind not in schema.kinds[f]:
+                raise Refused(f"{entry['name']}: {name} is no feature of {kind}")
             low, high = schema.clip[f]
             if value == value and not low <= value <= high:
                 raise Refused(f"{entry['name']}: {name} = {value} is outside {low}..{high}")
@@ -138,7 +151,7 @@ def outputs() -> dict[Path, bytes]:
     probability, contributions = weights.evaluate(rows)
     check_runtime(data, rows, probability, contributions)
 
-    file = f"risk-{schema.kind}-{version}.onnx"
+    file = f"risk-login-{version}.onnx"
     card = (MODEL_DIR / "CARD.md").read_text()
     head, rest = card.split(BEGIN)
     _, tail = rest.split(END)

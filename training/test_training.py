@@ -43,9 +43,11 @@ class Starter(unittest.TestCase):
                 self.assertGreaterEqual((np.diff(probability) * direction).min(), -1e-9)
 
     def test_every_feature_can_count(self) -> None:
-        for name, shape in zip(self.schema.names, self.shapes):
-            with self.subTest(name):
-                self.assertGreater(max(shape.y) - min(shape.y), 0.0)
+        for kind in additive.KINDS:
+            _, shapes, _, _ = export_starter.read_starter(self.schema, kind)
+            for name, kinds, shape in zip(self.schema.names, self.schema.kinds, shapes):
+                with self.subTest(kind=kind, name=name):
+                    self.assertEqual(max(shape.y) - min(shape.y) > 0.0, kind in kinds)
 
     def test_the_files_in_place_are_up_to_date(self) -> None:
         for path, content in (export_starter.outputs() | make_test_models.outputs()).items():

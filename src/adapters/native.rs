@@ -485,7 +485,7 @@ mod tests {
         });
         assert_eq!(
             refused.unwrap_err(),
-            form("`seg_weight` is not a float tensor of shape [37, 5]")
+            form("`seg_weight` is not a float tensor of shape [67, 5]")
         );
         let refused = changed(|graph| {
             let at = find(graph, "one");

@@ -6,6 +6,9 @@
 /// What is usual for a service account.
 pub mod client;
 
+/// What is remembered of a token and its successors.
+pub mod family;
+
 /// What becomes of history when the secret is exchanged.
 pub mod renaming;
 
@@ -24,6 +27,10 @@ use std::time::Duration;
 
 pub use client::ClientBaseline;
 pub use client::ClientUse;
+pub use family::Redeemed;
+pub use family::ShortHash;
+pub use family::TokenFamily;
+pub use family::TokenUse;
 pub use renaming::Previous;
 pub use renaming::Renamed;
 pub use renaming::Renaming;
@@ -58,6 +65,8 @@ pub struct Familiarity {
     pub language: Option<ValueHash>,
     /// The id in the device cookie.
     pub device: Option<ValueHash>,
+    /// The TLS fingerprint (JA4), where TLS ends here.
+    pub tls: Option<ValueHash>,
 }
 
 /// One value that a subject has used.
@@ -100,6 +109,8 @@ pub struct NoveltyHabit {
     pub agent: u32,
     /// Logins from a new autonomous system.
     pub asn: u32,
+    /// Logins with a new TLS fingerprint.
+    pub tls: u32,
 }
 
 /// What is known of one subject. Written only from confirmed logins that were low-risk or stepped up.
@@ -127,6 +138,8 @@ pub struct Profile {
     pub languages: KnownValues,
     /// Device cookies.
     pub devices: KnownValues,
+    /// TLS fingerprints.
+    pub tls: KnownValues,
     /// Places, at most [`PLACES_MAX`].
     pub places: Vec<Place>,
     /// Confirmed logins per hour of the day (UTC).
@@ -255,6 +268,15 @@ pub struct Provenance {
     /// Where demands of this login are kept: under its browser and, if a stronger factor was demanded, its source. At
     /// most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX).
     pub demand_keys: Vec<DemandKey>,
+    /// The highest score of the login itself; `None` when it was unscored. Unlike `score` it does not grow with the
+    /// requests that use the token.
+    pub login_score: Option<u8>,
+    /// The scopes that the login asked for, at most [`SCOPES_MAX`](client::SCOPES_MAX); empty when it asked for none.
+    pub scopes: Vec<ShortHash>,
+    /// What is remembered of the tokens that go back to this login; `None` for a code or a login in progress.
+    pub family: Option<TokenFamily>,
+    /// That it was used up: a code that was redeemed, a refresh token that was replaced.
+    pub redeemed: Option<Redeemed>,
 }
 
 /// The password, or whatever the first step of the application is.
@@ -390,7 +412,7 @@ pub struct Population {
 
 impl Familiarity {
     /// The values in the order of their fields.
-    pub fn values(&self) -> [Option<ValueHash>; 7] {
+    pub fn values(&self) -> [Option<ValueHash>; 8] {
         [
             self.address,
             self.asn,
@@ -399,11 +421,12 @@ impl Familiarity {
             self.platform,
             self.language,
             self.device,
+            self.tls,
         ]
     }
 
     /// The same, to be changed.
-    pub fn values_mut(&mut self) -> [&mut Option<ValueHash>; 7] {
+    pub fn values_mut(&mut self) -> [&mut Option<ValueHash>; 8] {
         [
             &mut self.address,
             &mut self.asn,
@@ -412,6 +435,7 @@ impl Familiarity {
             &mut self.platform,
             &mut self.language,
             &mut self.device,
+            &mut self.tls,
         ]
     }
 }
@@ -497,7 +521,7 @@ impl KnownValues {
 
 impl Profile {
     /// The known values in the order of [`Familiarity::values`].
-    pub fn known(&self) -> [&KnownValues; 7] {
+    pub fn known(&self) -> [&KnownValues; 8] {
         [
             &self.addresses,
             &self.asns,
@@ -506,11 +530,12 @@ impl Profile {
             &self.platforms,
             &self.languages,
             &self.devices,
+            &self.tls,
         ]
     }
 
     /// The same, to be changed.
-    pub fn known_mut(&mut self) -> [&mut KnownValues; 7] {
+    pub fn known_mut(&mut self) -> [&mut KnownValues; 8] {
         [
             &mut self.addresses,
             &mut self.asns,
@@ -519,6 +544,7 @@ impl Profile {
             &mut self.platforms,
             &mut self.languages,
             &mut self.devices,
+            &mut self.tls,
         ]
     }
 
@@ -561,6 +587,9 @@ impl Profile {
             self.habit.address += u32::from(is_new(&self.addresses, seen.address));
             self.habit.agent += u32::from(is_new(&self.agents, seen.agent));
             self.habit.asn += u32::from(is_new(&self.asns, seen.asn));
+            // The first fingerprint of all, where TLS has only lately come to end here, is no novelty either.
+            let tls_is_new = !self.tls.is_empty() && is_new(&self.tls, seen.tls);
+            self.habit.tls += u32::from(tls_is_new);
         }
         self.successes = self.successes.saturating_add(1);
         for (known, value) in self.known_mut().into_iter().zip(seen.values()) {
@@ -651,6 +680,7 @@ impl Provenance {
             platforms: values(self.issued_to.platform, self.used_by.platform),
             languages: values(self.issued_to.language, self.used_by.language),
             devices: values(self.issued_to.device, self.used_by.device),
+            tls: values(self.issued_to.tls, self.used_by.tls),
             places: [self.coordinates, self.used_from]
                 .into_iter()
                 .flatten()

@@ -47,10 +47,14 @@ pub enum NameSpace {
     Platform,
     /// A /24 or /48.
     Prefix,
+    /// The key of a proof of possession (RFC 9449), as the head of the proof shows it.
+    ProofKey,
     /// A scope (RFC 6749 section 3.3).
     Scope,
     /// A tenant domain.
     Tenant,
+    /// A TLS fingerprint (JA4).
+    TlsFingerprint,
     /// A canonical username.
     User,
 }
@@ -131,8 +135,10 @@ impl NameSpace {
             Self::Link => b'x',
             Self::Platform => b'o',
             Self::Prefix => b'p',
+            Self::ProofKey => b'q',
             Self::Scope => b's',
             Self::Tenant => b't',
+            Self::TlsFingerprint => b'f',
             Self::User => b'u',
         }
     }

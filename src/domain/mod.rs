@@ -18,6 +18,9 @@ pub mod target;
 /// Which door a request knocks at.
 pub mod route;
 
+/// What kind of request is scored.
+pub mod kind;
+
 /// Parameters of a request, parsed once and strictly.
 pub mod parameters;
 

@@ -51,6 +51,11 @@ impl Timestamp {
         u8::try_from((self.0.div_euclid(86_400_000) + 3).rem_euclid(7) + 1).unwrap_or(1)
     }
 
+    /// Whether it is a Saturday or a Sunday in UTC.
+    pub fn is_weekend(self) -> bool {
+        self.weekday() >= 6
+    }
+
     /// RFC 3339 in UTC with milliseconds. Times beyond the year 9999 are cut to it.
     pub fn to_rfc3339(self) -> String {
         let bounded = self.0.clamp(
@@ -115,6 +120,11 @@ mod tests {
     fn weekdays_are_iso() {
         assert_eq!(Timestamp(0).weekday(), 4);
         assert_eq!(Timestamp(1_795_651_199_999).weekday(), 3);
+        let day = |n: i64| Timestamp(n * 86_400_000);
+        assert_eq!(
+            [1, 2, 3, 4].map(|n| day(n).is_weekend()),
+            [false, true, true, false]
+        );
     }
 
     #[test]

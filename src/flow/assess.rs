@@ -10,6 +10,8 @@ use crate::domain::history::LinkKind;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::ids::ValueHash;
+use crate::domain::kind::RequestKind;
 use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
@@ -58,7 +60,7 @@ pub async fn assess(
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
     let tenant = exchange.tenant().to_owned();
-    let identity = identify(
+    let mut identity = identify(
         door,
         &tenant,
         request.parameters,
@@ -102,6 +104,8 @@ pub async fn assess(
     if pushed && provenance.is_some() {
         // What was pushed through this gateway has been seen.
         signals.parameters_hidden = false;
+        let scopes = provenance.iter().flat_map(|link| &link.scopes);
+        identity.facts.scopes = scopes.map(|scope| ValueHash::from(*scope) << 32).collect();
     }
     // A pushed request says what is asked for, not who asks.
     let provenance = provenance.filter(|_| !pushed);
@@ -132,9 +136,11 @@ pub async fn assess(
             let known = Known {
                 history: history.as_ref(),
                 profile: compared,
+                link: provenance.as_deref(),
                 population: &population,
             };
-            let row = derive::derive(&signals, known, exchange.at);
+            // There is one model so far, and it speaks of logins.
+            let row = derive::derive(RequestKind::Login, &signals, known, exchange.at);
             let assessment = dependencies
                 .scorer
                 .score(&snapshot.models, &row, degraded, deadline)
@@ -218,6 +224,7 @@ fn signals(
         device,
         browser_door: door.is_browser(),
         parameters_hidden: identity.parameters_hidden,
+        grant: identity.grant.clone(),
         hashes,
     }
 }
@@ -344,6 +351,8 @@ fn accepted(
         // A login in progress does not name its client again.
         _ => true,
     };
+    // A token may be exchanged by another client than the one that it was given to (RFC 8693).
+    let same_client = same_client || identity.presents(LinkKind::AccessToken);
     if link.tenant == signals.hashes.tenant && same_client {
         return Ok(Some(link));
     }

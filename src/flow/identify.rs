@@ -7,8 +7,11 @@ use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::outcome::access_token_key;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
+use crate::domain::signals::GrantSignals;
 use crate::domain::signals::Subject;
 use crate::domain::signals::session::SESSION_COOKIE;
 use crate::domain::signals::session::cookie_values;
@@ -31,6 +34,8 @@ pub struct Identity {
     pub session: Option<LinkKey>,
     /// Whether the parameters are hidden in an object that was not read.
     pub parameters_hidden: bool,
+    /// What a token request asks for, and how.
+    pub grant: GrantSignals,
     /// What later steps need.
     pub facts: RequestFacts,
 }
@@ -98,7 +103,7 @@ pub fn identify(
         Door::Token => match grant_type {
             Some("password") => get("username").map(named),
             // These present something that was issued to somebody: the link tells to whom.
-            Some("authorization_code" | "refresh_token") => None,
+            Some("authorization_code" | "refresh_token" | TOKEN_EXCHANGE) => None,
             _ => client.map(|key| Subject::Client { key }),
         },
         Door::Basic | Door::Pdp => basic.as_deref().map(named),
@@ -119,6 +124,8 @@ pub fn identify(
             Some("refresh_token") => {
                 get("refresh_token").map(|token| link(LinkKind::RefreshToken, token))
             }
+            Some(TOKEN_EXCHANGE) => get("subject_token")
+                .map(|token| link(LinkKind::AccessToken, &access_token_key(token))),
             _ => None,
         },
         // A flow key beside `client_id` is a new request that pretends to be a return.
@@ -163,6 +170,23 @@ pub fn identify(
         .is_some_and(|kind| kind.contains("xml"));
     let direct = get("response_mode") == Some("direct");
     let owned = |name: &str| get(name).map(str::to_owned);
+    let scopes: Vec<_> = get("scope")
+        .into_iter()
+        .flat_map(str::split_ascii_whitespace)
+        .take(SCOPES_MAX)
+        .map(|scope| people.value(NameSpace::Scope, scope.as_bytes()))
+        .collect();
+    let grant = if door == Door::Token {
+        GrantSignals {
+            scopes: scopes.clone(),
+            client_authenticates: basic.is_some()
+                || get("client_secret").is_some()
+                || get("client_assertion").is_some(),
+            proof_key: proof_key(headers, people),
+        }
+    } else {
+        GrantSignals::default()
+    };
     Identity {
         subject,
         client_id,
@@ -170,18 +194,14 @@ pub fn identify(
         presented,
         session,
         parameters_hidden: signed_or_pushed || unread,
+        grant,
         facts: RequestFacts {
             grant_type: owned("grant_type"),
             response_type: owned("response_type"),
             prompt: owned("prompt"),
             acr_values: owned("acr_values"),
             max_age: owned("max_age"),
-            scopes: get("scope")
-                .into_iter()
-                .flat_map(str::split_ascii_whitespace)
-                .take(SCOPES_MAX)
-                .map(|scope| people.value(NameSpace::Scope, scope.as_bytes()))
-                .collect(),
+            scopes,
             fixed: signed_or_pushed || direct,
             second_factor,
             credentials,
@@ -192,6 +212,19 @@ pub fn identify(
 
 /// The parameters that carry a factor beyond the password, in the login form and in the app-native API.
 const SECOND_FACTORS: [&str; 3] = ["OTPCode", "token", "tokenResponse"];
+
+/// The grant type of a token exchange (RFC 8693).
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// The key in a DPoP proof (RFC 9449 section 4.2): the head of the proof, which names the key and nothing that changes
+/// from one proof to the next. The signature is for WSO2 to check.
+fn proof_key(headers: &http::HeaderMap, people: &Pseudonymizer) -> Option<ValueHash> {
+    const PROOF_BYTES_MAX: usize = 8192;
+    let proof = headers.get("dpop")?.to_str().ok()?;
+    let (head, _) = proof.split_once('.')?;
+    (proof.len() <= PROOF_BYTES_MAX && !head.is_empty())
+        .then(|| people.value(NameSpace::ProofKey, head.as_bytes()))
+}
 
 /// The `flowId` of the app-native API.
 fn flow_id(parameters: &Parameters) -> Option<&str> {

@@ -51,6 +51,9 @@ pub mod answer;
 /// Outcome, learning, record.
 pub mod observe;
 
+/// What becomes of codes and tokens that were turned in.
+pub mod turned_in;
+
 /// Answers to what WSO2 asks.
 pub mod actions;
 

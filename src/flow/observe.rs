@@ -13,6 +13,7 @@ use crate::domain::history::Lesson;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
+use crate::domain::history::family::short;
 use crate::domain::ids::NameSpace;
 use crate::domain::outcome;
 use crate::domain::outcome::AuthOutcome;
@@ -35,6 +36,7 @@ use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::ports::StateStore;
+use crate::flow::turned_in;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::RequestLabels;
 use std::net::IpAddr;
@@ -101,7 +103,7 @@ fn conclude(
         return;
     };
     let confirmed = actions::confirmed_factors(dependencies, assessed);
-    let links: Vec<_> = conclusion
+    let mut links: Vec<_> = conclusion
         .issued
         .iter()
         .map(|issued| {
@@ -111,6 +113,7 @@ fn conclude(
             (key, link, issued.lifetime)
         })
         .collect();
+    links.extend(turned_in::used_up(exchange, assessed, door, &links));
     for (key, provenance, _) in &links {
         dependencies.recent.insert(*key, provenance.clone());
     }
@@ -162,6 +165,15 @@ pub(in crate::flow) fn provenance(
             .collect()
     });
     let inherits = assessed.continues || (is_token && before.is_some());
+    // Within one login the highest score counts.
+    let earlier = before
+        .filter(|_| kind == LinkKind::Transaction || inherits)
+        .and_then(|link| link.score);
+    let score = match (earlier, own_score) {
+        (Some(earlier), Some(own)) => Some(earlier.max(own)),
+        (earlier, own) => own.or(earlier),
+    };
+    let login = before.filter(|_| is_token || assessed.continues);
     Provenance {
         decision_id: before
             .filter(|_| assessed.continues)
@@ -173,16 +185,7 @@ pub(in crate::flow) fn provenance(
             .client
             .or_else(|| before.and_then(|link| link.client)),
         subject: assessed.subject(),
-        // Within one login the highest score counts.
-        score: match (
-            before
-                .filter(|_| kind == LinkKind::Transaction || inherits)
-                .and_then(|link| link.score),
-            own_score,
-        ) {
-            (Some(earlier), Some(own)) => Some(earlier.max(own)),
-            (earlier, own) => own.or(earlier),
-        },
+        score,
         reasons: reasons.unwrap_or_default(),
         demanded: demands || before.is_some_and(|link| link.demanded),
         factors: before.map_or(0, |link| link.factors) | step,
@@ -203,6 +206,16 @@ pub(in crate::flow) fn provenance(
             .or(before.map(|link| link.evidence))
             .unwrap_or(0),
         demand_keys: before.map_or(Vec::new(), |link| link.demand_keys.clone()),
+        login_score: before
+            .filter(|_| is_token)
+            .map_or(score, |link| link.login_score),
+        scopes: login.map_or_else(
+            || assessed.facts.scopes.iter().copied().map(short).collect(),
+            |link| link.scopes.clone(),
+        ),
+        family: (is_token && kind == LinkKind::RefreshToken)
+            .then(|| turned_in::family(exchange, assessed, before, low)),
+        redeemed: None,
     }
 }
 
@@ -299,11 +312,15 @@ fn client_use(exchange: &Exchange, assessed: &Assessed) -> Option<ClientUse> {
         return None;
     };
     let asks_for_itself = assessed.facts.grant_type.as_deref() == Some("client_credentials");
-    let client = lesson_subject(exchange, assessed).filter(|subject| *subject == key)?;
-    asks_for_itself.then(|| ClientUse {
-        client,
+    let confirmed = exchange.outcome == AuthOutcome::TokensIssued && assessed.state_answered;
+    (asks_for_itself && confirmed).then(|| ClientUse {
+        client: key,
         at: exchange.at,
         scopes: assessed.facts.scopes.clone(),
+        prefix: Some(assessed.signals.hashes.prefix),
+        tls: assessed.signals.hashes.familiarity.tls,
+        network: assessed.signals.network.kind,
+        learns: lesson_subject(exchange, assessed) == Some(key),
     })
 }
 
@@ -371,7 +388,10 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         demands: Vec::new(),
     };
     let learnt = observation.lesson.is_some();
-    let empty = observation.attempt.is_none() && !learnt && observation.links.is_empty();
+    let empty = observation.attempt.is_none()
+        && !learnt
+        && observation.client.is_none()
+        && observation.links.is_empty();
     if !empty && dependencies.observations.try_send(observation).is_err() {
         dependencies.metrics.state_writes_lost(1);
     }

@@ -23,6 +23,7 @@ use riskgate::domain::history::Profile;
 use riskgate::domain::history::Renamed;
 use riskgate::domain::history::Renaming;
 use riskgate::domain::history::VALUES_MAX;
+use riskgate::domain::signals::network::NetworkKind;
 use riskgate::domain::time::Timestamp;
 use riskgate::flow::ports::Redemption;
 use riskgate::flow::ports::StateStore;
@@ -124,6 +125,10 @@ async fn a_client_has_a_baseline(store: Arc<dyn StateStore>) {
             client: subject(1),
             at: START.plus(MINUTE * minute),
             scopes: vec![hash(scope)],
+            prefix: Some(hash(2)),
+            tls: Some(hash(10)),
+            network: Some(NetworkKind::Hosting),
+            learns: minute % 5 != 0,
         }),
         ..Observation::default()
     };

@@ -13,6 +13,10 @@ use riskgate::domain::history::LinkKey;
 use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
 use riskgate::domain::history::Provenance;
+use riskgate::domain::history::Redeemed;
+use riskgate::domain::history::TokenFamily;
+use riskgate::domain::history::TokenUse;
+use riskgate::domain::history::family::short;
 use riskgate::domain::ids::Pseudonym;
 use riskgate::domain::ids::RequestId;
 use riskgate::domain::ids::SubjectKey;
@@ -66,6 +70,7 @@ pub fn lesson(n: u64, at: Timestamp) -> Lesson {
             platform: Some(hash(7)),
             language: Some(hash(8)),
             device: Some(hash(9)),
+            tls: Some(hash(10)),
         },
         coordinates: Coordinates::new(59.9, 10.7),
         cookie_known: false,
@@ -104,6 +109,13 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         used_from: Coordinates::new(40.7, -74.0),
         evidence: 12,
         demand_keys: vec![demand_key(DemandScope::Browser, n)],
+        login_score: Some(17),
+        scopes: vec![short(hash(11)), short(hash(12))],
+        family: Some(family(at)),
+        redeemed: Some(Redeemed {
+            at,
+            address: Some(short(hash(1))),
+        }),
     }
 }
 
@@ -130,6 +142,24 @@ pub fn demanded(key: DemandKey, change: DemandChange) -> Observation {
         demands: vec![(key, change)],
         ..Observation::default()
     }
+}
+
+/// A family with as much in it as one has after a few uses.
+pub fn family(at: Timestamp) -> TokenFamily {
+    let used = |n: u32| TokenUse {
+        at: at.plus(Duration::from_secs(3_600) * n),
+        address: Some(hash(1 + u64::from(n))),
+        asn: Some(hash(3)),
+        country: Some(hash(6)),
+        agent: Some(hash(4)),
+        browser: Some(hash(13)),
+        tls: Some(hash(10)),
+        proof_key: None,
+        coordinates: Coordinates::new(59.9, 10.7),
+    };
+    let mut family = TokenFamily::begin(&used(0));
+    (1..4).for_each(|n| family.record(&used(n), n != 2));
+    family
 }
 
 pub fn learnt(lesson: Lesson) -> Observation {

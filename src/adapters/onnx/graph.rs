@@ -5,6 +5,7 @@
 
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
+use crate::domain::kind::RequestKind;
 use prost::Message;
 
 /// `TensorProto.DataType.FLOAT`.
@@ -255,7 +256,7 @@ impl Model {
         let names: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
         let expected = [
             ("schema_version", schema.version.to_string()),
-            ("model_kind", schema.kind.clone()),
+            ("model_kind", RequestKind::Login.as_str().to_owned()),
             ("model_version", version.to_owned()),
             ("feature_schema_sha256", FeatureSchema::digest()),
         ];
@@ -466,7 +467,7 @@ mod tests {
         ));
         assert_eq!(
             fault("wrong_shape"),
-            ContractError::Interface("`features` of shape [N, 36]; expected [N, 37]".into())
+            ContractError::Interface("`features` of shape [N, 66]; expected [N, 67]".into())
         );
     }
 

@@ -30,6 +30,7 @@ use crate::adapters::onnx::manifest::MANIFEST_BYTES_MAX;
 use crate::adapters::onnx::manifest::Manifest;
 use crate::adapters::onnx::manifest::ManifestError;
 use crate::domain::features::FeatureSchema;
+use crate::domain::kind::RequestKind;
 use crate::flow::ports::ModelIdentity;
 use crate::flow::ports::RiskModel;
 use std::fmt;
@@ -190,9 +191,10 @@ fn read_manifest(file: &Path) -> Result<Manifest, ModelFault> {
     let bytes = manifest::read_bounded(file, MANIFEST_BYTES_MAX)?;
     let manifest = Manifest::parse(&String::from_utf8_lossy(&bytes))?;
     let schema = FeatureSchema::current();
-    if (manifest.kind.as_str(), manifest.schema_version) != (schema.kind.as_str(), schema.version) {
+    let kind = RequestKind::Login.as_str();
+    if (manifest.kind.as_str(), manifest.schema_version) != (kind, schema.version) {
         return Err(ModelFault::Mismatch {
-            expected: format!("`{}` under schema {}", schema.kind, schema.version),
+            expected: format!("`{kind}` under schema {}", schema.version),
             found: format!(
                 "`{}` under schema {}",
                 manifest.kind, manifest.schema_version

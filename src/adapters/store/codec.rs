@@ -3,6 +3,7 @@
 //! binds the value to its key. What does not open reads as missing; nothing here fails loudly.
 
 use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::SCHEMA;
 use crate::adapters::store::profile;
 use crate::adapters::store::sketch::Windows;
@@ -13,7 +14,9 @@ use crate::domain::history::ClientBaseline;
 use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::TokenFamily;
 use crate::domain::history::VALUES_MAX;
+use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::ids::Pseudonym;
 use crate::domain::secret::Secret;
 use crate::domain::signals::network::Coordinates;
@@ -125,10 +128,12 @@ impl Codec {
         now: Timestamp,
     ) -> Option<ClientBaseline> {
         let client: ClientBaseline = self.open(key, bytes)?;
+        let lists = [&client.scopes, &client.prefixes, &client.tls];
         let sound = [client.rate, client.mean, client.mean_square, client.peak]
             .iter()
             .all(|number| (0.0..=f32::MAX).contains(number))
-            && client.scopes.iter().count() <= VALUES_MAX;
+            && client.gap.is_finite()
+            && lists.iter().all(|list| list.iter().count() <= VALUES_MAX);
         (sound && now.since(client.last) < PROFILE_TTL).then_some(client)
     }
 
@@ -188,7 +193,14 @@ impl Codec {
             && link.provenance.coordinates.is_none_or(in_range)
             && link.provenance.used_from.is_none_or(in_range)
             && link.provenance.score.is_none_or(|score| score <= 100)
-            && link.provenance.demand_keys.len() <= DEMANDS_MAX;
+            && link.provenance.demand_keys.len() <= DEMANDS_MAX
+            && link.provenance.login_score.is_none_or(|score| score <= 100)
+            && link.provenance.scopes.len() <= SCOPES_MAX
+            && link
+                .provenance
+                .family
+                .as_ref()
+                .is_none_or(TokenFamily::is_sound);
         (sound && now < link.expires).then_some(link.provenance)
     }
 
@@ -221,7 +233,10 @@ impl Codec {
     }
 
     fn seal<T: Serialize>(&self, key: &EntryKey, value: &T) -> Option<Vec<u8>> {
-        self.sign(key, postcard::to_extend(value, vec![SCHEMA]).ok()?)
+        self.sign(
+            key,
+            postcard::to_extend(value, vec![version(key.kind)]).ok()?,
+        )
     }
 
     fn sign(&self, key: &EntryKey, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
@@ -264,8 +279,28 @@ impl Codec {
                 body
             }
         };
-        let (version, body) = body.split_first()?;
-        (*version == SCHEMA).then_some(body)
+        let (found, body) = body.split_first()?;
+        (*found == version(key.kind)).then_some(body)
+    }
+}
+
+/// The version of the encoding of a kind. Links and baselines of before, which knew less, read as missing: a token of
+/// then is one that was not issued here, and a service account begins anew.
+fn version(kind: Kind) -> u8 {
+    match kind {
+        Kind::Client | Kind::Link(_) => SCHEMA + 1,
+        Kind::Address
+        | Kind::Addresses
+        | Kind::Agent
+        | Kind::AutonomousSystem
+        | Kind::Demand(_)
+        | Kind::Prefix
+        | Kind::Profile
+        | Kind::Subject
+        | Kind::Tenant
+        | Kind::Ticket
+        | Kind::Trusted
+        | Kind::Users => SCHEMA,
     }
 }
 

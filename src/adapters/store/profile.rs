@@ -3,7 +3,8 @@
 //! bytes as they need (LEB128), places are hundredths of a degree, and of the hours of the day only those with logins are
 //! written.
 //!
-//! Reading is total: what is too long, out of range or not at its end is no profile.
+//! What was added later stands at the end: a profile that ends before it was written by an older version and knows
+//! nothing of it. Reading is total: what is too long, out of range or not at its end is no profile.
 
 use crate::adapters::store::codec::in_range;
 use crate::domain::history::KnownValue;
@@ -30,16 +31,8 @@ pub(super) fn encode(profile: &Profile, out: &mut Vec<u8>) {
     );
     signed(out, profile.forgotten.millis());
     let base = tens(profile.last);
-    for known in profile.known() {
-        number(out, known.iter().count() as u64);
-        for value in known.iter() {
-            out.extend_from_slice(&((value.value >> 32) as u32).to_le_bytes());
-            number(out, u64::from(value.count));
-            let last = tens(value.last);
-            number(out, base.saturating_sub(last).max(0).cast_unsigned());
-            let span = last.saturating_sub(tens(value.first));
-            number(out, span.max(0).cast_unsigned());
-        }
+    for known in first_lists(profile) {
+        list(out, known, base);
     }
     number(out, profile.places.len() as u64);
     for place in &profile.places {
@@ -65,6 +58,29 @@ pub(super) fn encode(profile: &Profile, out: &mut Vec<u8>) {
     for count in [habit.cookie, habit.address, habit.agent, habit.asn] {
         number(out, u64::from(count));
     }
+    // Where TLS ends elsewhere, nobody pays for it.
+    if !profile.tls.is_empty() {
+        list(out, &profile.tls, base);
+        number(out, u64::from(habit.tls));
+    }
+}
+
+/// The lists of the first version, in their order.
+fn first_lists(profile: &Profile) -> [&KnownValues; 7] {
+    let [a, b, c, d, e, f, g, _tls] = profile.known();
+    [a, b, c, d, e, f, g]
+}
+
+fn list(out: &mut Vec<u8>, known: &KnownValues, base: i64) {
+    number(out, known.iter().count() as u64);
+    for value in known.iter() {
+        out.extend_from_slice(&((value.value >> 32) as u32).to_le_bytes());
+        number(out, u64::from(value.count));
+        let last = tens(value.last);
+        number(out, base.saturating_sub(last).max(0).cast_unsigned());
+        let span = last.saturating_sub(tens(value.first));
+        number(out, span.max(0).cast_unsigned());
+    }
 }
 
 /// The profile in `bytes`.
@@ -80,22 +96,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
     profile.first = Timestamp(first.checked_mul(MINUTE_MS)?);
     profile.forgotten = Timestamp(reader.signed()?);
     let base = tens(profile.last);
-    for known in profile.known_mut() {
-        let len = reader.length(VALUES_MAX)?;
-        let mut values = Vec::with_capacity(len);
-        for _ in 0..len {
-            let value = u64::from(u32::from_le_bytes(reader.bytes()?)) << 32;
-            let count = reader.count()?;
-            let last = reader.before(base)?;
-            let first = reader.before(last)?;
-            values.push(KnownValue {
-                value,
-                count,
-                first: at_tens(first)?,
-                last: at_tens(last)?,
-            });
-        }
-        *known = KnownValues::from_values(values)?;
+    let [a, b, c, d, e, f, g, _tls] = profile.known_mut();
+    for known in [a, b, c, d, e, f, g] {
+        *known = reader.list(base)?;
     }
     for _ in 0..reader.length(PLACES_MAX)? {
         profile.places.push(Place {
@@ -123,7 +126,12 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
         address: reader.count()?,
         agent: reader.count()?,
         asn: reader.count()?,
+        tls: 0,
     };
+    if !reader.0.is_empty() {
+        profile.tls = reader.list(base)?;
+        profile.habit.tls = reader.count()?;
+    }
     reader.0.is_empty().then_some(profile)
 }
 
@@ -195,6 +203,24 @@ impl Reader<'_> {
         base.checked_sub(i64::try_from(self.number()?).ok()?)
     }
 
+    fn list(&mut self, base: i64) -> Option<KnownValues> {
+        let len = self.length(VALUES_MAX)?;
+        let mut values = Vec::with_capacity(len);
+        for _ in 0..len {
+            let value = u64::from(u32::from_le_bytes(self.bytes()?)) << 32;
+            let count = self.count()?;
+            let last = self.before(base)?;
+            let first = self.before(last)?;
+            values.push(KnownValue {
+                value,
+                count,
+                first: at_tens(first)?,
+                last: at_tens(last)?,
+            });
+        }
+        KnownValues::from_values(values)
+    }
+
     fn count(&mut self) -> Option<u32> {
         u32::try_from(self.number()?).ok()
     }
@@ -223,7 +249,7 @@ mod tests {
     use crate::domain::ids::SubjectKey;
     use proptest::prelude::*;
 
-    fn learnt(lessons: &[(i64, [Option<u64>; 7], f32, bool)]) -> Profile {
+    fn learnt(lessons: &[(i64, [Option<u64>; 8], f32, bool)]) -> Profile {
         let mut profile = Profile::default();
         for (at, values, degrees, cookie_known) in lessons {
             let mut familiarity = Familiarity::default();
@@ -241,13 +267,33 @@ mod tests {
         profile
     }
 
+    impl Profile {
+        fn without_tls(mut self) -> Self {
+            self.tls = KnownValues::default();
+            self.habit.tls = 0;
+            self
+        }
+    }
+
+    #[test]
+    fn a_profile_from_before_tls_fingerprints_is_read() {
+        let all = [Some(7 << 32); 8];
+        let profile = learnt(&[(0, all, 10.0, true), (86_400_000, all, 10.0, true)]);
+        let before = profile.clone().without_tls();
+        let (mut new, mut old) = (Vec::new(), Vec::new());
+        encode(&profile, &mut new);
+        encode(&before, &mut old);
+        assert_eq!(decode(&old), Some(before));
+        assert!(new.starts_with(&old) && new.len() <= old.len() + 12);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn what_was_learnt_survives(
             lessons in proptest::collection::vec(
-                (-1_000_000_000..4_000_000_000_000_i64, any::<[Option<u64>; 7]>(), -180.0..180.0_f32, any::<bool>()),
+                (-1_000_000_000..4_000_000_000_000_i64, any::<[Option<u64>; 8]>(), -180.0..180.0_f32, any::<bool>()),
                 0..24,
             ),
             forgotten in any::<Option<i32>>(),
@@ -258,9 +304,12 @@ mod tests {
             }
             let mut bytes = Vec::new();
             encode(&profile, &mut bytes);
-            prop_assert_eq!(decode(&bytes), Some(profile));
+            prop_assert_eq!(decode(&bytes), Some(profile.clone()));
+            // What ends before TLS fingerprints were kept is whole.
+            let before = profile.clone().without_tls();
             for cut in (0..bytes.len()).step_by(11) {
-                prop_assert_eq!(decode(&bytes[..cut]), None);
+                let read = decode(&bytes[..cut]);
+                prop_assert!(read.is_none() || read.as_ref() == Some(&before), "{}", cut);
             }
             bytes.push(0);
             prop_assert_eq!(decode(&bytes), None);

@@ -1,5 +1,11 @@
 //! Signals, history and the moment, folded into one vector. What cannot be known stays missing (NaN); the model has a
-//! value of its own for that.
+//! value of its own for that. So does every feature of another kind of request.
+
+/// The features of service accounts.
+mod m2m;
+
+/// The features of codes and tokens.
+mod token;
 
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
@@ -7,11 +13,17 @@ use crate::domain::features::novelty;
 use crate::domain::features::novelty::Commonness;
 use crate::domain::features::velocity;
 use crate::domain::history::DEVICE_PROBATION;
+use crate::domain::history::FailureRatio;
 use crate::domain::history::History;
+use crate::domain::history::KnownValues;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
+use crate::domain::history::Provenance;
+use crate::domain::ids::ValueHash;
+use crate::domain::kind::RequestKind;
 use crate::domain::signals::Signals;
 use crate::domain::signals::Subject;
+use crate::domain::signals::network::Coordinates;
 use crate::domain::signals::network::NetworkKind;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::time::Timestamp;
@@ -23,6 +35,8 @@ pub struct Known<'a> {
     pub history: Option<&'a History>,
     /// The profile to compare with: the subject's own or the one that a token or session stands for.
     pub profile: Option<&'a Profile>,
+    /// Under what the code or token that is presented was given.
+    pub link: Option<&'a Provenance>,
     /// The population snapshot.
     pub population: &'a Population,
 }
@@ -77,24 +91,51 @@ impl DeviceStanding {
     }
 }
 
-/// The vector of one request.
-pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVector {
+/// The vector of one request, with the features of `kind`. It is the kind of the model that is to score it: a request of
+/// a kind without a model of its own is described to the login model in that one's terms.
+pub fn derive(
+    kind: RequestKind,
+    signals: &Signals,
+    known: Known<'_>,
+    now: Timestamp,
+) -> FeatureVector {
     let mut row = FeatureVector::missing();
+    match kind {
+        RequestKind::Login => login(&mut row, signals, known, now),
+        RequestKind::Token => token::derive(&mut row, signals, known, now),
+        RequestKind::M2m => m2m::derive(&mut row, signals, known, now),
+    }
+    row
+}
+
+fn login(row: &mut FeatureVector, signals: &Signals, known: Known<'_>, now: Timestamp) {
     let device = DeviceStanding::of(signals, known.profile);
-    from_request(
-        &mut row,
-        signals,
-        known.profile,
-        device,
-        probation(signals, known, now),
-    );
-    rarity(&mut row, signals, known.population);
+    from_request(row, signals, device, probation(signals, known, now));
+    let asn = signals.hashes.familiarity.asn;
+    // Data centres are where service accounts are at home: in one of their own they are no more suspect than a
+    // person on a home network, and a first one must be learnt.
+    let at_home = matches!(signals.subject, Subject::Client { .. })
+        && known
+            .profile
+            .is_none_or(|profile| asn.is_some_and(|asn| profile.asns.find(asn).is_some()));
+    network_kind(row, signals, at_home);
+    rarity(row, signals, known.population);
+    let seen = signals.hashes.familiarity;
+    rarity_of(row, Feature::AgentRarity, seen.agent, known.population);
     if let Some(history) = known.history {
-        sources(&mut row, history, signals.subject.key().is_some());
+        sources(row, history);
+        more_sources(row, history);
+        if signals.subject.key().is_some() {
+            subject_failures(row, history);
+            row.set(
+                Feature::UserAddresses24h,
+                velocity::log_count(history.subject.addresses_24h),
+            );
+        }
     }
     match known.profile {
         Some(profile) if profile.successes > 0 => {
-            against_profile(&mut row, signals, profile, known.population, device, now)
+            against_profile(row, signals, profile, known.population, device, now)
         }
         // A name that never logged in has an empty history; without a name or without state nothing is known.
         _ if known.history.is_some() && signals.subject.key().is_some() => {
@@ -102,7 +143,6 @@ pub fn derive(signals: &Signals, known: Known<'_>, now: Timestamp) -> FeatureVec
         }
         _ => {}
     }
-    row
 }
 
 /// How much a known device lacks of an old one: a quarter when it has just become known, falling to nothing with the age
@@ -132,7 +172,6 @@ fn probation(signals: &Signals, known: Known<'_>, now: Timestamp) -> f32 {
 fn from_request(
     row: &mut FeatureVector,
     signals: &Signals,
-    profile: Option<&Profile>,
     device: DeviceStanding,
     probation: f32,
 ) {
@@ -144,107 +183,102 @@ fn from_request(
         DeviceStanding::None if expected => row.set(Feature::DeviceCookie, 0.5),
         DeviceStanding::None => {}
     }
-    if let Some(kind) = signals.network.kind {
-        // Data centres are where service accounts are at home: in one of their own they are no more suspect than a
-        // person on a home network, and a first one must be learnt.
-        let at_home = matches!(signals.subject, Subject::Client { .. })
-            && profile.is_none_or(|profile| {
-                let asn = signals.hashes.familiarity.asn;
-                asn.is_some_and(|asn| profile.asns.find(asn).is_some())
-            });
-        row.set(
-            Feature::NetworkKind,
-            match kind {
-                NetworkKind::Residential => 0.0,
-                NetworkKind::Hosting if at_home => 0.0,
-                NetworkKind::Vpn => 1.0,
-                NetworkKind::Hosting => 2.0,
-                NetworkKind::Tor => 3.0,
-            },
-        );
-    }
     let scripted = signals.browser_door && signals.agent.is_scripted();
-    row.set(Feature::ScriptedAgent, f32::from(u8::from(scripted)));
+    row.set(Feature::ScriptedAgent, truth(scripted));
     if let Some(tls) = signals.tls.as_ref().filter(|_| signals.browser_door) {
-        row.set(
-            Feature::TlsMismatch,
-            f32::from(u8::from(signals.agent.contradicts(tls))),
-        );
+        row.set(Feature::TlsMismatch, truth(signals.agent.contradicts(tls)));
     }
-    row.set(
-        Feature::ParametersHidden,
-        f32::from(u8::from(signals.parameters_hidden)),
-    );
+    row.set(Feature::ParametersHidden, truth(signals.parameters_hidden));
+}
+
+/// 1 for true.
+fn truth(holds: bool) -> f32 {
+    f32::from(u8::from(holds))
+}
+
+/// The kind of network; a data centre counts as home where `at_home` says that it is.
+fn network_kind(row: &mut FeatureVector, signals: &Signals, at_home: bool) {
+    if let Some(kind) = signals.network.kind {
+        let suspicion = match kind {
+            NetworkKind::Residential => 0.0,
+            NetworkKind::Hosting if at_home => 0.0,
+            NetworkKind::Vpn => 1.0,
+            NetworkKind::Hosting => 2.0,
+            NetworkKind::Tor => 3.0,
+        };
+        row.set(Feature::NetworkKind, suspicion);
+    }
 }
 
 fn rarity(row: &mut FeatureVector, signals: &Signals, population: &Population) {
     let seen = signals.hashes.familiarity;
-    for (feature, value) in [
-        (Feature::AsnRarity, seen.asn),
-        (Feature::CountryRarity, seen.country),
-        (Feature::AgentRarity, seen.agent),
-    ] {
-        if let Some(share) = value.and_then(|value| population.share(value)) {
-            row.set(feature, -share.ln());
-        }
+    rarity_of(row, Feature::AsnRarity, seen.asn, population);
+    rarity_of(row, Feature::CountryRarity, seen.country, population);
+}
+
+fn rarity_of(
+    row: &mut FeatureVector,
+    feature: Feature,
+    value: Option<ValueHash>,
+    population: &Population,
+) {
+    if let Some(share) = value.and_then(|value| population.share(value)) {
+        row.set(feature, -share.ln());
     }
 }
 
-fn sources(row: &mut FeatureVector, history: &History, named: bool) {
+/// What is counted of the sources of every kind of request.
+fn sources(row: &mut FeatureVector, history: &History) {
     let address = history.address;
-    row.set(
-        Feature::AddressFailures10m,
-        velocity::log_count(address.failures_10m),
-    );
-    row.set(
-        Feature::AddressFailures24h,
-        velocity::log_count(address.failures_24h),
-    );
-    row.set(
-        Feature::PrefixFailures1h,
-        velocity::log_count(history.prefix_failures_1h),
-    );
-    row.set(
-        Feature::AddressUsers1h,
-        velocity::log_count(address.users_1h),
-    );
+    for (feature, count) in [
+        (Feature::AddressFailures10m, address.failures_10m),
+        (Feature::AddressFailures24h, address.failures_24h),
+        (Feature::PrefixFailures1h, history.prefix_failures_1h),
+        (Feature::AddressUsers1h, address.users_1h),
+    ] {
+        row.set(feature, velocity::log_count(count));
+    }
+    for (feature, counts) in [
+        (Feature::AsnFailureRatio, history.asn),
+        (Feature::TenantFailureRatio, history.tenant),
+    ] {
+        row.set(feature, velocity::shared_failure_ratio(counts));
+    }
+}
+
+/// What is counted of the sources of logins alone.
+fn more_sources(row: &mut FeatureVector, history: &History) {
+    let address = history.address;
+    let counts = FailureRatio {
+        failures: address.failures_24h,
+        attempts: address.attempts_24h,
+    };
     row.set(
         Feature::AddressFailureRatio,
-        velocity::failure_ratio(crate::domain::history::FailureRatio {
-            failures: address.failures_24h,
-            attempts: address.attempts_24h,
-        }),
-    );
-    row.set(
-        Feature::AsnFailureRatio,
-        velocity::shared_failure_ratio(history.asn),
+        velocity::failure_ratio(counts),
     );
     row.set(
         Feature::AgentFailureRatio,
         velocity::shared_failure_ratio(history.agent),
     );
+    address_trust(row, history);
+}
+
+fn address_trust(row: &mut FeatureVector, history: &History) {
+    let trusted = history.address.trusted_subjects;
+    row.set(Feature::AddressTrust, velocity::log_count(trusted));
+}
+
+fn subject_failures(row: &mut FeatureVector, history: &History) {
+    let subject = history.subject;
     row.set(
-        Feature::TenantFailureRatio,
-        velocity::shared_failure_ratio(history.tenant),
+        Feature::UserFailures10m,
+        velocity::log_count(subject.failures_10m),
     );
     row.set(
-        Feature::AddressTrust,
-        velocity::log_count(address.trusted_subjects),
+        Feature::UserFailures24h,
+        velocity::log_count(subject.failures_24h),
     );
-    if named {
-        row.set(
-            Feature::UserFailures10m,
-            velocity::log_count(history.subject.failures_10m),
-        );
-        row.set(
-            Feature::UserFailures24h,
-            velocity::log_count(history.subject.failures_24h),
-        );
-        row.set(
-            Feature::UserAddresses24h,
-            velocity::log_count(history.subject.addresses_24h),
-        );
-    }
 }
 
 fn against_profile(
@@ -288,6 +322,7 @@ fn against_profile(
             seen.language,
             Commonness::Few,
         ),
+        (Feature::LlrTls, &profile.tls, seen.tls, Commonness::Many),
     ] {
         // An attribute of which the profile knows nothing at all cannot be judged.
         if let Some(value) = value.filter(|_| !known.is_empty()) {
@@ -304,7 +339,7 @@ fn against_profile(
         }
     }
 
-    let is_new = |known: &crate::domain::history::KnownValues, value: Option<u64>| {
+    let is_new = |known: &KnownValues, value: Option<ValueHash>| {
         value.is_some_and(|value| known.find(value).is_none())
     };
     let habit = profile.habit;
@@ -341,7 +376,14 @@ fn against_profile(
         ),
     );
 
-    let newness = |known: &crate::domain::history::KnownValues, value: Option<u64>| {
+    if seen.tls.is_some() && !profile.tls.is_empty() {
+        row.set(
+            Feature::SurpriseTls,
+            novelty::surprise(is_new(&profile.tls, seen.tls), habit.tls, profile.successes),
+        );
+    }
+
+    let newness = |known: &KnownValues, value: Option<ValueHash>| {
         value.map(|value| novelty::newness(profile, known.find(value), now))
     };
     let agent = newness(&profile.agents, seen.agent).unwrap_or(0.0);
@@ -375,9 +417,7 @@ fn against_profile(
             },
         );
     }
-    // The place of a VPN, a data centre or a Tor exit says nothing about where the person is.
-    let placed = matches!(signals.network.kind, None | Some(NetworkKind::Residential));
-    if let Some(here) = signals.network.coordinates.filter(|_| placed) {
+    if let Some(here) = place(signals) {
         if let Some(km) = velocity::nearest_place(profile, here) {
             row.set(Feature::GeoKm, km);
         }
@@ -404,4 +444,10 @@ fn against_profile(
             (now.since(profile.last).as_secs_f32() / 3600.0).ln_1p(),
         );
     }
+}
+
+/// Where the request comes from. The place of a VPN, a data centre or a Tor exit says nothing about where anybody is.
+fn place(signals: &Signals) -> Option<Coordinates> {
+    let placed = matches!(signals.network.kind, None | Some(NetworkKind::Residential));
+    signals.network.coordinates.filter(|_| placed)
 }

@@ -6,6 +6,7 @@ use crate::domain::history::NEWNESS_AGE;
 use crate::domain::history::Profile;
 use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
+use std::time::Duration;
 
 /// The share that a value is taken to have among all logins while the population is too small to say.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +49,17 @@ pub fn likelihood_ratio(
 /// as known only gradually, so that the second malicious request does not look normal. What the account began with is
 /// as old as the account and never new.
 pub fn newness(profile: &Profile, known: Option<&KnownValue>, now: Timestamp) -> f32 {
-    match known {
+    let first = known.map(|known| known.first);
+    aged(first, profile.first, now, NEWNESS_AGE)
+}
+
+/// The same where the first use alone is known: 1 without one, 0 if it lies no later than `began`, else falling with
+/// `age`.
+pub fn aged(first: Option<Timestamp>, began: Timestamp, now: Timestamp, age: Duration) -> f32 {
+    match first {
         None => 1.0,
-        Some(known) if known.first <= profile.first => 0.0,
-        Some(known) => (-(now.since(known.first).as_secs_f32() / NEWNESS_AGE.as_secs_f32())).exp(),
+        Some(first) if first <= began => 0.0,
+        Some(first) => (-(now.since(first).as_secs_f32() / age.as_secs_f32())).exp(),
     }
 }
 
@@ -78,7 +86,6 @@ pub fn hour_surprise(hours: &[u16; 24], hour: usize) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn an_unseen_value_weighs_as_much_as_the_history() {

@@ -1,6 +1,7 @@
 //! The feature schema. The list lives in `conf/model/features.toml`, which the trainer reads too; this module checks at
 //! first use that the compiled list and the file agree, and a test makes a difference fail the build.
 
+use crate::domain::kind::RequestKind;
 use crate::domain::policy::reason::Reason;
 use serde::Deserialize;
 use sha2::Digest;
@@ -15,6 +16,9 @@ const SOURCE: &str = include_str!("../../../conf/model/features.toml");
 pub struct FeatureEntry {
     /// The name, as in the model's metadata.
     pub name: String,
+    /// The kinds of request for which it is computed.
+    #[serde(default = "login_only")]
+    pub kinds: Vec<RequestKind>,
     /// Lowest and highest value.
     pub clip: (f32, f32),
     /// What the model takes in place of a missing value.
@@ -33,8 +37,6 @@ pub struct FeatureEntry {
 pub struct FeatureSchema {
     /// Grows with every change of the list.
     pub version: u32,
-    /// The kind of request that the list is for.
-    pub kind: String,
     #[serde(rename = "feature")]
     entries: Vec<FeatureEntry>,
 }
@@ -98,6 +100,36 @@ features! {
     UserHistory => "user_history",
     UserGapHours => "user_gap_hours",
     ParametersHidden => "parameters_hidden",
+    LlrTls => "llr_tls",
+    SurpriseTls => "surprise_tls",
+    TokenAddressNew => "token_address_new",
+    TokenAsnNew => "token_asn_new",
+    TokenCountryNew => "token_country_new",
+    TokenAsnChange => "token_asn_change",
+    TokenAgentChange => "token_agent_change",
+    TokenTlsChange => "token_tls_change",
+    TokenIssueKm => "token_issue_km",
+    TokenGapRatio => "token_gap_ratio",
+    TokenRate10m => "token_rate_10m",
+    TokenAsns24h => "token_asns_24h",
+    TokenReuse => "token_reuse",
+    TokenLoginRisk => "token_login_risk",
+    TokenScopeWidening => "token_scope_widening",
+    TokenPublicClient => "token_public_client",
+    TokenKeyBinding => "token_key_binding",
+    M2mAddressNew => "m2m_address_new",
+    M2mPrefixNew => "m2m_prefix_new",
+    M2mAsnNew => "m2m_asn_new",
+    M2mCountryNew => "m2m_country_new",
+    M2mAgentNew => "m2m_agent_new",
+    M2mTlsNew => "m2m_tls_new",
+    M2mNetworkKindNew => "m2m_network_kind_new",
+    M2mScopesNew => "m2m_scopes_new",
+    M2mScopeSurprise => "m2m_scope_surprise",
+    M2mRateZ => "m2m_rate_z",
+    M2mRateRatio => "m2m_rate_ratio",
+    M2mGapShort => "m2m_gap_short",
+    M2mHourSurprise => "m2m_hour_surprise",
 }
 
 impl Feature {
@@ -120,7 +152,6 @@ impl FeatureSchema {
             // that the empty schema below is never served.
             toml::from_str(SOURCE).unwrap_or(FeatureSchema {
                 version: 0,
-                kind: String::new(),
                 entries: Vec::new(),
             })
         });
@@ -139,6 +170,7 @@ impl FeatureSchema {
     pub fn entry(&self, feature: Feature) -> &FeatureEntry {
         static NONE: LazyLock<FeatureEntry> = LazyLock::new(|| FeatureEntry {
             name: String::new(),
+            kinds: Vec::new(),
             clip: (f32::MIN, f32::MAX),
             cold_start: 0.0,
             monotone: 0,
@@ -148,10 +180,21 @@ impl FeatureSchema {
         self.entries.get(feature.index()).unwrap_or(&NONE)
     }
 
+    /// The features of requests of `kind`, in order.
+    pub fn features_of(&self, kind: RequestKind) -> impl Iterator<Item = Feature> {
+        Feature::ALL
+            .into_iter()
+            .filter(move |feature| self.entry(*feature).kinds.contains(&kind))
+    }
+
     /// All entries in order.
     pub fn entries(&self) -> &[FeatureEntry] {
         &self.entries
     }
+}
+
+fn login_only() -> Vec<RequestKind> {
+    vec![RequestKind::Login]
 }
 
 #[cfg(test)]
@@ -168,7 +211,7 @@ mod tests {
             .collect();
         let compiled: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
         assert_eq!(names, compiled);
-        assert_eq!(schema.version, 1);
+        assert_eq!(schema.version, 2);
     }
 
     #[test]
@@ -182,6 +225,7 @@ mod tests {
             );
             assert!((-1..=1).contains(&entry.monotone), "{}", entry.name);
             assert!(!entry.meaning.is_empty(), "{}", entry.name);
+            assert!(!entry.kinds.is_empty(), "{}", entry.name);
         }
     }
 }

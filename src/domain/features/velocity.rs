@@ -44,15 +44,25 @@ pub fn nearest_place(profile: &Profile, here: Coordinates) -> Option<f32> {
 /// log(1 + km/h) since the last confirmed login; 0 for distances that address databases cannot tell. A clock that went
 /// backwards counts as no time at all only when the distance is real: it is cut to one minute.
 pub fn travel_speed(profile: &Profile, here: Coordinates, now: Timestamp) -> Option<f32> {
-    let km = profile.last_coordinates?.distance_km(here);
+    speed(profile.last_coordinates?, profile.last, here, now)
+}
+
+/// The same from a place where the subject was at `since`.
+pub fn speed(
+    from: Coordinates,
+    since: Timestamp,
+    here: Coordinates,
+    now: Timestamp,
+) -> Option<f32> {
+    let km = from.distance_km(here);
     if km <= TRAVEL_KM_MIN {
         return Some(0.0);
     }
     // A step back of the clock would make every journey impossible: then nothing is said.
-    if now < profile.last {
+    if now < since {
         return None;
     }
-    let hours = (now.since(profile.last).as_secs_f32() / 3600.0).max(TRAVEL_HOURS_MIN);
+    let hours = (now.since(since).as_secs_f32() / 3600.0).max(TRAVEL_HOURS_MIN);
     Some((km / hours).ln_1p())
 }
 

@@ -1,10 +1,12 @@
 //! How a service account usually asks for tokens: its rate, its scopes. Learnt from confirmed requests only, so that who
-//! merely tries with its name does not move it. Kept and answered; no feature of the model reads it yet.
+//! merely tries with its name does not move it. What is *learnt* moves only with requests that were low-risk; the rate
+//! and the moment of the last request are *counted* with every confirmed one, since they can only raise the risk.
 
 use crate::domain::history::KnownValues;
 use crate::domain::history::decayed;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::signals::network::NetworkKind;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -18,6 +20,14 @@ pub const CLIENT_HABIT_HALF_LIFE: Duration = Duration::from_secs(2 * 24 * 3600);
 pub const CLIENT_PEAK_HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Scopes of one request that are learnt.
 pub const SCOPES_MAX: usize = 12;
+/// Requests from which on a baseline says something, unless it is a day old.
+const SETTLED_REQUESTS: u64 = 5;
+/// The age at which a baseline says something, however few requests it has seen.
+const SETTLED_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How much the latest gap weighs in the usual one.
+const GAP_WEIGHT: f32 = 0.05;
+/// Requests per hour of the day are halved when one hour reaches this: habits change.
+const HOUR_MAX: u16 = 4_096;
 
 /// One confirmed request of a client for itself (RFC 6749 section 4.4), as its baseline learns it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +38,14 @@ pub struct ClientUse {
     pub at: Timestamp,
     /// The scopes it asked for, at most [`SCOPES_MAX`].
     pub scopes: Vec<ValueHash>,
+    /// The /24 or /48 that it came from.
+    pub prefix: Option<ValueHash>,
+    /// The TLS fingerprint.
+    pub tls: Option<ValueHash>,
+    /// The kind of network.
+    pub network: Option<NetworkKind>,
+    /// Whether it was low-risk. One that was not counts towards the rate and nothing else.
+    pub learns: bool,
 }
 
 /// What is usual for one client.
@@ -36,11 +54,11 @@ pub struct ClientUse {
 /// gap between two requests enters with the average that the decaying rate had over it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClientBaseline {
-    /// Confirmed requests.
+    /// Learnt requests.
     pub requests: u64,
     /// The first of them.
     pub first: Timestamp,
-    /// The latest of them: the moment to which the numbers have been brought.
+    /// The latest confirmed request: the moment to which the numbers have been brought.
     pub last: Timestamp,
     /// Requests, decayed with [`CLIENT_RATE_HALF_LIFE`].
     pub rate: f32,
@@ -52,30 +70,109 @@ pub struct ClientBaseline {
     pub peak: f32,
     /// Scopes it was given, with their ages.
     pub scopes: KnownValues,
+    /// The /24 or /48 that it came from.
+    pub prefixes: KnownValues,
+    /// TLS fingerprints.
+    pub tls: KnownValues,
+    /// Since when it has come from each kind of network, in ascending order of suspicion.
+    pub networks: [Option<Timestamp>; 4],
+    /// The mean of the logs of the gaps between requests, in seconds.
+    pub gap: f32,
+    /// Learnt requests per hour of the day (UTC) from Monday to Friday.
+    pub weekdays: [u16; 24],
+    /// The same on Saturdays and Sundays.
+    pub weekends: [u16; 24],
 }
 
 impl ClientBaseline {
     /// The baseline after one more confirmed request. One that is reported late counts as if it had just happened.
     pub fn learn(&mut self, used: &ClientUse) {
-        if self.requests == 0 {
+        if self.last == Timestamp::default() {
             self.first = used.at;
             self.last = used.at;
         }
-        *self = Self {
-            rate: self.rate_at(used.at),
-            mean: self.mean_at(used.at),
-            mean_square: self.mean_square_at(used.at),
-            peak: self.peak_at(used.at),
-            requests: self.requests.saturating_add(1),
-            last: self.last.max(used.at),
-            first: self.first,
-            scopes: std::mem::take(&mut self.scopes),
+        let (rate, peak) = (self.rate_at(used.at), self.peak_at(used.at));
+        if used.learns {
+            self.mean_square = self.mean_square_at(used.at);
+            self.mean = self.mean_at(used.at);
+            self.learn_habits(used);
+        }
+        self.rate = rate + 1.0;
+        self.peak = if used.learns {
+            peak.max(self.rate)
+        } else {
+            peak
         };
-        self.rate += 1.0;
-        self.peak = self.peak.max(self.rate);
+        self.last = self.last.max(used.at);
+    }
+
+    fn learn_habits(&mut self, used: &ClientUse) {
+        if self.requests == 0 {
+            self.first = used.at;
+        } else {
+            let gap = log_gap(self.last, used.at);
+            self.gap = if self.requests == 1 {
+                gap
+            } else {
+                self.gap + GAP_WEIGHT * (gap - self.gap)
+            };
+        }
+        self.requests = self.requests.saturating_add(1);
         for scope in used.scopes.iter().take(SCOPES_MAX) {
             self.scopes.learn(*scope, used.at);
         }
+        for (known, value) in [(&mut self.prefixes, used.prefix), (&mut self.tls, used.tls)] {
+            if let Some(value) = value {
+                known.learn(value, used.at);
+            }
+        }
+        if let Some(since) = used
+            .network
+            .and_then(|kind| self.networks.get_mut(kind as usize))
+        {
+            since.get_or_insert(used.at);
+        }
+        let hours = if used.at.is_weekend() {
+            &mut self.weekends
+        } else {
+            &mut self.weekdays
+        };
+        if let Some(hour) = hours.get_mut(used.at.hour_of_day()) {
+            *hour = hour.saturating_add(1);
+            if *hour >= HOUR_MAX {
+                hours.iter_mut().for_each(|count| *count /= 2);
+            }
+        }
+    }
+
+    /// Whether enough is known to call something new.
+    pub fn is_settled(&self, now: Timestamp) -> bool {
+        self.requests >= SETTLED_REQUESTS
+            || (self.requests > 0 && now.since(self.first) >= SETTLED_AGE)
+    }
+
+    /// Since when the account has come from this kind of network.
+    pub fn network_since(&self, kind: NetworkKind) -> Option<Timestamp> {
+        self.networks.get(kind as usize).copied().flatten()
+    }
+
+    /// The requests per hour of a day like that of `now`.
+    pub fn hours_like(&self, now: Timestamp) -> &[u16; 24] {
+        if now.is_weekend() {
+            &self.weekends
+        } else {
+            &self.weekdays
+        }
+    }
+
+    /// By how much the log of the time since the last request is below that of the usual gap; 0 when it is above.
+    pub fn haste_at(&self, now: Timestamp) -> f32 {
+        (self.gap - log_gap(self.last, now)).max(0.0)
+    }
+
+    /// The log of how the rate, this request included, stands to the highest one.
+    pub fn rate_ratio_at(&self, now: Timestamp) -> f32 {
+        ((self.rate_at(now) + 1.0) / (self.peak_at(now) + 1.0)).ln()
     }
 
     /// The rate at `now`.
@@ -123,6 +220,11 @@ impl ClientBaseline {
     }
 }
 
+/// The log of the seconds between two moments, of one second at least.
+fn log_gap(from: Timestamp, to: Timestamp) -> f32 {
+    to.since(from).as_secs_f32().max(1.0).ln()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +237,10 @@ mod tests {
             client: SubjectKey(Pseudonym::from_bytes([1; 16])),
             at: Timestamp(minute * MINUTE),
             scopes: scopes.to_vec(),
+            prefix: None,
+            tls: None,
+            network: None,
+            learns: true,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::domain::history::HistoryQuery;
 use crate::domain::history::KnownValues;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::family::short;
 use crate::domain::history::kept;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -125,6 +126,12 @@ impl Provenance {
         self.subject = self.subject.map(|subject| renaming.subject(subject));
         renaming.familiarity(&mut self.issued_to);
         renaming.familiarity(&mut self.used_by);
+        for scope in &mut self.scopes {
+            *scope = short(renaming.value(u64::from(*scope) << 32));
+        }
+        if let Some(family) = &mut self.family {
+            family.rename(|value| renaming.value(value));
+        }
         for key in &mut self.demand_keys {
             *key = renaming.demand(*key);
         }
@@ -148,7 +155,9 @@ impl Demand {
 impl ClientBaseline {
     /// The baseline under the present names.
     pub fn renamed(mut self, renaming: &Renaming) -> Self {
-        renaming.known(&mut self.scopes);
+        for known in [&mut self.scopes, &mut self.prefixes, &mut self.tls] {
+            renaming.known(known);
+        }
         self
     }
 }

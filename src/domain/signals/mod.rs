@@ -70,8 +70,21 @@ pub struct Signals {
     pub browser_door: bool,
     /// Whether the parameters are hidden in a signed or pushed object.
     pub parameters_hidden: bool,
+    /// What a token request asks for, and how.
+    pub grant: GrantSignals,
     /// The keyed hashes of all that.
     pub hashes: SignalHashes,
+}
+
+/// What a request for tokens asks for, and what it can show beside it. Empty at other doors.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct GrantSignals {
+    /// The hashes of the scopes asked for, at most [`SCOPES_MAX`](crate::domain::history::client::SCOPES_MAX).
+    pub scopes: Vec<ValueHash>,
+    /// Whether the client authenticates itself, with a secret or an assertion. Whether rightly, only WSO2 can say.
+    pub client_authenticates: bool,
+    /// The key of the proof of possession (DPoP, RFC 9449) that came along. The proof itself is not checked here.
+    pub proof_key: Option<ValueHash>,
 }
 
 /// The keyed hashes under which a request's signals are remembered.
@@ -85,6 +98,8 @@ pub struct SignalHashes {
     pub prefix: ValueHash,
     /// Agent and TLS fingerprint together.
     pub agent_tls: ValueHash,
+    /// The browser or program without its version.
+    pub browser: ValueHash,
     /// The tenant.
     pub tenant: ValueHash,
 }
@@ -135,6 +150,7 @@ impl SignalHashes {
                     }
                     DeviceCookie::Absent | DeviceCookie::Forged | DeviceCookie::Unsendable => None,
                 },
+                tls: tls.map(|tls| text(NameSpace::TlsFingerprint, &tls.ja4)),
             },
             address: host,
             prefix: text(NameSpace::Prefix, &velocity_prefix(address).to_string()),
@@ -144,6 +160,7 @@ impl SignalHashes {
                     &[browser.as_bytes(), agent.os.as_bytes(), ja4.as_bytes()],
                 )
                 .value_hash(),
+            browser: text(NameSpace::Agent, &agent.browser),
             tenant: text(NameSpace::Tenant, tenant),
         }
     }
