@@ -451,3 +451,6 @@ fn place(signals: &Signals) -> Option<Coordinates> {
     let placed = matches!(signals.network.kind, None | Some(NetworkKind::Residential));
     signals.network.coordinates.filter(|_| placed)
 }
+
+#[cfg(test)]
+mod tests;
