@@ -27,7 +27,6 @@ class Schema:
 
     version: int
     names: list[str]
-    kinds: list[list[str]]
     cold_start: list[float]
     clip: list[tuple[float, float]]
     monotone: list[int]
@@ -42,7 +41,6 @@ class Schema:
         return Schema(
             version=data["version"],
             names=[row["name"] for row in rows],
-            kinds=[row.get("kinds", ["login"]) for row in rows],
             cold_start=[float(row["cold_start"]) for row in rows],
             clip=[(float(row["clip"][0]), float(row["clip"][1])) for row in rows],
             monotone=[int(row["monotone"]) for row in rows],

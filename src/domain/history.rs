@@ -274,7 +274,7 @@ pub struct Provenance {
     /// The scopes that the login asked for, at most [`SCOPES_MAX`](client::SCOPES_MAX); empty when it asked for none.
     pub scopes: Vec<ShortHash>,
     /// What is remembered of the tokens that go back to this login; `None` for a code or a login in progress.
-    pub family: Option<TokenFamily>,
+    pub family: Option<Box<TokenFamily>>,
     /// That it was used up: a code that was redeemed, a refresh token that was replaced.
     pub redeemed: Option<Redeemed>,
 }

@@ -214,7 +214,7 @@ pub(in crate::flow) fn provenance(
             |link| link.scopes.clone(),
         ),
         family: (is_token && kind == LinkKind::RefreshToken)
-            .then(|| turned_in::family(exchange, assessed, before, low)),
+            .then(|| Box::new(turned_in::family(exchange, assessed, before, low))),
         redeemed: None,
     }
 }

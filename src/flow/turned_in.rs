@@ -80,7 +80,7 @@ pub(in crate::flow) fn family(
         proof_key: assessed.signals.grant.proof_key,
         coordinates: assessed.signals.network.coordinates,
     };
-    match before.and_then(|link| link.family.clone()) {
+    match before.and_then(|link| link.family.as_deref().cloned()) {
         Some(mut family) => {
             family.record(&used, low);
             family

@@ -128,7 +128,7 @@ async fn a_client_has_a_baseline(store: Arc<dyn StateStore>) {
             prefix: Some(hash(2)),
             tls: Some(hash(10)),
             network: Some(NetworkKind::Hosting),
-            learns: minute % 5 != 0,
+            learns: !minute.is_multiple_of(5),
         }),
         ..Observation::default()
     };

@@ -111,7 +111,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         demand_keys: vec![demand_key(DemandScope::Browser, n)],
         login_score: Some(17),
         scopes: vec![short(hash(11)), short(hash(12))],
-        family: Some(family(at)),
+        family: Some(Box::new(family(at))),
         redeemed: Some(Redeemed {
             at,
             address: Some(short(hash(1))),

@@ -199,7 +199,7 @@ impl Codec {
             && link
                 .provenance
                 .family
-                .as_ref()
+                .as_deref()
                 .is_none_or(TokenFamily::is_sound);
         (sound && now < link.expires).then_some(link.provenance)
     }

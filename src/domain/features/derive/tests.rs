@@ -133,6 +133,7 @@ fn link(issued: &Signals, at: i64) -> Provenance {
         used_by: seen,
         used_from: issued.network.coordinates,
         evidence: 11,
+        demand_keys: Vec::new(),
         login_score: Some(4),
         scopes: vec![short(1 << 32)],
         family: None,
@@ -145,7 +146,7 @@ fn refreshed(home: &Signals) -> Provenance {
     let mut family = TokenFamily::begin(&used(home, NOON - 8 * HOUR));
     (1..8).for_each(|n| family.record(&used(home, NOON - (8 - n) * HOUR), true));
     Provenance {
-        family: Some(family),
+        family: Some(Box::new(family)),
         ..link(home, NOON - HOUR)
     }
 }

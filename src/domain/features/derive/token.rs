@@ -29,7 +29,7 @@ const EVIDENCE: f32 = 5.0;
 
 /// Fills in what is to be said of a request that presents a code or a token.
 pub(super) fn derive(row: &mut FeatureVector, signals: &Signals, known: Known<'_>, now: Timestamp) {
-    let family = known.link.and_then(|link| link.family.as_ref());
+    let family = known.link.and_then(|link| link.family.as_deref());
     let confidential = signals.grant.client_authenticates;
     let at_home = match family {
         Some(family) => {
