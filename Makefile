@@ -89,7 +89,7 @@ bench: ## load bench: requests/s, latency, CPU beside a bare proxy (two minutes)
 	@scripts/bench.sh load
 
 .PHONY: faults
-faults: ## faults of the state store against real Redis processes, as a table (some minutes)
+faults: ## faults of the state store against real Redis processes, as a table (ten minutes)
 	@scripts/setup.sh test
 	@scripts/faults.sh
 

@@ -3,9 +3,12 @@
 
 use crate::app;
 use crate::flow::AuthFlow;
+use crate::flow::score::breaker::BreakerState;
+use crate::flow::score::breaker::Listener;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
+use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use pingora::server::ShutdownSignal;
 use pingora::server::ShutdownSignalWatch;
@@ -65,6 +68,21 @@ pub async fn follow_upstream(upstream: Arc<Upstream>) {
             }
         }
     }
+}
+
+/// Counts what the breaker of `dependency` does, and says so when it opens and when it closes.
+pub fn announce_breaker(dependency: &'static str, metrics: &Arc<Metrics>) -> Listener {
+    let metrics = Arc::clone(metrics);
+    Box::new(move |before, after| {
+        metrics.breaker_turned(dependency, after.as_str());
+        match (before, after) {
+            (BreakerState::Closed, _) => {
+                tracing::warn!(dependency, "too many calls in a row failed: doing without");
+            }
+            (_, BreakerState::Closed) => tracing::info!(dependency, "calls flow again"),
+            _ => {}
+        }
+    })
 }
 
 /// Says that the listener is up, once it is. A listener that never comes up ends the process.

@@ -164,13 +164,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let (observations, queue) = mpsc::channel(observe::OBSERVATIONS_MAX);
     let dependencies = Dependencies {
         state: Arc::clone(&state),
-        state_breaker: Breaker::new(config.state.breaker.clone()),
+        state_breaker: Breaker::new(config.state.breaker.clone())
+            .telling(background::announce_breaker("state", &metrics)),
         geo: Arc::new(geo),
         audit: Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>,
         clock: Arc::clone(&clock),
         entropy: Arc::new(OsEntropy),
         scorer: Scorer::new(&config.score, Arc::clone(&clock))
-            .map_err(|error| RunError::System(format!("no threads: {error}")))?,
+            .map_err(|error| RunError::System(format!("no threads: {error}")))?
+            .telling(background::announce_breaker("model", &metrics)),
         limits: Limits::new(&config.limits),
         in_flight: InFlight::new(config.score.concurrency_max),
         agents: KnownAgents::default(),

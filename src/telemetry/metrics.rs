@@ -46,6 +46,7 @@ pub struct Metrics {
     audit_dropped: IntCounter,
     upstream_errors: IntCounterVec,
     breaker: IntGaugeVec,
+    breaker_turns: IntCounterVec,
     in_flight: IntGauge,
     panics: IntCounter,
     reloads: IntCounterVec,
@@ -174,6 +175,11 @@ impl Metrics {
                 "0 closed (calls flow), 1 half-open, 2 open",
                 &["dependency"],
             )?,
+            breaker_turns: counters(
+                "riskgate_breaker_transitions_total",
+                "Changes of a breaker, by the state that it came to",
+                &["dependency", "to"],
+            )?,
             in_flight,
             panics: counter("riskgate_panics_total", "Panics; each is a bug")?,
             reloads: counters(
@@ -299,6 +305,13 @@ impl Metrics {
     /// The state of a breaker: 0 closed, 1 half-open, 2 open.
     pub fn breaker(&self, dependency: &'static str, state: i64) {
         self.breaker.with_label_values(&[dependency]).set(state);
+    }
+
+    /// A breaker has come to another state: `closed`, `half_open` or `open`.
+    pub fn breaker_turned(&self, dependency: &'static str, to: &'static str) {
+        self.breaker_turns
+            .with_label_values(&[dependency, to])
+            .inc();
     }
 
     /// How many assessments are in flight.

@@ -21,6 +21,7 @@
 #[path = "../support/gateway.rs"]
 mod gateway;
 
+mod table;
 mod traffic;
 mod wire;
 

@@ -2,6 +2,10 @@
 
 use crate::gateway::World;
 use crate::gateway::redis::RedisServer;
+use crate::table::Breaker;
+use crate::table::Moment;
+use crate::table::breaker;
+use crate::table::opened_and_closed;
 use crate::traffic::Crowd;
 use crate::traffic::Phase;
 use crate::traffic::Scored;
@@ -13,6 +17,7 @@ use crate::traffic::until_part;
 use crate::traffic::world;
 use crate::wire::Closed;
 use crate::wire::Wire;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
@@ -109,39 +114,87 @@ async fn redis_stops_answering_in_the_middle_of_traffic() {
     recovered(&world).await;
     let usual = Crowd::people(5).log_in(&world).await;
 
-    let faulty = in_time("redis stopped", async || {
+    let began = Cell::new(Moment::now());
+    let name = "stopped under traffic (SIGSTOP)";
+    let faulty = in_time(name, async || {
         redis.cont();
         recovered(&world).await;
         let before = counted(&world).await;
         // The first logins still see it answer.
         let (phase, ()) = tokio::join!(Crowd::people(12).log_in(&world), async {
             tokio::time::sleep(Duration::from_millis(150)).await;
+            began.set(Moment::now());
             redis.stop();
         });
         assert_counted(&world, &before, &phase).await;
         phase
     })
     .await;
-    faulty.print("redis stopped under traffic", Some(&usual));
-    assert_stateless(&faulty);
-    faulty.assert_not_felt(&usual);
-    let causes = faulty.causes("scored");
-    assert!(
-        causes.contains_key("state_timeout") && causes.contains_key("state_unavailable"),
-        "{causes:?}"
-    );
+    assert_silence(&faulty, &usual);
     until_degraded(&world).await;
     assert_all_stateless(&Crowd::people(2).log_in(&world).await);
 
+    let ended = Moment::now();
     redis.cont();
     eprintln!(
         "redis goes on: scored as before after {:?}",
         recovered(&world).await
     );
+    let breaker = opened_and_closed(&world, name, began.get(), ended).await;
+    faulty.tally().print(name, breaker);
     normal("redis answers again", async || {
         Crowd::people(2).log_in(&world).await
     })
     .await;
+}
+
+/// Connections stay open and are accepted, and for four seconds nothing is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_pauses_its_clients() {
+    const PAUSE: Duration = Duration::from_secs(4);
+    let _alone = alone().await;
+    let redis = RedisServer::start();
+    let world = on_redis(&redis.url()).await;
+    recovered(&world).await;
+    let usual = Crowd::people(5).log_in(&world).await;
+
+    let began = Cell::new(Moment::now());
+    let name = "silent for 4 s under traffic (CLIENT PAUSE)";
+    let faulty = in_time(name, async || {
+        recovered(&world).await;
+        let before = counted(&world).await;
+        let (phase, ()) = tokio::join!(Crowd::people(12).log_in(&world), async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            began.set(Moment::now());
+            let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", b"4000", b"ALL"];
+            assert_eq!(redis.command(&pause), b"+OK\r\n");
+        });
+        assert_counted(&world, &before, &phase).await;
+        phase
+    })
+    .await;
+    assert_silence(&faulty, &usual);
+    let ended = began.get().plus(PAUSE);
+    let rest = Crowd::people(1).until(&world, || began.get().elapsed() > PAUSE);
+    assert_stateless(&rest.await);
+    eprintln!(
+        "redis is no longer silent: scored as before after {:?}",
+        recovered(&world).await
+    );
+    let breaker = opened_and_closed(&world, name, began.get(), ended).await;
+    faulty.tally().print(name, breaker);
+}
+
+/// A server that falls silent in the middle of these logins was noticed by them alone.
+fn assert_silence(faulty: &Phase, usual: &Phase) {
+    faulty.print("redis falls silent", Some(usual));
+    assert_stateless(faulty);
+    faulty.assert_not_felt(usual);
+    let causes = faulty.causes("scored");
+    assert!(
+        causes.contains_key("state_timeout") && causes.contains_key("state_unavailable"),
+        "{causes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,6 +205,8 @@ async fn redis_is_killed_and_comes_back_on_its_port() {
     recovered(&world).await;
     let usual = Crowd::people(5).log_in(&world).await;
 
+    let name = "killed (SIGKILL)";
+    let mut began = Moment::now();
     redis.kill();
     let before = counted(&world).await;
     let faulty = Crowd::people(8).log_in(&world).await;
@@ -161,26 +216,32 @@ async fn redis_is_killed_and_comes_back_on_its_port() {
         faulty.print("redis killed (late, so once more)", None);
         redis.restart();
         recovered(&world).await;
+        began = Moment::now();
         redis.kill();
         Crowd::people(8).log_in(&world).await
     } else {
         faulty
     };
-    faulty.assert_in_time("redis killed");
+    faulty.assert_in_time(name);
     faulty.assert_not_felt(&usual);
-    faulty.print("redis killed", Some(&usual));
+    faulty.print(name, Some(&usual));
     // Long enough that the pauses between two probes have grown as far as they do.
     let end = Instant::now() + Duration::from_secs(9);
-    while Instant::now() < end {
-        assert_all_stateless(&Crowd::people(1).log_in(&world).await);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let open = Crowd::people(1)
+        .until(&world, || Instant::now() > end)
+        .await;
+    assert_all_stateless(&open);
+    open.tally()
+        .print("still away, breaker open", Breaker::default());
 
+    let ended = Moment::now();
     redis.restart();
     eprintln!(
         "redis is back: scored as before after {:?}",
         recovered(&world).await
     );
+    let breaker = opened_and_closed(&world, name, began, ended).await;
+    faulty.tally().print(name, breaker);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,6 +250,7 @@ async fn redis_was_never_there() {
     let closed = Closed::port();
     let port = closed.address().port();
     let world = on_redis(&format!("redis://127.0.0.1:{port}")).await;
+    let began = Moment::now();
     let faulty = in_time("redis never there", async || {
         Crowd::people(6).log_in(&world).await
     })
@@ -197,12 +259,15 @@ async fn redis_was_never_there() {
     faulty.print("redis never there", None);
     until_degraded(&world).await;
 
+    let ended = Moment::now();
     drop(closed);
     let _redis = RedisServer::start_on(port, &[]);
     eprintln!(
         "redis comes for the first time: scored after {:?}",
         recovered(&world).await
     );
+    let breaker = opened_and_closed(&world, "never there", began, ended).await;
+    faulty.tally().print("never there", breaker);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,10 +278,13 @@ async fn redis_takes_no_more_writes() {
     recovered(&world).await;
     let usual = Crowd::people(4).log_in(&world).await;
     redis.command(&[b"CONFIG", b"SET", b"maxmemory", b"1"]);
+    let began = Moment::now();
     let faulty = normal("redis full", async || Crowd::people(6).log_in(&world).await).await;
     // Reading goes on; only what is learnt meanwhile is lost.
     faulty.assert_not_felt(&usual);
     faulty.print("redis full", Some(&usual));
+    let turned = breaker(&world, began, None).await;
+    faulty.tally().print("full (noeviction)", turned);
     world.settle().await;
     assert!(world.metric("riskgate_state_writes_lost_total", &[]).await > 0.0);
     assert!(
@@ -248,6 +316,7 @@ async fn redis_answers_slowly() {
     let usual = Crowd::people(4).log_in(&world).await;
 
     // Within the time that a read may take, the state is used.
+    let began = Moment::now();
     wire.delay(Duration::from_millis(5));
     let faulty = in_time("redis 5 ms late", async || {
         Crowd::people(6).log_in(&world).await
@@ -260,22 +329,28 @@ async fn redis_answers_slowly() {
         .at("authorize")
         .filter(|record| record.source.as_deref() == Some("model"));
     assert!(used.count() > 0, "no read was in time");
+    let turned = breaker(&world, began, None).await;
+    faulty.tally().print("answers 5 ms late", turned);
 
     for millis in [20, 100] {
         wire.delay(Duration::ZERO);
         recovered(&world).await;
-        let name = format!("redis {millis} ms late");
+        let name = format!("answers {millis} ms late");
+        let began = Moment::now();
         wire.delay(Duration::from_millis(millis));
         let faulty = in_time(&name, async || Crowd::people(6).log_in(&world).await).await;
         faulty.print(&name, Some(&usual));
         assert_all_stateless(&faulty);
         faulty.assert_not_felt(&usual);
+        let ended = Moment::now();
+        wire.delay(Duration::ZERO);
+        eprintln!(
+            "redis is quick again: scored as before after {:?}",
+            recovered(&world).await
+        );
+        let breaker = opened_and_closed(&world, &name, began, ended).await;
+        faulty.tally().print(&name, breaker);
     }
-    wire.delay(Duration::ZERO);
-    eprintln!(
-        "redis is quick again: scored as before after {:?}",
-        recovered(&world).await
-    );
 }
 
 /// At the edge of the time allowed a busy machine may be late now and then.
@@ -314,6 +389,7 @@ async fn redis_holds_what_nobody_of_us_wrote() {
         let keys = overwrite(&redis, value);
         assert!(keys > 10, "only {keys} keys");
         let name = format!("hostile values, {} bytes each", value.len());
+        let began = Moment::now();
         let logins = async || {
             overwrite(&redis, value);
             Crowd::people(2).log_in(&world).await
@@ -325,6 +401,8 @@ async fn redis_holds_what_nobody_of_us_wrote() {
             in_time(&name, logins).await
         };
         faulty.print(&name, Some(&usual));
+        let turned = breaker(&world, began, None).await;
+        faulty.tally().print(&name, turned);
         assert_stateless_or_scored(&faulty);
         overwrite(&redis, b"");
         recovered(&world).await;
@@ -339,6 +417,9 @@ async fn redis_holds_what_nobody_of_us_wrote() {
     })
     .await;
     faulty.print("values of another type", Some(&usual));
+    faulty
+        .tally()
+        .print("values of another type", Breaker::default());
 
     redis.command(&[b"FLUSHALL"]);
     normal("redis answers again", async || {
@@ -382,9 +463,12 @@ async fn something_else_answers_in_the_place_of_redis() {
         let stranger = Stranger::start(answer).await;
         let world = on_redis(&format!("redis://{}", stranger.address)).await;
         let name = format!("`{}` in place of redis", answer.escape_ascii());
+        let began = Moment::now();
         let faulty = in_time(&name, async || Crowd::people(2).log_in(&world).await).await;
         faulty.print(&name, None);
         assert_all_stateless(&faulty);
+        let turned = breaker(&world, began, None).await;
+        faulty.tally().print(&name, turned);
         assert!(world.metric("riskgate_panics_total", &[]).await < 0.5);
     }
 }

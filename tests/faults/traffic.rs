@@ -5,8 +5,10 @@ use crate::gateway::Mark;
 use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
+use crate::table::Tally;
 use riskgate::domain::audit::AuditEvent;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Mutex;
@@ -128,6 +130,21 @@ impl Crowd {
         Phase::since(world, mark, steps).await
     }
 
+    /// Logs in again and again until `done`.
+    pub async fn until(self, world: &World, done: impl Fn() -> bool) -> Phase {
+        let mark = world.mark().await;
+        let steps = self.steps_until(world, done).await;
+        Phase::since(world, mark, steps).await
+    }
+
+    async fn steps_until(self, world: &World, done: impl Fn() -> bool) -> Vec<Steps> {
+        let mut steps = Vec::new();
+        while !done() {
+            steps.extend(self.steps(world).await);
+        }
+        steps
+    }
+
     /// The same for when there are no records to read.
     pub async fn steps(self, world: &World) -> Vec<Steps> {
         let workers = (0..self.side_by_side).map(|_| async {
@@ -159,6 +176,38 @@ pub async fn knocks(world: &World, count: usize) -> Phase {
         assert_eq!(answer.status, 302, "{answer:?}");
     }
     Phase::since(world, mark, Vec::new()).await
+}
+
+/// A few who log in, while a hundred others come to the door and are asked for their password, until `done`: many
+/// people, of whom each has other entries in the store.
+pub async fn many(world: &World, done: impl Fn() -> bool) -> Phase {
+    const OTHERS: usize = 100;
+    let mark = world.mark().await;
+    let knocks = (0..2).map(|side| {
+        let done = &done;
+        async move {
+            let mut turn = side;
+            while !done() {
+                let name = format!("somebody-{}", turn % OTHERS);
+                let mut person = world
+                    .person(&name)
+                    .from(&format!("198.51.100.{}", 1 + turn % OTHERS));
+                let path = person.authorize_path(&[("login_hint", &name)]);
+                let answer = person.get(&path).await;
+                assert_eq!(answer.status, 302, "{answer:?}");
+                turn += 2;
+            }
+        }
+    });
+    let logins = Crowd {
+        side_by_side: 1,
+        ..Crowd::people(1)
+    };
+    let (steps, _) = tokio::join!(
+        logins.steps_until(world, &done),
+        join_all(knocks.collect::<Vec<_>>())
+    );
+    Phase::since(world, mark, steps).await
 }
 
 /// One login: authorize, password, one-time code where asked, redemption of the code. Panics unless it ends with tokens.
@@ -193,13 +242,18 @@ async fn log_in(mut person: Person<'_>) -> Steps {
 impl Phase {
     async fn since(world: &World, mark: Mark, steps: Vec<Steps>) -> Self {
         let records = world.records_since(mark).await;
+        let records: HashMap<&str, &AuditEvent> = records
+            .iter()
+            .map(|record| (record.id.as_str(), record))
+            .collect();
         let scored = world
             .received_since(mark)
             .into_iter()
             .filter_map(|request| {
-                let record = records
-                    .iter()
-                    .find(|record| request.header_values("activityid") == [&record.id]);
+                let record = match request.header_values("activityid").as_slice() {
+                    [id] => records.get(id).copied(),
+                    _ => None,
+                };
                 let record = record
                     .unwrap_or_else(|| panic!("no record of {request:?}"))
                     .clone();
@@ -228,6 +282,12 @@ impl Phase {
             }
         }
         causes
+    }
+
+    /// What came of it.
+    pub fn tally(&self) -> Tally {
+        let records = self.scored.iter().map(|scored| &scored.record);
+        Tally::of(self.steps.len(), records)
     }
 
     /// Whether nothing fell back.

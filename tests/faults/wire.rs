@@ -36,6 +36,7 @@ pub struct Wire {
 }
 
 struct Faults {
+    connections: AtomicU64,
     delay_ms: AtomicU64,
     cut_after: AtomicU64,
 }
@@ -61,6 +62,7 @@ impl Wire {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
         let faults = Arc::new(Faults {
+            connections: AtomicU64::new(0),
             delay_ms: AtomicU64::new(0),
             cut_after: AtomicU64::new(UNCUT),
         });
@@ -70,6 +72,7 @@ impl Wire {
             let mut wires = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.expect("a connection");
+                shared.connections.fetch_add(1, Ordering::Relaxed);
                 wires.spawn(carry(client, server, Arc::clone(&shared)));
             }
         });
@@ -83,6 +86,11 @@ impl Wire {
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How often somebody has connected.
+    pub fn connections(&self) -> u64 {
+        self.faults.connections.load(Ordering::Relaxed)
     }
 
     /// Every piece of an answer comes later by `delay`.

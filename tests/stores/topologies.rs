@@ -1,4 +1,4 @@
-//! Redis in its other forms: over TLS, as a cluster, behind a Sentinel. Each with real servers.
+//! Redis in its other forms: over TLS, behind a Sentinel. Each with real servers.
 
 use crate::facts::*;
 use crate::redis::connect;
@@ -6,11 +6,9 @@ use crate::redis::keys;
 use crate::redis::teach_everything;
 use crate::redis::text;
 use crate::redis_server::RedisServer;
-use crate::redis_server::free_port;
 use riskgate::adapters::redis::RedisSettings;
 use riskgate::adapters::redis::RedisStore;
 use riskgate::adapters::redis::RedisTls;
-use riskgate::domain::history::History;
 use riskgate::flow::ports::StateError;
 use riskgate::flow::ports::StateStore;
 use std::time::Duration;
@@ -72,102 +70,6 @@ async fn tls_is_spoken_and_the_certificate_checked() {
         )
         .is_err()
     );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_serves_entities_from_their_slots() {
-    let ports = [free_port(), free_port(), free_port()];
-    // The bus port is the port plus 10,000 unless said otherwise.
-    let bus = [free_port(), free_port(), free_port()];
-    let servers: Vec<_> = ports
-        .iter()
-        .zip(bus)
-        .map(|(port, bus)| {
-            RedisServer::start_on(
-                *port,
-                &[
-                    "--cluster-enabled",
-                    "yes",
-                    "--cluster-port",
-                    &bus.to_string(),
-                    "--cluster-node-timeout",
-                    "2000",
-                ],
-            )
-        })
-        .collect();
-    for (n, server) in servers.iter().enumerate() {
-        let (first, last) = (n * 5_462, ((n + 1) * 5_462 - 1).min(16_383));
-        let range = [first.to_string(), last.to_string()];
-        assert_eq!(
-            server.command(&[
-                b"CLUSTER",
-                b"ADDSLOTSRANGE",
-                range[0].as_bytes(),
-                range[1].as_bytes()
-            ]),
-            b"+OK\r\n"
-        );
-        let (port, bus) = (ports[0].to_string(), bus[0].to_string());
-        if n > 0 {
-            assert_eq!(
-                server.command(&[
-                    b"CLUSTER",
-                    b"MEET",
-                    b"127.0.0.1",
-                    port.as_bytes(),
-                    bus.as_bytes()
-                ]),
-                b"+OK\r\n"
-            );
-        }
-    }
-    let end = Instant::now() + Duration::from_secs(30);
-    while !servers
-        .iter()
-        .all(|server| text(&server.command(&[b"CLUSTER", b"INFO"])).contains("cluster_state:ok"))
-    {
-        assert!(Instant::now() < end, "the cluster does not come up");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let url = format!(
-        "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
-        ports[0], ports[1]
-    );
-    let store = RedisStore::connect(&url, patient()).unwrap();
-    let asked = teach_everything(&store).await;
-    for n in 2..40 {
-        store
-            .record(&[
-                learnt(lesson(n, START)),
-                tried(attempt(n, true, true), START),
-            ])
-            .await
-            .unwrap();
-    }
-    let history = store.load(&asked).await.unwrap();
-    assert_eq!(history.links.len(), 1);
-    close(history.address.attempts_24h, 39.0);
-    close(history.address.trusted_subjects, 39.0);
-    for n in 1..40 {
-        assert_eq!(
-            store
-                .load(&query(n, START))
-                .await
-                .unwrap()
-                .profile
-                .unwrap()
-                .successes,
-            1,
-            "{n}"
-        );
-    }
-    assert_eq!(store.population().await.unwrap().total, 39);
-    assert!(
-        servers.iter().all(|server| !keys(server).is_empty()),
-        "every node has its part"
-    );
-    assert_ne!(history, History::default());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

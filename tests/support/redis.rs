@@ -22,6 +22,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct RedisServer {
     folder: TempDir,
     port: u16,
+    /// Of a node of a cluster.
+    bus: u16,
     tls: bool,
     args: Vec<String>,
     child: Option<Child>,
@@ -41,6 +43,7 @@ impl RedisServer {
         let mut server = Self {
             folder,
             port: free_port(),
+            bus: 0,
             tls: false,
             args,
             child: None,
@@ -56,6 +59,7 @@ impl RedisServer {
         let mut server = Self {
             folder,
             port,
+            bus: 0,
             tls: false,
             args,
             child: None,
@@ -78,6 +82,7 @@ impl RedisServer {
         let mut server = Self {
             folder,
             port,
+            bus: 0,
             tls: false,
             args,
             child: None,
@@ -86,28 +91,68 @@ impl RedisServer {
         server
     }
 
+    /// A node of a cluster, without slots and without friends.
+    pub fn start_cluster_node() -> Self {
+        // A node writes its file, and waits for the disk, whenever a slot moves: in memory, where there is some.
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() {
+            tempfile::tempdir_in(memory)
+        } else {
+            tempfile::tempdir()
+        };
+        // The bus port is the port plus 10,000 unless said otherwise.
+        let bus = free_port();
+        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let args = args.map(str::to_owned).into_iter();
+        let mut node = Self {
+            folder: folder.expect("a temporary folder"),
+            port: free_port(),
+            bus,
+            tls: false,
+            args: args
+                .chain(["--cluster-port".to_owned(), bus.to_string()])
+                .collect(),
+            child: None,
+        };
+        node.spawn();
+        node
+    }
+
+    /// A replica of this master of a cluster; in step when it returns.
+    pub fn start_cluster_replica(&self) -> Self {
+        let replica = Self::start_cluster_node();
+        let (port, bus) = (self.port.to_string(), self.bus.to_string());
+        replica.command(&[
+            b"CLUSTER",
+            b"MEET",
+            b"127.0.0.1",
+            port.as_bytes(),
+            bus.as_bytes(),
+        ]);
+        let answer = self.command(&[b"CLUSTER", b"MYID"]);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let id = answer.lines().nth(1).expect("an id").trim().to_owned();
+        let end = Instant::now() + START_TIMEOUT * 3;
+        let mut follows = false;
+        let is_in_step = || {
+            let info = replica.command(&[b"INFO", b"replication"]);
+            String::from_utf8_lossy(&info).contains("master_link_status:up")
+        };
+        while !is_in_step() {
+            // It has to hear of its master first.
+            let follow: [&[u8]; 3] = [b"CLUSTER", b"REPLICATE", id.as_bytes()];
+            follows = follows || replica.command(&follow) == b"+OK\r\n";
+            assert!(Instant::now() < end, "the replica does not follow");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        replica
+    }
+
     /// Three masters of a cluster that share all slots.
     pub fn start_cluster() -> Vec<Self> {
-        let ports = [free_port(), free_port(), free_port()];
-        // The bus port is the port plus 10,000 unless said otherwise.
-        let bus = [free_port(), free_port(), free_port()].map(|port| port.to_string());
-        let options = |bus: &str| {
-            ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
-                .into_iter()
-                .chain(["--cluster-port", bus])
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let servers: Vec<Self> = ports
-            .iter()
-            .zip(&bus)
-            .map(|(port, bus)| {
-                let options = options(bus);
-                let options: Vec<&str> = options.iter().map(String::as_str).collect();
-                Self::start_on(*port, &options)
-            })
-            .collect();
-        let first = ports[0].to_string();
+        let servers: Vec<Self> = (0..3).map(|_| Self::start_cluster_node()).collect();
+        let bus = servers[0].bus.to_string();
+        let first = servers[0].port.to_string();
         for (n, server) in servers.iter().enumerate() {
             let (from, to) = (n * 5_462, ((n + 1) * 5_462 - 1).min(16_383));
             let range = [from.to_string(), to.to_string()];
@@ -123,7 +168,7 @@ impl RedisServer {
                     b"MEET",
                     b"127.0.0.1",
                     first.as_bytes(),
-                    bus[0].as_bytes(),
+                    bus.as_bytes(),
                 ]);
             }
         }
@@ -159,6 +204,7 @@ impl RedisServer {
         let mut server = Self {
             folder,
             port: free_port(),
+            bus: 0,
             tls: true,
             args,
             child: None,

@@ -3,26 +3,21 @@
 
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
+use crate::adapters::redis::cluster::Cluster;
+use crate::adapters::redis::connection::Connection;
 use crate::domain::secret::Secret;
 use percent_encoding::percent_decode_str;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::ClientTlsConfig;
-use redis::Cmd;
 use redis::ConnectionAddr;
 use redis::ConnectionInfo;
 use redis::IntoConnectionInfo;
-use redis::Pipeline;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
-use redis::RedisFuture;
 use redis::TlsCertificates;
 use redis::TlsMode;
-use redis::Value;
-use redis::aio::ConnectionLike;
 use redis::aio::MultiplexedConnection;
-use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
@@ -63,15 +58,6 @@ enum Form {
     Cluster,
     Sentinel { service: String },
     Standalone,
-}
-
-/// A connection that many tasks share.
-#[derive(Clone)]
-pub(super) enum Connection {
-    /// To a cluster: it finds the node for each key by itself.
-    Cluster(ClusterConnection),
-    /// To one server.
-    Single(MultiplexedConnection),
 }
 
 impl Endpoint {
@@ -166,22 +152,13 @@ impl Endpoint {
 
     /// Makes a connection. The caller sets the time allowed.
     pub(super) async fn connect(&self, settings: &RedisSettings) -> Result<Connection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(settings.write_timeout.max(settings.response_timeout)))
-            .set_connection_timeout(Some(settings.connection_timeout))
-            .set_pipeline_buffer_size(settings.in_flight_max);
         match &self.form {
             Form::Standalone => {
                 let host = self
                     .hosts
                     .first()
                     .ok_or((redis::ErrorKind::InvalidClientConfig, "no host"))?;
-                let client = self.client(host, settings)?;
-                Ok(Connection::Single(
-                    client
-                        .get_multiplexed_async_connection_with_config(&config)
-                        .await?,
-                ))
+                Ok(Connection::Single(self.node(host, settings).await?))
             }
             Form::Sentinel { service } => {
                 let addresses = self.hosts.iter().map(|host| self.address(host));
@@ -208,33 +185,28 @@ impl Endpoint {
                 Ok(Connection::Single(
                     builder
                         .build()?
-                        .get_async_connection_with_config(&config)
+                        .get_async_connection_with_config(&config(settings))
                         .await?,
                 ))
             }
-            Form::Cluster => {
-                let nodes = self
-                    .hosts
-                    .iter()
-                    .map(|host| self.info(host))
-                    .collect::<Result<Vec<_>, _>>()?;
-                let mut builder = ClusterClient::builder(nodes)
-                    .connection_timeout(settings.connection_timeout)
-                    .response_timeout(settings.write_timeout.max(settings.response_timeout))
-                    .tcp_settings(tcp())
-                    .retries(2)
-                    .min_retry_wait(1)
-                    .max_retry_wait(50);
-                if self.tls {
-                    builder = builder
-                        .tls(TlsMode::Secure)
-                        .certs(certificates(&settings.tls));
-                }
-                Ok(Connection::Cluster(
-                    builder.build()?.get_async_connection().await?,
-                ))
-            }
+            Form::Cluster => Ok(Connection::Cluster(Cluster::connect(self, settings).await?)),
         }
+    }
+
+    /// A connection to one server. The caller sets the time allowed.
+    pub(super) async fn node(
+        &self,
+        host: &(String, u16),
+        settings: &RedisSettings,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        self.client(host, settings)?
+            .get_multiplexed_async_connection_with_config(&config(settings))
+            .await
+    }
+
+    /// The hosts that the URL names.
+    pub(super) fn hosts(&self) -> &[(String, u16)] {
+        &self.hosts
     }
 
     fn client(&self, host: &(String, u16), settings: &RedisSettings) -> Result<Client, RedisError> {
@@ -295,32 +267,11 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::Cluster(connection) => connection.req_packed_command(command),
-            Self::Single(connection) => connection.req_packed_command(command),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Single(connection) => connection.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::Cluster(connection) => connection.get_db(),
-            Self::Single(connection) => connection.get_db(),
-        }
-    }
+fn config(settings: &RedisSettings) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_response_timeout(Some(settings.write_timeout.max(settings.response_timeout)))
+        .set_connection_timeout(Some(settings.connection_timeout))
+        .set_pipeline_buffer_size(settings.in_flight_max)
 }
 
 fn tcp() -> TcpSettings {

@@ -1,7 +1,7 @@
 //! Learning profiles, baselines and demands: read, learn, replace if nobody else was quicker. The learning itself is pure.
 
 use crate::adapters::redis::RedisStore;
-use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
 use crate::adapters::redis::record::Step;
 use crate::adapters::redis::record::run;
@@ -103,14 +103,10 @@ async fn read<'p>(
     plan: &'p Plan<'_>,
 ) -> Result<Vec<Attempt<'p>>, RedisError> {
     let pupils: Vec<Pupil<'p>> = plan.pupils().collect();
-    let mut read = redis::cmd("MGET");
-    for pupil in &pupils {
-        read.arg(keys::entry(&pupil.key));
-    }
-    for (key, _) in pupils.iter().filter_map(|pupil| pupil.previous.as_ref()) {
-        read.arg(keys::entry(key));
-    }
-    let values: Vec<Value> = read.query_async(connection).await?;
+    let present = pupils.iter().map(|pupil| &pupil.key);
+    let previous = pupils.iter().filter_map(|pupil| pupil.previous.as_ref());
+    let names = present.chain(previous.map(|(key, _)| key)).map(keys::entry);
+    let values = connection.values(names.collect()).await?;
     let mut values = values.into_iter().map(bytes);
     let mut attempts: Vec<Attempt<'p>> = pupils
         .into_iter()

@@ -2,7 +2,7 @@
 //! it breaks. A call never waits for a connection that has already failed once: it is told so at once.
 
 use crate::adapters::redis::RedisSettings;
-use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::flow::ports::StateError;
 use redis::ErrorKind;
@@ -18,13 +18,16 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The first pause between two attempts to connect.
-const PAUSE_MIN: Duration = Duration::from_millis(50);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause, before scatter: about one attempt per second.
-const PAUSE_MAX: Duration = Duration::from_millis(1_000);
-/// Failures in a row after which a connection that still looks open is given up: a path that swallows packets, or a
-/// cluster client that lost its nodes.
+pub(super) const PAUSE_MAX: Duration = Duration::from_millis(1_000);
+/// Connections in a row that did not last for [`PAUSE_MAX`] and are replaced at once all the same.
+const SHORT_LIVED_MAX: u32 = 3;
+/// Failures in a row after which a connection to one server that still looks open is given up: a path that swallows
+/// packets. A cluster sees to its nodes by itself.
 const FAILURES_MAX: u32 = 8;
 
 /// The one connection of a store.
@@ -35,6 +38,7 @@ pub(super) struct Link {
     phase: watch::Sender<Phase>,
     connecting: AtomicBool,
     failures: AtomicU32,
+    latest: Mutex<Latest>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -57,6 +61,13 @@ enum Phase {
     },
 }
 
+/// The latest connection: when it was made, and how many before it did not last.
+#[derive(Debug, Default)]
+struct Latest {
+    made: Option<Instant>,
+    short_lived: u32,
+}
+
 /// Says that nobody is connecting any more, however that ended.
 struct Connecting(Weak<Link>);
 
@@ -69,6 +80,7 @@ impl Link {
             phase: watch::Sender::new(Phase::Idle { generation: 0 }),
             connecting: AtomicBool::new(false),
             failures: AtomicU32::new(0),
+            latest: Mutex::default(),
             warnings: Mutex::default(),
         })
     }
@@ -128,20 +140,20 @@ impl Link {
                 StateError::Refused(said(error))
             }
             ErrorKind::Server(
-                ServerErrorKind::BusyLoading
+                ServerErrorKind::Ask
+                | ServerErrorKind::BusyLoading
                 | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown,
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::Moved
+                | ServerErrorKind::TryAgain,
             ) => StateError::Unavailable(said(error)),
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
                 StateError::Refused(said(error))
             }
             _ if error.is_timeout() => self.timed_out(held),
             _ => {
-                // A cluster client mends single nodes by itself.
                 if single {
                     self.lose(held, &said(error));
-                } else {
-                    self.failed(held, &said(error));
                 }
                 StateError::Unavailable(said(error))
             }
@@ -149,7 +161,9 @@ impl Link {
     }
 
     fn failed(self: &Arc<Self>, held: &Held, reason: &str) {
-        if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
+        if matches!(held.connection, Connection::Single(_))
+            && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
+        {
             self.lose(held, reason);
         }
     }
@@ -180,12 +194,15 @@ impl Link {
     }
 
     async fn attempt(&self) -> Result<Connection, String> {
-        match tokio::time::timeout(
-            self.settings.connection_timeout,
-            self.endpoint.connect(&self.settings),
-        )
-        .await
-        {
+        let attempt = async {
+            let mut connection = self.endpoint.connect(&self.settings).await?;
+            if let Connection::Single(_) = connection {
+                // Something in between may take connections for a server that is not there.
+                connection.everywhere(&redis::cmd("PING")).await?;
+            }
+            Ok(connection)
+        };
+        match tokio::time::timeout(self.settings.connection_timeout, attempt).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(format!(
                 "no connection to {}: {}",
@@ -196,14 +213,24 @@ impl Link {
         }
     }
 
+    /// Whether one connection after the other was lost a moment after it was made.
+    fn does_not_last(&self) -> bool {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = latest.made.take();
+        latest.short_lived = match made {
+            Some(made) if made.elapsed() < PAUSE_MAX => latest.short_lived.saturating_add(1),
+            _ => 0,
+        };
+        latest.short_lived > SHORT_LIVED_MAX
+    }
+
     async fn inspect(&self, mut connection: Connection) {
         let allowed = self.settings.write_timeout;
-        let Ok(Some(policy)) =
-            tokio::time::timeout(allowed, eviction_policy(&mut connection)).await
+        let Ok(policies) = tokio::time::timeout(allowed, eviction_policies(&mut connection)).await
         else {
             return;
         };
-        let warning = eviction_warning(&policy);
+        let warning = policies.iter().find_map(|policy| eviction_warning(policy));
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         // The server of now counts, not the one before a failover.
         warnings.clear();
@@ -245,11 +272,18 @@ impl Drop for Connecting {
 
 async fn connect(guard: &Connecting) {
     let mut pause = PAUSE_MIN;
+    if guard.0.upgrade().is_some_and(|link| link.does_not_last()) {
+        tokio::time::sleep(scattered(PAUSE_MAX / 2)).await;
+    }
     // The store may be dropped while its server is away.
     while let Some(link) = guard.0.upgrade() {
         match link.attempt().await {
             Ok(connection) => {
                 link.failures.store(0, Ordering::Relaxed);
+                link.latest
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .made = Some(Instant::now());
                 let inspected = connection.clone();
                 link.phase.send_modify(|phase| {
                     *phase = Phase::Ready(Held {
@@ -268,10 +302,14 @@ async fn connect(guard: &Connecting) {
             }),
         }
         drop(link);
-        // Scattered by half, so that the nodes of a fleet do not come back as one.
-        tokio::time::sleep(pause.mul_f32(1.0 + 0.5 * rand::random::<f32>())).await;
+        tokio::time::sleep(scattered(pause)).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// A pause, longer by up to a half, so that the nodes of a fleet do not come back as one.
+pub(super) fn scattered(pause: Duration) -> Duration {
+    pause.mul_f32(1.0 + 0.5 * rand::random::<f32>())
 }
 
 /// An error in the server's own words, such as `NOPERM User … has no permissions`.
@@ -283,27 +321,30 @@ fn said(error: &RedisError) -> String {
     }
 }
 
-/// `maxmemory-policy`, by whichever command the server's user may give; `None` when it may give neither.
-async fn eviction_policy(connection: &mut Connection) -> Option<String> {
-    let configured: Result<Vec<String>, _> = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg("maxmemory-policy")
-        .query_async(connection)
-        .await;
-    if let Ok([_, policy]) = configured.as_deref() {
-        return Some(policy.clone());
+/// `maxmemory-policy` of each server, by whichever command the user may give; empty when it may give neither.
+async fn eviction_policies(connection: &mut Connection) -> Vec<String> {
+    let mut ask = redis::cmd("CONFIG");
+    ask.arg("GET").arg("maxmemory-policy");
+    if let Ok(answers) = connection.everywhere(&ask).await {
+        let pairs = answers.into_iter();
+        let pairs = pairs.filter_map(|answer| redis::from_redis_value::<Vec<String>>(answer).ok());
+        return pairs.filter_map(|mut pair| pair.pop()).collect();
     }
-    let Ok(Value::BulkString(info)) = redis::cmd("INFO")
-        .arg("memory")
-        .query_async(connection)
-        .await
-    else {
+    let mut ask = redis::cmd("INFO");
+    ask.arg("memory");
+    let answers = connection.everywhere(&ask).await.unwrap_or_default();
+    answers.iter().filter_map(policy_of).collect()
+}
+
+fn policy_of(info: &Value) -> Option<String> {
+    let Value::BulkString(info) = info else {
         return None;
     };
-    let info = String::from_utf8_lossy(&info);
-    info.lines()
-        .find_map(|line| line.strip_prefix("maxmemory_policy:"))
-        .map(|policy| policy.trim().to_owned())
+    let info = String::from_utf8_lossy(info);
+    let policy = info
+        .lines()
+        .find_map(|line| line.strip_prefix("maxmemory_policy:"))?;
+    Some(policy.trim().to_owned())
 }
 
 fn eviction_warning(policy: &str) -> Option<String> {

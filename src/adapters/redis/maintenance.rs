@@ -1,8 +1,8 @@
 //! The server in the hands of an operator: every key, node by node. The gateway may run meanwhile. The user of these
-//! commands needs `+scan +pttl` in addition, for a cluster `+cluster|nodes` as well.
+//! commands needs `+scan +pttl` in addition.
 
 use crate::adapters::redis::RedisStore;
-use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
 use crate::adapters::redis::learn::ROUNDS_MAX;
 use crate::adapters::redis::learn::busy;
@@ -34,11 +34,8 @@ use crate::domain::time::Timestamp;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use async_trait::async_trait;
-use redis::ErrorKind;
 use redis::RedisError;
 use redis::Value;
-use redis::cluster_routing::RoutingInfo;
-use redis::cluster_routing::SingleNodeRoutingInfo;
 use std::future::Future;
 use std::time::Duration;
 
@@ -165,7 +162,6 @@ impl RedisStore {
 
     async fn page(&self, held: Held, cursor: Cursor, now: Timestamp) -> Result<Page, RedisError> {
         let mut connection = held.connection;
-        let nodes = masters(&mut connection).await?;
         let mut scan = redis::cmd("SCAN");
         let at = if cursor.at.is_empty() {
             b"0".as_slice()
@@ -177,22 +173,19 @@ impl RedisStore {
             .arg(keys::pattern())
             .arg("COUNT")
             .arg(PAGE);
-        let answer = match (&mut connection, nodes.get(cursor.part)) {
-            (Connection::Cluster(cluster), Some((host, port))) => {
-                let node = SingleNodeRoutingInfo::ByAddress {
-                    host: host.clone(),
-                    port: *port,
+        let (answer, parts) = match &mut connection {
+            Connection::Single(line) => (scan.query_async(line).await?, 1),
+            Connection::Cluster(cluster) => {
+                let masters = cluster.masters();
+                let Some(master) = masters.get(cursor.part) else {
+                    return Ok(Page::default());
                 };
-                cluster
-                    .route_command(scan, RoutingInfo::SingleNode(node))
-                    .await?
+                (cluster.at(master, scan).await?, masters.len())
             }
-            (Connection::Cluster(_), None) => return Ok(Page::default()),
-            (Connection::Single(_), _) => scan.query_async(&mut connection).await?,
         };
         let (next, names): (Vec<u8>, Vec<String>) = redis::from_redis_value(answer)?;
         let mut page = Page {
-            next: match (next.as_slice(), cursor.part + 1 < nodes.len()) {
+            next: match (next.as_slice(), cursor.part + 1 < parts) {
                 (b"0", true) => Some(Cursor {
                     part: cursor.part + 1,
                     at: Vec::new(),
@@ -314,39 +307,11 @@ fn distinct_steps(steps: &mut Vec<Step>, key: &EntryKey, distinct: &Distinct, le
     }
 }
 
-/// The masters of a cluster, in an order that stays; one nameless node otherwise.
-async fn masters(connection: &mut Connection) -> Result<Vec<(String, u16)>, RedisError> {
-    if matches!(connection, Connection::Single(_)) {
-        return Ok(vec![(String::new(), 0)]);
-    }
-    let text: String = redis::cmd("CLUSTER")
-        .arg("NODES")
-        .query_async(connection)
-        .await?;
-    let mut nodes: Vec<(String, u16)> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split(' ');
-            let (_, address, flags) = (words.next()?, words.next()?, words.next()?);
-            let is_master = flags.split(',').any(|flag| flag == "master");
-            let (host, port) = address.split('@').next()?.rsplit_once(':')?;
-            let port = port.parse().ok()?;
-            (is_master && !flags.contains("fail")).then(|| (host.to_owned(), port))
-        })
-        .collect();
-    nodes.sort();
-    if nodes.is_empty() {
-        return Err((ErrorKind::Client, "the cluster names no masters").into());
-    }
-    Ok(nodes)
-}
-
 async fn get(connection: &mut Connection, key: &EntryKey) -> Result<Vec<u8>, RedisError> {
-    let value: Value = redis::cmd("GET")
-        .arg(keys::entry(key))
-        .query_async(connection)
-        .await?;
-    Ok(bytes(value))
+    let name = keys::entry(key);
+    let mut get = redis::cmd("GET");
+    get.arg(&name);
+    Ok(bytes(connection.command(&name, get).await?))
 }
 
 fn checked(answers: Vec<Result<Value, RedisError>>) -> Result<Vec<Value>, RedisError> {

@@ -1,22 +1,26 @@
 //! The memory of a fleet: Redis, standalone, behind Sentinel or as a cluster.
 //!
 //! A read is one command: everything that a scored request needs is a string under its own key, so that one `MGET`
-//! brings it (a cluster client splits it by slot and asks the nodes side by side). Counters and distinct counts are
+//! brings it (a cluster is asked by one pipeline per node, side by side). Counters and distinct counts are
 //! updated by scripts within the server, profiles by compare-and-set, so that no node overwrites another's update.
 //! Every key has a time to live. Profiles and links carry a MAC; whatever does not open reads as missing. Counters are
 //! the server's own arithmetic and carry none: they are checked for form and range.
 //!
 //! The user of the gateway needs `~rg:1:*` and `+ping +mget +get +set +del +eval +evalsha +pfadd +pfcount +pexpire
 //! +hset +hexists +hlen +hincrby +hgetall`, and `+config|get` or `+info` if evictions are to be reported. Tickets need
-//! `+info +wait`, the operator's commands `+scan +pttl` and in a cluster `+cluster|nodes`.
+//! `+info +wait`, the operator's commands `+scan +pttl`, a cluster `+cluster|slots +asking`.
 
+mod cluster;
+mod connection;
 mod endpoint;
 mod keys;
 mod learn;
 mod link;
 mod maintenance;
+mod nodes;
 mod record;
 mod scripts;
+mod slots;
 mod tickets;
 
 use crate::adapters::redis::endpoint::Endpoint;
@@ -196,13 +200,10 @@ where
 #[async_trait]
 impl StateStore for RedisStore {
     async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
-        let mut command = redis::cmd("MGET");
-        for key in entries::keys(query) {
-            command.arg(keys::entry(&key));
-        }
+        let names = entries::keys(query).iter().map(keys::entry).collect();
         let values: Vec<Value> = self
             .within(self.settings.response_timeout, |mut held| async move {
-                command.query_async(&mut held.connection).await
+                held.connection.values(names).await
             })
             .await?;
         let values = values.iter().map(|value| match value {
@@ -254,10 +255,11 @@ impl StateStore for RedisStore {
     async fn population(&self) -> Result<Population, StateError> {
         let fields: Vec<(Vec<u8>, Vec<u8>)> = self
             .within(self.settings.write_timeout, |mut held| async move {
-                redis::cmd("HGETALL")
-                    .arg(keys::population(self.codec.names()))
-                    .query_async(&mut held.connection)
-                    .await
+                let name = keys::population(self.codec.names());
+                let mut command = redis::cmd("HGETALL");
+                command.arg(&name);
+                let answer = held.connection.command(&name, command).await?;
+                Ok(redis::from_redis_value(answer)?)
             })
             .await?;
         Ok(record::population(&fields, POPULATION_MAX))
@@ -265,7 +267,8 @@ impl StateStore for RedisStore {
 
     async fn ping(&self) -> Result<(), StateError> {
         self.within(self.settings.response_timeout, |mut held| async move {
-            redis::cmd("PING").query_async(&mut held.connection).await
+            let ping = redis::cmd("PING");
+            held.connection.everywhere(&ping).await.map(drop)
         })
         .await
     }

@@ -1,7 +1,8 @@
 //! Writing what was learnt: one call of a script per entry, all of them in one pipeline.
 
 use crate::adapters::redis::RedisStore;
-use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::cluster::Answer;
+use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
 use crate::adapters::redis::link::Held;
 use crate::adapters::redis::scripts;
@@ -19,9 +20,7 @@ use redis::Cmd;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::ServerErrorKind;
-use redis::Value;
-use std::collections::BTreeMap;
-use tokio::task::JoinSet;
+use redis::aio::MultiplexedConnection;
 
 /// Values that one call of a script carries: what Lua can unpack at once is limited.
 pub(super) const VALUES_PER_CALL: usize = 1_000;
@@ -153,54 +152,17 @@ pub(super) fn population_steps(names: u64, more: &Population) -> Vec<Step> {
     chunks.into_iter().map(call).collect()
 }
 
-/// Runs `steps` in one pipeline, in a cluster in one per entity side by side, and answers in their order.
+/// Runs `steps` in one pipeline, in a cluster in one per node side by side, and answers in their order. Those whose
+/// script the server did not know are sent once more with its text.
 pub(super) async fn run(
     connection: &mut Connection,
     steps: Vec<Step>,
-) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+) -> Result<Vec<Answer>, RedisError> {
     if steps.is_empty() {
         return Ok(Vec::new());
     }
-    match connection {
-        Connection::Single(_) => pipeline(connection, &steps).await,
-        Connection::Cluster(_) => {
-            let count = steps.len();
-            let mut entities: BTreeMap<String, Vec<(usize, Step)>> = BTreeMap::new();
-            for (place, step) in steps.into_iter().enumerate() {
-                entities
-                    .entry(keys::hash_tag(step.key()).to_owned())
-                    .or_default()
-                    .push((place, step));
-            }
-            let mut tasks = JoinSet::new();
-            for entity in entities.into_values() {
-                let mut connection = connection.clone();
-                tasks.spawn(async move {
-                    let (places, steps): (Vec<_>, Vec<_>) = entity.into_iter().unzip();
-                    pipeline(&mut connection, &steps)
-                        .await
-                        .map(|answers| places.into_iter().zip(answers).collect())
-                });
-            }
-            let mut answers: Vec<(usize, Result<Value, RedisError>)> = Vec::with_capacity(count);
-            while let Some(done) = tasks.join_next().await {
-                let some: Vec<_> =
-                    done.map_err(|_| RedisError::from((ErrorKind::Client, "a task stopped")))??;
-                answers.extend(some);
-            }
-            answers.sort_by_key(|(place, _)| *place);
-            Ok(answers.into_iter().map(|(_, answer)| answer).collect())
-        }
-    }
-}
-
-/// Sends `steps` and, once more with their text, those whose script the server did not know.
-async fn pipeline(
-    connection: &mut Connection,
-    steps: &[Step],
-) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
-    let mut answers = send(connection, steps.iter().map(|step| step.command(true))).await?;
-    let is_unknown = |answer: &Result<Value, RedisError>| matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript));
+    let known = steps.iter().map(|step| (step.key(), step.command(true)));
+    let mut answers = connection.commands(known).await?;
     let unknown: Vec<usize> = answers
         .iter()
         .enumerate()
@@ -211,8 +173,8 @@ async fn pipeline(
         let again = unknown
             .iter()
             .filter_map(|place| steps.get(*place))
-            .map(|step| step.command(false));
-        for (place, answer) in unknown.iter().zip(send(connection, again).await?) {
+            .map(|step| (step.key(), step.command(false)));
+        for (place, answer) in unknown.iter().zip(connection.commands(again).await?) {
             if let Some(slot) = answers.get_mut(*place) {
                 *slot = answer;
             }
@@ -221,15 +183,22 @@ async fn pipeline(
     Ok(answers)
 }
 
-async fn send(
+/// Runs one step, and says on which line it was answered.
+pub(super) async fn one(
     connection: &mut Connection,
-    commands: impl Iterator<Item = Cmd>,
-) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
-    let mut pipe = redis::pipe();
-    for command in commands {
-        pipe.add_command(command);
+    step: &Step,
+) -> (Answer, Option<MultiplexedConnection>) {
+    let answered = connection.on_its_line(step.key(), step.command(true)).await;
+    if is_unknown(&answered.0) {
+        return connection
+            .on_its_line(step.key(), step.command(false))
+            .await;
     }
-    pipe.ignore_errors().query_async(connection).await
+    answered
+}
+
+fn is_unknown(answer: &Answer) -> bool {
+    matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }
 
 /// The population from the fields of its hash. Fields that make no sense are left out.

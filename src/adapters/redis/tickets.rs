@@ -6,10 +6,10 @@
 //! Tickets have a connection of their own: `WAIT` holds up whatever is behind it.
 
 use crate::adapters::redis::RedisStore;
-use crate::adapters::redis::endpoint::Connection;
+use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
 use crate::adapters::redis::record::Step;
-use crate::adapters::redis::record::run;
+use crate::adapters::redis::record::one;
 use crate::adapters::redis::scripts;
 use crate::adapters::store::entities::EntryKey;
 use crate::domain::ids::Pseudonym;
@@ -17,7 +17,6 @@ use crate::domain::time::Timestamp;
 use crate::flow::ports::Redemption;
 use redis::ErrorKind;
 use redis::RedisError;
-use redis::Value;
 use std::time::Duration;
 
 /// How long a replica may take to acknowledge, in milliseconds.
@@ -41,7 +40,7 @@ impl RedisStore {
             .call(vec![keys::entry(&key)])
             .arg(sealed)
             .number(ttl.as_millis().max(1));
-        one(connection, Step::Call(call)).await.map(drop)
+        one(connection, &Step::Call(call)).await.0.map(drop)
     }
 
     pub(super) async fn redeem(
@@ -53,7 +52,8 @@ impl RedisStore {
     ) -> Result<Redemption, RedisError> {
         let key = EntryKey::ticket(ticket);
         let call = scripts::REDEEM.call(vec![keys::entry(&key)]);
-        let answer = one(connection, Step::Call(call)).await?;
+        let (answer, line) = one(connection, &Step::Call(call)).await;
+        let answer = answer?;
         let (said, sealed, replicas): (String, Vec<u8>, i64) = redis::from_redis_value(answer)?;
         match said.as_str() {
             "unknown" => return Ok(Redemption::Unknown),
@@ -61,10 +61,12 @@ impl RedisStore {
             _ => {}
         }
         if replicas > 0 || self.settings.replica_required {
+            // Only the server that marked the ticket, on the same line, knows who has acknowledged it.
+            let mut line = line.ok_or((ErrorKind::Client, "no answer"))?;
             let acknowledged: i64 = redis::cmd("WAIT")
                 .arg(1)
                 .arg(ACKNOWLEDGE_MS)
-                .query_async(connection)
+                .query_async(&mut line)
                 .await?;
             if acknowledged < 1 {
                 return Err((
@@ -82,12 +84,4 @@ impl RedisStore {
             Redemption::Unknown
         })
     }
-}
-
-async fn one(connection: &mut Connection, step: Step) -> Result<Value, RedisError> {
-    let answers = run(connection, vec![step]).await?;
-    answers
-        .into_iter()
-        .next()
-        .ok_or((ErrorKind::Client, "no answer"))?
 }

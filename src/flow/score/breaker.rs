@@ -13,7 +13,7 @@ use std::time::Instant;
 pub struct BreakerSettings {
     /// Consecutive failures that open it.
     pub failures: u32,
-    /// Milliseconds for which it stays open before one call may probe. Doubles with every failed probe, up to ten times.
+    /// Milliseconds for which it stays open before one call may probe. Doubles once, with a failed probe.
     pub open_ms: u64,
 }
 
@@ -28,11 +28,14 @@ pub enum BreakerState {
     Open,
 }
 
+/// Told about each change: the state before it and the one after.
+pub type Listener = Box<dyn Fn(BreakerState, BreakerState) + Send + Sync>;
+
 /// A breaker.
-#[derive(Debug)]
 pub struct Breaker {
     settings: BreakerSettings,
     inner: Mutex<Inner>,
+    listener: Option<Listener>,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,23 @@ enum Inner {
     Closed { failures: u32 },
     Open { until: Instant, wait: Duration },
     HalfOpen { since: Instant, wait: Duration },
+}
+
+impl BreakerState {
+    /// Its name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+impl std::fmt::Debug for Breaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Breaker({:?}, {:?})", self.settings, self.state())
+    }
 }
 
 impl Default for BreakerSettings {
@@ -57,14 +77,22 @@ impl Breaker {
         Self {
             settings,
             inner: Mutex::new(Inner::Closed { failures: 0 }),
+            listener: None,
+        }
+    }
+
+    /// The same breaker, telling `listener` about every change, on the thread of the call that made it.
+    pub fn telling(self, listener: Listener) -> Self {
+        Self {
+            listener: Some(listener),
+            ..self
         }
     }
 
     /// Whether a call may be made at `now`. In the half-open state exactly one caller gets `true`; a probe of which
     /// nothing was heard for the opening time gives its place to another.
     pub fn admit(&self, now: Instant) -> bool {
-        let mut inner = self.lock();
-        match *inner {
+        self.change(|inner| match *inner {
             Inner::Closed { .. } => true,
             Inner::Open { until, wait } if now >= until => {
                 *inner = Inner::HalfOpen { since: now, wait };
@@ -76,25 +104,24 @@ impl Breaker {
                 true
             }
             Inner::HalfOpen { .. } => false,
-        }
+        })
     }
 
     /// A call succeeded.
     pub fn succeeded(&self) {
-        let mut inner = self.lock();
-        match *inner {
+        self.change(|inner| match *inner {
             // A straggler from before the opening proves nothing about now.
             Inner::Open { .. } => {}
             Inner::Closed { .. } | Inner::HalfOpen { .. } => *inner = Inner::Closed { failures: 0 },
-        }
+        });
     }
 
     /// A call failed at `now`.
     pub fn failed(&self, now: Instant) {
-        const BACKOFF_FACTOR_MAX: u32 = 10;
+        // With the pauses of a store's connection this keeps the way back under three seconds.
+        const BACKOFF_FACTOR_MAX: u32 = 2;
         let first_wait = Duration::from_millis(self.settings.open_ms.max(1));
-        let mut inner = self.lock();
-        match *inner {
+        self.change(|inner| match *inner {
             Inner::Closed { failures } => {
                 let failures = failures.saturating_add(1);
                 *inner = if failures >= self.settings.failures {
@@ -114,20 +141,40 @@ impl Breaker {
                 };
             }
             Inner::Open { .. } => {}
-        }
+        });
     }
 
     /// The state at this moment.
     pub fn state(&self) -> BreakerState {
-        match *self.lock() {
-            Inner::Closed { .. } => BreakerState::Closed,
-            Inner::HalfOpen { .. } => BreakerState::HalfOpen,
-            Inner::Open { .. } => BreakerState::Open,
+        self.lock().state()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.lock();
+        let before = inner.state();
+        let result = change(&mut inner);
+        let after = inner.state();
+        drop(inner);
+        if before != after
+            && let Some(listener) = &self.listener
+        {
+            listener(before, after);
         }
+        result
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> BreakerState {
+        match self {
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::HalfOpen { .. } => BreakerState::HalfOpen,
+            Self::Open { .. } => BreakerState::Open,
+        }
     }
 }
 
@@ -179,7 +226,7 @@ mod tests {
             now += Duration::from_millis(wait);
             assert!(breaker.admit(now), "after {wait} ms");
             breaker.failed(now);
-            wait = (wait * 2).min(1_000);
+            wait = (wait * 2).min(200);
             assert!(!breaker.admit(now + Duration::from_millis(wait - 1)));
         }
     }
@@ -191,5 +238,34 @@ mod tests {
         let later = now + Duration::from_millis(100);
         assert!(breaker.admit(later));
         assert!(breaker.admit(later + Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn every_change_is_told_once() {
+        let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let listener = std::sync::Arc::clone(&told);
+        let (breaker, now) = breaker();
+        let breaker = breaker.telling(Box::new(move |before, after| {
+            listener.lock().unwrap().push((before, after));
+        }));
+        breaker.succeeded();
+        (0..5).for_each(|_| breaker.failed(now));
+        let later = now + Duration::from_millis(100);
+        assert!(breaker.admit(later));
+        breaker.failed(later);
+        assert!(breaker.admit(later + Duration::from_millis(200)));
+        breaker.succeeded();
+        breaker.succeeded();
+        use BreakerState::Closed;
+        use BreakerState::HalfOpen;
+        use BreakerState::Open;
+        let expected = [
+            (Closed, Open),
+            (Open, HalfOpen),
+            (HalfOpen, Open),
+            (Open, HalfOpen),
+            (HalfOpen, Closed),
+        ];
+        assert_eq!(*told.lock().unwrap(), expected);
     }
 }

@@ -22,6 +22,7 @@ use crate::flow::ports::RiskModel;
 use breaker::Breaker;
 use breaker::BreakerSettings;
 use breaker::BreakerState;
+use breaker::Listener;
 use moka::sync::Cache;
 use pool::ModelPool;
 use serde::Deserialize;
@@ -147,6 +148,14 @@ impl Scorer {
             clock,
             suspect_until: AtomicU64::new(0),
         })
+    }
+
+    /// The same scorer, telling `listener` about every change of the model's breaker.
+    pub fn telling(self, listener: Listener) -> Self {
+        Self {
+            breaker: self.breaker.telling(listener),
+            ..self
+        }
     }
 
     /// The state of the model's breaker.
