@@ -1,6 +1,7 @@
 """`python -m traffic`: writes simulated login events as CSV, or says what is in them."""
 
 import argparse
+import csv
 import sys
 from itertools import chain
 
@@ -22,7 +23,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", default="-", help="file to write; `-` is standard output")
     parser.add_argument("--describe", action="store_true", help="print figures beside the published ones instead of events")
     parser.add_argument("--from", dest="source", help="with --describe: a file of events instead of a run")
+    parser.add_argument("--artefacts", nargs="+", metavar="FILE", help="fingerprint audit: attackers against good people of one file, or good people of two")
     options = parser.parse_args(arguments)
+    if options.artefacts:
+        return _audit(options.artefacts)
     if options.source:
         with open(options.source, encoding="utf-8", newline="") as source:
             print("\n".join(describe(source)))
@@ -43,6 +47,19 @@ def main(arguments: list[str]) -> int:
             count = write(simulation.events(), simulation.start, out)
         print(f"{count} events", file=sys.stderr)
     return 0
+
+
+def _audit(files: list[str]) -> int:
+    """Prints the fingerprint audit; the exit code is 1 when something leaks."""
+    from . import artefacts  # scikit-learn takes its time to load
+
+    sources = []
+    for name in files[:2]:
+        with open(name, encoding="utf-8", newline="") as file:
+            sources.append(list(csv.DictReader(file)))
+    lines = list(artefacts.report(*sources))
+    print("\n".join(lines))
+    return int(any(line.endswith("LEAK") for line in lines))
 
 
 if __name__ == "__main__":

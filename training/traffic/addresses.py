@@ -14,6 +14,8 @@ SLOTS = 48
 """How many seeds can have addresses of their own."""
 POOL_SIZE = 4096
 """Addresses of one pool (a /20), which is in one place."""
+BARE_LANGUAGE = 0.12
+"""Browsers whose first language names no region."""
 ASN_FIRST, ASN_STEP = 1000, 1000
 """Autonomous systems of slot n: the thousand from `ASN_FIRST + ASN_STEP * n`."""
 
@@ -21,22 +23,22 @@ RESIDENTIAL, MOBILE, VPN, HOSTING, TOR = "residential", "mobile", "vpn", "hostin
 
 # Country: (share of attackers' own places, UTC offset in hours, languages with weights, cities).
 COUNTRIES: dict[str, tuple[float, int, dict[str, float], list[tuple[str, str, float, float]]]] = {
-    "NO": (0.3, 1, {"nb-NO": 8, "nn-NO": 1, "no": 1, "en-US": 2}, [("Oslo", "Oslo", 59.9139, 10.7522), ("Vestland", "Bergen", 60.393, 5.3242), ("Trondelag", "Trondheim", 63.4305, 10.3951), ("Rogaland", "Stavanger", 58.97, 5.7331), ("Troms", "Tromso", 69.6496, 18.956)]),
-    "SE": (0.4, 1, {"sv-SE": 9, "sv": 1, "en-US": 2}, [("Stockholm", "Stockholm", 59.3293, 18.0686), ("Vastra Gotaland", "Gothenburg", 57.7089, 11.9746), ("Skane", "Malmo", 55.605, 13.0038), ("Uppsala", "Uppsala", 59.8586, 17.6389)]),
-    "DK": (0.2, 1, {"da-DK": 9, "da": 1, "en-GB": 1}, [("Hovedstaden", "Copenhagen", 55.6761, 12.5683), ("Midtjylland", "Aarhus", 56.1629, 10.2039), ("Nordjylland", "Aalborg", 57.0488, 9.9217)]),
+    "NO": (0.3, 1, {"nb-NO": 8, "nn-NO": 1, "en-US": 2}, [("Oslo", "Oslo", 59.9139, 10.7522), ("Vestland", "Bergen", 60.393, 5.3242), ("Trondelag", "Trondheim", 63.4305, 10.3951), ("Rogaland", "Stavanger", 58.97, 5.7331), ("Troms", "Tromso", 69.6496, 18.956)]),
+    "SE": (0.4, 1, {"sv-SE": 9, "en-US": 2}, [("Stockholm", "Stockholm", 59.3293, 18.0686), ("Vastra Gotaland", "Gothenburg", 57.7089, 11.9746), ("Skane", "Malmo", 55.605, 13.0038), ("Uppsala", "Uppsala", 59.8586, 17.6389)]),
+    "DK": (0.2, 1, {"da-DK": 9, "en-GB": 1}, [("Hovedstaden", "Copenhagen", 55.6761, 12.5683), ("Midtjylland", "Aarhus", 56.1629, 10.2039), ("Nordjylland", "Aalborg", 57.0488, 9.9217)]),
     "FI": (0.2, 2, {"fi-FI": 9, "sv-FI": 1, "en-US": 1}, [("Uusimaa", "Helsinki", 60.1699, 24.9384), ("Pirkanmaa", "Tampere", 61.4978, 23.761), ("Varsinais-Suomi", "Turku", 60.4518, 22.2666)]),
-    "DE": (1.2, 1, {"de-DE": 8, "de": 3, "en-US": 1, "tr-TR": 0.4}, [("Berlin", "Berlin", 52.52, 13.405), ("Hamburg", "Hamburg", 53.5511, 9.9937), ("Bavaria", "Munich", 48.1351, 11.582), ("Hesse", "Frankfurt am Main", 50.1109, 8.6821), ("North Rhine-Westphalia", "Cologne", 50.9375, 6.9603), ("Saxony", "Leipzig", 51.3397, 12.3731)]),
-    "NL": (1.5, 1, {"nl-NL": 7, "nl": 2, "en-US": 2}, [("North Holland", "Amsterdam", 52.3676, 4.9041), ("South Holland", "Rotterdam", 51.9244, 4.4777), ("Utrecht", "Utrecht", 52.0907, 5.1214)]),
+    "DE": (1.2, 1, {"de-DE": 8, "en-US": 1, "tr-TR": 0.4}, [("Berlin", "Berlin", 52.52, 13.405), ("Hamburg", "Hamburg", 53.5511, 9.9937), ("Bavaria", "Munich", 48.1351, 11.582), ("Hesse", "Frankfurt am Main", 50.1109, 8.6821), ("North Rhine-Westphalia", "Cologne", 50.9375, 6.9603), ("Saxony", "Leipzig", 51.3397, 12.3731)]),
+    "NL": (1.5, 1, {"nl-NL": 7, "en-US": 2}, [("North Holland", "Amsterdam", 52.3676, 4.9041), ("South Holland", "Rotterdam", 51.9244, 4.4777), ("Utrecht", "Utrecht", 52.0907, 5.1214)]),
     "BE": (0.3, 1, {"nl-BE": 5, "fr-BE": 4, "en-US": 1}, [("Brussels", "Brussels", 50.8503, 4.3517), ("Flanders", "Antwerp", 51.2194, 4.4025), ("Wallonia", "Liege", 50.6326, 5.5797)]),
-    "FR": (0.9, 1, {"fr-FR": 9, "fr": 2, "en-US": 1}, [("Ile-de-France", "Paris", 48.8566, 2.3522), ("Auvergne-Rhone-Alpes", "Lyon", 45.764, 4.8357), ("Provence-Alpes-Cote d'Azur", "Marseille", 43.2965, 5.3698), ("Occitanie", "Toulouse", 43.6047, 1.4442), ("Brittany", "Rennes", 48.1173, -1.6778)]),
+    "FR": (0.9, 1, {"fr-FR": 9, "en-US": 1}, [("Ile-de-France", "Paris", 48.8566, 2.3522), ("Auvergne-Rhone-Alpes", "Lyon", 45.764, 4.8357), ("Provence-Alpes-Cote d'Azur", "Marseille", 43.2965, 5.3698), ("Occitanie", "Toulouse", 43.6047, 1.4442), ("Brittany", "Rennes", 48.1173, -1.6778)]),
     "GB": (0.9, 0, {"en-GB": 10, "en-US": 2}, [("England", "London", 51.5074, -0.1278), ("England", "Manchester", 53.4808, -2.2426), ("England", "Birmingham", 52.4862, -1.8904), ("Scotland", "Edinburgh", 55.9533, -3.1883), ("Wales", "Cardiff", 51.4816, -3.1791)]),
     "IE": (0.3, 0, {"en-IE": 6, "en-GB": 3, "en-US": 1}, [("Leinster", "Dublin", 53.3498, -6.2603), ("Munster", "Cork", 51.8985, -8.4756)]),
-    "ES": (0.6, 1, {"es-ES": 9, "ca-ES": 1, "es": 1, "en-GB": 1}, [("Madrid", "Madrid", 40.4168, -3.7038), ("Catalonia", "Barcelona", 41.3874, 2.1686), ("Andalusia", "Seville", 37.3891, -5.9845), ("Valencia", "Valencia", 39.4699, -0.3763)]),
-    "IT": (0.6, 1, {"it-IT": 10, "it": 2, "en-US": 1}, [("Lombardy", "Milan", 45.4642, 9.19), ("Lazio", "Rome", 41.9028, 12.4964), ("Campania", "Naples", 40.8518, 14.2681), ("Piedmont", "Turin", 45.0703, 7.6869)]),
-    "PL": (0.8, 1, {"pl-PL": 9, "pl": 2, "en-US": 1, "uk-UA": 0.5}, [("Mazowieckie", "Warsaw", 52.2297, 21.0122), ("Malopolskie", "Krakow", 50.0647, 19.945), ("Pomorskie", "Gdansk", 54.352, 18.6466), ("Dolnoslaskie", "Wroclaw", 51.1079, 17.0385)]),
+    "ES": (0.6, 1, {"es-ES": 9, "ca-ES": 1, "en-GB": 1}, [("Madrid", "Madrid", 40.4168, -3.7038), ("Catalonia", "Barcelona", 41.3874, 2.1686), ("Andalusia", "Seville", 37.3891, -5.9845), ("Valencia", "Valencia", 39.4699, -0.3763)]),
+    "IT": (0.6, 1, {"it-IT": 10, "en-US": 1}, [("Lombardy", "Milan", 45.4642, 9.19), ("Lazio", "Rome", 41.9028, 12.4964), ("Campania", "Naples", 40.8518, 14.2681), ("Piedmont", "Turin", 45.0703, 7.6869)]),
+    "PL": (0.8, 1, {"pl-PL": 9, "en-US": 1, "uk-UA": 0.5}, [("Mazowieckie", "Warsaw", 52.2297, 21.0122), ("Malopolskie", "Krakow", 50.0647, 19.945), ("Pomorskie", "Gdansk", 54.352, 18.6466), ("Dolnoslaskie", "Wroclaw", 51.1079, 17.0385)]),
     "RO": (1.2, 2, {"ro-RO": 9, "en-US": 2}, [("Bucuresti", "Bucharest", 44.4268, 26.1025), ("Cluj", "Cluj-Napoca", 46.7712, 23.6236), ("Iasi", "Iasi", 47.1585, 27.6014)]),
     "UA": (1.6, 2, {"uk-UA": 6, "ru-UA": 2, "en-US": 1}, [("Kyiv", "Kyiv", 50.4501, 30.5234), ("Lviv", "Lviv", 49.8397, 24.0297), ("Odesa", "Odesa", 46.4825, 30.7233)]),
-    "RU": (3.0, 3, {"ru-RU": 10, "ru": 3, "en-US": 1}, [("Moscow", "Moscow", 55.7558, 37.6173), ("Saint Petersburg", "Saint Petersburg", 59.9311, 30.3609), ("Novosibirsk", "Novosibirsk", 55.0084, 82.9357)]),
+    "RU": (3.0, 3, {"ru-RU": 10, "en-US": 1}, [("Moscow", "Moscow", 55.7558, 37.6173), ("Saint Petersburg", "Saint Petersburg", 59.9311, 30.3609), ("Novosibirsk", "Novosibirsk", 55.0084, 82.9357)]),
     "TR": (1.2, 3, {"tr-TR": 10, "en-US": 1}, [("Istanbul", "Istanbul", 41.0082, 28.9784), ("Ankara", "Ankara", 39.9334, 32.8597), ("Izmir", "Izmir", 38.4237, 27.1428)]),
     "US": (3.0, -6, {"en-US": 12, "es-US": 1}, [("New York", "New York", 40.7128, -74.006), ("California", "Los Angeles", 34.0522, -118.2437), ("Illinois", "Chicago", 41.8781, -87.6298), ("Texas", "Dallas", 32.7767, -96.797), ("Virginia", "Ashburn", 39.0438, -77.4874), ("Washington", "Seattle", 47.6062, -122.3321), ("Florida", "Miami", 25.7617, -80.1918)]),
     "CA": (0.5, -5, {"en-CA": 7, "fr-CA": 2, "en-US": 2}, [("Ontario", "Toronto", 43.6532, -79.3832), ("Quebec", "Montreal", 45.5017, -73.5673), ("British Columbia", "Vancouver", 49.2827, -123.1207)]),
@@ -47,7 +49,7 @@ COUNTRIES: dict[str, tuple[float, int, dict[str, float], list[tuple[str, str, fl
     "NG": (1.4, 1, {"en-NG": 5, "en-GB": 3, "en-US": 3}, [("Lagos", "Lagos", 6.5244, 3.3792), ("Abuja", "Abuja", 9.0765, 7.3986)]),
     "CN": (2.0, 8, {"zh-CN": 10, "en-US": 1}, [("Beijing", "Beijing", 39.9042, 116.4074), ("Guangdong", "Shenzhen", 22.5431, 114.0579), ("Shanghai", "Shanghai", 31.2304, 121.4737)]),
     "SG": (0.8, 8, {"en-SG": 5, "zh-CN": 2, "en-US": 3}, [("Singapore", "Singapore", 1.3521, 103.8198)]),
-    "JP": (0.5, 9, {"ja-JP": 8, "ja": 3, "en-US": 1}, [("Tokyo", "Tokyo", 35.6762, 139.6503), ("Osaka", "Osaka", 34.6937, 135.5023)]),
+    "JP": (0.5, 9, {"ja-JP": 8, "en-US": 1}, [("Tokyo", "Tokyo", 35.6762, 139.6503), ("Osaka", "Osaka", 34.6937, 135.5023)]),
     "AU": (0.4, 10, {"en-AU": 9, "en-GB": 1, "en-US": 2}, [("New South Wales", "Sydney", -33.8688, 151.2093), ("Victoria", "Melbourne", -37.8136, 144.9631)]),
 }
 # Where a deployment's people may live; the seed picks one of them as home.
@@ -159,6 +161,13 @@ class AddressPlan:
         """One of the shared addresses of a mobile carrier."""
         return chance.choice(self._shared(carrier, city, 24))
 
+    def somewhere(self, chance: Chance, country: str, kind: str, city: City | None = None) -> Address:
+        """An address of some operator of that kind; behind a carrier, one of its shared ones as for everybody."""
+        operator = self.operator(chance, country, kind)
+        if kind == MOBILE:
+            return self.carrier_address(chance, operator, city or chance.choice(self.cities[country]))
+        return operator.address(chance, city)
+
     def vpn_exit(self, chance: Chance, provider: Operator, country: str) -> Address:
         """An exit of a VPN provider in that country, or elsewhere when it has none there."""
         cities = [city for city in provider.pools if city.country == country] or list(provider.pools)
@@ -170,8 +179,9 @@ class AddressPlan:
         return chance.choice(self._shared(operator, next(iter(operator.pools)), 60))
 
     def language(self, chance: Chance, country: str) -> str:
-        """A first language tag that browsers in that country send."""
-        return self._languages[country].pick(chance)
+        """A first language tag that browsers in that country send; some send it without a region."""
+        tag = self._languages[country].pick(chance)
+        return tag[:2] if chance.happens(BARE_LANGUAGE) else tag
 
     def offset(self, country: str) -> int:
         """Hours of local time before UTC."""
@@ -215,7 +225,7 @@ class AddressPlan:
         if kind == VPN and not chance.happens(self.listed_vpn):
             kind = HOSTING
         where = f"{city.country},{shown.region},{shown.name},{operator.asn}"
-        listing = f"{kind},{shown.latitude},{shown.longitude}"
+        listing = f"{kind},{shown.latitude:.4f},{shown.longitude:.4f}"
         return Pool(operator, city, next(self._blocks), where, listing)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .addresses import HOSTING, Address
 from .agents import COMPUTER, PHONE, Agent
-from .chance import Chance, number, token_text
+from .chance import Chance, number, stream, token_text
 from .event import CODE, DAY_MS, HOUR_MS, REFRESH, SSO, Event
 
 SCOPES = ("openid", "openid profile", "openid profile email", "openid email offline_access", "openid profile groups")
@@ -262,7 +262,7 @@ class Apps:
 
     def _client(self, kind: str, n: int, confidential: bool, server: Address | None, agent: Agent | None) -> None:
         seed = self.world.seed
-        name = "App" + token_text(seed, kind, n, "name", length=6).replace("_", "x").lower()
+        name = "App" + "".join(stream(seed, kind, n, "name").choices("abcdefghijklmnopqrstuvwxyz", k=6))
         id = token_text(seed, kind, n)
         scopes = SCOPES[3] if kind == "mobile" else self.chance.choice(SCOPES)
         self.clients[kind].append(Client(id, kind, confidential, scopes, server, agent, name))

@@ -12,6 +12,7 @@ from .event import DAY_MS, HOUR_MS, LOGIN, Event
 from .people import User, browser_of
 
 VICTIMS_TRIED = 50
+"""Draws before an attacker finds nobody with enough history."""
 SCRIPTS = (("python-requests/2.{}.3", "python", 26, 8), ("Go-http-client/1.1", "go", 0, 1), ("curl/8.{}.0", "curl", 2, 12), ("axios/1.{}.4", "node", 4, 8))
 DISGUISES = ("python", "go", "curl", "node")
 
@@ -84,7 +85,7 @@ class PasswordAttackers:
             address = places.tor_exit(chance)
         else:
             kind = RESIDENTIAL if draw < 0.55 else MOBILE if draw < 0.65 else HOSTING
-            address = places.operator(chance, country, kind).address(chance)
+            address = places.somewhere(chance, country, kind)
         address.flagged = address.flagged or chance.happens(0.3)
         return address, self.browser(chance, now), places.language(chance, country), self._jar(chance)
 
@@ -94,7 +95,7 @@ class PasswordAttackers:
         if chance.happens(0.75):
             address = places.vpn_exit(chance, chance.choice(places.vpns), country)
         else:
-            address = places.operator(chance, country, HOSTING).address(chance)
+            address = places.somewhere(chance, country, HOSTING)
         language = places.language(chance, country if chance.happens(0.4) else places.attack_countries.pick(chance))
         return address, self.browser(chance, now), language, self._jar(chance)
 
@@ -105,9 +106,9 @@ class PasswordAttackers:
         if chance.happens(plan.same_operator):
             address = user.home.operator.address(chance, city)
         elif chance.happens(0.5):
-            address = places.operator(chance, city.country, MOBILE).address(chance, city)
+            address = places.somewhere(chance, city.country, MOBILE, city)
         else:
-            address = places.operator(chance, city.country, RESIDENTIAL).address(chance, city)
+            address = places.somewhere(chance, city.country, RESIDENTIAL, city)
         device, agent = browser_of(self.world, chance, user, now)
         if not chance.happens(plan.same_major):
             family = device.browser.family
@@ -186,9 +187,13 @@ class PasswordAttackers:
     def victim(self, chance: Chance, history: float) -> User | None:
         """Somebody who has logged in before, or anybody."""
         seen = self.world.people.seen
-        if not seen:
-            return None
-        return chance.choice(seen) if chance.happens(history) else chance.choice(self.world.people.users)
+        if not chance.happens(history):
+            return chance.choice(self.world.people.users)
+        for _ in range(VICTIMS_TRIED if seen else 0):
+            user = chance.choice(seen)
+            if user.logins >= self.plan.takeover.logins_min:
+                return user
+        return None
 
     def browser(self, chance: Chance, now: int) -> Agent:
         """A browser as anybody's."""

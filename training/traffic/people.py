@@ -148,8 +148,8 @@ class People:
             address = self.world.addresses.carrier_address(chance, user.carrier, user.home.city)
             words = " mobile shared_address"
         elif chance.happens(plan.elsewhere):
-            operator = self.world.addresses.operator(chance, user.home.city.country, RESIDENTIAL)
-            address, words = operator.address(chance, user.home.city), ""
+            city = user.home.city
+            address, words = self.world.addresses.somewhere(chance, city.country, RESIDENTIAL, city), ""
         else:
             address, words = user.home.now(chance, now), ""
         if user.vpn and chance.happens(0.7):
@@ -223,6 +223,7 @@ class People:
         return at + int(chance.log_normal(240_000, 0.8)) if draw < plan.typo + plan.forgotten else None
 
     def _attempt(self, simulation, user: User, device: Device, address: Address, words: str, at: int, name: str = "") -> None:
+        client = self.world.apps.client_for(user, device)
         simulation.emit(
             Event(
                 at,
@@ -231,7 +232,8 @@ class People:
                 address,
                 device.browser.agent(self.world.agents, self.chance, at),
                 succeeded=False,
-                client=self.world.apps.client_for(user, device).id,
+                client=client.id,
+                confidential=client.confidential,
                 device=self.jar(user, device, at),
                 language=device.language,
                 factor=user.factor,
@@ -284,6 +286,7 @@ class People:
             agent = (
                 self.world.apps.app_agent(user, device, now) if as_app else device.browser.agent(self.world.agents, chance, now)
             )
+            client = self.world.apps.client_for(user, device)
             simulation.emit(
                 Event(
                     now,
@@ -292,7 +295,8 @@ class People:
                     address,
                     agent,
                     succeeded=False,
-                    client=self.world.apps.client_for(user, device).id,
+                    client=client.id,
+                    confidential=client.confidential,
                     device="" if as_app else self.jar(user, device, now),
                     language=device.language,
                     factor=user.factor,
@@ -367,8 +371,8 @@ class People:
         if user.carrier and chance.happens(0.7):
             carrier = plan.carrier_address(chance, user.carrier, user.home.city)
         else:
-            carrier = plan.carrier_address(chance, plan.operator(chance, country, MOBILE), city)
-        wifi = plan.operator(chance, country, RESIDENTIAL).address(chance, city)
+            carrier = plan.somewhere(chance, country, MOBILE, city)
+        wifi = plan.somewhere(chance, country, RESIDENTIAL, city)
         user.trip = Trip(start, start + int(days * DAY_MS), wifi, carrier, city)
         return user.trip
 

@@ -93,6 +93,7 @@ class Victims:
 
 @dataclass(frozen=True)
 class Takeover:
+    logins_min: int
     failures_before: Share
     returns: Share
     same_operator: Share
@@ -208,19 +209,37 @@ class Plan:
     @staticmethod
     def read(name: str = "default") -> "Plan":
         """A plan by name (in `plans/`) or by path."""
-        path = PLANS / f"{name}.toml" if "/" not in name and "." not in name else Path(name)
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise Wrong(f"plan `{name}` cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise Wrong(f"plan `{name}`: {error}") from error
+        data = _load(name)
+        if "extends" in data:
+            base = _load(str(data.pop("extends")))
+            if "extends" in base:
+                raise Wrong(f"plan `{name}` extends one that extends another")
+            data = _over(base, data)
         plan = _section(Plan, data, "")
         habits = plan.people
         total = habits.once + habits.monthly + habits.weekly + habits.often + habits.daily
         if abs(total - 1.0) > 1e-6:
             raise Wrong(f"`people.once` to `people.daily` add up to {total:.3f}, not 1")
         return plan
+
+
+def _load(name: str) -> dict:
+    path = PLANS / f"{name}.toml" if "/" not in name and "." not in name else Path(name)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Wrong(f"plan `{name}` cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Wrong(f"plan `{name}`: {error}") from error
+
+
+def _over(base: dict, changes: dict) -> dict:
+    """`base` with the changes of a plan that extends it."""
+    both = dict(base)
+    for key, value in changes.items():
+        known = both.get(key)
+        both[key] = _over(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return both
 
 
 def _section(kind: type, data: object, path: str):

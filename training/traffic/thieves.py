@@ -260,19 +260,19 @@ class Thieves:
         city = user.home.city
         if own_operator:
             if user.carrier and chance.happens(0.4):
-                return user.carrier.address(chance, city)
+                return self.world.addresses.carrier_address(chance, user.carrier, city)
             return user.home.operator.address(chance, city)
         kind = MOBILE if chance.happens(0.3) else RESIDENTIAL
-        return self.world.addresses.operator(chance, city.country, kind).address(chance, city)
+        return self.world.addresses.somewhere(chance, city.country, kind, city)
 
     def _remote(self, chance: Chance) -> Address:
         places = self.world.addresses
         kind = RESIDENTIAL if chance.happens(0.5) else HOSTING
-        return places.operator(chance, places.attack_countries.pick(chance), kind).address(chance)
+        return places.somewhere(chance, places.attack_countries.pick(chance), kind)
 
     def _hosting(self, chance: Chance) -> Address:
         places = self.world.addresses
-        return places.operator(chance, places.attack_countries.pick(chance), HOSTING).address(chance)
+        return places.somewhere(chance, places.attack_countries.pick(chance), HOSTING)
 
     def _script(self, chance: Chance) -> Agent:
         text, hello, version = chance.choice(PROGRAMS)
