@@ -7,10 +7,14 @@ use clap::Subcommand;
 use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
+use riskgate::app::model::eval::Evaluation;
+use riskgate::app::replay::events;
+use riskgate::app::replay::events::Label;
 use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
+use riskgate::domain::time::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,6 +53,11 @@ enum Command {
     State {
         #[command(subcommand)]
         command: StateCommand,
+    },
+    /// Evaluate a model
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
     },
     /// Exchange the secret of the deployment
     Keys {
@@ -107,6 +116,64 @@ enum StateCommand {
         #[command(flatten)]
         what: What,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelCommand {
+    /// Play login events through the gateway's own path and say how good the model is
+    ///
+    /// The events are a CSV with the columns of the public RBA data set and, if there, further ones (docs/reference/events.md),
+    /// in the order of time. Each is scored before its outcome is known, decided by the policy in mode enforce, and learnt from
+    /// by the gateway's own rule. Nothing is written but what the flags name.
+    ///
+    /// Examples:
+    ///   riskgate model eval conf/model --events logins.csv
+    ///   riskgate model eval risk.onnx --events - --from 2020-03-01 --scores out.csv < logins.csv
+    ///
+    /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
+    #[command(verbatim_doc_comment)]
+    Eval(EvalArgs),
+}
+
+/// What to evaluate.
+#[derive(Args, Debug)]
+struct EvalArgs {
+    /// A model (.onnx), its manifest.toml or the folder of both
+    #[arg(value_name = "FILE")]
+    model: PathBuf,
+    /// The events as CSV; - for the standard input
+    #[arg(long, value_name = "CSV")]
+    events: PathBuf,
+    /// Folder of address databases that win over the file's columns, such as vendor/geo
+    #[arg(long, value_name = "DIR")]
+    geo: Option<PathBuf>,
+    /// Write one row per event: score, verdict, label
+    #[arg(long, value_name = "CSV")]
+    scores: Option<PathBuf>,
+    /// Write the feature vectors as a NumPy array, in the same order
+    #[arg(long, value_name = "NPY")]
+    features: Option<PathBuf>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Events before this moment only warm the state: YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, UTC
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    from: Option<Timestamp>,
+    /// The policy [default: conf/policy.toml if it is there, else the built-in one]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// What makes an event an attack: attacker-kind, account-takeover, or attack-ip (either of the last two columns)
+    #[arg(long, value_name = "COLUMN", value_parser = label)]
+    label: Option<Label>,
+    /// Score with the native evaluator in place of ONNX Runtime
+    #[arg(long)]
+    native: bool,
+    /// The ONNX Runtime library [default: as the gateway finds it]
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+    /// Pass over up to N bad records
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip_bad: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,12 +242,31 @@ fn hash(text: &str) -> Result<u64, String> {
     u64::from_str_radix(text, 16).map_err(expected)
 }
 
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let midnight = format!("{text} 00:00:00");
+    events::moment(text)
+        .or_else(|| events::moment(&midnight))
+        .ok_or_else(|| "expected YYYY-MM-DD or YYYY-MM-DD HH:MM:SS".to_owned())
+}
+
+fn label(text: &str) -> Result<Label, String> {
+    match text {
+        "attacker-kind" => Ok(Label::AttackerKind),
+        "account-takeover" => Ok(Label::Takeover),
+        "attack-ip" => Ok(Label::AttackAddress),
+        _ => Err("expected attacker-kind, account-takeover or attack-ip".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
         Command::Run(overrides) => app::run(&overrides).map(done),
         Command::Check { overrides, reach } => check(&overrides, reach).map(done),
         Command::State { command } => state(command),
+        Command::Model {
+            command: ModelCommand::Eval(args),
+        } => eval(args).map(done),
         Command::Keys { command } => rotate(&command).map(done),
     };
     match result {
@@ -228,6 +314,26 @@ fn state(command: StateCommand) -> Result<ExitCode, RunError> {
             Ok(ExitCode::from(NOTHING))
         }
     }
+}
+
+fn eval(args: EvalArgs) -> Result<(), RunError> {
+    let evaluation = Evaluation {
+        model: args.model,
+        events: args.events,
+        geo: args.geo,
+        scores: args.scores,
+        features: args.features,
+        json: args.json,
+        from: args.from,
+        policy: args.policy,
+        label: args.label,
+        native: args.native,
+        library: args.library,
+        skip_bad: args.skip_bad,
+    };
+    let evaluated = app::model::eval::eval(&evaluation, &mut |line| eprintln!("{line}"))?;
+    print!("{}", evaluated.report());
+    Ok(())
 }
 
 fn rotate(command: &KeysCommand) -> Result<(), RunError> {

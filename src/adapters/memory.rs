@@ -73,6 +73,25 @@ impl MemoryStore {
         self.map().entries.len()
     }
 
+    /// How many entries there are, expired or not, the bytes of their keys and values, and how many of them are profiles.
+    pub fn size(&self) -> (usize, usize, usize) {
+        let map = self.map();
+        let values = map.entries.values().map(|(value, _)| value.len());
+        let each = size_of::<EntryKey>() + size_of::<(Vec<u8>, Timestamp)>();
+        let count = map.entries.len();
+        let profiles = map.entries.keys().filter(|key| key.kind == Kind::Profile);
+        (
+            count,
+            values.sum::<usize>() + count * each,
+            profiles.count(),
+        )
+    }
+
+    /// Gives up what has ended by `now`.
+    pub fn forget_ended(&self, now: Timestamp) {
+        self.map().entries.retain(|_, (_, expires)| now < *expires);
+    }
+
     /// The bytes of a subject's profile, for comparing.
     pub fn profile_bytes(&self, subject: SubjectKey) -> Option<Vec<u8>> {
         let key = EntryKey::subject(Kind::Profile, subject);

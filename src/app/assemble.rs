@@ -54,6 +54,22 @@ pub fn snapshot(
     keys: &Keys,
     version: u64,
 ) -> Result<Assembled, Problems> {
+    let mut found = Vec::new();
+    let (models, model_degraded) = models(config, &mut found);
+    let mut assembled = snapshot_with(config, file, keys, version, models)?;
+    assembled.warnings.extend(found);
+    assembled.model_degraded = model_degraded;
+    Ok(assembled)
+}
+
+/// Builds a snapshot around models that are loaded already.
+pub fn snapshot_with(
+    config: &Config,
+    file: &str,
+    keys: &Keys,
+    version: u64,
+    models: ModelSet,
+) -> Result<Assembled, Problems> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
     let mut keep = |result: Result<(), ConfigError>| problems.extend(result.err());
@@ -85,7 +101,6 @@ pub fn snapshot(
             &"0, expected at least 1 millisecond",
         )));
     }
-    let (models, model_degraded) = models(config, &mut warnings);
 
     let (Some(policy), Some(routes), Some(trusted_proxies), Some(reserved_headers), Some(signer)) =
         (policy, routes, trusted, reserved, signer)
@@ -128,7 +143,7 @@ pub fn snapshot(
     Ok(Assembled {
         snapshot,
         warnings,
-        model_degraded,
+        model_degraded: None,
     })
 }
 

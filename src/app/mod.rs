@@ -19,6 +19,12 @@ pub mod reach;
 /// What an operator does to the memory.
 pub mod state;
 
+/// `riskgate model`.
+pub mod model;
+
+/// Login events through the gateway's own path.
+pub mod replay;
+
 /// Exchanges configuration, policy, model and certificate.
 pub mod reload;
 

@@ -8,7 +8,6 @@ use crate::domain::enforcement::PlanInput;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
-use crate::domain::history::Provenance;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Matched;
 use crate::domain::policy::decision::Mode;
@@ -161,10 +160,6 @@ fn input<'a>(
     let text = |value: &'a Option<String>| value.as_deref().unwrap_or("");
     let signals = &assessed.signals;
     let facts = &assessed.facts;
-    let evidence = assessed
-        .provenance
-        .as_deref()
-        .map_or(0, |link: &Provenance| link.evidence);
     PolicyInput {
         risk: RiskInput::from(&assessed.assessment),
         request: RequestInput {
@@ -192,10 +187,7 @@ fn input<'a>(
                 Subject::Anonymous | Subject::Client { .. } => None,
             },
             known: assessed.profile.is_some(),
-            logins: assessed
-                .profile
-                .as_ref()
-                .map_or(evidence, |profile| profile.successes),
+            logins: assessed.logins(),
         },
         network: NetworkInput {
             address: signals.address,

@@ -167,6 +167,17 @@ impl Assessed {
         profile.map(|profile| profile.forgotten).unwrap_or_default()
     }
 
+    /// Confirmed logins of the subject: those of the profile, else those that were known when what is presented was
+    /// issued.
+    pub fn logins(&self) -> u32 {
+        let evidence = || self.provenance.as_deref().map(|link| link.evidence);
+        self.profile
+            .as_ref()
+            .map(|profile| profile.successes)
+            .or_else(evidence)
+            .unwrap_or(0)
+    }
+
     /// Whether the subject has logged in from this address before.
     pub fn knows_address(&self) -> bool {
         let address = self.signals.hashes.address;

@@ -28,6 +28,11 @@ impl Default for RecentLinks {
 }
 
 impl RecentLinks {
+    /// A memory that keeps nothing, for where the store knows at once what was written.
+    pub fn none() -> Self {
+        Self(Cache::new(0))
+    }
+
     /// Remembers a link.
     pub fn insert(&self, key: LinkKey, provenance: Provenance) {
         self.0.insert(key, Arc::new(provenance));

@@ -212,9 +212,13 @@ const LAYERS: &[Layer] = &[
             "anyhow",
             "arc_swap",
             "async_trait",
+            "csv",
+            "form_urlencoded",
             "hmac",
             "http",
             "pingora",
+            "serde",
+            "serde_json",
             // `check --reach` looks at the certificate of the identity server.
             "rustls",
             "rustls_native_certs",
@@ -250,6 +254,7 @@ const EVERY_ADAPTER: &[&str] = &["domain", "flow::ports", "telemetry"];
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/actions/", "src/admin/"]),
     ("clap", &["src/config/", "src/main.rs"]),
+    ("csv", &["src/app/model/", "src/app/replay/"]),
     ("maxminddb", &["src/adapters/geo/"]),
     ("ort", &["src/adapters/onnx/"]),
     // The composition root starts Pingora's server.

@@ -226,6 +226,13 @@ impl Model {
         Ok(model)
     }
 
+    /// The version that a model says of itself; empty when it says none.
+    pub(crate) fn version(bytes: &[u8]) -> Result<String, ContractError> {
+        let model =
+            Self::decode(bytes).map_err(|error| ContractError::Encoding(error.to_string()))?;
+        Ok(model.metadata("model_version").to_owned())
+    }
+
     fn check_operators(&self) -> Result<(), ContractError> {
         if !self.functions.is_empty() {
             return Err(ContractError::Extra("functions of its own"));

@@ -1,0 +1,50 @@
+//! `riskgate model`: what an operator or a data scientist does with a model file.
+
+/// `riskgate model eval`.
+pub mod eval;
+
+/// Areas, thresholds, intervals.
+mod curves;
+
+/// What is counted.
+mod figures;
+
+/// The figures in words.
+mod report;
+
+/// One row per event, for the trainer.
+mod rows;
+
+use crate::adapters::onnx;
+use crate::adapters::onnx::LoadSettings;
+use crate::adapters::onnx::LoadedModel;
+use crate::app::RunError;
+use crate::config::ConfigError;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Loads the model at `path`: a model file, a manifest or the folder of one.
+fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModel, RunError> {
+    let settings = LoadSettings {
+        library,
+        sessions: 1,
+        ..LoadSettings::default()
+    };
+    let is_model = path
+        .extension()
+        .is_some_and(|extension| extension == "onnx");
+    let loaded = if is_model {
+        onnx::load_file(path, &settings)
+    } else {
+        onnx::load_with(path, &settings)
+    };
+    loaded.map_err(|error| {
+        let problem = error.fault.to_string();
+        wrong(&error.file, problem)
+    })
+}
+
+/// Something is wrong with a file that the user named.
+fn wrong(file: &Path, problem: impl Into<String>) -> RunError {
+    RunError::Config(vec![ConfigError::new(file.display().to_string(), problem)])
+}
