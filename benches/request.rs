@@ -45,6 +45,7 @@ use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
+use riskgate::flow::demands::RecentDemands;
 use riskgate::flow::exchange::Exchange;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::LimitSettings;
@@ -147,6 +148,7 @@ impl Bench {
         let keys = Keys {
             pseudonyms: key(),
             devices: key(),
+            demands: key(),
             seals: key(),
             previous: None,
         };
@@ -173,6 +175,7 @@ impl Bench {
             in_flight: InFlight::new(config.score.concurrency_max),
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
+            demands: RecentDemands::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().expect("metrics")),

@@ -12,6 +12,7 @@ use crate::app::keys;
 use crate::app::keys::Keys;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
@@ -95,6 +96,9 @@ pub fn snapshot_with(
         .map_err(|error| keep(Err(at("headers.reserved", &error))))
         .ok();
     let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
+    for problem in config.step_up.problems() {
+        keep(Err(at("step_up", &problem)));
+    }
     if config.score.budget_ms == 0 {
         keep(Err(at(
             "score.budget_ms",
@@ -138,6 +142,11 @@ pub fn snapshot_with(
                 .map(|keys| keys.devices.expose().as_slice()),
         ),
         answers_wso2: config.actions.secret_file.is_some(),
+        demand_key: DemandCookieKey::new(keys.demands.expose()).with_previous(
+            keys.previous
+                .as_ref()
+                .map(|keys| keys.demands.expose().as_slice()),
+        ),
         audit_passed: config.audit.passed,
     };
     Ok(Assembled {

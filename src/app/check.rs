@@ -126,6 +126,7 @@ fn throwaway_keys() -> Keys {
     Keys {
         pseudonyms: key(),
         devices: key(),
+        demands: key(),
         seals: key(),
         previous: None,
     }

@@ -33,6 +33,8 @@ pub struct Keys {
     pub pseudonyms: Secret<Vec<u8>>,
     /// For device cookies.
     pub devices: Secret<Vec<u8>>,
+    /// For the copies of demands that browsers keep.
+    pub demands: Secret<Vec<u8>>,
     /// For values in a shared store.
     pub seals: Secret<Vec<u8>>,
     /// Those of the previous secret, while it is being exchanged.
@@ -109,6 +111,7 @@ impl Keys {
         Self {
             pseudonyms: derive("pseudonyms"),
             devices: derive("device cookies"),
+            demands: derive("demand cookies"),
             seals: derive("state seals"),
             previous: None,
         }

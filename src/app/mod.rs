@@ -47,6 +47,7 @@ use crate::domain::signals::agent::AgentFacts;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
 use crate::flow::agents::KnownAgents;
+use crate::flow::demands::RecentDemands;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limits;
 use crate::flow::links::RecentLinks;
@@ -183,6 +184,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         in_flight: InFlight::new(config.score.concurrency_max),
         agents: KnownAgents::default(),
         recent: RecentLinks::default(),
+        demands: RecentDemands::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::clone(&metrics),

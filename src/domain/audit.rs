@@ -105,6 +105,12 @@ pub struct AuditEvent {
     /// The verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// What happened to a demand for a stronger factor: `raised` by this request, or `outstanding` from before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demand: Option<String>,
+    /// Where the outstanding demands that bound it are kept: `browser`, `source`, `user`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub demand_scopes: Vec<String>,
     /// The rule or default that gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<String>,

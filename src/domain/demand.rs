@@ -4,6 +4,9 @@
 //! Pure values and rules: the stores keep them, `flow` raises and reads them. Several records of one demand (of the
 //! store, of this node, of the browser's sealed copy) are merged to the strictest of them.
 
+/// The copy that a browser keeps.
+pub mod sealed;
+
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
 use crate::domain::time::Timestamp;
@@ -20,6 +23,10 @@ pub const CHALLENGE_WINDOW: Duration = Duration::from_secs(600);
 pub const WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The demands that one query may ask for: of a browser by either cookie, of a source, of a user.
 pub const DEMANDS_MAX: usize = 4;
+
+/// The keys under which one login's demands are kept, at most: two browser ids and a source, each with and without the
+/// client.
+pub const KEYS_MAX: usize = 8;
 
 /// Under what a demand is remembered.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -95,6 +102,17 @@ pub struct Proof {
     pub acr: Option<String>,
     /// The methods that were used (`amr`, RFC 8176; WSO2 gives the names of its authenticators).
     pub amr: Vec<String>,
+}
+
+/// Who makes a request, as far as demands are concerned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bearer {
+    /// The user who is named, or whose session is presented.
+    pub subject: Option<SubjectKey>,
+    /// Whether the device is known to speak for that user and the risk is low.
+    pub at_home: bool,
+    /// Whether the address speaks for many users who never come here themselves: an app server.
+    pub shared: bool,
 }
 
 /// What raises a demand.
@@ -176,6 +194,22 @@ impl Proof {
         Proved {
             subject: self.subject,
             at: self.at,
+        }
+    }
+}
+
+impl Bearer {
+    /// Whether a demand that is outstanding binds this request. A browser is bound by its own. What was raised elsewhere,
+    /// at the same address or under the same name, does not bind a user at home: an attacker must not be able to keep
+    /// users from the devices that they always use. And users at one address are not bound by what one of them owes.
+    pub fn is_bound_by(&self, scope: DemandScope, demand: &Demand) -> bool {
+        match (scope, demand.about) {
+            (DemandScope::Browser, _) => true,
+            (DemandScope::Source | DemandScope::User, _) if self.at_home => false,
+            (DemandScope::User, _) => true,
+            (DemandScope::Source, About::Nobody) => true,
+            (DemandScope::Source, About::One(one)) => self.subject == Some(one),
+            (DemandScope::Source, About::Several) => !self.shared,
         }
     }
 }

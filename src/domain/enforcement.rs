@@ -1,6 +1,9 @@
 //! The decision as concrete effects: which headers the identity server sees, or which answer the client gets instead.
 //! Pure, so that every try of a request and every test sees the same effects.
 
+/// How a stronger factor is asked for.
+pub mod step_up;
+
 use crate::domain::headers;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
@@ -10,8 +13,9 @@ use crate::domain::risk::FallbackCause;
 use crate::domain::route::Door;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::time::Timestamp;
-use serde::Deserialize;
 use std::net::IpAddr;
+
+pub use step_up::StepUpSettings;
 
 /// Headers for the identity server. The proxy replaces whatever has these names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -84,43 +88,6 @@ pub enum Enforcement {
     Redirect(String),
     /// It is answered here.
     Reject(Rejection),
-}
-
-/// What a stronger factor is called and how fresh it must be.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct StepUpSettings {
-    /// The `acr` value that means a second factor; WSO2's script maps it to the second step.
-    pub acr: String,
-    /// The greatest age of the authentication that is accepted, in seconds (`max_age`).
-    pub max_age_seconds: u64,
-    /// Authenticators of WSO2 that count as a stronger factor, by the names that it writes into `amr` and into the steps
-    /// of a login.
-    pub amr_values: Vec<String>,
-}
-
-impl StepUpSettings {
-    /// Whether the authenticator with this name is a stronger factor.
-    pub fn is_strong_method(&self, name: &str) -> bool {
-        self.amr_values.iter().any(|strong| strong == name)
-    }
-}
-
-impl Default for StepUpSettings {
-    fn default() -> Self {
-        Self {
-            acr: "urn:riskgate:acr:mfa".to_owned(),
-            max_age_seconds: 300,
-            amr_values: [
-                "totp",
-                "email-otp-authenticator",
-                "sms-otp-authenticator",
-                "FIDOAuthenticator",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-        }
-    }
 }
 
 /// Everything the plan depends on.

@@ -266,7 +266,7 @@ pub struct Provenance {
     /// How many confirmed logins stood behind the subject at issue: the weight of the evidence.
     pub evidence: u32,
     /// Where demands of this login are kept: under its browser and, if a stronger factor was demanded, its source. At
-    /// most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX).
+    /// most [`KEYS_MAX`](crate::domain::demand::KEYS_MAX).
     pub demand_keys: Vec<DemandKey>,
     /// The highest score of the login itself; `None` when it was unscored. Unlike `score` it does not grow with the
     /// requests that use the token.
@@ -277,7 +277,13 @@ pub struct Provenance {
     pub family: Option<Box<TokenFamily>>,
     /// That it was used up: a code that was redeemed, a refresh token that was replaced.
     pub redeemed: Option<Redeemed>,
+    /// The client id, for the settings of the application: the login door does not name it again. At most
+    /// [`APPLICATION_BYTES_MAX`] long.
+    pub application: Option<String>,
 }
+
+/// Longer client ids are not kept with a link.
+pub const APPLICATION_BYTES_MAX: usize = 128;
 
 /// The password, or whatever the first step of the application is.
 pub const FACTOR_PASSWORD: u8 = 1;

@@ -37,6 +37,8 @@ pub enum NameSpace {
     Client,
     /// An ISO 3166 country code.
     Country,
+    /// What a demand is kept under.
+    Demand,
     /// The id inside a device cookie.
     Device,
     /// A language tag.
@@ -130,6 +132,7 @@ impl NameSpace {
             Self::AutonomousSystem => b'n',
             Self::Client => b'c',
             Self::Country => b'k',
+            Self::Demand => b'm',
             Self::Device => b'd',
             Self::Language => b'l',
             Self::Link => b'x',

@@ -1,5 +1,8 @@
 //! Signals, history, features, score: from one request to one [`Assessed`], within the budget and without fail.
 
+use crate::domain::demand::SKEW;
+use crate::domain::demand::sealed::browser_demands;
+use crate::domain::enforcement::StepUpSettings;
 use crate::domain::features::derive;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::features::derive::Known;
@@ -27,7 +30,11 @@ use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::signals::http_fingerprint;
 use crate::domain::signals::session::device_cookie;
 use crate::domain::time::Deadline;
+use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
+use crate::flow::demands;
+use crate::flow::demands::Owed;
+use crate::flow::demands::Places;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
@@ -37,6 +44,10 @@ use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
 use crate::flow::rotation::Before;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// An address at which this many users are at home may be an app server.
+const SHARED_SUBJECTS: f32 = 5.0;
 
 /// What the edge hands over of a request on a scored door.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +79,14 @@ pub async fn assess(
         &snapshot.people,
     );
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
+    let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at);
+    let places = Places::of(sealed, &signals);
+    let address = signals.hashes.address;
+    let demand_keys = places.asked(&snapshot.people, door, &tenant, &identity, address);
     let before = snapshot
         .people
         .previous()
-        .map(|people| Before::of(people, door, &tenant, request, &identity, &signals));
+        .map(|people| Before::of(people, door, &tenant, request, &identity, &signals, &places));
     if let Some(before) = &before {
         before.rename_device(&mut signals);
     }
@@ -87,6 +102,7 @@ pub async fn assess(
         Err(FallbackCause::Overload)
     } else {
         let mut query = query(exchange, &signals, &identity);
+        query.demands.clone_from(&demand_keys);
         query.previous = before.as_ref().map(|before| before.previous(&query));
         load(dependencies, exchange, &query, deadline).await
     };
@@ -112,10 +128,28 @@ pub async fn assess(
     let session = identity
         .session
         .and_then(|key| found(dependencies, history.as_ref(), &key));
+    if let Some(link) = provenance.as_deref() {
+        // The login door does not say again for which client it is.
+        signals.client_id = signals.client_id.take().or(link.application.clone());
+        signals.client = signals.client.or(link.client);
+    }
+    let owed = demands::owed(
+        dependencies,
+        places,
+        &demand_keys,
+        history.as_ref(),
+        &signals,
+        session.as_deref(),
+        exchange.at,
+    );
     let continues = provenance
         .as_ref()
         .is_some_and(|link| continues(door, &identity, link, &signals));
 
+    let demanded_since = session
+        .as_deref()
+        .filter(|link| is_proved(link, &snapshot.step_up, &owed, &signals, exchange.at))
+        .map(|link| link.at);
     let profile = history.as_ref().and_then(|history| history.profile.clone());
     // A token, a session or a login in progress stands in for a subject that the request does not name.
     let stand_in = profile
@@ -153,6 +187,8 @@ pub async fn assess(
         .instant()
         .saturating_duration_since(score_start);
 
+    let is_family = door == Door::Token && identity.presents(LinkKind::RefreshToken);
+    let family = demand_keys.first().copied().filter(|_| is_family);
     exchange.assessed = Some(Assessed {
         signals,
         presented: identity.presented,
@@ -160,7 +196,7 @@ pub async fn assess(
         features,
         assessment,
         // At the authorize door a session that is already there is what the code will be issued under.
-        provenance: provenance.or(session.filter(|_| door == Door::Authorize)),
+        provenance: provenance.or(session.clone().filter(|_| door == Door::Authorize)),
         continues,
         profile,
         device,
@@ -168,6 +204,13 @@ pub async fn assess(
         notes,
         limited,
         renamed: before.and_then(Before::renamed),
+        session,
+        demanded_since,
+        owed,
+        family,
+        address_is_shared: history
+            .as_ref()
+            .is_some_and(|history| history.address.trusted_subjects >= SHARED_SUBJECTS),
     });
     Ok(())
 }
@@ -367,14 +410,36 @@ fn accepted(
     Ok(None)
 }
 
+/// Whether the session was proved by a stronger factor in this browser so lately that it need not be proved again, and
+/// nothing has been demanded since.
+fn is_proved(
+    session: &Provenance,
+    settings: &StepUpSettings,
+    owed: &Owed,
+    signals: &Signals,
+    now: Timestamp,
+) -> bool {
+    let fresh = now.since(session.at) < Duration::from_secs(settings.max_age_seconds);
+    let met = owed
+        .outstanding
+        .iter()
+        .all(|(_, demand)| session.at.plus(SKEW) >= demand.at);
+    session.has_strong_factor() && fresh && met && is_same_browser(session, signals)
+}
+
+/// Whether what was issued was last used by a browser that looks like this one, from the same address or network.
+fn is_same_browser(link: &Provenance, signals: &Signals) -> bool {
+    let seen = signals.hashes.familiarity;
+    link.used_by.agent == seen.agent
+        && link.used_by.platform == seen.platform
+        && (link.used_by.address == seen.address
+            || (seen.asn.is_some() && link.used_by.asn == seen.asn))
+}
+
 /// Whether a request goes on with a login that was decided before: the return to the authorize endpoint, the consent,
 /// the next factor. Another browser that presents the same key begins anew.
 fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signals) -> bool {
-    let seen = signals.hashes.familiarity;
-    let same_browser = link.used_by.agent == seen.agent
-        && link.used_by.platform == seen.platform
-        && (link.used_by.address == seen.address
-            || (seen.asn.is_some() && link.used_by.asn == seen.asn));
+    let same_browser = is_same_browser(link, signals);
     let unnamed = signals.subject.key().is_none();
     identity.presents(LinkKind::Transaction)
         && same_browser

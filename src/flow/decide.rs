@@ -8,6 +8,7 @@ use crate::domain::enforcement::PlanInput;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
+use crate::domain::policy::decision::Adjustment;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Matched;
 use crate::domain::policy::decision::Mode;
@@ -25,11 +26,13 @@ use crate::domain::policy::input::TimeInput;
 use crate::domain::policy::input::UserInput;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
+use crate::domain::risk::RiskLevel;
 use crate::domain::risk::ScoreSource;
 use crate::domain::route::Door;
 use crate::domain::signals::Subject;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
+use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
@@ -37,6 +40,13 @@ use crate::flow::permit::ForwardPermit;
 
 /// Decides an assessed request.
 pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
+    if let Some(assessed) = exchange.assessed.as_ref() {
+        let level = level(exchange, assessed);
+        let binding = demands::binding(assessed, door, level);
+        if let Some(assessed) = exchange.assessed.as_mut() {
+            assessed.owed.binding = binding;
+        }
+    }
     let Some(assessed) = &exchange.assessed else {
         return;
     };
@@ -46,7 +56,7 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     let mode = snapshot
         .rollout
         .mode_for(tenant, application, stable_key(assessed));
-    let decision = verdict(exchange, assessed, door, now);
+    let (decision, own_demand) = verdict(exchange, assessed, door, now, mode);
     let enforcement = match assessed.limited {
         Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
             door,
@@ -79,6 +89,7 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
     exchange.decided = Some(Decided {
         decision,
         mode,
+        own_demand,
         enforcement,
     });
 }
@@ -100,16 +111,37 @@ fn stable_key(assessed: &Assessed) -> u64 {
         })
 }
 
-fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp) -> Decision {
+fn level(exchange: &Exchange, assessed: &Assessed) -> Option<RiskLevel> {
+    let application = assessed.signals.client_id.as_deref().unwrap_or("");
+    let policy = &exchange.snapshot.policy;
+    let thresholds = policy.thresholds(exchange.tenant(), application);
+    let score = assessed.assessment.score();
+    score.map(|score| score.level(thresholds))
+}
+
+/// The decision, and whether it is a demand of its own.
+fn verdict(
+    exchange: &Exchange,
+    assessed: &Assessed,
+    door: Door,
+    now: Timestamp,
+    mode: Mode,
+) -> (Decision, bool) {
+    // Nothing is demanded, and nothing owed, where nothing is enforced.
+    let bound = mode == Mode::Enforce && !assessed.owed.binding.is_empty();
     let outstanding = assessed
         .provenance
         .as_deref()
         .is_some_and(|link| link.demanded && !link.has_strong_factor());
-    let mut decision =
-        exchange
-            .snapshot
-            .policy
-            .decide(&input(exchange, assessed, door, outstanding, now));
+    let mut decision = exchange.snapshot.policy.decide(&input(
+        exchange,
+        assessed,
+        door,
+        outstanding || bound,
+        now,
+    ));
+    let adjusted = matches!(decision.adjusted, Some(Adjustment::Demanded { .. }));
+    let mut own_demand = !adjusted && demands::is_own_demand(&decision);
     let by_rule = matches!(decision.matched, Matched::Rule { .. });
     let inherited = matches!(
         assessed.assessment,
@@ -128,10 +160,16 @@ fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp)
     } else if inherited && outstanding {
         // The code was issued without the factor that was demanded for it.
         decision.verdict = decision.verdict.max(Verdict::StepUp);
+        own_demand = true;
         push_reason(&mut decision, Reason::AssuranceInsufficient);
     } else if inherited && !by_rule {
         // The front channel has decided; the app server that redeems the code is not judged again.
         decision.verdict = Verdict::Allow;
+        own_demand = false;
+    }
+    if bound {
+        decision.verdict = decision.verdict.max(Verdict::StepUp);
+        push_reason(&mut decision, Reason::StepUpOutstanding);
     }
     if assessed.limited.is_some() {
         push_reason(&mut decision, Reason::RateLimited);
@@ -141,7 +179,7 @@ fn verdict(exchange: &Exchange, assessed: &Assessed, door: Door, now: Timestamp)
     for note in &assessed.notes {
         push_reason(&mut decision, *note);
     }
-    decision
+    (decision, own_demand)
 }
 
 fn push_reason(decision: &mut Decision, reason: Reason) {

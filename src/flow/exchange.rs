@@ -1,5 +1,6 @@
 //! What is known of one request so far. It is filled as the request advances and closed exactly once.
 
+use crate::domain::demand::DemandKey;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::derive::DeviceStanding;
@@ -22,6 +23,8 @@ use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::admit::Client;
+use crate::flow::demands::Owed;
+use crate::flow::demands::UnderWay;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::snapshot::Snapshot;
@@ -66,6 +69,10 @@ pub struct Exchange {
     pub outcome: AuthOutcome,
     /// What went out in place of the identity server's answer, as it is recorded.
     pub replaced: Option<&'static str>,
+    /// The copy of its demands that the browser gets, as a Set-Cookie value.
+    pub demand_cookie: Option<String>,
+    /// The challenge that this request may lead to.
+    pub under_way: Option<UnderWay>,
     /// Links that the answer gave rise to.
     pub issued: Vec<(LinkKey, Provenance, Duration)>,
     /// The device token that was set with the answer.
@@ -105,6 +112,16 @@ pub struct Assessed {
     pub limited: Option<Limited>,
     /// Where the subject was kept under the previous secret.
     pub renamed: Option<Renamed>,
+    /// The session that is presented.
+    pub session: Option<Arc<Provenance>>,
+    /// Since when a session is proved that need not be proved again: a demand counts from then.
+    pub demanded_since: Option<Timestamp>,
+    /// What is owed.
+    pub owed: Owed,
+    /// Where a demand of the presented token family is kept.
+    pub family: Option<DemandKey>,
+    /// Whether several users are at home at the address.
+    pub address_is_shared: bool,
 }
 
 /// Facts of a request that outlive its parameters.
@@ -139,6 +156,8 @@ pub struct Decided {
     pub decision: Decision,
     /// Under this mode.
     pub mode: Mode,
+    /// Whether policy itself demands a factor, whatever was demanded before.
+    pub own_demand: bool,
     /// With these effects.
     pub enforcement: Enforcement,
 }

@@ -30,6 +30,9 @@ pub mod agents;
 /// Links that this node has just written.
 pub mod links;
 
+/// Demands for a stronger factor.
+pub mod demands;
+
 /// Names under the previous secret.
 pub mod rotation;
 
@@ -71,6 +74,7 @@ use crate::flow::agents::KnownAgents;
 use crate::flow::answer::AnswerPlan;
 use crate::flow::answer::Replacement;
 use crate::flow::assess::Request;
+use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::Timing;
@@ -114,6 +118,8 @@ pub struct Dependencies {
     pub agents: KnownAgents,
     /// Links that this node has just written.
     pub recent: RecentLinks,
+    /// Demands that this node knows of.
+    pub demands: RecentDemands,
     /// How common values are; exchanged now and then.
     pub population: ArcSwap<Population>,
     /// The way to the store.
@@ -187,6 +193,8 @@ impl AuthFlow {
             off: false,
             outcome: AuthOutcome::None,
             replaced: None,
+            demand_cookie: None,
+            under_way: None,
             issued: Vec::new(),
             device_issued: None,
             response_status: 0,
@@ -238,6 +246,7 @@ impl AuthFlow {
         if exchange.snapshot.answers_wso2 {
             actions::remember(dependencies, exchange);
         }
+        demands::raise(dependencies, exchange, door);
         if let Some(limited) = exchange
             .assessed
             .as_ref()
@@ -268,6 +277,7 @@ impl AuthFlow {
                 "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
             ));
         }
+        plan.cookies.extend(exchange.demand_cookie.take());
         exchange.replaced = plan.replace.as_ref().map(Replacement::as_str);
         plan
     }

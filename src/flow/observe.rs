@@ -3,7 +3,9 @@
 use crate::domain::audit::AUDIT_SCHEMA;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::AuditTiming;
+use crate::domain::demand::Proved;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::history::APPLICATION_BYTES_MAX;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
 use crate::domain::history::FACTOR_PASSWORD;
@@ -32,6 +34,7 @@ use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::flow::Dependencies;
 use crate::flow::actions;
+use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
@@ -118,6 +121,30 @@ fn conclude(
         dependencies.recent.insert(*key, provenance.clone());
     }
     exchange.issued.extend(links);
+    demands::challenged(dependencies, exchange);
+    prove(dependencies, exchange, door);
+}
+
+/// A code of a login that owed a factor was redeemed: the factor was seen to be given.
+fn prove(dependencies: &Dependencies, exchange: &Exchange, door: Door) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let redeems = door == Door::Token
+        && exchange.outcome == AuthOutcome::TokensIssued
+        && assessed.facts.grant_type.as_deref() == Some("authorization_code");
+    if let Some(link) = assessed.provenance.as_deref()
+        && let Some(subject) = link.subject
+        && redeems
+        && link.demanded
+        && link.has_strong_factor()
+    {
+        let proof = Proved {
+            subject,
+            at: link.at,
+        };
+        demands::proved(dependencies, exchange, &link.demand_keys, proof);
+    }
 }
 
 /// What is kept with something that this exchange issued.
@@ -130,9 +157,9 @@ pub(in crate::flow) fn provenance(
     let before = assessed.provenance.as_deref();
     let seen = assessed.signals.hashes.familiarity;
     let decided = exchange.decided.as_ref();
-    let demands = decided.is_some_and(|decided| {
+    let demanded = decided.is_some_and(|decided| {
         decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
-    });
+    }) || before.is_some_and(|link| link.demanded);
     let accepted = matches!(
         exchange.outcome,
         AuthOutcome::Succeeded | AuthOutcome::NextFactor
@@ -187,7 +214,7 @@ pub(in crate::flow) fn provenance(
         subject: assessed.subject(),
         score,
         reasons: reasons.unwrap_or_default(),
-        demanded: demands || before.is_some_and(|link| link.demanded),
+        demanded,
         factors: before.map_or(0, |link| link.factors) | step,
         confirmed: before.is_some_and(|link| link.confirmed)
             || exchange.outcome == AuthOutcome::Succeeded,
@@ -205,7 +232,6 @@ pub(in crate::flow) fn provenance(
             .map(|profile| profile.successes)
             .or(before.map(|link| link.evidence))
             .unwrap_or(0),
-        demand_keys: before.map_or(Vec::new(), |link| link.demand_keys.clone()),
         login_score: before
             .filter(|_| is_token)
             .map_or(score, |link| link.login_score),
@@ -216,6 +242,12 @@ pub(in crate::flow) fn provenance(
         family: (is_token && kind == LinkKind::RefreshToken)
             .then(|| Box::new(turned_in::family(exchange, assessed, before, low))),
         redeemed: None,
+        demand_keys: demands::keys_of_login(exchange, assessed, demanded),
+        application: assessed
+            .signals
+            .client_id
+            .clone()
+            .filter(|id| id.len() <= APPLICATION_BYTES_MAX),
     }
 }
 
@@ -524,11 +556,31 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
             .collect();
         event.policy = Some(decision.policy_version.to_string());
         event.mode = Some(decided.mode.as_str().to_owned());
+        if decided.mode == Mode::Enforce {
+            describe_demand(&mut event, exchange, decided.own_demand);
+        }
         if decided.mode == Mode::Off {
             event.status = Some("off".to_owned());
         }
     }
     event
+}
+
+fn describe_demand(event: &mut AuditEvent, exchange: &Exchange, own: bool) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let binding = &assessed.owed.binding;
+    let demand = match (own && !assessed.continues, binding.is_empty()) {
+        (true, _) => Some("raised"),
+        (false, false) => Some("outstanding"),
+        (false, true) => None,
+    };
+    event.demand = demand.map(str::to_owned);
+    event.demand_scopes = binding
+        .iter()
+        .map(|scope| scope.as_str().to_owned())
+        .collect();
 }
 
 fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {

@@ -1,6 +1,7 @@
 //! The names that a request would have had under the previous secret, while the secret is being exchanged: so that its
 //! history is found in the same round trip and goes on under the present names.
 
+use crate::domain::demand::DemandKey;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Previous;
 use crate::domain::history::Renamed;
@@ -11,6 +12,7 @@ use crate::domain::signals::SignalHashes;
 use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceCookie;
 use crate::flow::assess::Request;
+use crate::flow::demands::Places;
 use crate::flow::identify::Identity;
 use crate::flow::identify::identify;
 
@@ -19,6 +21,7 @@ use crate::flow::identify::identify;
 pub struct Before {
     identity: Identity,
     hashes: SignalHashes,
+    demands: Vec<DemandKey>,
     renaming: Renaming,
 }
 
@@ -31,6 +34,7 @@ impl Before {
         request: Request<'_>,
         identity: &Identity,
         signals: &Signals,
+        places: &Places,
     ) -> Self {
         let before = identify(door, tenant, request.parameters, request.headers, people);
         let hashes = SignalHashes::of(
@@ -55,9 +59,11 @@ impl Before {
                 renaming = renaming.with_subject(from, to);
             }
         }
+        let demands = places.asked(people, door, tenant, &before, hashes.address);
         Self {
             identity: before,
             hashes,
+            demands,
             renaming,
         }
     }
@@ -94,7 +100,7 @@ impl Before {
                     .into_iter()
                     .chain(self.identity.session)
                     .collect(),
-                demands: Vec::new(),
+                demands: self.demands.clone(),
                 previous: None,
             }),
             renaming: self.renaming.clone(),

@@ -1,6 +1,7 @@
 //! What one request is judged by: routes, policy, model and settings of one moment. It is taken once per request and
 //! passed down, so that no request sees two versions; a reload swaps the whole of it.
 
+use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::Pseudonymizer;
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub device_key: DeviceCookieKey,
     /// Whether WSO2 may ask for decisions: then each is kept for a while before its request goes there.
     pub answers_wso2: bool,
+    /// Opens and seals the copies of demands that browsers keep.
+    pub demand_key: DemandCookieKey,
     /// Whether requests on passed routes are recorded as well.
     pub audit_passed: bool,
 }

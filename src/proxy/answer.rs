@@ -120,6 +120,12 @@ impl Answer {
         answer
     }
 
+    /// The same, with values of Set-Cookie headers.
+    pub fn with_cookies(mut self, cookies: impl IntoIterator<Item = String>) -> Self {
+        self.cookies.extend(cookies);
+        self
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         self.status

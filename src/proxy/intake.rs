@@ -55,6 +55,7 @@ pub async fn take(
                     Answer::rejection(rejection, &exchange.snapshot.step_up, &reference)
                 }
             };
+            let answer = answer.with_cookies(exchange.demand_cookie.take());
             exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
             Some(answer)
         }

@@ -33,6 +33,7 @@ pub struct Metrics {
     refused: IntCounterVec,
     rate_limited: IntCounterVec,
     actions: IntCounterVec,
+    demands: IntCounterVec,
     fallbacks: IntCounterVec,
     unscored: IntCounterVec,
     outcomes: IntCounterVec,
@@ -119,6 +120,11 @@ impl Metrics {
                 "riskgate_actions_total",
                 "Calls of WSO2, by what they asked and how they were answered",
                 &["action", "result"],
+            )?,
+            demands: counters(
+                "riskgate_demands_total",
+                "What happens to demands for a stronger factor",
+                &["event"],
             )?,
             fallbacks: counters(
                 "riskgate_score_fallbacks_total",
@@ -221,6 +227,12 @@ impl Metrics {
         self.rate_limited
             .with_label_values(&[scope, if enforced { "true" } else { "false" }])
             .inc();
+    }
+
+    /// Something happened to a demand: `raised`, `outstanding`, `challenged`, `proved`, `proof_failed`, `exhausted`,
+    /// `looped`, `enrolment_refused`.
+    pub fn demand(&self, event: &'static str) {
+        self.demands.with_label_values(&[event]).inc();
     }
 
     /// A score came from a lower rung.

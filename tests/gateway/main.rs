@@ -14,6 +14,7 @@ mod gateway;
 
 mod actions;
 mod attacks;
+mod demands;
 mod doors;
 mod headers;
 mod input;

@@ -147,11 +147,21 @@ fn is_page(answer: &Answer, status: u16) -> bool {
             .any(|word| answer.body.contains(word))
 }
 
-fn has_own_cookie(answer: &Answer) -> bool {
+fn has_cookie(answer: &Answer, name: &str) -> bool {
+    let starts = format!("{name}=");
     answer
         .headers
         .iter()
-        .any(|(name, value)| name == "set-cookie" && value.starts_with("__Host-rg"))
+        .any(|(name, value)| name == "set-cookie" && value.starts_with(&starts))
+}
+
+fn has_own_cookie(answer: &Answer) -> bool {
+    has_cookie(answer, "__Host-rg_device")
+}
+
+/// The copy of its demand that a browser gets.
+fn has_demand_cookie(answer: &Answer) -> bool {
+    has_cookie(answer, "__Host-rg_demand")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,6 +216,7 @@ async fn at_the_authorize_door() {
                 ),
             }
             assert!(!has_own_cookie(&answer), "{mode} {verdict}");
+            assert_eq!(has_demand_cookie(&answer), action == "redirected");
         }
     }
 }
@@ -254,6 +265,11 @@ async fn at_the_login_door() {
             assert_eq!(
                 has_own_cookie(&answer),
                 visible,
+                "{mode} {verdict}: {answer:?}"
+            );
+            assert_eq!(
+                has_demand_cookie(&answer),
+                enforced && verdict == "step_up",
                 "{mode} {verdict}: {answer:?}"
             );
         }

@@ -116,6 +116,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
             at,
             address: Some(short(hash(1))),
         }),
+        application: Some("an application".to_owned()),
     }
 }
 

@@ -42,6 +42,7 @@ use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
+use riskgate::flow::demands::RecentDemands;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
 use riskgate::flow::links::RecentLinks;
@@ -182,6 +183,7 @@ pub fn keys(secret: u8, previous: Option<u8>) -> Keys {
     Keys {
         pseudonyms: key(),
         devices: key(),
+        demands: key(),
         seals: key(),
         previous: previous.map(|secret| Box::new(keys(secret, None))),
     }
@@ -214,6 +216,7 @@ impl Town {
             limits: Limits::new(&config.limits),
             in_flight: InFlight::new(config.score.concurrency_max),
             recent: RecentLinks::default(),
+            demands: RecentDemands::default(),
             agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,

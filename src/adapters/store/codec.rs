@@ -7,8 +7,8 @@ use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::SCHEMA;
 use crate::adapters::store::profile;
 use crate::adapters::store::sketch::Windows;
-use crate::domain::demand::DEMANDS_MAX;
 use crate::domain::demand::Demand;
+use crate::domain::demand::KEYS_MAX;
 use crate::domain::demand::WINDOW_MAX;
 use crate::domain::history::ClientBaseline;
 use crate::domain::history::PROFILE_TTL;
@@ -193,7 +193,7 @@ impl Codec {
             && link.provenance.coordinates.is_none_or(in_range)
             && link.provenance.used_from.is_none_or(in_range)
             && link.provenance.score.is_none_or(|score| score <= 100)
-            && link.provenance.demand_keys.len() <= DEMANDS_MAX
+            && link.provenance.demand_keys.len() <= KEYS_MAX
             && link.provenance.login_score.is_none_or(|score| score <= 100)
             && link.provenance.scopes.len() <= SCOPES_MAX
             && link

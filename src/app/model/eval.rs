@@ -384,6 +384,7 @@ fn snapshot(
     let keys = Keys {
         pseudonyms: key(),
         devices: key(),
+        demands: key(),
         seals: key(),
         previous: None,
     };

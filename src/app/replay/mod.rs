@@ -33,6 +33,7 @@ use crate::flow::Dependencies;
 use crate::flow::admit::Knock;
 use crate::flow::agents::KnownAgents;
 use crate::flow::assess::Request;
+use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::limits::InFlight;
@@ -159,6 +160,7 @@ impl Replay {
             agents: KnownAgents::default(),
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
+            demands: RecentDemands::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().map_err(|error| error.to_string())?),

@@ -81,6 +81,7 @@ reasons! {
     RuleMatched, "rule_matched", "a policy rule matched";
     ScoreUnavailable, "score_unavailable", "no score could be had";
     StateUnavailable, "state_unavailable", "the history could not be read";
+    StepUpOutstanding, "step_up_outstanding", "this browser, source or account owes a stronger factor from before";
 }
 
 impl Reason {

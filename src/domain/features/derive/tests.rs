@@ -134,6 +134,7 @@ fn link(issued: &Signals, at: i64) -> Provenance {
         used_from: issued.network.coordinates,
         evidence: 11,
         demand_keys: Vec::new(),
+        application: None,
         login_score: Some(4),
         scopes: vec![short(1 << 32)],
         family: None,

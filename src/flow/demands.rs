@@ -1,0 +1,695 @@
+//! Demands on the path of a request: where they are kept, which of them bind it, what raises them and what meets them.
+//! What this node has just written is known here before the store has it, and stands in while the store is away.
+
+use crate::domain::demand::Bearer;
+use crate::domain::demand::Demand;
+use crate::domain::demand::DemandChange;
+use crate::domain::demand::DemandKey;
+use crate::domain::demand::DemandScope;
+use crate::domain::demand::KEYS_MAX;
+use crate::domain::demand::Proved;
+use crate::domain::demand::Raise;
+use crate::domain::demand::WINDOW_MAX;
+use crate::domain::demand::sealed::BrowserDemands;
+use crate::domain::demand::sealed::DEMAND_COOKIE;
+use crate::domain::demand::sealed::DemandCopy;
+use crate::domain::demand::sealed::NONCE_BYTES;
+use crate::domain::enforcement::Enforcement;
+use crate::domain::features::derive::DeviceStanding;
+use crate::domain::history::History;
+use crate::domain::history::LinkKind;
+use crate::domain::history::Observation;
+use crate::domain::history::Provenance;
+use crate::domain::ids::NameSpace;
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::policy::decision::Decision;
+use crate::domain::policy::decision::Matched;
+use crate::domain::policy::decision::Mode;
+use crate::domain::policy::decision::Verdict;
+use crate::domain::risk::RiskLevel;
+use crate::domain::route::Door;
+use crate::domain::signals::Signals;
+use crate::domain::signals::Subject;
+use crate::domain::signals::session::DeviceCookie;
+use crate::domain::time::Timestamp;
+use crate::flow::Dependencies;
+use crate::flow::exchange::Assessed;
+use crate::flow::exchange::Exchange;
+use crate::flow::identify::Identity;
+use moka::sync::Cache;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Demands and challenges under way that one node remembers.
+const REMEMBERED_MAX: u64 = 100_000;
+/// The longest that the identity server can take to answer a login.
+const UNDER_WAY: Duration = Duration::from_secs(120);
+
+/// What this node knows of demands.
+#[derive(Clone, Debug)]
+pub struct RecentDemands {
+    demands: Cache<DemandKey, Demand>,
+    under_way: Cache<DemandKey, Arc<AtomicU32>>,
+}
+
+/// A challenge that is being given: it counts until it is known whether it was.
+#[derive(Debug)]
+pub struct UnderWay(Arc<AtomicU32>);
+
+/// By what a request's demands are found.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// What its browser brings.
+    pub sealed: Option<BrowserDemands>,
+    /// The ids of its browser: that of the demand cookie, that of the device cookie.
+    browsers: Vec<[u8; 16]>,
+}
+
+/// What is owed by whoever makes a request.
+#[derive(Clone, Debug, Default)]
+pub struct Owed {
+    /// By what it is found.
+    pub places: Places,
+    /// What is outstanding, and where it was found.
+    pub outstanding: Vec<(DemandScope, Demand)>,
+    /// What of it binds this request.
+    pub binding: Vec<DemandScope>,
+    /// The record of the user who is named, met or not.
+    pub user: Option<Demand>,
+    /// Whether the browser's own copy is met.
+    pub copy_is_met: bool,
+    /// How often this browser was sent round lately.
+    pub sent: u8,
+}
+
+/// Whose demands a door asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    /// Those of the person in front of it.
+    Person,
+    /// Those of the token family that is presented.
+    Family,
+    /// None: what is presented knows for itself, or nobody is there.
+    None,
+}
+
+impl Default for RecentDemands {
+    fn default() -> Self {
+        Self {
+            demands: Cache::builder()
+                .max_capacity(REMEMBERED_MAX)
+                .time_to_live(WINDOW_MAX)
+                .build(),
+            under_way: Cache::builder()
+                .max_capacity(REMEMBERED_MAX)
+                .time_to_idle(UNDER_WAY)
+                .build(),
+        }
+    }
+}
+
+impl RecentDemands {
+    /// What is known under `key` at `now`.
+    pub fn find(&self, key: &DemandKey, now: Timestamp) -> Option<Demand> {
+        self.demands.get(key).filter(|demand| now < demand.until)
+    }
+
+    /// Changes what is known under `key`.
+    fn apply(&self, key: DemandKey, change: &DemandChange) {
+        self.demands
+            .entry(key)
+            .and_upsert_with(|known| change.apply(known.map(|entry| entry.into_value())));
+    }
+
+    /// How many challenges of a user are under way, and one more from now on.
+    pub fn begin(&self, key: DemandKey) -> (u32, UnderWay) {
+        let count = self.under_way.get_with(key, Arc::default);
+        let before = count.fetch_add(1, Ordering::AcqRel);
+        (before, UnderWay(count))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Places {
+    /// By what the demands of a request are found.
+    pub fn of(sealed: Option<BrowserDemands>, signals: &Signals) -> Self {
+        let mut browsers: Vec<[u8; 16]> = sealed.iter().map(|state| state.browser).collect();
+        if let DeviceCookie::Valid(token) = &signals.device
+            && !browsers.contains(&token.device)
+        {
+            browsers.push(token.device);
+        }
+        Self { sealed, browsers }
+    }
+
+    /// The keys to ask for, under the names that `people` makes.
+    pub fn asked(
+        &self,
+        people: &Pseudonymizer,
+        door: Door,
+        tenant: &str,
+        identity: &Identity,
+        address: ValueHash,
+    ) -> Vec<DemandKey> {
+        let grant = identity.facts.grant_type.as_deref();
+        match reach(door, grant) {
+            Reach::Person => {
+                let client = identity.client;
+                let browsers = self.browsers.iter();
+                let mut keys: Vec<DemandKey> = browsers
+                    .map(|id| browser_key(people, id, tenant, client))
+                    .collect();
+                keys.push(source_key(people, address, tenant, client));
+                if let Subject::Named { key, .. } = &identity.subject {
+                    keys.push(DemandKey::user(*key));
+                }
+                keys
+            }
+            Reach::Family => family_key(people, identity, address).into_iter().collect(),
+            Reach::None => Vec::new(),
+        }
+    }
+
+    /// The keys under which demands of this browser are kept: with the client, and for the doors that do not know it.
+    fn of_browser(
+        &self,
+        people: &Pseudonymizer,
+        tenant: &str,
+        client: Option<SubjectKey>,
+    ) -> Vec<DemandKey> {
+        both(client)
+            .flat_map(|client| {
+                let key = move |id| browser_key(people, id, tenant, client);
+                self.browsers.iter().map(key)
+            })
+            .collect()
+    }
+}
+
+fn both(client: Option<SubjectKey>) -> impl Iterator<Item = Option<SubjectKey>> {
+    client.map(Some).into_iter().chain([None])
+}
+
+fn reach(door: Door, grant: Option<&str>) -> Reach {
+    match (door, grant) {
+        (Door::Token, Some("password")) => Reach::Person,
+        (Door::Token, Some("refresh_token")) => Reach::Family,
+        // A code carries the demand of its own login.
+        (Door::Token, _) => Reach::None,
+        (
+            Door::Authorize
+            | Door::Login
+            | Door::Authn
+            | Door::Flow
+            | Door::Saml
+            | Door::WsFed
+            | Door::Device
+            | Door::CibaAuthorize
+            | Door::Basic,
+            _,
+        ) => Reach::Person,
+        (Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp, _) => Reach::None,
+    }
+}
+
+fn browser_key(
+    people: &Pseudonymizer,
+    id: &[u8; 16],
+    tenant: &str,
+    client: Option<SubjectKey>,
+) -> DemandKey {
+    key(people, DemandScope::Browser, id, tenant, client)
+}
+
+fn source_key(
+    people: &Pseudonymizer,
+    address: ValueHash,
+    tenant: &str,
+    client: Option<SubjectKey>,
+) -> DemandKey {
+    let address = address.to_be_bytes();
+    key(people, DemandScope::Source, &address, tenant, client)
+}
+
+fn key(
+    people: &Pseudonymizer,
+    scope: DemandScope,
+    what: &[u8],
+    tenant: &str,
+    client: Option<SubjectKey>,
+) -> DemandKey {
+    let client = client.map_or([0; 16], |client| *client.0.as_bytes());
+    DemandKey {
+        scope,
+        digest: people.pseudonym(
+            NameSpace::Demand,
+            &[scope.as_str().as_bytes(), what, tenant.as_bytes(), &client],
+        ),
+    }
+}
+
+/// A refresh token, where it is used: a thief who was refused does not take the token from its owner.
+fn family_key(
+    people: &Pseudonymizer,
+    identity: &Identity,
+    address: ValueHash,
+) -> Option<DemandKey> {
+    let link = identity
+        .presented
+        .filter(|link| link.kind == LinkKind::RefreshToken)?;
+    Some(DemandKey {
+        scope: DemandScope::Browser,
+        digest: people.pseudonym(
+            NameSpace::Demand,
+            &[b"family", link.digest.as_bytes(), &address.to_be_bytes()],
+        ),
+    })
+}
+
+/// What is owed, from the store, this node and the browser's own copy: the strictest of them.
+pub fn owed(
+    dependencies: &Dependencies,
+    places: Places,
+    keys: &[DemandKey],
+    history: Option<&History>,
+    signals: &Signals,
+    session: Option<&Provenance>,
+    now: Timestamp,
+) -> Owed {
+    let known = |key: &DemandKey| {
+        let stored = history
+            .and_then(|history| history.demands.get(key))
+            .copied();
+        let recent = dependencies.demands.find(key, now);
+        match (stored, recent) {
+            (Some(stored), Some(recent)) => Some(stored.merged(&recent)),
+            (stored, recent) => stored.or(recent),
+        }
+    };
+    let mut owed = Owed::default();
+    let copy = places
+        .sealed
+        .as_ref()
+        .and_then(|state| state.find(signals.hashes.tenant, signals.client));
+    let sent = copy.map_or(0, |copy| copy.sent_at(now));
+    let mut copied = copy.map(|copy| copy.demand);
+    for key in keys {
+        let mut demand = known(key);
+        // The first key is that of the demand cookie, if there is one.
+        if let Some(copy) = copied.take() {
+            let merged = demand.map_or(copy, |demand| demand.merged(&copy));
+            owed.copy_is_met = !merged.is_outstanding(now);
+            demand = Some(merged);
+        }
+        let Some(demand) = demand else { continue };
+        if key.scope == DemandScope::User {
+            owed.user = Some(demand);
+        }
+        if demand.is_outstanding(now) {
+            owed.outstanding.push((key.scope, demand));
+        }
+    }
+    // Whose session it is was not known when the store was asked; this node may know.
+    if let Some(subject) = session.and_then(|session| session.subject)
+        && owed.user.is_none()
+        && let Some(demand) = dependencies.demands.find(&DemandKey::user(subject), now)
+        && demand.is_outstanding(now)
+    {
+        owed.outstanding.push((DemandScope::User, demand));
+    }
+    owed.places = places;
+    owed.sent = sent;
+    owed
+}
+
+/// Which of what is outstanding binds this request, given its level.
+pub fn binding(assessed: &Assessed, door: Door, level: Option<RiskLevel>) -> Vec<DemandScope> {
+    if assessed.owed.outstanding.is_empty() || assessed.continues {
+        return Vec::new();
+    }
+    let session = assessed.session.as_deref().and_then(|link| link.subject);
+    let bearer = Bearer {
+        subject: assessed.signals.subject.key().or(session),
+        at_home: level == Some(RiskLevel::Low) && is_at_home(assessed, door, session),
+        shared: matches!(door, Door::Token | Door::Basic) && assessed.address_is_shared,
+    };
+    let outstanding = assessed.owed.outstanding.iter();
+    outstanding
+        .filter(|(scope, demand)| bearer.is_bound_by(*scope, demand))
+        .map(|(scope, _)| *scope)
+        .collect()
+}
+
+/// Whether the device cookie speaks for the user. Where nobody is named yet, the login door will ask again.
+fn is_at_home(assessed: &Assessed, door: Door, session: Option<SubjectKey>) -> bool {
+    let unnamed = || match (&assessed.signals.device, session) {
+        (DeviceCookie::Valid(token), Some(subject)) => token.names(subject),
+        (DeviceCookie::Valid(token), None) => !token.subjects.is_empty(),
+        _ => false,
+    };
+    assessed.device == DeviceStanding::Known
+        || (door != Door::Token && assessed.signals.subject.key().is_none() && unnamed())
+}
+
+/// The keys that a proof of this login meets: of its browser and, if something was demanded, of its source.
+pub fn keys_of_login(exchange: &Exchange, assessed: &Assessed, demanded: bool) -> Vec<DemandKey> {
+    let people = &exchange.snapshot.people;
+    let before = assessed.provenance.as_deref();
+    let mut keys = before.map_or(Vec::new(), |link| link.demand_keys.clone());
+    let is_front = exchange
+        .door
+        .is_some_and(|door| door != Door::Token && reach(door, None) == Reach::Person);
+    if is_front {
+        let client = assessed
+            .signals
+            .client
+            .or_else(|| before.and_then(|link| link.client));
+        let tenant = exchange.tenant();
+        keys.extend(assessed.owed.places.of_browser(people, tenant, client));
+        if demanded {
+            keys.extend(
+                both(client).map(|client| {
+                    source_key(people, assessed.signals.hashes.address, tenant, client)
+                }),
+            );
+        }
+    }
+    let mut seen = Vec::with_capacity(keys.len());
+    for key in keys {
+        if !seen.contains(&key) && seen.len() < KEYS_MAX {
+            seen.push(key);
+        }
+    }
+    seen
+}
+
+/// Remembers what a decision demands, and gives the browser its copy.
+pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
+    let (Some(assessed), Some(decided)) = (&exchange.assessed, &exchange.decided) else {
+        return;
+    };
+    if decided.mode != Mode::Enforce || assessed.limited.is_some() || assessed.continues {
+        return;
+    }
+    let grant = assessed.facts.grant_type.as_deref();
+    let demanded = decided.own_demand;
+    let bound = !assessed.owed.binding.is_empty();
+    if !demanded && !bound {
+        forget_met_copy(dependencies, exchange);
+        return;
+    }
+    let settings = &exchange.snapshot.step_up;
+    let ends = |scope| exchange.at.plus(settings.window(scope));
+    let raise_of = |scope| Raise {
+        at: assessed.demanded_since.unwrap_or(exchange.at),
+        until: ends(scope),
+        points: assessed
+            .assessment
+            .score()
+            .map_or(0, |score| score.points()),
+        about: assessed.subject(),
+    };
+    let provenance = assessed.provenance.as_deref();
+    let mut changes: Vec<(DemandKey, DemandChange)> = Vec::new();
+    let raised = |key: DemandKey| (key, DemandChange::Raised(raise_of(key.scope)));
+    match reach(door, grant) {
+        Reach::Person => {
+            // What binds is not prolonged by binding.
+            if demanded {
+                let keys = keys_of_login(exchange, assessed, true);
+                changes.extend(keys.into_iter().map(raised));
+            }
+            if let Subject::Named { key, .. } = &assessed.signals.subject
+                && assessed.profile.is_some()
+            {
+                changes.extend(demanded.then(|| raised(DemandKey::user(*key))));
+                changes.extend(joined(assessed, *key).filter(|_| !demanded));
+            }
+        }
+        Reach::Family | Reach::None if door == Door::Token && demanded => {
+            let keys = provenance.map_or(&[][..], |link| &link.demand_keys);
+            let failed = grant == Some("authorization_code");
+            let changed = |key: DemandKey| match failed {
+                true => (key, DemandChange::ProofFailed(raise_of(key.scope))),
+                false => raised(key),
+            };
+            changes.extend(keys.iter().copied().map(changed));
+            let user = provenance
+                .and_then(|link| link.subject)
+                .map(DemandKey::user);
+            changes.extend(user.map(changed));
+            changes.extend(assessed.family.map(raised));
+        }
+        Reach::Family | Reach::None => {}
+    }
+    let copied = raise_of(DemandScope::Browser);
+    let keeps_cookies = door != Door::Token && door != Door::Basic && exchange.client.secure;
+    for (key, change) in &changes {
+        dependencies.demands.apply(*key, change);
+    }
+    if demanded {
+        dependencies.metrics.demand("raised");
+    }
+    if bound {
+        dependencies.metrics.demand("outstanding");
+    }
+    send(dependencies, exchange.at, changes);
+    if !keeps_cookies {
+        return;
+    }
+    if let Some(assessed) = &mut exchange.assessed
+        && assessed.owed.places.browsers.is_empty()
+    {
+        // The store learns of a new browser once it comes back with its cookie, or proves the factor.
+        let mut id = [0; 16];
+        dependencies.entropy.fill(&mut id);
+        assessed.owed.places.browsers.push(id);
+    }
+    if let Some(assessed) = &exchange.assessed
+        && let Some(state) = copy(exchange, assessed, &copied, demanded)
+    {
+        exchange.demand_cookie = cookie(dependencies, exchange, &state);
+    }
+}
+
+/// A demand that was raised before anybody was named is joined to the user who is named now.
+fn joined(assessed: &Assessed, subject: SubjectKey) -> Option<(DemandKey, DemandChange)> {
+    let binding = &assessed.owed.binding;
+    if binding.contains(&DemandScope::User) {
+        return None;
+    }
+    let bound = assessed.owed.outstanding.iter();
+    let demands = bound.filter(|(scope, _)| binding.contains(scope));
+    let strictest = demands
+        .map(|(_, demand)| demand)
+        .max_by_key(|demand| demand.until)?;
+    let raise = Raise {
+        at: strictest.at,
+        until: strictest.until,
+        points: strictest.points,
+        about: Some(subject),
+    };
+    Some((DemandKey::user(subject), DemandChange::Raised(raise)))
+}
+
+/// What the browser keeps from now on.
+fn copy(
+    exchange: &Exchange,
+    assessed: &Assessed,
+    raise: &Raise,
+    demanded: bool,
+) -> Option<BrowserDemands> {
+    let places = &assessed.owed.places;
+    let id = places.browsers.first().copied()?;
+    let mut state = places
+        .sealed
+        .clone()
+        .unwrap_or_else(|| BrowserDemands::new(id));
+    let tenant = assessed.signals.hashes.tenant;
+    let known = state.find(tenant, assessed.signals.client).cloned();
+    let sends = matches!(
+        exchange
+            .decided
+            .as_ref()
+            .map(|decided| &decided.enforcement),
+        Some(Enforcement::Redirect(_))
+    );
+    if !demanded && !sends {
+        return None;
+    }
+    let before = known.as_ref().map(|copy| copy.demand);
+    let bound = || {
+        let outstanding = assessed.owed.outstanding.iter();
+        let longest = outstanding.max_by_key(|(_, demand)| demand.until);
+        longest.map(|(_, demand)| *demand)
+    };
+    let demand = match demanded {
+        true => DemandChange::Raised(*raise).apply(before),
+        false => before.or_else(bound)?,
+    };
+    let sent = known.as_ref().map_or(0, |copy| copy.sent_at(exchange.at));
+    let since = known.as_ref().map_or(exchange.at, |copy| copy.sent_since);
+    state.put(DemandCopy {
+        tenant,
+        client: assessed
+            .signals
+            .client
+            .or_else(|| known.as_ref().and_then(|copy| copy.client)),
+        demand,
+        sent: sent.saturating_add(u8::from(sends)),
+        sent_since: if sent == 0 { exchange.at } else { since },
+    });
+    Some(state)
+}
+
+fn forget_met_copy(dependencies: &Dependencies, exchange: &mut Exchange) {
+    let Some(assessed) = exchange.assessed.as_ref() else {
+        return;
+    };
+    let signals = &assessed.signals;
+    if let Some(mut state) = assessed.owed.places.sealed.clone()
+        && assessed.owed.copy_is_met
+        && let Some(copy) = state.find(signals.hashes.tenant, signals.client).cloned()
+    {
+        state.copies.retain(|known| *known != copy);
+        exchange.demand_cookie = cookie(dependencies, exchange, &state);
+    }
+}
+
+/// The Set-Cookie value for `state`; one without demands takes the cookie away.
+fn cookie(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    state: &BrowserDemands,
+) -> Option<String> {
+    let seconds = state.until().since(exchange.at).as_secs();
+    let value = if state.copies.is_empty() {
+        String::new()
+    } else {
+        let mut nonce = [0; NONCE_BYTES];
+        dependencies.entropy.fill(&mut nonce);
+        exchange.snapshot.demand_key.seal(state, nonce)?
+    };
+    let age = if value.is_empty() { 0 } else { seconds };
+    Some(format!(
+        "{DEMAND_COOKIE}={value}; Path=/; Max-Age={age}; Secure; HttpOnly; SameSite=Lax"
+    ))
+}
+
+/// Whether a decision is a demand of its own: what policy says of this request, not what an earlier one left behind.
+pub fn is_own_demand(decision: &Decision) -> bool {
+    match decision.verdict {
+        Verdict::Allow => false,
+        Verdict::StepUp => true,
+        // Whoever was refused for the score alone owes a factor when the score is lower next time.
+        Verdict::Review | Verdict::Block => matches!(decision.matched, Matched::Default(_)),
+    }
+}
+
+/// A person was asked for the factor: the password was right. Whoever was named is real then.
+pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
+    let (Some(assessed), Some(decided)) = (&exchange.assessed, &exchange.decided) else {
+        return;
+    };
+    let asks = decided.mode == Mode::Enforce
+        && decided.decision.verdict == Verdict::StepUp
+        && exchange.outcome == AuthOutcome::NextFactor
+        && assessed.facts.credentials
+        && !assessed.facts.second_factor;
+    let Subject::Named { key, .. } = &assessed.signals.subject else {
+        return;
+    };
+    if !asks || assessed.device == DeviceStanding::Known {
+        return;
+    }
+    let raise = Raise {
+        at: exchange.at,
+        until: exchange
+            .at
+            .plus(exchange.snapshot.step_up.window(DemandScope::User)),
+        points: assessed
+            .assessment
+            .score()
+            .map_or(0, |score| score.points()),
+        about: Some(*key),
+    };
+    dependencies.metrics.demand("challenged");
+    change(
+        dependencies,
+        exchange.at,
+        &[DemandKey::user(*key)],
+        &DemandChange::Challenged(raise),
+    );
+}
+
+/// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met.
+pub fn proved(dependencies: &Dependencies, exchange: &Exchange, keys: &[DemandKey], proof: Proved) {
+    dependencies.metrics.demand("proved");
+    let settings = &exchange.snapshot.step_up;
+    for key in keys.iter().copied().chain([DemandKey::user(proof.subject)]) {
+        let until = exchange.at.plus(settings.window(key.scope));
+        let proof = DemandChange::Proved(proof, until);
+        change(dependencies, exchange.at, &[key], &proof);
+    }
+}
+
+/// A login whose demands are kept under `keys` went to its end without a proof.
+pub fn proof_failed(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    keys: &[DemandKey],
+    subject: Option<SubjectKey>,
+) {
+    dependencies.metrics.demand("proof_failed");
+    let settings = &exchange.snapshot.step_up;
+    for key in keys.iter().copied().chain(subject.map(DemandKey::user)) {
+        let raise = Raise {
+            at: exchange.at,
+            until: exchange.at.plus(settings.window(key.scope)),
+            points: 0,
+            about: subject,
+        };
+        change(
+            dependencies,
+            exchange.at,
+            &[key],
+            &DemandChange::ProofFailed(raise),
+        );
+    }
+}
+
+fn change(dependencies: &Dependencies, at: Timestamp, keys: &[DemandKey], change: &DemandChange) {
+    for key in keys {
+        dependencies.demands.apply(*key, change);
+    }
+    send(
+        dependencies,
+        at,
+        keys.iter().map(|key| (*key, *change)).collect(),
+    );
+}
+
+/// To the store, at once: an exchange may take long to end.
+fn send(dependencies: &Dependencies, at: Timestamp, demands: Vec<(DemandKey, DemandChange)>) {
+    if demands.is_empty() {
+        return;
+    }
+    let observation = Observation {
+        at,
+        demands,
+        ..Observation::default()
+    };
+    if dependencies.observations.try_send(observation).is_err() {
+        dependencies.metrics.state_writes_lost(1);
+    }
+}
