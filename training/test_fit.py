@@ -40,7 +40,7 @@ class Fit(unittest.TestCase):
     def test_directions_hold_against_the_data(self) -> None:
         for f, direction in enumerate(self.monotone):
             self.assertTrue((np.diff(self.fitted.heights[f]) * direction >= -1e-12).all(), f)
-        self.assertAlmostEqual(self.height(2, 3.0), 0.0, delta=1e-9)
+        self.assertGreater(self.height(2, 3.0), -0.4)
 
     def test_floors_hold_where_there_are_no_data(self) -> None:
         self.assertGreaterEqual(self.height(3, 3.0) - self.height(3, 0.0), 0.3 - 1e-9)
