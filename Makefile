@@ -93,6 +93,11 @@ faults: ## faults of the state store against real Redis processes, as a table (t
 	@scripts/setup.sh test
 	@scripts/faults.sh
 
+.PHONY: fuzz-state
+fuzz-state: ## ten million hostile values against the decoders of the state (optimised build; some minutes)
+	@scripts/setup.sh build
+	@RISKGATE_HOSTILE_VALUES=10000000 cargo test --quiet --release --locked --package riskgate --lib hostile_values -- --nocapture
+
 .PHONY: bench-micro
 bench-micro: ## time single steps of a request (criterion)
 	@scripts/setup.sh build

@@ -1,10 +1,10 @@
 //! What a million users cost: bytes of Redis for each, with its parts; the read of a scored request beside a bare `GET` in
-//! the same run, at a thousand, a hundred thousand and a million users; what a million made-up names leave behind; the
-//! size of the embedded file.
+//! the same run, and a whole scored request, at a thousand, a hundred thousand and a million users; what a million made-up
+//! names leave behind; the size of the embedded file.
 //!
 //! `cargo bench --bench state_scale` takes some minutes and 2 GiB; `-- 100000` for fewer users. It prints the figures of
 //! `docs/STATE.md` and fails when a bar is missed: 700 bytes per user, twice a bare `GET` at the median, 1.3 times the
-//! read at a thousand users, 32 MiB of Redis and 50 MiB of this process for the made-up names.
+//! read and the whole request at a thousand users, 32 MiB of Redis and 50 MiB of this process for the made-up names.
 //!
 //! The town: three people in four live with somebody, so that a million of them have 550,000 addresses at home; mobile
 //! operators share 20,000 addresses, offices 5,000. Somebody has signed in forty times over half a year, the last time within
@@ -27,9 +27,13 @@ mod facts;
 #[path = "../tests/support/redis.rs"]
 #[allow(dead_code, reason = "shared with the tests, which use more of it")]
 mod redis_server;
+#[path = "state_scale/whole.rs"]
+mod whole;
 
 use crate::facts::*;
 use crate::redis_server::RedisServer;
+use crate::whole::Gateway;
+use crate::whole::Names;
 use ::redis as redis_client;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
@@ -47,6 +51,7 @@ use riskgate::domain::signals::network::Coordinates;
 use riskgate::domain::time::Timestamp;
 use riskgate::flow::ports::StateStore;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use std::time::SystemTime;
@@ -58,6 +63,9 @@ const LOGINS: u64 = 40;
 const BATCH: u64 = 100;
 /// Reads that are timed at each size.
 const READS: u64 = 20_000;
+/// Rounds in which whole requests are timed at each size, and requests of a round on each server.
+const ROUNDS: u64 = 41;
+const REQUESTS: u64 = 250;
 /// Made-up names, and the addresses from which they come.
 const NAMES: u64 = 1_000_000;
 const BOTS: u64 = 1_000;
@@ -70,6 +78,8 @@ fn main() {
     let runtime = Runtime::new().expect("a runtime");
     let server = RedisServer::start();
     let store = RedisStore::connect(&server.url(), patient()).expect("the URL is right");
+    let store = Arc::new(store);
+    let names = Names::new();
     runtime.block_on(store.ping()).expect("the server answers");
     let empty = memory(&server);
     let now = now();
@@ -81,14 +91,17 @@ fn main() {
     let few = users / 1_000;
     let small_server = RedisServer::start();
     let small = RedisStore::connect(&small_server.url(), patient()).expect("the URL is right");
-    fill(&runtime, &small, 0..few, users, now);
+    let small = Arc::new(small);
+    fill(&runtime, &small, &names, 0..few, users, now);
+    let (mut at_large, mut at_small) = (Gateway::on(store.clone()), Gateway::on(small.clone()));
     let mut filled = 0;
     for size in [users / 1_000, users / 10, users] {
         let started = Instant::now();
-        fill(&runtime, &store, filled..size, users, now);
+        fill(&runtime, &store, &names, filled..size, users, now);
         filled = size;
         let filling = started.elapsed();
-        let read = reads(&runtime, &server, [&store, &small], [size, few], users, now);
+        let stores = [&*store, &*small];
+        let read = reads(&runtime, &server, stores, &names, [size, few], users, now);
         let ratio = read.load[0].as_secs_f64() / read.get[0].as_secs_f64();
         println!(
             "{size:>9} users (filled in {filling:.0?}): read p50 {:.1?} p99 {:.1?}, bare GET p50 {:.1?} p99 {:.1?}: {ratio:.2} times at the median",
@@ -107,9 +120,20 @@ fn main() {
                 "{size} users: the read takes {growth:.2} times as long"
             ));
         }
+        let requests = requests(&runtime, [&mut at_large, &mut at_small], [size, few], users);
+        let [low, ratio, high] = requests.ratios;
+        println!(
+            "          a whole scored request p50 {:.1?} p99 {:.1?}, among {few} users p50 {:.1?} p99 {:.1?}: {ratio:.2} times (middle of {ROUNDS} rounds; {low:.2} to {high:.2} in the middle half)",
+            requests.large[0], requests.large[1], requests.small[0], requests.small[1]
+        );
+        if ratio > 1.3 {
+            missed.push(format!(
+                "{size} users: a whole request takes {ratio:.2} times as long"
+            ));
+        }
     }
 
-    ended(&runtime, &server, &store, users, now);
+    ended(&runtime, &server, &store, &names, users, now);
     let used = memory(&server) - empty;
     let each = used as f64 / users as f64;
     println!("\n# redis: {used} bytes, {each:.0} for each user, all included");
@@ -118,14 +142,15 @@ fn main() {
         missed.push(format!("{each:.0} bytes per user"));
     }
     tokens(&runtime, &server, &store, users, now);
-    names(&runtime, &server, &store, users, now, &mut missed);
-    embedded(&runtime, users.min(100_000), now);
+    made_up(&runtime, &server, &store, &names, users, now, &mut missed);
+    embedded(&runtime, &names, users.min(100_000), now);
     assert!(missed.is_empty(), "bars missed: {missed:#?}");
 }
 
 fn fill(
     runtime: &Runtime,
     store: &RedisStore,
+    names: &Names,
     people: std::ops::Range<u64>,
     users: u64,
     now: Timestamp,
@@ -133,7 +158,7 @@ fn fill(
     let end = people.end;
     for from in people.step_by(usize::try_from(BATCH).unwrap()) {
         let batch: Vec<_> = (from..(from + BATCH).min(end))
-            .flat_map(|n| person(n, users, now))
+            .flat_map(|n| person(n, names, users, now))
             .collect();
         runtime.block_on(store.record(&batch)).expect("it is kept");
     }
@@ -145,7 +170,8 @@ fn now() -> Timestamp {
 }
 
 /// What the gateway reports of somebody over half a year, as far as it is still there at `now`.
-fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
+fn person(n: u64, names: &Names, users: u64, now: Timestamp) -> Vec<Observation> {
+    let (subject, seen) = (names.subject(n), names.seen_at(home(n, users)));
     let hour = 3_600_000;
     let half_year = 182 * 24 * hour;
     let chance = |salt: u64| (hash(n * 1_000_003 + salt) >> 11) as f64 / (1_u64 << 53) as f64;
@@ -166,7 +192,7 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
         let at = Timestamp(at - late);
         let place = chance(100 + login);
         let (address, asn, coordinates) = if place < 0.6 {
-            (home(n, users), 1 + n % 40, Coordinates::new(59.91, 10.75))
+            (seen.address, 1 + n % 40, Coordinates::new(59.91, 10.75))
         } else if place < 0.8 {
             let office = n % 5_000;
             (
@@ -200,11 +226,15 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
         let attempt = |failed| Attempt {
             failed,
             address,
-            prefix: hash(address >> 24),
+            prefix: if address == seen.address {
+                seen.prefix
+            } else {
+                hash(address >> 24)
+            },
             asn: familiarity.asn,
             agent: hash(6_500_000_000 + device * 100 + version),
-            tenant: hash(5),
-            subject: Some(subject(n)),
+            tenant: seen.tenant,
+            subject: Some(subject),
             subject_known: true,
             address_known: failed || age >= 48 || place < 0.8,
         };
@@ -217,7 +247,7 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
             at,
             attempt: (age < 24 || (age < 48 && place >= 0.8)).then(|| attempt(false)),
             lesson: Some(Lesson {
-                subject: subject(n),
+                subject,
                 at,
                 familiarity,
                 coordinates,
@@ -231,7 +261,14 @@ fn person(n: u64, users: u64, now: Timestamp) -> Vec<Observation> {
 
 /// Takes away what would have ended: names per address live for two hours, prefixes for ten. Those of the last two hours
 /// are written once more.
-fn ended(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u64, now: Timestamp) {
+fn ended(
+    runtime: &Runtime,
+    server: &RedisServer,
+    store: &RedisStore,
+    names: &Names,
+    users: u64,
+    now: Timestamp,
+) {
     const SCRIPT: &[u8] = b"local cursor = '0' repeat local page = redis.call('SCAN', cursor, 'COUNT', 10000) cursor = page[1] \
         for _, key in ipairs(page[2]) do \
         if string.find(key, '^rg:1:users:') or string.find(key, '^rg:1:prefix:') then redis.call('DEL', key) end end \
@@ -245,7 +282,7 @@ fn ended(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u64
         .expect("the script runs");
     for from in (0..users).step_by(10_000) {
         let batch: Vec<_> = (from..(from + 10_000).min(users))
-            .filter_map(|n| person(n, users, now).pop())
+            .filter_map(|n| person(n, names, users, now).pop())
             .filter(|last| now.since(last.at) < Duration::from_secs(7_200))
             .map(|last| Observation {
                 lesson: None,
@@ -256,21 +293,21 @@ fn ended(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u64
     }
 }
 
-/// Three in four live with somebody.
+/// The number of the home of a user. Three in four live with somebody.
 fn home(n: u64, users: u64) -> u64 {
-    hash(1_000_000_000 + hash(n) % (users * 55 / 100).max(1))
+    hash(n) % (users * 55 / 100).max(1)
 }
 
-fn asked(n: u64, users: u64, now: Timestamp) -> HistoryQuery {
-    let address = home(n, users);
+fn asked(n: u64, names: &Names, users: u64, now: Timestamp) -> HistoryQuery {
+    let seen = names.seen_at(home(n, users));
     HistoryQuery {
         now,
-        subject: Some(subject(n)),
-        address,
-        prefix: hash(address >> 24),
+        subject: Some(names.subject(n)),
+        address: seen.address,
+        prefix: seen.prefix,
         asn: Some(hash(4_000_000_000 + 1 + n % 40)),
         agent: hash(6_500_000_000),
-        tenant: hash(5),
+        tenant: seen.tenant,
         client: None,
         links: vec![link(LinkKind::Transaction, n), link(LinkKind::Session, n)],
         demands: [DemandScope::Browser, DemandScope::Source, DemandScope::User]
@@ -292,6 +329,7 @@ fn reads(
     runtime: &Runtime,
     server: &RedisServer,
     [store, few]: [&RedisStore; 2],
+    names: &Names,
     [size, few_size]: [u64; 2],
     users: u64,
     now: Timestamp,
@@ -304,12 +342,12 @@ fn reads(
     let (mut load, mut small, mut get) = (Vec::new(), Vec::new(), Vec::new());
     runtime.block_on(async {
         for n in 0..READS + 2_000 {
-            let query = asked(hash(n) % size.max(1), users, now);
+            let query = asked(hash(n) % size.max(1), names, users, now);
             let started = Instant::now();
             let history = store.load(&query).await.expect("the server answers");
             let took = started.elapsed();
             assert!(history.profile.is_some());
-            let query = asked(hash(n) % few_size.max(1), users, now);
+            let query = asked(hash(n) % few_size.max(1), names, users, now);
             let started = Instant::now();
             let history = few.load(&query).await.expect("the server answers");
             let among_few = started.elapsed();
@@ -339,6 +377,58 @@ fn reads(
         load: of(&mut load),
         small: of(&mut small),
         get: of(&mut get),
+    }
+}
+
+/// Median and 99th percentile of each, and of the rounds' ratios the quarter, the middle and the three quarters.
+struct Requests {
+    large: [Duration; 2],
+    small: [Duration; 2],
+    ratios: [f64; 3],
+}
+
+/// Whole requests of users by chance on the large server and on the small one, in turn.
+fn requests(
+    runtime: &Runtime,
+    [at_large, at_small]: [&mut Gateway; 2],
+    [size, few]: [u64; 2],
+    users: u64,
+) -> Requests {
+    let middle = |times: &mut [Duration]| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let (mut large, mut small, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        runtime.block_on(async {
+            for n in 0..REQUESTS {
+                let chance = hash(round * REQUESTS + n);
+                let (one, other) = (chance % size.max(1), chance % few.max(1));
+                // Who comes first has the colder processor.
+                if n % 2 == 0 {
+                    here.push(at_large.login(one, home(one, users)).await);
+                    there.push(at_small.login(other, home(other, users)).await);
+                } else {
+                    there.push(at_small.login(other, home(other, users)).await);
+                    here.push(at_large.login(one, home(one, users)).await);
+                }
+            }
+        });
+        // The first round warms up.
+        if round > 0 {
+            ratios.push(middle(&mut here).as_secs_f64() / middle(&mut there).as_secs_f64());
+            large.extend(here);
+            small.extend(there);
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    let quarters = [1, 2, 3].map(|quarter| ratios[ratios.len() * quarter / 4]);
+    let of = |mut times: Vec<Duration>| [middle(&mut times), times[times.len() * 99 / 100]];
+    Requests {
+        large: of(large),
+        small: of(small),
+        ratios: quarters,
     }
 }
 
@@ -403,7 +493,7 @@ fn tokens(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u6
         let batch: Vec<_> = (from..from + 500)
             .map(|n| {
                 let seen = Familiarity {
-                    address: Some(home(n, users)),
+                    address: Some(hash(1_000_000_000 + home(n, users))),
                     asn: Some(hash(n % 40)),
                     country: Some(hash(1)),
                     agent: Some(hash(2)),
@@ -429,22 +519,23 @@ fn tokens(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u6
 }
 
 /// A million names that nobody has, from a thousand addresses: asked about and reported as failures.
-fn names(
+fn made_up(
     runtime: &Runtime,
     server: &RedisServer,
     store: &RedisStore,
+    names: &Names,
     users: u64,
     now: Timestamp,
     missed: &mut Vec<String>,
 ) {
     let bot = |n: u64| hash(20_000_000_000 + n % BOTS);
-    let made_up = |n: u64| subject(users + 10_000_000 + n);
+    let nobody = |n: u64| subject(users + 10_000_000 + n);
     let (redis_before, own_before) = (memory(server), resident());
     let started = Instant::now();
     let mut halfway = own_before;
     for from in (0..NAMES).step_by(500) {
-        let names = from..from + 500;
-        let batch: Vec<_> = names
+        let some = from..from + 500;
+        let batch: Vec<_> = some
             .clone()
             .map(|n| {
                 let attempt = Attempt {
@@ -454,7 +545,7 @@ fn names(
                     asn: Some(hash(21_000_000_000 + n % 20)),
                     agent: hash(22_000_000_000 + n % 50),
                     tenant: hash(5),
-                    subject: Some(made_up(n)),
+                    subject: Some(nobody(n)),
                     subject_known: false,
                     address_known: false,
                 };
@@ -463,11 +554,11 @@ fn names(
             .collect();
         runtime.block_on(store.record(&batch)).expect("it is kept");
         runtime.block_on(async {
-            for n in names.step_by(10) {
+            for n in some.step_by(10) {
                 let query = HistoryQuery {
-                    subject: Some(made_up(n)),
+                    subject: Some(nobody(n)),
                     address: bot(n),
-                    ..asked(n, users, now)
+                    ..asked(n, names, users, now)
                 };
                 let history = store.load(&query).await.expect("the server answers");
                 assert!(history.profile.is_none());
@@ -491,7 +582,7 @@ fn names(
         missed.push(format!("made-up names: the process grew by {own:.1} MiB"));
     }
     for n in 0..1_000 {
-        let query = asked(hash(n) % users, users, now);
+        let query = asked(hash(n) % users, names, users, now);
         let history = runtime.block_on(store.load(&query)).expect("an answer");
         assert!(history.profile.is_some(), "a known user is still known");
     }
@@ -508,21 +599,21 @@ fn resident() -> i64 {
 }
 
 /// The same people in the file of one node.
-fn embedded(runtime: &Runtime, users: u64, now: Timestamp) {
+fn embedded(runtime: &Runtime, names: &Names, users: u64, now: Timestamp) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("state.redb");
     let store = EmbeddedStore::open(&path, EmbeddedSettings::default()).expect("a new file");
     let started = Instant::now();
     for from in (0..users).step_by(usize::try_from(BATCH).unwrap()) {
         let batch: Vec<_> = (from..(from + BATCH).min(users))
-            .flat_map(|n| person(n, users, now))
+            .flat_map(|n| person(n, names, users, now))
             .collect();
         runtime.block_on(store.record(&batch)).expect("it is kept");
     }
     let filling = started.elapsed();
     let mut times: Vec<Duration> = (0..READS)
         .map(|n| {
-            let query = asked(hash(n) % users, users, now);
+            let query = asked(hash(n) % users, names, users, now);
             let started = Instant::now();
             let history = store.load_now(&query).expect("the file is read");
             assert!(history.profile.is_some());

@@ -4,6 +4,9 @@
 pub(crate) mod codec;
 pub(crate) mod entities;
 pub(crate) mod entries;
+#[cfg(test)]
+#[path = "hostile/tests.rs"]
+mod hostile;
 pub(crate) mod plan;
 mod profile;
 pub(crate) mod sketch;
