@@ -25,7 +25,7 @@ def imitators_only() -> plan.Plan:
     many = {
         "first_day": 2.0,
         "targeted": replace(full.attacks.targeted, rate=1500.0),
-        "token_replay": replace(full.attacks.token_replay, rate=1000.0, near=near),
+        "token_replay": replace(full.attacks.token_replay, rate=1500.0, near=near),
         "refresh_theft": replace(full.attacks.refresh_theft, rate=0.0),
     }
     return replace(full, attacks=replace(full.attacks, **off, **many))
@@ -80,7 +80,7 @@ class Imitators(unittest.TestCase):
 
 class Seeds(unittest.TestCase):
     def test_good_people_of_two_seeds_look_alike_in_form(self) -> None:
-        first, second = (artefacts.good_people(rows(plan.Plan.read(), seed, 700, 20)) for seed in (21, 22))
+        first, second = (artefacts.good_people(rows(plan.Plan.read(), seed, 500, 16)) for seed in (21, 22))
         for group in artefacts.GROUPS:
             with self.subTest(group.name):
                 self.assertLess(artefacts.separability(first, second, group) or 0.0, artefacts.LIMIT)

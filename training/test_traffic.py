@@ -160,10 +160,10 @@ class PlanFile(unittest.TestCase):
 
     def test_bad_plans_are_refused_by_name_of_the_key(self) -> None:
         for old, new, message in (
-            ("typo = 0.09", "typo = 1.5", "`people.typo` is out of range"),
-            ("typo = 0.09", "typo = true", "`people.typo` is not a number"),
-            ("typo = 0.09", "typos = 0.09", "unknown key `people.typos`"),
-            ("typo = 0.09", "", "key `people.typo` is missing"),
+            ("typo = 0.08", "typo = 1.5", "`people.typo` is out of range"),
+            ("typo = 0.08", "typo = true", "`people.typo` is not a number"),
+            ("typo = 0.08", "typos = 0.09", "unknown key `people.typos`"),
+            ("typo = 0.08", "", "key `people.typo` is missing"),
             ("once = 0.40", "once = 0.60", "add up to"),
             ("hours = [0.5, 72.0]", "hours = [72.0, 0.5]", "`attacks.stuffing.hours` is no range"),
         ):

@@ -25,7 +25,7 @@ class Agent:
 @dataclass(frozen=True, slots=True)
 class Family:
     """A browser on a system. `release` is the number of the release at day 0; one follows every `every` days. The TLS
-    hello changes every `era` releases. `engine` are the fixed parts of its JA4."""
+    hello changes every `era` releases. `engine` are the fixed parts of its JA4. `parts`: releases per major version."""
 
     name: str
     system: str
@@ -36,6 +36,7 @@ class Family:
     era: int
     engine: tuple[str, str]
     pattern: str
+    parts: int = 1
 
 
 _CHROMIUM = ("t13d1516h2", "8daaf6152771")
@@ -57,6 +58,8 @@ FAMILIES = (
     Family("Chrome", "Android 10", PHONE, 42, 143, 28, 4, _CHROMIUM, f"Mozilla/5.0 (Linux; Android 10; K) {_KHTML} Chrome/{{v}}.0.0.0 Mobile Safari/537.36"),
     Family("Samsung Browser", "Android 10", PHONE, 8, 28, 80, 2, _CHROMIUM, f"Mozilla/5.0 (Linux; Android 10; K) {_KHTML} SamsungBrowser/{{v}}.0 Chrome/130.0.0.0 Mobile Safari/537.36"),
     Family("Safari", "iOS", PHONE, 46, 0, 45, 3, _WEBKIT, "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{v} Mobile/15E148 Safari/604.1"),
+    # Browsers within apps send their whole version, which changes more often.
+    Family("Chrome WebView", "Android 14", PHONE, 12, 143, 28 / 3, 4, _CHROMIUM, "Mozilla/5.0 (Linux; Android 14; K; wv) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 Chrome/{v} Mobile Safari/537.36", 3),
     Family("Firefox", "Android 14", PHONE, 3, 146, 28, 5, _GECKO, "Mozilla/5.0 (Android 14; Mobile; rv:{v}.0) Gecko/{v}.0 Firefox/{v}.0"),
     Family("Safari", "iPadOS", TABLET, 1, 0, 45, 3, _WEBKIT, "Mozilla/5.0 (iPad; CPU OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{v} Mobile/15E148 Safari/604.1"),
 )
@@ -93,7 +96,7 @@ class Agents:
         if found is None:
             version = _version(family, release)
             text = family.pattern.format(v=version, c=family.release + 18 + release)
-            era = (family.release + release) // family.era
+            era = (family.release + release // family.parts) // family.era
             # Browsers of one engine and age greet alike, whatever their name.
             found = Agent(
                 f'"{text}",{family.name} {version},{family.system},{family.device}',
@@ -158,4 +161,7 @@ def _phase(family: Family) -> float:
 def _version(family: Family, release: int) -> str:
     if family.release == 0:
         return _APPLE[min(max(_APPLE_AT_START + release, 0), len(_APPLE) - 1)]
+    if family.parts > 1:
+        major, part = divmod(release, family.parts)
+        return f"{family.release + major}.0.{7499 + 60 * major}.{40 + 69 * part}"
     return str(family.release + release)

@@ -28,7 +28,7 @@ ROWS_MIN, USERS_MIN = 100, 40
 """With fewer the area says more about chance than about the source."""
 ROWS_MAX = 1500
 """Per source: enough for a standard error of 0.01."""
-TREES = 40
+TREES = 30
 LABELS = {"Attacker Kind", "Campaign", "Cohort", "Second Factor", "Is Attack IP", "Is Account Takeover"}
 BEHAVIOUR = {"Device ID", "Family ID", "Login Successful", "Language", "Token ID", "Scopes"}
 
