@@ -13,6 +13,7 @@ use crate::app::keys::Keys;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::demand::sealed::DemandCookieKey;
+use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
@@ -98,6 +99,18 @@ pub fn snapshot_with(
     let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
     for problem in config.step_up.problems() {
         keep(Err(at("step_up", &problem)));
+    }
+    for (place, entry) in config.step_up.applications.iter().enumerate() {
+        let tenant = entry.tenant.as_deref();
+        if entry.proof == ProofKind::None && config.mode.enforces(tenant, &entry.client_id) {
+            let key = format!("step_up.applications[{place}].proof");
+            let remedy = format!(
+                "`none`, but mode `enforce` holds for `{}`: nothing would show that the factor was given; set a proof, \
+                 or a [[mode.overrides]] for it with mode `monitor` or `advise`",
+                entry.client_id
+            );
+            keep(Err(at(&key, &remedy)));
+        }
     }
     if config.score.budget_ms == 0 {
         keep(Err(at(

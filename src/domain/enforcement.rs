@@ -1,6 +1,9 @@
 //! The decision as concrete effects: which headers the identity server sees, or which answer the client gets instead.
 //! Pure, so that every try of a request and every test sees the same effects.
 
+/// What becomes of an authorize request under a demand.
+pub mod authorize;
+
 /// How a stronger factor is asked for.
 pub mod step_up;
 
@@ -15,7 +18,11 @@ use crate::domain::signature::HeaderSigner;
 use crate::domain::time::Timestamp;
 use std::net::IpAddr;
 
+pub use authorize::AuthorizeFacts;
+pub use authorize::Changed;
+use authorize::Step;
 pub use step_up::StepUpSettings;
+use step_up::Style;
 
 /// Headers for the identity server. The proxy replaces whatever has these names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -73,8 +80,14 @@ pub enum RejectionKind {
     Held,
     /// Too many requests.
     RateLimited,
+    /// The user was asked for a factor too often lately.
+    ChallengesExhausted,
     /// A stronger factor is needed, and this grant cannot ask for it: the client must start a new authorization.
     StepUpByAuthorization,
+    /// A stronger factor is needed, and the parameters of the request cannot be changed to ask for it.
+    StepUpHidden,
+    /// A stronger factor is needed, was asked for before, and was not given: asking again would go round in circles.
+    StepUpLooped,
     /// A stronger factor is needed, and this grant can never give it.
     StepUpImpossible,
 }
@@ -84,6 +97,8 @@ pub enum RejectionKind {
 pub enum Enforcement {
     /// It goes to the identity server with these headers.
     Forward(HeaderPlan, Grounds),
+    /// It goes to the identity server with these headers, and with the demand added to its parameters.
+    Rewrite(HeaderPlan, Grounds, Changed),
     /// The browser is sent to the same authorize URL with a demand for a stronger factor.
     Redirect(String),
     /// It is answered here.
@@ -119,22 +134,16 @@ pub struct PlanInput<'a> {
     pub now: Timestamp,
     /// What a stronger factor is called.
     pub step_up: &'a StepUpSettings,
+    /// How the application takes a demand.
+    pub style: Style,
+    /// How often this browser was sent round lately.
+    pub sent: u8,
+    /// Logins under what it owes that ended without a proof.
+    pub failed: u8,
+    /// Seconds until the user may be asked for a factor again, when that was done too often.
+    pub exhausted: Option<u64>,
     /// The signer of the headers, when it is configured.
     pub signer: Option<&'a HeaderSigner>,
-}
-
-/// What an authorize request asks for.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AuthorizeFacts<'a> {
-    /// `acr_values`.
-    pub acr_values: Option<&'a str>,
-    /// `max_age`.
-    pub max_age: Option<&'a str>,
-    /// `prompt`.
-    pub prompt: Option<&'a str>,
-    /// Whether the parameters are in a pushed or signed object, or the answer is wanted as JSON: then the request cannot
-    /// be changed by a redirect and the demand travels as a header.
-    pub fixed: bool,
 }
 
 impl Grounds {
@@ -156,11 +165,14 @@ impl RejectionKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
+            Self::ChallengesExhausted => "challenges_exhausted",
             Self::GrantRefused => "grant_refused",
             Self::Held => "held",
             Self::RateLimited => "rate_limited",
             Self::StepUpByAuthorization => "step_up_by_authorization",
+            Self::StepUpHidden => "step_up_hidden",
             Self::StepUpImpossible => "step_up_impossible",
+            Self::StepUpLooped => "step_up_looped",
         }
     }
 }
@@ -172,19 +184,17 @@ pub fn plan(input: &PlanInput<'_>) -> Enforcement {
         Mode::Monitor => {
             Enforcement::Forward(status_only(input.assessment.status()), Grounds::Monitored)
         }
-        Mode::Advise => Enforcement::Forward(risk_headers(input), Grounds::Advised),
+        Mode::Advise => Enforcement::Forward(risk_headers(input, input.target), Grounds::Advised),
         Mode::Enforce => enforce(input),
     }
 }
 
 fn enforce(input: &PlanInput<'_>) -> Enforcement {
-    let forward = || {
-        let grounds = match input.assessment {
-            Assessment::Unscored(cause) => Grounds::FailedOpen(*cause),
-            Assessment::Scored { .. } => Grounds::Decided,
-        };
-        Enforcement::Forward(risk_headers(input), grounds)
+    let grounds = match input.assessment {
+        Assessment::Unscored(cause) => Grounds::FailedOpen(*cause),
+        Assessment::Scored { .. } => Grounds::Decided,
     };
+    let forward = || Enforcement::Forward(risk_headers(input, input.target), grounds);
     let reject = |kind| Enforcement::Reject(rejection(input.door, kind, None));
     match input.decision.verdict {
         Verdict::Allow => forward(),
@@ -194,8 +204,27 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
         }
         Verdict::Block => reject(RejectionKind::Blocked),
         Verdict::Review => reject(RejectionKind::Held),
+        Verdict::StepUp if input.exhausted.is_some() => Enforcement::Reject(rejection(
+            input.door,
+            RejectionKind::ChallengesExhausted,
+            input.exhausted,
+        )),
         Verdict::StepUp => match input.door {
-            Door::Authorize => step_up_redirect(input).map_or_else(forward, Enforcement::Redirect),
+            Door::Authorize => match authorize::step(input) {
+                Step::AsIs => forward(),
+                Step::Redirect(location) => Enforcement::Redirect(location),
+                Step::Reject(kind) => {
+                    let mut rejection = rejection(input.door, kind, None);
+                    if input.authorize.direct {
+                        rejection.form = Form::Api;
+                    }
+                    Enforcement::Reject(rejection)
+                }
+                Step::Rewrite(changed) => {
+                    let headers = risk_headers(input, &changed.target);
+                    Enforcement::Rewrite(headers, grounds, changed)
+                }
+            },
             Door::Token if renews(input.grant_type) => reject(RejectionKind::StepUpByAuthorization),
             Door::Token => reject(RejectionKind::StepUpImpossible),
             Door::Basic => reject(RejectionKind::StepUpImpossible),
@@ -234,7 +263,7 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
         Door::Authn | Door::Flow | Door::Pdp | Door::Basic => Form::Api,
     };
     let status = match (kind, form) {
-        (RejectionKind::RateLimited, _) => 429,
+        (RejectionKind::RateLimited | RejectionKind::ChallengesExhausted, _) => 429,
         // RFC 9470: the resource needs a stronger authentication.
         (RejectionKind::StepUpImpossible, Form::Api) => 401,
         (_, Form::OAuth) => 400,
@@ -248,58 +277,11 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
     }
 }
 
-/// The authorize URL with the demand added: `acr_values` with ours in front, `max_age` at most ours, every other
-/// parameter byte for byte where it was. `None` when the request already asks for it or cannot be changed.
-fn step_up_redirect(input: &PlanInput<'_>) -> Option<String> {
-    let facts = input.authorize;
-    let asks = facts
-        .acr_values
-        .is_some_and(|values| values.split(' ').any(|value| value == input.step_up.acr));
-    let fresh = facts
-        .max_age
-        .and_then(|age| age.parse::<u64>().ok())
-        .is_some_and(|age| age <= input.step_up.max_age_seconds);
-    // Without interaction nobody can give a factor: the identity server answers `login_required` by itself.
-    let silent = facts
-        .prompt
-        .is_some_and(|prompt| prompt.split(' ').any(|value| value == "none"));
-    if input.method != "GET" || input.continues || facts.fixed || silent || (asks && fresh) {
-        return None;
-    }
-    let (path, query) = input.target.split_once('?')?;
-    let mut pairs: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-            name != "acr_values" && name != "max_age"
-        })
-        .collect();
-    let acr = match facts.acr_values {
-        Some(values) if !values.trim().is_empty() && !asks => {
-            format!("{} {values}", input.step_up.acr)
-        }
-        Some(values) if asks => values.to_owned(),
-        _ => input.step_up.acr.clone(),
-    };
-    let max_age = facts
-        .max_age
-        .and_then(|age| age.parse::<u64>().ok())
-        .map_or(input.step_up.max_age_seconds, |age| {
-            age.min(input.step_up.max_age_seconds)
-        });
-    let added = form_urlencoded::Serializer::new(String::new())
-        .append_pair("acr_values", &acr)
-        .append_pair("max_age", &max_age.to_string())
-        .finish();
-    pairs.push(&added);
-    Some(format!("{path}?{}", pairs.join("&")))
-}
-
 fn status_only(status: &str) -> HeaderPlan {
     HeaderPlan(vec![(headers::X_RISK_STATUS, status.to_owned())])
 }
 
-fn risk_headers(input: &PlanInput<'_>) -> HeaderPlan {
+fn risk_headers(input: &PlanInput<'_>, target: &str) -> HeaderPlan {
     /// Keeps our own headers well under 1 KiB of WSO2's 8 KiB head.
     const REASONS_MAX: usize = 8;
     let mut plan = status_only(input.assessment.status());
@@ -332,13 +314,7 @@ fn risk_headers(input: &PlanInput<'_>) -> HeaderPlan {
         input.decision_id.to_owned(),
     );
     if let Some(signer) = input.signer {
-        let signature = signer.sign(
-            input.now,
-            input.method,
-            input.target,
-            input.address,
-            &plan.0,
-        );
+        let signature = signer.sign(input.now, input.method, target, input.address, &plan.0);
         add(&mut plan, headers::X_RISK_SIGNATURE, signature);
     }
     plan

@@ -163,6 +163,19 @@ pub fn needs_body(door: Door, status: u16) -> bool {
     }
 }
 
+impl ResponseHead {
+    /// Whether the browser is sent to a page of WSO2's portal on which a factor is enrolled, such as `totp_enroll.do`.
+    pub fn leads_to_enrolment(&self) -> bool {
+        let location = self
+            .location
+            .as_deref()
+            .filter(|_| (300..400).contains(&self.status));
+        location
+            .and_then(|location| RedirectTarget::parse(location).page())
+            .is_some_and(|page| page.ends_with("_enroll.do"))
+    }
+}
+
 /// What the head of an answer says.
 pub fn conclude_head(door: Door, head: &ResponseHead) -> Conclusion {
     if head.status >= 500 {

@@ -192,6 +192,20 @@ impl Parameters {
             .as_str()
     }
 
+    /// The parameters of a form in the body, in order; `None` for no body or another kind of it.
+    pub fn form(&self) -> Option<Vec<(String, String)>> {
+        self.content_type
+            .filter(|content_type| content_type.starts_with(FORM))?;
+        let body = self
+            .list
+            .iter()
+            .filter(|parameter| parameter.origin == Origin::Body);
+        Some(
+            body.map(|parameter| (parameter.name.clone(), parameter.value.clone()))
+                .collect(),
+        )
+    }
+
     /// The `Content-Type` to forward in place of the client's, so that the identity server decodes as was decoded here.
     /// `None` where there is no body.
     pub fn forwarded_content_type(&self) -> Option<&'static str> {

@@ -91,7 +91,11 @@ pub async fn assess(
         before.rename_device(&mut signals);
     }
 
-    if mode_is_off(exchange, &signals) {
+    // Which application a login in progress is for is only known once its link is found.
+    let unnamed = signals.client_id.is_none()
+        && identity.presents(LinkKind::Transaction)
+        && snapshot.rollout.strongest() != Mode::Off;
+    if !unnamed && mode_is_off(exchange, &signals) {
         exchange.off = true;
         return Ok(());
     }
@@ -132,6 +136,10 @@ pub async fn assess(
         // The login door does not say again for which client it is.
         signals.client_id = signals.client_id.take().or(link.application.clone());
         signals.client = signals.client.or(link.client);
+    }
+    if unnamed && mode_is_off(exchange, &signals) {
+        exchange.off = true;
+        return Ok(());
     }
     let owed = demands::owed(
         dependencies,
@@ -204,6 +212,7 @@ pub async fn assess(
         notes,
         limited,
         renamed: before.and_then(Before::renamed),
+        presents_session: identity.session.is_some(),
         session,
         demanded_since,
         owed,

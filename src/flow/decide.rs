@@ -1,6 +1,7 @@
 //! Policy, mode and permit, from one assessment.
 
 use crate::domain::enforcement;
+use crate::domain::enforcement::AuthorizeFacts;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::HeaderPlan;
@@ -8,6 +9,7 @@ use crate::domain::enforcement::PlanInput;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
+use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Adjustment;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Matched;
@@ -32,6 +34,7 @@ use crate::domain::route::Door;
 use crate::domain::signals::Subject;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
+use crate::flow::Dependencies;
 use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
@@ -39,7 +42,13 @@ use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
 
 /// Decides an assessed request.
-pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
+pub fn decide(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    parameters: Option<&Parameters>,
+    now: Timestamp,
+) {
     if let Some(assessed) = exchange.assessed.as_ref() {
         let level = level(exchange, assessed);
         let binding = demands::binding(assessed, door, level);
@@ -57,6 +66,14 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
         .rollout
         .mode_for(tenant, application, stable_key(assessed));
     let (decision, own_demand) = verdict(exchange, assessed, door, now, mode);
+    let (exhausted, under_way) = if mode == Mode::Enforce && decision.verdict == Verdict::StepUp {
+        demands::challenge(dependencies, exchange, assessed, door)
+    } else {
+        (None, None)
+    };
+    let outstanding = assessed.owed.outstanding.iter();
+    let failed = outstanding.map(|(_, demand)| demand.failed).max();
+    let body = parameters.and_then(Parameters::form);
     let enforcement = match assessed.limited {
         Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
             door,
@@ -74,18 +91,34 @@ pub fn decide(exchange: &mut Exchange, door: Door, now: Timestamp) {
                 .as_ref()
                 .map_or("", CanonicalTarget::forwarded),
             grant_type: assessed.facts.grant_type.as_deref(),
-            authorize: assessed.facts.authorize(),
+            authorize: AuthorizeFacts {
+                body: body.as_deref(),
+                reprove: assessed.presents_session && assessed.demanded_since.is_none(),
+                ..assessed.facts.authorize()
+            },
             continues: assessed.continues,
             decision_id: exchange.id.as_str(),
             address: exchange.client.address,
             now,
             step_up: &snapshot.step_up,
+            style: snapshot.step_up.style(tenant, application),
+            sent: assessed.owed.sent,
+            failed: failed.unwrap_or(0),
+            exhausted,
             signer: snapshot.signer.as_ref(),
         }),
     };
-    if let Enforcement::Forward(headers, grounds) = &enforcement {
-        exchange.permit = Some(ForwardPermit::assertion(*grounds, headers.clone()));
-    }
+    exchange.permit = match &enforcement {
+        Enforcement::Forward(headers, grounds) => {
+            Some(ForwardPermit::assertion(*grounds, headers.clone()))
+        }
+        Enforcement::Rewrite(headers, grounds, changed) => {
+            let permit = ForwardPermit::assertion(*grounds, headers.clone());
+            Some(permit.with_change(changed.clone()))
+        }
+        Enforcement::Redirect(_) | Enforcement::Reject(_) => None,
+    };
+    exchange.under_way = under_way;
     exchange.decided = Some(Decided {
         decision,
         mode,

@@ -2,6 +2,7 @@
 //! What this node has just written is known here before the store has it, and stands in while the store is away.
 
 use crate::domain::demand::Bearer;
+use crate::domain::demand::CHALLENGE_WINDOW;
 use crate::domain::demand::Demand;
 use crate::domain::demand::DemandChange;
 use crate::domain::demand::DemandKey;
@@ -15,6 +16,10 @@ use crate::domain::demand::sealed::DEMAND_COOKIE;
 use crate::domain::demand::sealed::DemandCopy;
 use crate::domain::demand::sealed::NONCE_BYTES;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::enforcement::Rejection;
+use crate::domain::enforcement::RejectionKind;
+use crate::domain::enforcement::rejection;
+use crate::domain::enforcement::step_up::WithoutFactor;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::History;
 use crate::domain::history::LinkKind;
@@ -25,6 +30,7 @@ use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Matched;
 use crate::domain::policy::decision::Mode;
@@ -463,6 +469,11 @@ pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
     if bound {
         dependencies.metrics.demand("outstanding");
     }
+    if let Enforcement::Reject(rejection) = &decided.enforcement
+        && rejection.kind == RejectionKind::StepUpLooped
+    {
+        dependencies.metrics.demand("looped");
+    }
     send(dependencies, exchange.at, changes);
     if !keeps_cookies {
         return;
@@ -522,7 +533,7 @@ fn copy(
             .decided
             .as_ref()
             .map(|decided| &decided.enforcement),
-        Some(Enforcement::Redirect(_))
+        Some(Enforcement::Redirect(_) | Enforcement::Rewrite(..))
     );
     if !demanded && !sends {
         return None;
@@ -596,6 +607,39 @@ pub fn is_own_demand(decision: &Decision) -> bool {
     }
 }
 
+/// Whether a user may be asked for a factor once more, else the seconds until then; and the place that the challenge
+/// takes until it is known whether it was given. A device that is known to be the user's is always asked.
+pub fn challenge(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    assessed: &Assessed,
+    door: Door,
+) -> (Option<u64>, Option<UnderWay>) {
+    let facts = &assessed.facts;
+    let asks = matches!(door, Door::Login | Door::Authn | Door::Flow)
+        && facts.credentials
+        && !facts.second_factor
+        && assessed.device != DeviceStanding::Known;
+    let Subject::Named { key, .. } = &assessed.signals.subject else {
+        return (None, None);
+    };
+    if !asks {
+        return (None, None);
+    }
+    let (others, place) = dependencies.demands.begin(DemandKey::user(*key));
+    let user = assessed.owed.user;
+    let given = user.map_or(0, |demand| demand.challenges_at(exchange.at));
+    let most = u32::from(exchange.snapshot.step_up.challenges_max);
+    if u32::from(given).saturating_add(others) < most {
+        return (None, Some(place));
+    }
+    let since = user.map_or(exchange.at, |demand| demand.counted_since);
+    let passed = exchange.at.since(since);
+    let left = CHALLENGE_WINDOW.saturating_sub(passed).as_secs().max(1);
+    dependencies.metrics.demand("exhausted");
+    (Some(left), None)
+}
+
 /// A person was asked for the factor: the password was right. Whoever was named is real then.
 pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
     let (Some(assessed), Some(decided)) = (&exchange.assessed, &exchange.decided) else {
@@ -630,6 +674,34 @@ pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
         &[DemandKey::user(*key)],
         &DemandChange::Challenged(raise),
     );
+}
+
+/// The refusal in place of a page on which a user without a second factor would enrol one under a demand: whoever has the
+/// password alone must not choose the factor.
+pub fn enrolment(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    head: &ResponseHead,
+) -> Option<Rejection> {
+    let (assessed, decided) = (exchange.assessed.as_ref()?, exchange.decided.as_ref()?);
+    let door = exchange.door?;
+    let before = assessed.provenance.as_deref();
+    let demanded = decided.decision.verdict == Verdict::StepUp
+        || before.is_some_and(|link| link.demanded && !link.has_strong_factor());
+    if decided.mode != Mode::Enforce || !demanded || !head.leads_to_enrolment() {
+        return None;
+    }
+    let application = assessed.signals.client_id.as_deref().unwrap_or("");
+    let settings = &exchange.snapshot.step_up;
+    let kind = match settings.without_factor(exchange.tenant(), application) {
+        WithoutFactor::EnrolFromKnownDevice if assessed.device == DeviceStanding::Known => {
+            return None;
+        }
+        WithoutFactor::EnrolFromKnownDevice | WithoutFactor::Review => RejectionKind::Held,
+        WithoutFactor::Block => RejectionKind::Blocked,
+    };
+    dependencies.metrics.demand("enrolment_refused");
+    Some(rejection(door, kind, None))
 }
 
 /// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met.

@@ -112,6 +112,8 @@ pub struct Assessed {
     pub limited: Option<Limited>,
     /// Where the subject was kept under the previous secret.
     pub renamed: Option<Renamed>,
+    /// Whether a session is presented, known or not.
+    pub presents_session: bool,
     /// The session that is presented.
     pub session: Option<Arc<Provenance>>,
     /// Since when a session is proved that need not be proved again: a demand counts from then.
@@ -139,7 +141,7 @@ pub struct RequestFacts {
     pub max_age: Option<String>,
     /// The hashes of the scopes asked for, at most [`SCOPES_MAX`](crate::domain::history::client::SCOPES_MAX).
     pub scopes: Vec<ValueHash>,
-    /// Whether the parameters cannot be changed by a redirect.
+    /// Whether the parameters are in a pushed or signed object, which cannot be changed.
     pub fixed: bool,
     /// Whether the request carries a factor beyond the password.
     pub second_factor: bool,

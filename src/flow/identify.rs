@@ -202,7 +202,7 @@ pub fn identify(
             acr_values: owned("acr_values"),
             max_age: owned("max_age"),
             scopes,
-            fixed: signed_or_pushed || direct,
+            fixed: signed_or_pushed,
             second_factor,
             credentials,
             starts_flow: door == Door::Authorize && direct,
@@ -268,6 +268,9 @@ impl RequestFacts {
             max_age: self.max_age.as_deref(),
             prompt: self.prompt.as_deref(),
             fixed: self.fixed,
+            direct: self.starts_flow,
+            body: None,
+            reprove: false,
         }
     }
 }

@@ -242,7 +242,7 @@ impl AuthFlow {
             return Ok(());
         }
         let now = dependencies.clock.now();
-        decide::decide(exchange, door, now);
+        decide::decide(dependencies, exchange, door, request.parameters, now);
         if exchange.snapshot.answers_wso2 {
             actions::remember(dependencies, exchange);
         }
@@ -278,6 +278,10 @@ impl AuthFlow {
             ));
         }
         plan.cookies.extend(exchange.demand_cookie.take());
+        if let Some(rejection) = demands::enrolment(&self.dependencies, exchange, head) {
+            exchange.outcome = AuthOutcome::RefusedHere;
+            plan.replace = Some(Replacement::Reject(rejection));
+        }
         exchange.replaced = plan.replace.as_ref().map(Replacement::as_str);
         plan
     }

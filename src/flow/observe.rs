@@ -122,6 +122,7 @@ fn conclude(
     }
     exchange.issued.extend(links);
     demands::challenged(dependencies, exchange);
+    exchange.under_way = None;
     prove(dependencies, exchange, door);
 }
 
@@ -638,6 +639,7 @@ fn action(exchange: &Exchange) -> String {
         _ if exchange.replaced.is_some() => exchange.replaced.unwrap_or_default().to_owned(),
         Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
         Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
+        Some(Enforcement::Rewrite(..)) => "rewritten".to_owned(),
         Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),
     }
 }

@@ -213,11 +213,11 @@ fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
             "error": "invalid_grant",
             "error_description": "the grant was refused; start a new authorization",
         }),
-        RejectionKind::Blocked => json!({
+        RejectionKind::Blocked | RejectionKind::StepUpHidden | RejectionKind::StepUpLooped => json!({
             "error": "access_denied",
             "error_description": "the request was refused",
         }),
-        RejectionKind::RateLimited => json!({
+        RejectionKind::RateLimited | RejectionKind::ChallengesExhausted => json!({
             "error": "temporarily_unavailable",
             "error_description": "too many requests",
         }),
@@ -230,9 +230,11 @@ fn api_message(kind: RejectionKind) -> &'static str {
         RejectionKind::Blocked | RejectionKind::GrantRefused => "the request was refused",
         RejectionKind::Held => "the sign-in is held for review",
         RejectionKind::RateLimited => "too many requests",
-        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => {
-            "a stronger authentication is required"
-        }
+        RejectionKind::ChallengesExhausted => "too many sign-ins asked for a second proof",
+        RejectionKind::StepUpByAuthorization
+        | RejectionKind::StepUpHidden
+        | RejectionKind::StepUpImpossible
+        | RejectionKind::StepUpLooped => "a stronger authentication is required",
     }
 }
 

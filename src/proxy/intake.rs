@@ -50,6 +50,10 @@ pub async fn take(
             let decided = exchange.decided.as_ref()?;
             let answer = match &decided.enforcement {
                 Enforcement::Forward(..) => return None,
+                Enforcement::Rewrite(_, _, changed) => {
+                    context.new_body = changed.body.clone().map(Bytes::from);
+                    return None;
+                }
                 Enforcement::Redirect(location) => Answer::redirect(location),
                 Enforcement::Reject(rejection) => {
                     Answer::rejection(rejection, &exchange.snapshot.step_up, &reference)

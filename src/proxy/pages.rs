@@ -38,6 +38,18 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
             "Too many attempts",
             "There were too many attempts in a short time. Wait a moment, then try again.",
         ),
+        RejectionKind::ChallengesExhausted => (
+            "Too many sign-ins",
+            "Somebody has asked for a second proof of this account several times within a few minutes. Wait ten minutes, or sign in on a device that you have used before. If you did not do this, change your password.",
+        ),
+        RejectionKind::StepUpHidden => (
+            "A further proof is needed",
+            "This sign-in needs a second proof that it is you, and the application has asked in a way that does not allow for it. Contact your help desk with the reference below.",
+        ),
+        RejectionKind::StepUpLooped => (
+            "A further proof is needed",
+            "This sign-in needs a second proof that it is you, and none was given. Close this window, wait five minutes and sign in again with your second proof at hand. If you were never asked for one, contact your help desk with the reference below.",
+        ),
         RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => (
             "A further proof is needed",
             "This sign-in needs a second proof that it is you. Go back to the application and sign in again.",

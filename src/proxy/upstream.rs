@@ -119,7 +119,9 @@ pub fn write_head(
     } else {
         "http"
     };
-    if let Some(target) = &exchange.target {
+    if let Some(changed) = permit.changed() {
+        head.set_raw_path(changed.target.as_bytes())?;
+    } else if let Some(target) = &exchange.target {
         head.set_raw_path(target.forwarded().as_bytes())?;
     }
     remove_reserved(head, exchange);

@@ -238,6 +238,36 @@ fn a_value_of_another_type() {
 }
 
 #[test]
+fn an_application_that_proves_nothing_cannot_be_enforced() {
+    let _alone = alone_without_runtime();
+    let silent = "step_up.applications = [{ client_id = \"expenses\", proof = \"none\" }]\n";
+    assert_refused(
+        &format!("{silent}mode.default = \"enforce\""),
+        &[
+            "step_up.applications[0].proof",
+            "`expenses`",
+            "`enforce`",
+            "set a proof",
+        ],
+    );
+    assert_refused(
+        &format!(
+            "{silent}mode.overrides = [{{ tenant = \"example.com\", mode = \"enforce\", percentage = 1 }}]"
+        ),
+        &["step_up.applications[0].proof"],
+    );
+    let exempt = "mode.default = \"enforce\"\n\
+                  mode.overrides = [{ application = \"expenses\", mode = \"advise\" }]";
+    let setup = Setup::with(&format!("{silent}{exempt}"));
+    let ending = setup.check(&[]);
+    assert_eq!(ending.code, Some(0), "{}", ending.text);
+    assert_refused(
+        "step_up.user_seconds = 5",
+        &["step_up", "user_seconds", "60"],
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let _alone = alone_without_runtime();
     let setup = Setup::with("");

@@ -121,13 +121,20 @@ async fn a_request_that_asks_for_enough_or_cannot_be_changed_is_not_redirected()
     );
     let silent = alice.authorize_path(&[("prompt", "none")]);
     let native = alice.authorize_path(&[("response_mode", "direct")]);
-    for path in [pushed, silent, native] {
+    // What is pushed cannot be changed. A silent request must not be answered by an old session, and a client that wants
+    // JSON cannot be sent anywhere: there the demand is added on the way.
+    let added = "&acr_values=urn%3Ariskgate%3Aacr%3Amfa&max_age=";
+    for (path, action, added) in [
+        (pushed, "forwarded", String::new()),
+        (silent, "rewritten", format!("{added}0")),
+        (native, "rewritten", format!("{added}300")),
+    ] {
         let mark = world.mark().await;
         alice.get(&path).await;
         let record = world.record_since(mark).await;
         assert_eq!(
             (record.verdict.as_deref(), record.action.as_str()),
-            (Some("step_up"), "forwarded"),
+            (Some("step_up"), action),
             "{path}"
         );
         let received = world.received_one_since(mark);
@@ -136,7 +143,7 @@ async fn a_request_that_asks_for_enough_or_cannot_be_changed_is_not_redirected()
                 received.target.as_str(),
                 received.header_values("x-risk-verdict")
             ),
-            (path.as_str(), vec!["step_up"])
+            (format!("{path}{added}").as_str(), vec!["step_up"])
         );
     }
     let mark = world.mark().await;
@@ -152,6 +159,9 @@ async fn a_request_that_asks_for_enough_or_cannot_be_changed_is_not_redirected()
             received.body_text(),
             received.header_values("x-risk-verdict")
         ),
-        (body, vec!["step_up"])
+        (
+            format!("{body}&acr_values=urn%3Ariskgate%3Aacr%3Amfa&max_age=300"),
+            vec!["step_up"]
+        )
     );
 }

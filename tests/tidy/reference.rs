@@ -57,6 +57,7 @@ fn known_keys() -> BTreeSet<String> {
         "score.breaker",
         "server.tls",
         "state.breaker",
+        "step_up.applications",
         "upstream.danger",
     ];
     let mut sections = expected("zzz = 1\n");
@@ -64,7 +65,7 @@ fn known_keys() -> BTreeSet<String> {
     sections.extend(nested.map(str::to_owned));
     let mut keys = BTreeSet::new();
     for section in &sections {
-        let header = if section == "mode.overrides" {
+        let header = if ["mode.overrides", "step_up.applications"].contains(&section.as_str()) {
             format!("[[{section}]]")
         } else {
             format!("[{section}]")

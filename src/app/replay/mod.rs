@@ -550,6 +550,7 @@ fn redirected(exchange: &Exchange) -> Option<String> {
         .map(|decided| &decided.enforcement)
     {
         Some(Enforcement::Redirect(target)) => Some(target.clone()),
-        Some(Enforcement::Forward(..) | Enforcement::Reject(_)) | None => None,
+        Some(Enforcement::Forward(..) | Enforcement::Rewrite(..) | Enforcement::Reject(_))
+        | None => None,
     }
 }

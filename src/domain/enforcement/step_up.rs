@@ -1,6 +1,8 @@
-//! How a stronger factor is asked for: what it is called, how fresh it must be, and for how long it is owed.
+//! How a stronger factor is asked for: what it is called, in which style each application takes it, and what becomes of
+//! an authorize request that asks for it.
 
 use crate::domain::demand::DemandScope;
+use crate::domain::policy::scope::SUPER_TENANT;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -18,12 +20,95 @@ pub struct StepUpSettings {
     /// Authenticators of WSO2 that count as a stronger factor, by the names that it writes into `amr` and into the steps
     /// of a login.
     pub amr_values: Vec<String>,
+    /// How it is asked for at the authorize door, unless an application says otherwise.
+    pub style: Style,
+    /// What becomes of a request whose parameters cannot be changed: signed or pushed.
+    pub fixed_requests: FixedRequests,
+    /// What becomes of a user who has no second factor, unless an application says otherwise.
+    pub without_factor: WithoutFactor,
     /// For how long a browser owes a demand, in seconds.
     pub browser_seconds: u64,
     /// For how long a source owes a demand, in seconds.
     pub source_seconds: u64,
     /// For how long a user owes a demand, in seconds.
     pub user_seconds: u64,
+    /// Challenges of one user within ten minutes from devices that are not known to be theirs; then they are refused.
+    pub challenges_max: u8,
+    /// How often a browser is sent to the authorize endpoint within five minutes; then it gets a page.
+    pub redirects_max: u8,
+    /// What holds for single applications.
+    pub applications: Vec<ApplicationStepUp>,
+}
+
+/// What holds for one application.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationStepUp {
+    /// The client id.
+    pub client_id: String,
+    /// The tenant; any when absent.
+    pub tenant: Option<String>,
+    /// The style; the general one when absent.
+    pub style: Option<Style>,
+    /// By what it proves that the factor was given.
+    #[serde(default)]
+    pub proof: ProofKind,
+    /// What becomes of a user who has no second factor; the general rule when absent.
+    pub without_factor: Option<WithoutFactor>,
+}
+
+/// How a stronger factor is asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Style {
+    /// The browser is sent to the same URL with the demand added.
+    #[default]
+    Redirect,
+    /// The demand is added to the request that is forwarded.
+    Rewrite,
+    /// Only the verdict header says it; WSO2's script decides.
+    Header,
+    /// riskgate itself is a step of the application.
+    Action,
+}
+
+/// By what an application proves that a factor was given.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum ProofKind {
+    /// The ID token that WSO2 signs for the code.
+    #[default]
+    IdToken,
+    /// The AuthnContext of the SAML assertion.
+    Saml,
+    /// The authenticated call of riskgate's own step.
+    Action,
+    /// By nothing: then nothing can be enforced.
+    None,
+}
+
+/// What becomes of a user who has no second factor when one is demanded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutFactor {
+    /// One may be enrolled from a device that is known to be the user's; from others the login is held for review.
+    #[default]
+    EnrolFromKnownDevice,
+    /// The login is held for review.
+    Review,
+    /// The login is refused.
+    Block,
+}
+
+/// What becomes of a request that cannot be changed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum FixedRequests {
+    /// It goes on with the verdict header.
+    #[default]
+    Header,
+    /// It is refused.
+    Refuse,
 }
 
 impl Default for StepUpSettings {
@@ -39,9 +124,15 @@ impl Default for StepUpSettings {
             ]
             .map(str::to_owned)
             .to_vec(),
+            style: Style::default(),
+            fixed_requests: FixedRequests::default(),
+            without_factor: WithoutFactor::default(),
             browser_seconds: 600,
             source_seconds: 600,
             user_seconds: 1_800,
+            challenges_max: 3,
+            redirects_max: 2,
+            applications: Vec::new(),
         }
     }
 }
@@ -62,6 +153,37 @@ impl StepUpSettings {
         Duration::from_secs(seconds.clamp(*WINDOW_SECONDS.start(), *WINDOW_SECONDS.end()))
     }
 
+    /// What is said of an application; an entry with a tenant stands over one without.
+    pub fn application(&self, tenant: &str, client_id: &str) -> Option<&ApplicationStepUp> {
+        let tenant = if tenant.is_empty() {
+            SUPER_TENANT
+        } else {
+            tenant
+        };
+        let covers = |entry: &&ApplicationStepUp| {
+            let own = entry.tenant.as_deref();
+            entry.client_id == client_id && own.is_none_or(|own| own.eq_ignore_ascii_case(tenant))
+        };
+        self.applications
+            .iter()
+            .filter(covers)
+            .max_by_key(|entry| entry.tenant.is_some())
+    }
+
+    /// The style for an application.
+    pub fn style(&self, tenant: &str, client_id: &str) -> Style {
+        self.application(tenant, client_id)
+            .and_then(|entry| entry.style)
+            .unwrap_or(self.style)
+    }
+
+    /// What becomes of a user of an application who has no second factor.
+    pub fn without_factor(&self, tenant: &str, client_id: &str) -> WithoutFactor {
+        self.application(tenant, client_id)
+            .and_then(|entry| entry.without_factor)
+            .unwrap_or(self.without_factor)
+    }
+
     /// What is wrong with these settings, each with its key, what was found and what is expected.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -78,8 +200,32 @@ impl StepUpSettings {
                 ));
             }
         }
+        for (key, count) in [
+            ("challenges_max", self.challenges_max),
+            ("redirects_max", self.redirects_max),
+        ] {
+            if count == 0 || count > 100 {
+                problems.push(format!("{key}: {count}, expected 1 to 100"));
+            }
+        }
         if self.acr.is_empty() || self.acr.chars().any(|c| !c.is_ascii_graphic()) {
             problems.push("acr: expected printable ASCII without spaces".to_owned());
+        }
+        for (place, entry) in self.applications.iter().enumerate() {
+            let same = |other: &&ApplicationStepUp| {
+                other.client_id == entry.client_id && other.tenant == entry.tenant
+            };
+            if self
+                .applications
+                .iter()
+                .take(place)
+                .any(|other| same(&other))
+            {
+                problems.push(format!(
+                    "applications[{place}].client_id: `{}` is there twice, keep one of the two",
+                    entry.client_id
+                ));
+            }
         }
         problems
     }

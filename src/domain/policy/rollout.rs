@@ -86,6 +86,29 @@ impl Rollout {
             .mode_of(stable)
     }
 
+    /// Whether `enforce` holds for anybody who uses `application`, in `tenant` or, without one, in any tenant.
+    pub fn enforces(&self, tenant: Option<&str>, application: &str) -> bool {
+        let tenants = self
+            .overrides
+            .iter()
+            .filter_map(|(scope, _)| scope.tenant());
+        // Without a tenant: wherever no override names one, and wherever one does.
+        let unnamed = "\u{0}";
+        let tried: Vec<&str> = match tenant {
+            Some(tenant) => vec![tenant],
+            None => tenants.chain([unnamed, ""]).collect(),
+        };
+        tried.into_iter().any(|tenant| {
+            let share = self
+                .overrides
+                .iter()
+                .filter_map(|(scope, share)| Some((scope.covers(tenant, application)?, share)))
+                .max_by_key(|(specificity, _)| *specificity)
+                .map_or(self.general, |(_, share)| *share);
+            share.strongest() == Mode::Enforce
+        })
+    }
+
     /// The strongest mode that anybody gets: whether there is anything to enforce at all.
     pub fn strongest(&self) -> Mode {
         let shares = self
