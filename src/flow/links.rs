@@ -12,34 +12,35 @@ const LINKS_MAX: u64 = 100_000;
 /// For how long: far longer than the store takes to learn of them.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// A bounded memory of recent links.
+/// A bounded memory of recent links, or none.
 #[derive(Clone, Debug)]
-pub struct RecentLinks(Cache<LinkKey, Arc<Provenance>>);
+pub struct RecentLinks(Option<Cache<LinkKey, Arc<Provenance>>>);
 
 impl Default for RecentLinks {
     fn default() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(LINKS_MAX)
-                .time_to_live(KEPT)
-                .build(),
-        )
+        let cache = Cache::builder()
+            .max_capacity(LINKS_MAX)
+            .time_to_live(KEPT)
+            .build();
+        Self(Some(cache))
     }
 }
 
 impl RecentLinks {
     /// A memory that keeps nothing, for where the store knows at once what was written.
     pub fn none() -> Self {
-        Self(Cache::new(0))
+        Self(None)
     }
 
     /// Remembers a link.
     pub fn insert(&self, key: LinkKey, provenance: Provenance) {
-        self.0.insert(key, Arc::new(provenance));
+        if let Some(cache) = &self.0 {
+            cache.insert(key, Arc::new(provenance));
+        }
     }
 
     /// What was remembered.
     pub fn find(&self, key: &LinkKey) -> Option<Arc<Provenance>> {
-        self.0.get(key)
+        self.0.as_ref()?.get(key)
     }
 }

@@ -397,7 +397,7 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
     measure(&dependencies.metrics, &exchange);
     let learnt = learn(dependencies, &mut exchange);
     let scored = exchange.door.is_some() || exchange.error.is_some();
-    if scored || exchange.snapshot.audit_passed {
+    if (scored || exchange.snapshot.audit_passed) && dependencies.audit.keeps() {
         let total = dependencies
             .clock
             .instant()

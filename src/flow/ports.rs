@@ -133,6 +133,11 @@ pub trait GeoLookup: Send + Sync {
 pub trait AuditSink: Send + Sync {
     /// Hands over one record without waiting. A record that finds no room is dropped and counted by the sink.
     fn write(&self, event: AuditEvent);
+
+    /// Whether records are kept at all. Where they are not, none need be made.
+    fn keeps(&self) -> bool {
+        true
+    }
 }
 
 /// The two clocks.

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod paths;
 mod redirects;
+mod replay;
 mod routes;
 mod step_up;
 mod tls;

@@ -623,3 +623,6 @@ pub fn moment(text: &str) -> Option<Timestamp> {
     let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
     Some(Timestamp(seconds * 1_000 + millis))
 }
+
+#[cfg(test)]
+mod tests;

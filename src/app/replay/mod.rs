@@ -216,11 +216,15 @@ impl Replay {
     async fn login(&mut self, event: &Event<'_>) -> Result<Played, String> {
         self.visitors.begin(event.family, event.at);
         let key = requests::flow_key(self.visitors.number());
+        let is_demanded = !event.family.is_empty() && self.open_app(event, &key).await?;
         let mut exchange = match self.send(event, &requests::password(event, &key)).await? {
             Ok(exchange) => exchange,
             Err(played) => return Ok(played),
         };
         let mut played = played(&exchange);
+        if is_demanded && played.said == Said::Verdict(Verdict::Allow) {
+            played.said = Said::Verdict(Verdict::StepUp);
+        }
         if !forwarded(&mut exchange) {
             played.learnt = self.close(exchange).await?;
             return Ok(played);
@@ -231,25 +235,61 @@ impl Replay {
             return Ok(played);
         }
         if played.said == Said::Verdict(Verdict::StepUp) {
-            // WSO2's script reads the verdict and asks for the second factor.
+            // WSO2's script reads the verdict, or finds the `acr` that was asked for, and wants the second factor.
             self.answer(event, &mut exchange, requests::second_factor_page(&key));
             self.close(exchange).await?;
             played.learnt = self.second_factor(event, &key).await?;
             return Ok(played);
         }
         let session = self.visitors.number();
-        self.answer(
-            event,
-            &mut exchange,
-            requests::resumed(event, &key, session),
-        );
-        let succeeded = exchange.outcome == AuthOutcome::Succeeded;
+        let resumed = requests::resumed(event, &key, session);
+        let passes = self.answer(event, &mut exchange, resumed);
+        let succeeded = passes && exchange.outcome == AuthOutcome::Succeeded;
         played.learnt = self.close(exchange).await?;
         if succeeded {
             self.visitors.give_session(event.family, session, event.at);
             self.back_to_app(event, &key).await?;
         }
         Ok(played)
+    }
+
+    /// The browser comes from an app: the authorize endpoint sends it to the login page, with `key`. When it is refused
+    /// there, the login door is tried all the same, as by somebody who kept the page open. Returns whether a stronger
+    /// factor was demanded.
+    async fn open_app(&mut self, event: &Event<'_>, key: &str) -> Result<bool, String> {
+        let (first, last) = self.authorize(event, None).await?;
+        let Ok(mut exchange) = last else {
+            return Ok(false);
+        };
+        let passes = forwarded(&mut exchange);
+        if passes {
+            self.answer(event, &mut exchange, requests::login_page(key));
+        }
+        self.close(exchange).await?;
+        Ok(passes && first.said == Said::Verdict(Verdict::StepUp))
+    }
+
+    /// An authorize request, and once more where the gateway sends the browser back with a demand for a stronger factor.
+    /// Returns what was made of the first, and the last exchange.
+    async fn authorize(
+        &mut self,
+        event: &Event<'_>,
+        session: Option<&str>,
+    ) -> Result<(Played, Result<Exchange, Played>), String> {
+        let request = requests::authorize(event, session, None);
+        let mut exchange = match self.send(event, &request).await? {
+            Ok(exchange) => exchange,
+            Err(played) => return Ok((played.clone(), Err(played))),
+        };
+        let first = played(&exchange);
+        let Some(target) = redirected(&exchange) else {
+            return Ok((first, Ok(exchange)));
+        };
+        exchange.outcome = AuthOutcome::RefusedHere;
+        self.close(exchange).await?;
+        let again = requests::authorize(event, session, Some(target));
+        let last = self.send(event, &again).await?;
+        Ok((first, last))
     }
 
     /// Whoever has the second factor gives it. Returns whether a profile learnt from it.
@@ -302,26 +342,10 @@ impl Replay {
             Presented::Issued(session) => requests::session(session),
             Presented::Foreign => format!("unknown-{}", event.line),
         };
-        let sent = self
-            .send(event, &requests::authorize(event, &session, None))
-            .await?;
-        let mut exchange = match sent {
-            Ok(exchange) => exchange,
-            Err(played) => return Ok(played),
+        let (played, last) = self.authorize(event, Some(&session)).await?;
+        let Ok(mut exchange) = last else {
+            return Ok(played);
         };
-        let played = played(&exchange);
-        if let Some(target) = redirected(&exchange) {
-            // The browser comes back to the same endpoint, now with the demand for a stronger factor.
-            exchange.outcome = AuthOutcome::RefusedHere;
-            self.close(exchange).await?;
-            let sent = self
-                .send(event, &requests::authorize(event, &session, Some(target)))
-                .await?;
-            let Ok(again) = sent else {
-                return Ok(played);
-            };
-            exchange = again;
-        }
         if !forwarded(&mut exchange) {
             self.close(exchange).await?;
             return Ok(played);

@@ -138,8 +138,8 @@ pub(super) fn resume(event: &Event<'_>, key: &str) -> Sent {
     Sent::page(target, None)
 }
 
-/// An authorize request with a session; `again` is the same with the demand for a stronger factor.
-pub(super) fn authorize(event: &Event<'_>, session: &str, again: Option<String>) -> Sent {
+/// An authorize request, with a session if there is one; `again` is the same with the demand for a stronger factor.
+pub(super) fn authorize(event: &Event<'_>, session: Option<&str>, again: Option<String>) -> Sent {
     let target = again.unwrap_or_else(|| {
         let query = Serializer::new(String::new())
             .append_pair("response_type", "code")
@@ -150,7 +150,7 @@ pub(super) fn authorize(event: &Event<'_>, session: &str, again: Option<String>)
             .finish();
         endpoint(event, "/oauth2/authorize") + "?" + &query
     });
-    Sent::page(target, Some(session.to_owned()))
+    Sent::page(target, session.map(str::to_owned))
 }
 
 /// An app redeems a code.
@@ -197,6 +197,14 @@ pub(super) fn client_credentials(event: &Event<'_>) -> Sent {
             ("client_secret", "x"),
             ("scope", event.scopes),
         ],
+    )
+}
+
+/// Nobody is signed in: the login page.
+pub(super) fn login_page(key: &str) -> Answer {
+    Answer::Redirect(
+        format!("https://{HOST}/authenticationendpoint/login.do?sessionDataKey={key}"),
+        None,
     )
 }
 

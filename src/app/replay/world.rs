@@ -115,4 +115,8 @@ impl Entropy for RepeatableChance {
 
 impl AuditSink for NoRecords {
     fn write(&self, _: AuditEvent) {}
+
+    fn keeps(&self) -> bool {
+        false
+    }
 }
