@@ -55,6 +55,7 @@ use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::review::Reviews;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -150,6 +151,7 @@ impl Bench {
             devices: key(),
             demands: key(),
             seals: key(),
+            pages: key(),
             previous: None,
         };
         let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
@@ -176,6 +178,7 @@ impl Bench {
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             demands: RecentDemands::default(),
+            reviews: Reviews::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().expect("metrics")),

@@ -10,11 +10,13 @@ use riskgate::app::RunError;
 use riskgate::app::model::eval::Evaluation;
 use riskgate::app::replay::events;
 use riskgate::app::replay::events::Label;
+use riskgate::app::review::Said;
 use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
 use riskgate::domain::time::Timestamp;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -58,6 +60,13 @@ enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// List logins that are held for review, and decide about them
+    ///
+    /// Speaks to the gateway that runs, on its admin listener, with the operators' token (admin.token under data_dir).
+    Review {
+        #[command(subcommand)]
+        command: ReviewCommand,
     },
     /// Exchange the secret of the deployment
     Keys {
@@ -177,6 +186,76 @@ struct EvalArgs {
 }
 
 #[derive(Debug, Subcommand)]
+enum ReviewCommand {
+    /// Print the logins that wait: application, score, reasons, no names
+    ///
+    /// Exit code 2 when no gateway answers, or not to this token.
+    List {
+        #[command(flatten)]
+        desk: Desk,
+        /// Print JSON, with whole ids and pseudonyms
+        #[arg(long)]
+        json: bool,
+        /// Print those that have been decided as well
+        #[arg(long)]
+        all: bool,
+    },
+    /// Let the user of a held login sign in: once, within 15 minutes, from where it was held
+    ///
+    /// Examples:
+    ///   riskgate review release 9f0c31d2 --as ann
+    ///   riskgate review release 9f0c31d2a4b58e770000000000000000 --reason "called back on the known number"
+    ///
+    /// Exit codes: 0 released, 2 no gateway answers, or not to this token, 3 no held login has that id, or it has been
+    /// refused.
+    #[command(verbatim_doc_comment)]
+    Release {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        ruling: RulingArgs,
+    },
+    /// Turn a held login away: its user is told so and pointed to the help desk
+    ///
+    /// Exit codes: 0 refused, 2 no gateway answers, or not to this token, 3 no held login has that id, or it has been
+    /// released.
+    Refuse {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        ruling: RulingArgs,
+    },
+}
+
+/// Where the gateway and its token are.
+#[derive(Args, Debug)]
+struct Desk {
+    /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of everything that riskgate writes (key state.data_dir)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address and port of the gateway's admin listener (key admin.listen)
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+}
+
+/// What is decided, by whom and why.
+#[derive(Args, Debug)]
+struct RulingArgs {
+    /// The id that `list` prints: at least its first 8 digits
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Who decides, for the record [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    operator: Option<String>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+#[derive(Debug, Subcommand)]
 enum KeysCommand {
     /// Make a new secret and keep the present one as the previous one
     ///
@@ -267,6 +346,7 @@ fn main() -> ExitCode {
         Command::Model {
             command: ModelCommand::Eval(args),
         } => eval(args).map(done),
+        Command::Review { command } => review(command),
         Command::Keys { command } => rotate(&command).map(done),
     };
     match result {
@@ -336,6 +416,48 @@ fn eval(args: EvalArgs) -> Result<(), RunError> {
     Ok(())
 }
 
+fn review(command: ReviewCommand) -> Result<ExitCode, RunError> {
+    let (desk, ruling, is_release) = match command {
+        ReviewCommand::List { desk, json, all } => {
+            let listing = app::review::list(&desk.config()?, all)?;
+            if json {
+                println!("{}", listing.json());
+            } else {
+                print!("{}", listing.table());
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        ReviewCommand::Release { desk, ruling } => (desk, ruling, true),
+        ReviewCommand::Refuse { desk, ruling } => (desk, ruling, false),
+    };
+    let operator = ruling
+        .operator
+        .or_else(|| std::env::var("USER").ok())
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| "operator".to_owned());
+    let said = app::review::decide(
+        &desk.config()?,
+        &ruling.id,
+        is_release,
+        &operator,
+        &ruling.reason,
+    )?;
+    match said {
+        Said::Done(id) if is_release => {
+            println!("released  {id}\nits user can sign in within 15 minutes, once");
+            Ok(ExitCode::SUCCESS)
+        }
+        Said::Done(id) => {
+            println!("refused  {id}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Said::Nothing(why) => {
+            eprintln!("riskgate: {why}; `riskgate review list --all` prints what there is");
+            Ok(ExitCode::from(NOTHING))
+        }
+    }
+}
+
 fn rotate(command: &KeysCommand) -> Result<(), RunError> {
     let KeysCommand::Rotate { place, force } = command;
     let (config, _) = place.config()?;
@@ -345,6 +467,20 @@ fn rotate(command: &KeysCommand) -> Result<(), RunError> {
     println!("previous secret  {}", rotated.previous.display());
     println!("restart every node of the fleet with both files");
     Ok(())
+}
+
+impl Desk {
+    fn config(&self) -> Result<Config, RunError> {
+        let overrides = Overrides {
+            config: self.config.clone(),
+            data: self.data.clone(),
+            admin: self.admin,
+            ..Overrides::default()
+        };
+        overrides
+            .config()
+            .map_err(|error| RunError::Config(vec![error]))
+    }
 }
 
 impl Place {

@@ -21,6 +21,7 @@ use crate::town::TENANT;
 use crate::town::Town;
 use crate::town::keys;
 use riskgate::adapters::memory::MemoryStore;
+use riskgate::domain::history::WhichDevices;
 use riskgate::domain::ids::NameSpace;
 use riskgate::domain::policy::decision::Verdict;
 use riskgate::flow::ports::Clock;
@@ -234,7 +235,9 @@ async fn a_forgotten_device_is_unknown_until_it_is_learnt_again() {
     let mut home = Seat::at(HOME);
     town.alice_for(20, &mut home).await;
     town.store
-        .forget_devices(town.user("alice"), town.clock.now());
+        .forget_devices(town.user("alice"), WhichDevices::All, town.clock.now())
+        .await
+        .unwrap();
     let (seen, key) = town
         .password(&mut home, "alice", Answer::SecondFactor)
         .await;

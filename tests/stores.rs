@@ -29,5 +29,7 @@ mod failovers;
 mod faults;
 #[path = "stores/redis.rs"]
 mod redis;
+#[path = "stores/review.rs"]
+mod review;
 #[path = "stores/topologies.rs"]
 mod topologies;

@@ -12,9 +12,13 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::history::Profile;
+use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
+use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
@@ -98,17 +102,6 @@ impl MemoryStore {
         self.map().entries.get(&key).map(|(bytes, _)| bytes.clone())
     }
 
-    /// Lets a subject forget all devices.
-    pub fn forget_devices(&self, subject: SubjectKey, now: Timestamp) {
-        let key = EntryKey::subject(Kind::Profile, subject);
-        if let Some((bytes, _)) = self.map().entries.get_mut(&key)
-            && let Some(mut profile) = Codec::plain().open_profile(&key, bytes, now)
-        {
-            profile.forget_devices(None, now);
-            *bytes = Codec::plain().profile(&key, &profile).unwrap_or_default();
-        }
-    }
-
     fn map(&self) -> MutexGuard<'_, Map> {
         self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +154,40 @@ impl StateStore for MemoryStore {
         let mut map = self.map();
         match entries::redeem(&mut *map, &Codec::plain(), ticket, binding, now) {
             Ok(redemption) => Ok(redemption),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
+        let map = self.map();
+        let stored = map.entries.get(&EntryKey::review());
+        let queue = stored.and_then(|(bytes, _)| Codec::plain().open_queue(bytes));
+        Ok(queue.unwrap_or_default())
+    }
+
+    async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
+        let mut map = self.map();
+        let now = Timestamp::default();
+        match entries::change_queue(&mut *map, &Codec::plain(), &change, now) {
+            Ok(queue) => Ok(queue),
+            Err(never) => match never {},
+        }
+    }
+
+    async fn forget_devices(
+        &self,
+        subject: SubjectKey,
+        which: WhichDevices,
+        now: Timestamp,
+    ) -> Result<bool, StateError> {
+        let mut map = self.map();
+        let forget = |mut profile: Profile| {
+            profile.forget_devices(which, now);
+            profile
+        };
+        let key = EntryKey::subject(Kind::Profile, subject);
+        match entries::change_profile(&mut *map, &Codec::plain(), &key, now, &forget) {
+            Ok(found) => Ok(found),
             Err(never) => match never {},
         }
     }
@@ -285,6 +312,26 @@ impl StateStore for FaultyStore {
     ) -> Result<Redemption, StateError> {
         self.meet().await?;
         self.inner.redeem_ticket(ticket, binding, now).await
+    }
+
+    async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
+        self.meet().await?;
+        self.inner.review_queue().await
+    }
+
+    async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
+        self.meet().await?;
+        self.inner.change_review_queue(change).await
+    }
+
+    async fn forget_devices(
+        &self,
+        subject: SubjectKey,
+        which: WhichDevices,
+        now: Timestamp,
+    ) -> Result<bool, StateError> {
+        self.meet().await?;
+        self.inner.forget_devices(subject, which, now).await
     }
 
     async fn population(&self) -> Result<Population, StateError> {

@@ -1,5 +1,10 @@
-//! The edge that faces operators: metrics and health, on a listener of their own. Nothing here changes anything.
+//! The edge that faces operators, on a listener of their own: metrics and health for whoever reaches it, the review queue
+//! for whoever has the operators' token.
 
+/// The review queue.
+mod review;
+
+use crate::domain::operator::OperatorToken;
 use crate::flow::AuthFlow;
 use crate::flow::score::breaker::BreakerState;
 use crate::telemetry::health::Health;
@@ -25,6 +30,8 @@ pub struct AdminState {
     pub health: Arc<Health>,
     /// The path, for the gauges that are read off it.
     pub flow: Arc<AuthFlow>,
+    /// The token of operators.
+    pub operators: OperatorToken,
 }
 
 /// The routes.
@@ -33,7 +40,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(state)
+        .with_state(state.clone())
+        .merge(review::router(state))
 }
 
 /// Serves until `stop` says so.
@@ -67,6 +75,10 @@ async fn ready(State(state): State<AdminState>) -> Response {
 
 async fn metrics(State(state): State<AdminState>) -> Response {
     gauges(&state);
+    // What is not known keeps its last value.
+    if let Ok(waiting) = state.flow.waiting_logins().await {
+        state.metrics.review_waiting(waiting);
+    }
     (
         [(
             header::CONTENT_TYPE,

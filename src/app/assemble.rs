@@ -17,6 +17,7 @@ use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
+use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::Severity;
 use crate::domain::route::RouteTable;
@@ -118,6 +119,9 @@ pub fn snapshot_with(
             &"0, expected at least 1 millisecond",
         )));
     }
+    if let Some(problem) = config.review.problem() {
+        keep(Err(at("review", &problem)));
+    }
 
     let (Some(policy), Some(routes), Some(trusted_proxies), Some(reserved_headers), Some(signer)) =
         (policy, routes, trusted, reserved, signer)
@@ -160,6 +164,12 @@ pub fn snapshot_with(
                 .as_ref()
                 .map(|keys| keys.demands.expose().as_slice()),
         ),
+        pages: PageKey::new(keys.pages.expose()).with_previous(
+            keys.previous
+                .as_ref()
+                .map(|keys| keys.pages.expose().as_slice()),
+        ),
+        review: config.review.clone(),
         audit_passed: config.audit.passed,
     };
     Ok(Assembled {

@@ -128,6 +128,7 @@ fn throwaway_keys() -> Keys {
         devices: key(),
         demands: key(),
         seals: key(),
+        pages: key(),
         previous: None,
     }
 }

@@ -37,6 +37,8 @@ pub struct Keys {
     pub demands: Secret<Vec<u8>>,
     /// For values in a shared store.
     pub seals: Secret<Vec<u8>>,
+    /// For the gateway's own pages and their cookies.
+    pub pages: Secret<Vec<u8>>,
     /// Those of the previous secret, while it is being exchanged.
     pub previous: Option<Box<Keys>>,
 }
@@ -113,6 +115,7 @@ impl Keys {
             devices: derive("device cookies"),
             demands: derive("demand cookies"),
             seals: derive("state seals"),
+            pages: derive("own pages"),
             previous: None,
         }
     }

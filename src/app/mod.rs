@@ -16,6 +16,12 @@ pub mod check;
 /// Contacts the identity server.
 pub mod reach;
 
+/// The operators' token.
+pub mod operators;
+
+/// What an operator decides about held logins.
+pub mod review;
+
 /// What an operator does to the memory.
 pub mod state;
 
@@ -48,11 +54,12 @@ use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
 use crate::flow::agents::KnownAgents;
 use crate::flow::demands::RecentDemands;
+use crate::flow::learner;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limits;
 use crate::flow::links::RecentLinks;
-use crate::flow::observe;
 use crate::flow::ports::Clock;
+use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
@@ -160,6 +167,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         store::open(&config.state.url, &config.state.data_dir, &settings)
             .map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
+    let operators = operators::load(&config, &OsEntropy).map_err(one)?;
     let admin_listener = bind(config.admin.listen, "admin.listen", &file)?;
     let actions_listener = match &actions {
         Some(prepared) => Some(bind(prepared.listen(), "actions.listen", &file)?),
@@ -168,7 +176,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     drop(bind(config.server.listen, "server.listen", &file)?);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (observations, queue) = mpsc::channel(observe::OBSERVATIONS_MAX);
+    let (observations, queue) = mpsc::channel(learner::OBSERVATIONS_MAX);
     let dependencies = Dependencies {
         state: Arc::clone(&state),
         state_breaker: Breaker::new(config.state.breaker.clone())
@@ -185,6 +193,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         agents: KnownAgents::default(),
         recent: RecentLinks::default(),
         demands: RecentDemands::default(),
+        reviews: Reviews::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::clone(&metrics),
@@ -199,7 +208,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
 
     let (stop, stopped) = watch::channel(false);
-    let observer = runtime.spawn(observe::run(
+    let observer = runtime.spawn(learner::run(
         queue,
         stopped.clone(),
         Arc::clone(&state),
@@ -213,7 +222,13 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         let (flow, metrics) = (Arc::clone(&flow), Arc::clone(&metrics));
         runtime.spawn(prepared.serve(listener, flow, metrics, stopped.clone()));
     }
-    start_admin(&runtime, admin_listener, &flow, &metrics, &health, stopped)?;
+    let admin_state = AdminState {
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        flow: Arc::clone(&flow),
+        operators,
+    };
+    start_admin(&runtime, admin_listener, admin_state, stopped)?;
     runtime.spawn(background::watch_state(
         Arc::clone(&flow),
         Arc::clone(&health),
@@ -300,16 +315,9 @@ fn serve(
 fn start_admin(
     runtime: &Runtime,
     listener: TcpListener,
-    flow: &Arc<AuthFlow>,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
+    state: AdminState,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let state = AdminState {
-        metrics: Arc::clone(metrics),
-        health: Arc::clone(health),
-        flow: Arc::clone(flow),
-    };
     let _context = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| RunError::System(error.to_string()))?;

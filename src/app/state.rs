@@ -22,6 +22,7 @@ use crate::config::ConfigError;
 use crate::domain::demand::DemandScope;
 use crate::domain::history::KnownValues;
 use crate::domain::history::Profile;
+use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -193,11 +194,11 @@ pub fn forget(
             let key = EntryKey::subject(Kind::Profile, subject);
             let change = |mut profile: Profile| match what {
                 Forget::AllDevices => {
-                    profile.forget_devices(None, now);
+                    profile.forget_devices(WhichDevices::All, now);
                     profile
                 }
                 Forget::Device(device) => {
-                    profile.forget_devices(Some(device), now);
+                    profile.forget_devices(WhichDevices::One(device), now);
                     profile
                 }
                 Forget::Everything => Profile::forgotten(now),
@@ -393,7 +394,7 @@ async fn summary(
                     count(&previous)
                 );
             }
-            Some(Body::Distinct(_) | Body::Link(_)) | None => {}
+            Some(Body::Distinct(_) | Body::Link(_) | Body::Review(_)) | None => {}
         }
     }
     Ok((!text.is_empty()).then_some(text))

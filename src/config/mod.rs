@@ -7,6 +7,7 @@ pub mod overrides;
 use crate::adapters::geo::GeoSettings;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::policy::rollout::Rollout;
+use crate::domain::review::ReviewSettings;
 use crate::domain::route::RouteSettings;
 use crate::flow::limits::LimitSettings;
 use crate::flow::score::ScoreSettings;
@@ -33,6 +34,8 @@ pub struct Config {
     pub mode: Rollout,
     /// What a stronger factor is called.
     pub step_up: StepUpSettings,
+    /// How many logins may be held, and for how long.
+    pub review: ReviewSettings,
     /// The policy file.
     pub policy: PolicySettings,
     /// The model.
@@ -119,8 +122,10 @@ pub struct UpstreamDanger {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Address and port of metrics and health.
+    /// Address and port of metrics, health and the review queue.
     pub listen: SocketAddr,
+    /// The file with the operators' token; `admin.token` under `data_dir` when absent, made at the first start.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[actions]`.
@@ -325,6 +330,14 @@ impl Config {
             .unwrap_or_else(|| self.state.data_dir.join("audit.jsonl"))
     }
 
+    /// The file with the operators' token.
+    pub fn token_file(&self) -> PathBuf {
+        self.admin
+            .token_file
+            .clone()
+            .unwrap_or_else(|| self.state.data_dir.join("admin.token"))
+    }
+
     /// Worker threads.
     pub fn threads(&self) -> usize {
         match self.server.threads {
@@ -379,6 +392,7 @@ impl Default for AdminSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((LOOPBACK, 9090)),
+            token_file: None,
         }
     }
 }

@@ -134,6 +134,18 @@ pub struct AuditEvent {
     /// What was wrong with a request that was refused before scoring: a code, never its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The id of the held login that this is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<String>,
+    /// What became of it: `held`, `expected`, `used`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review_state: Option<String>,
+    /// The operator who decided, as named on the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

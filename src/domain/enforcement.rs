@@ -82,6 +82,8 @@ pub enum RejectionKind {
     RateLimited,
     /// The user was asked for a factor too often lately.
     ChallengesExhausted,
+    /// It would have to be held, and too many are held already.
+    ReviewFull,
     /// A stronger factor is needed, and this grant cannot ask for it: the client must start a new authorization.
     StepUpByAuthorization,
     /// A stronger factor is needed, and the parameters of the request cannot be changed to ask for it.
@@ -169,6 +171,7 @@ impl RejectionKind {
             Self::GrantRefused => "grant_refused",
             Self::Held => "held",
             Self::RateLimited => "rate_limited",
+            Self::ReviewFull => "review_full",
             Self::StepUpByAuthorization => "step_up_by_authorization",
             Self::StepUpHidden => "step_up_hidden",
             Self::StepUpImpossible => "step_up_impossible",
@@ -264,6 +267,7 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
     };
     let status = match (kind, form) {
         (RejectionKind::RateLimited | RejectionKind::ChallengesExhausted, _) => 429,
+        (RejectionKind::ReviewFull, Form::Page | Form::Api) => 503,
         // RFC 9470: the resource needs a stronger authentication.
         (RejectionKind::StepUpImpossible, Form::Api) => 401,
         (_, Form::OAuth) => 400,

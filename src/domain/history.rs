@@ -98,6 +98,17 @@ pub struct Place {
     pub last: Timestamp,
 }
 
+/// Which devices are to be forgotten.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhichDevices {
+    /// Every one.
+    All,
+    /// Every one but this.
+    AllBut(ValueHash),
+    /// This one.
+    One(ValueHash),
+}
+
 /// How often a subject's confirmed logins brought something new: the habit against which novelty is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NoveltyHabit {
@@ -251,7 +262,8 @@ pub struct Provenance {
     pub reasons: Vec<String>,
     /// Whether a stronger factor was demanded.
     pub demanded: bool,
-    /// Factors that WSO2 accepted in this login so far: a set of [`FACTOR_PASSWORD`] and [`FACTOR_STRONG`].
+    /// Factors that WSO2 accepted in this login so far: a set of [`FACTOR_PASSWORD`], [`FACTOR_STRONG`]
+    /// and [`FACTOR_RELEASED`].
     pub factors: u8,
     /// Whether the login went to its end.
     pub confirmed: bool,
@@ -289,6 +301,8 @@ pub const APPLICATION_BYTES_MAX: usize = 128;
 pub const FACTOR_PASSWORD: u8 = 1;
 /// A factor beyond the password.
 pub const FACTOR_STRONG: u8 = 2;
+/// No factor, but a word about this one login: an analyst has released it. Kept with the login and its code alone.
+pub const FACTOR_RELEASED: u8 = 4;
 
 /// What one request needs to know. One query is one round trip.
 #[derive(Clone, Debug, PartialEq)]
@@ -559,11 +573,16 @@ impl Profile {
         known.last >= to_ten_minutes(self.last)
     }
 
-    /// Forgets one device, or all of them. Cookies that were issued before `now` no longer speak for the subject.
-    pub fn forget_devices(&mut self, device: Option<ValueHash>, now: Timestamp) {
-        match device {
-            Some(device) => self.devices.forget(device),
-            None => self.devices = KnownValues::default(),
+    /// Forgets devices. Cookies that were issued before `now` no longer speak for the subject by themselves, those of the
+    /// devices that stay do as long as the profile can be read.
+    pub fn forget_devices(&mut self, which: WhichDevices, now: Timestamp) {
+        match which {
+            WhichDevices::All => self.devices = KnownValues::default(),
+            WhichDevices::AllBut(device) => {
+                let stays = kept(device);
+                self.devices.0.retain(|known| known.value == stays);
+            }
+            WhichDevices::One(device) => self.devices.forget(device),
         }
         self.forgotten = self.forgotten.max(now);
     }

@@ -31,6 +31,8 @@ pub enum NameSpace {
     Address,
     /// A browser and its version.
     Agent,
+    /// What a held login is bound to: the id in its browser's cookie, or where it came from.
+    Browser,
     /// An autonomous system number.
     AutonomousSystem,
     /// An OAuth client id.
@@ -129,6 +131,7 @@ impl NameSpace {
         match self {
             Self::Address => b'a',
             Self::Agent => b'g',
+            Self::Browser => b'b',
             Self::AutonomousSystem => b'n',
             Self::Client => b'c',
             Self::Country => b'k',

@@ -57,6 +57,15 @@ pub mod enforcement;
 /// What WSO2 asks beside the requests of browsers.
 pub mod action;
 
+/// Logins that wait for an analyst.
+pub mod review;
+
+/// The token of operators.
+pub mod operator;
+
+/// Seals for the gateway's own pages.
+pub mod page_key;
+
 /// How the attempt ended and what is learnt from it.
 pub mod outcome;
 

@@ -102,7 +102,7 @@ fn readable(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<CanonicalTarget, R
 fn enter(knock: &Knock<'_>, route: &RouteMatch) -> Result<Option<Door>, Refusal> {
     let basic = || identify::has_basic_credentials(knock.headers);
     match route.class {
-        RouteClass::Own | RouteClass::Blocked | RouteClass::Unknown => {
+        RouteClass::Blocked | RouteClass::Unknown => {
             Err(Refusal::new(404, "not_found", "there is nothing here"))
         }
         _ if !route.method_is_allowed => {
@@ -116,7 +116,7 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch) -> Result<Option<Door>, Refusal>
         RouteClass::Passed(
             PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal,
         ) if basic() => Ok(Some(Door::Basic)),
-        RouteClass::Passed(_) => Ok(None),
+        RouteClass::Own | RouteClass::Passed(_) => Ok(None),
     }
 }
 

@@ -59,13 +59,78 @@ pub fn decide(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
+    let application = assessed.signals.client_id.as_deref().unwrap_or("");
+    let mode =
+        exchange
+            .snapshot
+            .rollout
+            .mode_for(exchange.tenant(), application, stable_key(assessed));
+    let (decision, own_demand) = verdict(exchange, assessed, door, now, mode);
+    let taken = Taken {
+        decision,
+        mode,
+        own_demand,
+    };
+    enact(dependencies, exchange, door, parameters, taken, now);
+}
+
+/// An analyst has lifted the review: the request goes on as if policy had let it through, and a stronger factor that it
+/// owes is still owed.
+pub fn lift(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    parameters: Option<&Parameters>,
+) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let owes = outstanding(assessed) || !assessed.owed.binding.is_empty();
+    let Some(mut decided) = exchange.decided.take() else {
+        return;
+    };
+    decided.decision.verdict = if owes {
+        Verdict::StepUp
+    } else {
+        Verdict::Allow
+    };
+    push_reason(&mut decided.decision, Reason::ReviewReleased);
+    let taken = Taken {
+        decision: decided.decision,
+        mode: decided.mode,
+        own_demand: decided.own_demand,
+    };
+    let now = exchange.at;
+    enact(dependencies, exchange, door, parameters, taken, now);
+}
+
+/// A decision that is to be carried out.
+struct Taken {
+    decision: Decision,
+    mode: Mode,
+    own_demand: bool,
+}
+
+/// From a decision to its effects.
+fn enact(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    parameters: Option<&Parameters>,
+    taken: Taken,
+    now: Timestamp,
+) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let Taken {
+        decision,
+        mode,
+        own_demand,
+    } = taken;
     let snapshot = &exchange.snapshot;
     let tenant = exchange.tenant();
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
-    let mode = snapshot
-        .rollout
-        .mode_for(tenant, application, stable_key(assessed));
-    let (decision, own_demand) = verdict(exchange, assessed, door, now, mode);
     let (exhausted, under_way) = if mode == Mode::Enforce && decision.verdict == Verdict::StepUp {
         demands::challenge(dependencies, exchange, assessed, door)
     } else {
@@ -127,6 +192,14 @@ pub fn decide(
     });
 }
 
+/// Whether a stronger factor was demanded of the login that is presented, and not given yet.
+fn outstanding(assessed: &Assessed) -> bool {
+    assessed
+        .provenance
+        .as_deref()
+        .is_some_and(|link| link.demanded && !link.has_strong_factor())
+}
+
 /// The permit of a request that is not scored: its route is exempt or the mode is off. The status header tells WSO2's
 /// script that the gateway saw the request.
 pub fn unscored_permit(exchange: &mut Exchange, grounds: Grounds) {
@@ -162,10 +235,7 @@ fn verdict(
 ) -> (Decision, bool) {
     // Nothing is demanded, and nothing owed, where nothing is enforced.
     let bound = mode == Mode::Enforce && !assessed.owed.binding.is_empty();
-    let outstanding = assessed
-        .provenance
-        .as_deref()
-        .is_some_and(|link| link.demanded && !link.has_strong_factor());
+    let outstanding = outstanding(assessed);
     let mut decision = exchange.snapshot.policy.decide(&input(
         exchange,
         assessed,

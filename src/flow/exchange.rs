@@ -17,6 +17,7 @@ use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::route::Door;
+use crate::domain::route::RouteClass;
 use crate::domain::route::RouteMatch;
 use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
@@ -27,6 +28,7 @@ use crate::flow::demands::Owed;
 use crate::flow::demands::UnderWay;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::review::Reviewed;
 use crate::flow::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,10 @@ pub struct Exchange {
     pub assessed: Option<Assessed>,
     /// What was decided.
     pub decided: Option<Decided>,
+    /// What became of it where policy wants it reviewed.
+    pub review: Option<Reviewed>,
+    /// What the gateway's own page did.
+    pub served: Option<Served>,
     /// The permit to forward.
     pub permit: Option<ForwardPermit>,
     /// What was wrong with a refused request.
@@ -81,6 +87,15 @@ pub struct Exchange {
     pub response_status: u16,
     /// Where the time went.
     pub timing: Timing,
+}
+
+/// What one of the gateway's own pages did, for the record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Served {
+    /// `served`, `forgot_device`, `forgot_devices`.
+    pub action: &'static str,
+    /// Whose memory changed.
+    pub subject: Option<SubjectKey>,
 }
 
 /// What the assessment found.
@@ -213,6 +228,13 @@ impl Exchange {
         self.target
             .as_ref()
             .map_or("", CanonicalTarget::tenant_domain)
+    }
+
+    /// Whether the gateway serves it itself.
+    pub fn is_own(&self) -> bool {
+        self.route
+            .as_ref()
+            .is_some_and(|route| route.class == RouteClass::Own)
     }
 
     /// The mode, once it is known.

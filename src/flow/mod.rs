@@ -51,6 +51,21 @@ pub mod decide;
 /// What becomes of the identity server's answer.
 pub mod answer;
 
+/// The words of a record.
+pub mod record;
+
+/// From the queue to the store.
+pub mod learner;
+
+/// Held logins.
+pub mod review;
+
+/// What analysts decide about them.
+pub mod desk;
+
+/// The devices of a user, for that user.
+pub mod devices;
+
 /// Outcome, learning, record.
 pub mod observe;
 
@@ -63,10 +78,12 @@ pub mod actions;
 use crate::domain::enforcement::Grounds;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::ids::NameSpace;
 use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Mode;
+use crate::domain::signals::network::velocity_host;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::flow::admit::Knock;
@@ -79,6 +96,7 @@ use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::Timing;
 use crate::flow::limits::InFlight;
+use crate::flow::limits::Limited;
 use crate::flow::limits::Limits;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
@@ -86,6 +104,7 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::GeoLookup;
 use crate::flow::ports::StateStore;
+use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::flow::snapshot::Snapshot;
@@ -120,6 +139,8 @@ pub struct Dependencies {
     pub recent: RecentLinks,
     /// Demands that this node knows of.
     pub demands: RecentDemands,
+    /// What this node remembers for reviews.
+    pub reviews: Reviews,
     /// How common values are; exchanged now and then.
     pub population: ArcSwap<Population>,
     /// The way to the store.
@@ -187,6 +208,8 @@ impl AuthFlow {
             client,
             assessed: None,
             decided: None,
+            review: None,
+            served: None,
             permit: None,
             error: None,
             failure: None,
@@ -208,7 +231,8 @@ impl AuthFlow {
         match admission.result {
             Ok(door) => {
                 exchange.door = door;
-                if door.is_none() {
+                // What the gateway serves itself has no permit to be forwarded.
+                if door.is_none() && !exchange.is_own() {
                     decide::unscored_permit(&mut exchange, Grounds::Exempt);
                 }
                 (exchange, Ok(()))
@@ -243,6 +267,7 @@ impl AuthFlow {
         }
         let now = dependencies.clock.now();
         decide::decide(dependencies, exchange, door, request.parameters, now);
+        review::review(dependencies, exchange, door, request).await;
         if exchange.snapshot.answers_wso2 {
             actions::remember(dependencies, exchange);
         }
@@ -261,6 +286,17 @@ impl AuthFlow {
             .instant()
             .saturating_duration_since(exchange.started);
         Ok(())
+    }
+
+    /// Counts a request to a page of the gateway's own against the limit of its address, in every mode: these pages are
+    /// nobody's login.
+    pub fn limit_own(&self, exchange: &Exchange) -> Result<(), Limited> {
+        let host = velocity_host(exchange.client.address).to_string();
+        let address = exchange
+            .snapshot
+            .people
+            .value(NameSpace::Address, host.as_bytes());
+        self.dependencies.limits.check(address, None, None)
     }
 
     /// A request that was admitted cannot be read after all.

@@ -4,7 +4,7 @@ use crate::domain::audit::AUDIT_SCHEMA;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::AuditTiming;
 use crate::domain::demand::Proved;
-use crate::domain::enforcement::Enforcement;
+use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::APPLICATION_BYTES_MAX;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
@@ -28,7 +28,6 @@ use crate::domain::risk::RiskLevel;
 use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
 use crate::domain::signals::Subject;
-use crate::domain::signals::network::velocity_prefix;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
@@ -38,24 +37,14 @@ use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
-use crate::flow::ports::StateStore;
+use crate::flow::record::action;
+use crate::flow::record::prefix_text;
+use crate::flow::record::printable;
+use crate::flow::review;
 use crate::flow::turned_in;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::RequestLabels;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::sync::watch;
-
-/// Observations that may wait for the store; more are lost and counted.
-pub const OBSERVATIONS_MAX: usize = 16_384;
-/// Observations that are applied in one call.
-const BATCH_MAX: usize = 256;
-/// How long a batch gathers.
-const GATHER: Duration = Duration::from_millis(5);
-/// The longest that one call may take.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The head of the answer has come. Returns the device token to set with it, if any.
 pub fn head(
@@ -216,7 +205,7 @@ pub(in crate::flow) fn provenance(
         score,
         reasons: reasons.unwrap_or_default(),
         demanded,
-        factors: before.map_or(0, |link| link.factors) | step,
+        factors: review::factors(exchange, kind, before.map_or(0, |link| link.factors) | step),
         confirmed: before.is_some_and(|link| link.confirmed)
             || exchange.outcome == AuthOutcome::Succeeded,
         issued_to,
@@ -265,8 +254,12 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
         return None;
     }
     let token = match &assessed.signals.device {
-        DeviceCookie::Valid(token) if token.issued >= assessed.forgotten() => token.clone(),
-        // One from before its user asked to forget it is as good as none.
+        DeviceCookie::Valid(token)
+            if token.issued >= assessed.forgotten() || assessed.device == DeviceStanding::Known =>
+        {
+            token.clone()
+        }
+        // One from before its user asked to forget devices, this one among them, is as good as none.
         DeviceCookie::Valid(_)
         | DeviceCookie::Absent
         | DeviceCookie::Forged
@@ -544,6 +537,7 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         describe_signals(&mut event, assessed);
         describe_assessment(&mut event, exchange, assessed);
     }
+    review::describe(&mut event, exchange);
     if let Some(decided) = &exchange.decided {
         let decision = &decided.decision;
         event.verdict = Some(decision.verdict.as_str().to_owned());
@@ -626,90 +620,4 @@ fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &A
         event.source = Some(source.as_str().to_owned());
         event.contributions.clone_from(contributions);
     }
-}
-
-fn action(exchange: &Exchange) -> String {
-    match exchange
-        .decided
-        .as_ref()
-        .map(|decided| &decided.enforcement)
-    {
-        _ if exchange.error.is_some() => "refused".to_owned(),
-        _ if exchange.failure.is_some() => "failed".to_owned(),
-        _ if exchange.replaced.is_some() => exchange.replaced.unwrap_or_default().to_owned(),
-        Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
-        Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
-        Some(Enforcement::Rewrite(..)) => "rewritten".to_owned(),
-        Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),
-    }
-}
-
-fn prefix_text(address: IpAddr) -> String {
-    let bits = if address.to_canonical().is_ipv4() {
-        24
-    } else {
-        48
-    };
-    format!("{}/{bits}", velocity_prefix(address))
-}
-
-/// A client-sent id, cut and without anything that a terminal or a log reader could act on.
-fn printable(text: &str) -> String {
-    const CHARS_MAX: usize = 128;
-    text.chars()
-        .take(CHARS_MAX)
-        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
-        .collect()
-}
-
-/// Takes observations from the queue to the store until `stop` says so; what is queued by then is still taken.
-pub async fn run(
-    mut queue: mpsc::Receiver<Observation>,
-    mut stop: watch::Receiver<bool>,
-    store: Arc<dyn StateStore>,
-    metrics: Arc<Metrics>,
-) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    loop {
-        tokio::select! {
-            taken = queue.recv_many(&mut batch, BATCH_MAX) => {
-                if taken == 0 {
-                    return;
-                }
-                if taken < BATCH_MAX {
-                    // One transaction for what comes within a few milliseconds costs little more than one for a
-                    // single observation; links are known on this node all the while.
-                    tokio::time::sleep(GATHER).await;
-                    while batch.len() < BATCH_MAX && let Ok(next) = queue.try_recv() {
-                        batch.push(next);
-                    }
-                }
-                record(&mut batch, store.as_ref(), &metrics).await;
-            }
-            changed = stop.changed() => {
-                // A sender that is gone means the same as its word.
-                if changed.is_err() || *stop.borrow() {
-                    break;
-                }
-            }
-        }
-    }
-    queue.close();
-    while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        record(&mut batch, store.as_ref(), &metrics).await;
-    }
-}
-
-async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) {
-    let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(batch)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some("the store did not answer in time".to_owned()),
-    };
-    if let Some(error) = lost {
-        metrics.state_error("record", "failed");
-        metrics.state_writes_lost(batch.len() as u64);
-        tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
-    }
-    batch.clear();
 }

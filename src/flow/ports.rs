@@ -8,13 +8,17 @@ use crate::domain::history::LinkKey;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::history::Provenance;
+use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
+use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use async_trait::async_trait;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -34,7 +38,7 @@ pub trait StateStore: Send + Sync {
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
 
     /// Keeps a ticket that can be redeemed once within `ttl`. It is bound to `binding`, which stands for whatever the
-    /// ticket was given for: tenant, client, session. No door of the gateway gives tickets yet.
+    /// ticket was given for: tenant, client, session.
     ///
     /// An error means that the ticket may or may not be there: a caller does not hand it out.
     async fn issue_ticket(
@@ -55,6 +59,22 @@ pub trait StateStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Redemption, StateError>;
 
+    /// The queue of held logins; empty when there is none.
+    async fn review_queue(&self) -> Result<ReviewQueue, StateError>;
+
+    /// Changes the queue without losing what others change at the same time. `change` says whether it did change
+    /// anything, and may be called again on a newer queue: only its last call counts. Returns the queue as it is then.
+    async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError>;
+
+    /// Forgets devices of a subject without losing what is learnt at the same time. Returns whether anything is known of
+    /// the subject.
+    async fn forget_devices(
+        &self,
+        subject: SubjectKey,
+        which: WhichDevices,
+        now: Timestamp,
+    ) -> Result<bool, StateError>;
+
     /// How common values are. Read seldom, never on the request path.
     async fn population(&self) -> Result<Population, StateError>;
 
@@ -64,6 +84,9 @@ pub trait StateStore: Send + Sync {
     /// The kind of store, for logs and readiness: `embedded` or `redis`.
     fn kind(&self) -> &'static str;
 }
+
+/// What changes the queue of held logins.
+pub type QueueChange = Arc<dyn Fn(&mut ReviewQueue) -> bool + Send + Sync>;
 
 /// What became of a ticket that was to be redeemed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

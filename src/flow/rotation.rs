@@ -75,8 +75,8 @@ impl Before {
         };
         if let DeviceCookie::Valid(token) = &mut signals.device {
             for subject in &mut token.subjects {
-                if *subject == from.0.value_hash() {
-                    *subject = to.0.value_hash();
+                if subject.0.value_hash() == from.0.value_hash() {
+                    *subject = to;
                 }
             }
         }

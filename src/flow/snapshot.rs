@@ -5,8 +5,10 @@ use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::Pseudonymizer;
+use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::rollout::Rollout;
+use crate::domain::review::ReviewSettings;
 use crate::domain::route::RouteTable;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
@@ -47,6 +49,10 @@ pub struct Snapshot {
     pub answers_wso2: bool,
     /// Opens and seals the copies of demands that browsers keep.
     pub demand_key: DemandCookieKey,
+    /// Seals what the gateway's own pages give to browsers.
+    pub pages: PageKey,
+    /// How many logins may be held, and for how long.
+    pub review: ReviewSettings,
     /// Whether requests on passed routes are recorded as well.
     pub audit_passed: bool,
 }

@@ -96,6 +96,36 @@ impl Answer {
         answer
     }
 
+    /// One of the gateway's own pages.
+    pub fn own(status: u16, html: String) -> Self {
+        let mut answer = Self::new(status, Form::Page, html);
+        for (name, value) in &mut answer.headers {
+            if *name == header::CONTENT_SECURITY_POLICY {
+                pages::content_security_policy_with_forms().clone_into(value);
+            }
+        }
+        answer.with(header::REFERRER_POLICY, "no-referrer".to_owned())
+    }
+
+    /// A redirect (303) to a page of our own.
+    pub fn see_other(location: &str) -> Self {
+        Self::new(303, Form::Page, String::new())
+            .with(header::LOCATION, location.to_owned())
+            .with(header::REFERRER_POLICY, "no-referrer".to_owned())
+    }
+
+    /// The same with another header.
+    pub fn with(mut self, name: header::HeaderName, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with a cookie.
+    pub fn with_cookie(mut self, cookie: String) -> Self {
+        self.cookies.push(cookie);
+        self
+    }
+
     /// The redirect to the same request with a demand for a stronger factor.
     pub fn redirect(location: &str) -> Self {
         let mut answer = Self::new(302, Form::Page, String::new());
@@ -209,6 +239,10 @@ fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
             "error": "invalid_grant",
             "error_description": "the sign-in is held for review",
         }),
+        RejectionKind::ReviewFull => json!({
+            "error": "temporarily_unavailable",
+            "error_description": "the sign-in would have to be reviewed, and too many wait already",
+        }),
         RejectionKind::GrantRefused => json!({
             "error": "invalid_grant",
             "error_description": "the grant was refused; start a new authorization",
@@ -229,6 +263,7 @@ fn api_message(kind: RejectionKind) -> &'static str {
     match kind {
         RejectionKind::Blocked | RejectionKind::GrantRefused => "the request was refused",
         RejectionKind::Held => "the sign-in is held for review",
+        RejectionKind::ReviewFull => "too many sign-ins wait for review",
         RejectionKind::RateLimited => "too many requests",
         RejectionKind::ChallengesExhausted => "too many sign-ins asked for a second proof",
         RejectionKind::StepUpByAuthorization

@@ -2,6 +2,8 @@
 //! becomes of the request.
 
 use crate::domain::enforcement::Enforcement;
+use crate::domain::enforcement::Form;
+use crate::domain::enforcement::Rejection;
 use crate::domain::parameters::BodyHeaders;
 use crate::domain::parameters::ParameterError;
 use crate::domain::parameters::Parameters;
@@ -16,9 +18,11 @@ use crate::flow::admit::Knock;
 use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
+use crate::flow::review::Reviewed;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::context::RequestContext;
+use crate::proxy::own;
 use bytes::Bytes;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
@@ -35,6 +39,9 @@ pub async fn take(
 ) -> Option<Answer> {
     let admitted = admit(flow, session, context);
     let result = match admitted {
+        Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_own) => {
+            return Some(own::serve(flow, session, context, body_deadline).await);
+        }
         Ok(None) => return None,
         Ok(Some(door)) => judge(flow, session, context, door, body_deadline).await,
         Err(refusal) => Err(refusal),
@@ -55,15 +62,27 @@ pub async fn take(
                     return None;
                 }
                 Enforcement::Redirect(location) => Answer::redirect(location),
-                Enforcement::Reject(rejection) => {
+                Enforcement::Reject(rejection) => held(exchange, rejection).unwrap_or_else(|| {
                     Answer::rejection(rejection, &exchange.snapshot.step_up, &reference)
-                }
+                }),
             };
             let answer = answer.with_cookies(exchange.demand_cookie.take());
             exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
             Some(answer)
         }
     }
+}
+
+/// Where a browser waits whose login is held.
+fn held(exchange: &Exchange, rejection: &Rejection) -> Option<Answer> {
+    let Some(Reviewed::Held { page, cookie, .. }) = &exchange.review else {
+        return None;
+    };
+    let answer = (rejection.form == Form::Page).then(|| Answer::see_other(page))?;
+    Some(match cookie {
+        Some(cookie) => answer.with_cookie(cookie.clone()),
+        None => answer,
+    })
 }
 
 fn admit(

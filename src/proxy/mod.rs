@@ -22,6 +22,12 @@ pub mod answer;
 /// The pages for people.
 pub mod pages;
 
+/// The paths that the gateway serves itself.
+pub mod own;
+
+/// Their pages.
+pub mod own_pages;
+
 /// To the identity server.
 pub mod upstream;
 

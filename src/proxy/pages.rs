@@ -9,8 +9,8 @@ use sha2::Sha256;
 use std::sync::LazyLock;
 
 const STYLE: &str = "body{font:1.1rem/1.6 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1.5rem;\
-color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-size:.95em;color:#444b54}\
-@media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14171b}code{color:#b3bac4}}";
+color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-size:.95em;color:#444b54}a{color:#0b57d0}button{font:inherit;padding:.3rem .8rem}\
+@media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14171b}code{color:#b3bac4}a{color:#8ab4f8}}";
 
 /// A Content-Security-Policy that allows the page's own style and nothing else.
 pub fn content_security_policy() -> &'static str {
@@ -19,6 +19,14 @@ pub fn content_security_policy() -> &'static str {
         format!(
             "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
+    });
+    &POLICY
+}
+
+/// The same for a page that has forms of ours.
+pub fn content_security_policy_with_forms() -> &'static str {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        content_security_policy().replace("form-action 'none'", "form-action 'self'")
     });
     &POLICY
 }
@@ -33,6 +41,10 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
         RejectionKind::Held => (
             "Sign-in held for review",
             "This sign-in is being looked at by your organization's security team. Nothing is wrong with your password. Try again in a while, or contact your help desk with the reference below.",
+        ),
+        RejectionKind::ReviewFull => (
+            "Sign-in not possible now",
+            "This sign-in would have to be looked at by your organization's security team, and too many wait already. Try again in a while, or contact your help desk with the reference below.",
         ),
         RejectionKind::RateLimited => (
             "Too many attempts",
@@ -61,6 +73,10 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
 /// The page for an error.
 pub fn error(status: u16, reference: &str) -> String {
     let (title, text) = match status {
+        403 => (
+            "This form is too old",
+            "The form was not sent from a page that was just opened here. Open the page again and try once more.",
+        ),
         404 => ("Nothing here", "There is no page at this address."),
         429 => (
             "Too many attempts",
@@ -83,11 +99,19 @@ pub fn error(status: u16, reference: &str) -> String {
 }
 
 fn page(title: &str, text: &str, reference: &str) -> String {
-    // The reference is a UUID made here; the rest is written above. Nothing from the request enters the page.
+    // The reference is made here; the rest is written above. Nothing from the request enters the page.
+    document(
+        title,
+        &format!("<h1>{title}</h1>\n<p>{text}</p>\n<p>Reference: <code>{reference}</code></p>\n"),
+    )
+}
+
+/// A whole page around `body`, which is HTML of our own.
+pub fn document(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
          <meta name=\"robots\" content=\"noindex\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>{title}</h1>\n<p>{text}</p>\n<p>Reference: <code>{reference}</code></p>\n</main>\n</body>\n</html>\n"
+         {body}</main>\n</body>\n</html>\n"
     )
 }
 

@@ -51,6 +51,8 @@ pub struct Metrics {
     in_flight: IntGauge,
     panics: IntCounter,
     reloads: IntCounterVec,
+    reviews: IntCounterVec,
+    review_waiting: IntGauge,
     info: IntGaugeVec,
 }
 
@@ -100,6 +102,9 @@ impl Metrics {
             };
         let in_flight = IntGauge::new("riskgate_assessments_in_flight", "Assessments in flight")?;
         registry.register(Box::new(in_flight.clone()))?;
+        let review_waiting =
+            IntGauge::new("riskgate_review_waiting", "Logins that wait for review")?;
+        registry.register(Box::new(review_waiting.clone()))?;
         Ok(Self {
             requests: counters(
                 "riskgate_requests_total",
@@ -193,6 +198,12 @@ impl Metrics {
                 "Reloads of configuration, policy and model",
                 &["result"],
             )?,
+            reviews: counters(
+                "riskgate_reviews_total",
+                "Held logins and what became of them",
+                &["event"],
+            )?,
+            review_waiting,
             info: gauges(
                 "riskgate_info",
                 "Versions at work; the value is 1",
@@ -341,6 +352,17 @@ impl Metrics {
         self.reloads
             .with_label_values(&[if taken { "ok" } else { "refused" }])
             .inc();
+    }
+
+    /// Something happened to a held login.
+    pub fn review(&self, event: &'static str) {
+        self.reviews.with_label_values(&[event]).inc();
+    }
+
+    /// How many logins wait for review.
+    pub fn review_waiting(&self, count: usize) {
+        self.review_waiting
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Which versions are at work.

@@ -147,6 +147,13 @@ fn is_page(answer: &Answer, status: u16) -> bool {
             .any(|word| answer.body.contains(word))
 }
 
+/// The browser is sent to where it waits for an analyst.
+fn leads_to_review(answer: &Answer) -> bool {
+    let location = answer.location();
+    answer.status == 303
+        && location.is_some_and(|location| location.path().starts_with("/riskgate/review/"))
+}
+
 fn has_cookie(answer: &Answer, name: &str) -> bool {
     let starts = format!("{name}=");
     answer
@@ -210,6 +217,7 @@ async fn at_the_authorize_door() {
                             .as_str()
                     )
                 ),
+                "held" => assert!(leads_to_review(&answer), "{mode} {verdict}: {answer:?}"),
                 _ => assert!(
                     is_page(&answer, 403) && answer.body.contains(&record.id),
                     "{mode} {verdict}: {answer:?}"
@@ -217,6 +225,7 @@ async fn at_the_authorize_door() {
             }
             assert!(!has_own_cookie(&answer), "{mode} {verdict}");
             assert_eq!(has_demand_cookie(&answer), action == "redirected");
+            assert_eq!(has_cookie(&answer, "__Host-rg_review"), action == "held");
         }
     }
 }
@@ -257,6 +266,10 @@ async fn at_the_login_door() {
                     ("/oauth2/authorize", "succeeded"),
                     "{mode} {verdict}: {answer:?}"
                 ),
+                ("held", ..) => {
+                    assert!(leads_to_review(&answer), "{mode} {verdict}: {answer:?}");
+                    continue;
+                }
                 _ => assert!(is_page(&answer, 403), "{mode} {verdict}: {answer:?}"),
             }
             let visible = matches!(mode, "advise" | "enforce")

@@ -6,6 +6,11 @@ use crate::demands::a_proof_removes_no_later_demand;
 use crate::demands::fifty_at_once_raise_one_demand_to_its_maximum;
 use crate::facts::*;
 use crate::redis_server::RedisServer;
+use crate::review::a_full_queue_can_be_kept;
+use crate::review::devices_are_forgotten_one_by_one_and_together;
+use crate::review::fifty_holds_and_rulings_at_once_are_all_kept;
+use crate::review::forgetting_loses_no_lesson;
+use crate::review::held_logins_are_kept_and_decided;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
 use riskgate::adapters::memory::MemoryStore;
@@ -112,6 +117,11 @@ contract!(
     a_ticket_is_redeemed_once,
     a_ticket_is_good_for_what_it_was_given_for,
     fifty_at_once_redeem_one_ticket_once,
+    held_logins_are_kept_and_decided,
+    a_full_queue_can_be_kept,
+    fifty_holds_and_rulings_at_once_are_all_kept,
+    devices_are_forgotten_one_by_one_and_together,
+    forgetting_loses_no_lesson,
     a_demand_is_kept_until_its_end,
     fifty_at_once_raise_one_demand_to_its_maximum,
     a_proof_removes_no_later_demand,

@@ -50,6 +50,7 @@ use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::review::Reviews;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -185,6 +186,7 @@ pub fn keys(secret: u8, previous: Option<u8>) -> Keys {
         devices: key(),
         demands: key(),
         seals: key(),
+        pages: key(),
         previous: previous.map(|secret| Box::new(keys(secret, None))),
     }
 }
@@ -217,6 +219,7 @@ impl Town {
             in_flight: InFlight::new(config.score.concurrency_max),
             recent: RecentLinks::default(),
             demands: RecentDemands::default(),
+            reviews: Reviews::default(),
             agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,

@@ -274,6 +274,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "fault",
     "target",
     "route",
+    "kind",
     "parameters",
     "headers",
     "signals",
@@ -286,6 +287,9 @@ const DOMAIN_ORDER: &[&str] = &[
     "pdp",
     "enforcement",
     "action",
+    "review",
+    "operator",
+    "page_key",
     "outcome",
     "audit",
 ];

@@ -7,6 +7,7 @@ use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
+use crate::adapters::store::entries;
 use crate::adapters::store::entries::Entries;
 use crate::adapters::store::transfer::Body;
 use crate::adapters::store::transfer::Change;
@@ -83,17 +84,7 @@ impl Maintenance for EmbeddedStore {
     ) -> Result<bool, StateError> {
         let codec = &self.inner.codec;
         let write = |tables: &mut tables::Tables<'_>| {
-            let old = tables
-                .get(key)?
-                .and_then(|bytes| codec.open_profile(key, &bytes, now));
-            let Some(profile) = old.map(change) else {
-                return Ok(false);
-            };
-            if let Some(bytes) = codec.profile(key, &profile) {
-                let expires = profile.last.plus(key.kind.ttl());
-                tables.put(key, bytes, profile.last, expires)?;
-            }
-            Ok(true)
+            entries::change_profile(tables, codec, key, now, change)
         };
         self.inner
             .write(Durability::Immediate, write)

@@ -13,14 +13,21 @@ use crate::adapters::embedded::janitor::Janitor;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::embedded::tables::Tables;
 use crate::adapters::store::codec::Codec;
+use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
 use crate::adapters::store::plan::Plan;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::history::Profile;
+use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
+use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
@@ -261,6 +268,48 @@ impl StateStore for EmbeddedStore {
         joined(tokio::task::spawn_blocking(redeem).await)
     }
 
+    async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
+        self.inner
+            .queue()
+            .map_err(|error| refused(redb::Error::from(error)))
+    }
+
+    async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
+        // Most who ask wait already: nothing is written for them.
+        let mut queue = self.review_queue().await?;
+        if !change(&mut queue) {
+            return Ok(queue);
+        }
+        let inner = Arc::clone(&self.inner);
+        let write = move || {
+            let at = Timestamp(inner.seen.load(Ordering::Relaxed));
+            inner.write(Durability::Immediate, |tables| {
+                entries::change_queue(tables, &inner.codec, &change, at)
+            })
+        };
+        joined(tokio::task::spawn_blocking(write).await)
+    }
+
+    async fn forget_devices(
+        &self,
+        subject: SubjectKey,
+        which: WhichDevices,
+        now: Timestamp,
+    ) -> Result<bool, StateError> {
+        let inner = Arc::clone(&self.inner);
+        let key = EntryKey::subject(Kind::Profile, subject);
+        let forget = move |mut profile: Profile| {
+            profile.forget_devices(which, now);
+            profile
+        };
+        let write = move || {
+            inner.write(Durability::Immediate, |tables| {
+                entries::change_profile(tables, &inner.codec, &key, now, &forget)
+            })
+        };
+        joined(tokio::task::spawn_blocking(write).await)
+    }
+
     async fn population(&self) -> Result<Population, StateError> {
         self.inner
             .snapshot
@@ -345,6 +394,17 @@ impl Inner {
             entries::apply(&plan, &self.codec, tables)?;
             tables.make_room(self.settings.entries_max)
         })
+    }
+
+    fn queue(&self) -> Result<ReviewQueue, StorageError> {
+        let snapshot = self.snapshot.load();
+        let stored = snapshot.get(&EntryKey::review())?;
+        let queue = stored.and_then(|stored| {
+            // When its logins end they say themselves.
+            let value = tables::payload(stored.value(), Timestamp(i64::MIN))?;
+            self.codec.open_queue(value)
+        });
+        Ok(queue.unwrap_or_default())
     }
 
     /// Runs `change` in a transaction and shows readers what it did.

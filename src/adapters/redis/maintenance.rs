@@ -130,7 +130,11 @@ impl Maintenance for RedisStore {
             let is_sealed = |entry: &Portable| {
                 matches!(
                     entry.body,
-                    Body::Profile(_) | Body::Client(_) | Body::Demand(_) | Body::Link(_)
+                    Body::Profile(_)
+                        | Body::Client(_)
+                        | Body::Demand(_)
+                        | Body::Link(_)
+                        | Body::Review(_)
                 )
             };
             if page.entries.iter().any(is_sealed) {

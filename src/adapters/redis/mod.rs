@@ -19,6 +19,7 @@ mod link;
 mod maintenance;
 mod nodes;
 mod record;
+mod review;
 mod scripts;
 mod slots;
 mod tickets;
@@ -28,16 +29,23 @@ use crate::adapters::redis::link::Held;
 use crate::adapters::redis::link::Link;
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
+use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::WindowCounts;
 use crate::adapters::store::entries;
 use crate::adapters::store::plan::POPULATION_MAX;
+use crate::adapters::store::transfer::Maintenance;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::history::Profile;
+use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
+use crate::domain::review::ReviewQueue;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
@@ -102,6 +110,8 @@ pub struct RedisStore {
     settings: RedisSettings,
     /// One batch of profiles at a time: within a node there is nothing to compete for.
     learning: Mutex<()>,
+    /// The same for the queue of held logins.
+    reviewing: Mutex<()>,
 }
 
 impl RedisSettings {
@@ -159,6 +169,7 @@ impl RedisStore {
             codec,
             settings,
             learning: Mutex::new(()),
+            reviewing: Mutex::new(()),
         })
     }
 
@@ -250,6 +261,36 @@ impl StateStore for RedisStore {
                 .await
         })
         .await
+    }
+
+    async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
+        self.within(self.settings.write_timeout, |mut held| async move {
+            let (queue, _) = self.queue(&mut held.connection).await?;
+            Ok(queue)
+        })
+        .await
+    }
+
+    async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
+        let _alone = self.reviewing.lock().await;
+        self.within(self.settings.write_timeout, |mut held| async move {
+            self.change_queue(&mut held.connection, &change).await
+        })
+        .await
+    }
+
+    async fn forget_devices(
+        &self,
+        subject: SubjectKey,
+        which: WhichDevices,
+        now: Timestamp,
+    ) -> Result<bool, StateError> {
+        let forget = move |mut profile: Profile| {
+            profile.forget_devices(which, now);
+            profile
+        };
+        let key = EntryKey::subject(Kind::Profile, subject);
+        self.change(&key, now, &forget).await
     }
 
     async fn population(&self) -> Result<Population, StateError> {

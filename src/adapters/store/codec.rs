@@ -18,6 +18,8 @@ use crate::domain::history::TokenFamily;
 use crate::domain::history::VALUES_MAX;
 use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::ids::Pseudonym;
+use crate::domain::review::HeldLogin;
+use crate::domain::review::ReviewQueue;
 use crate::domain::secret::Secret;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
@@ -31,6 +33,8 @@ use std::fmt;
 
 /// The longest value that is written or read. A full profile takes some 4 KiB.
 pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// The same for the queue of held logins, of which there is one.
+pub(crate) const QUEUE_BYTES_MAX: usize = 512 * 1024;
 /// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
 /// leave an attacker who can only try against a live gateway nothing to gain).
 pub(crate) const TAG_BYTES: usize = 12;
@@ -222,6 +226,17 @@ impl Codec {
         (sound && now < demand.until).then_some(demand)
     }
 
+    /// The queue of held logins as bytes; `None` if it is too long to be kept.
+    pub(crate) fn queue(&self, queue: &ReviewQueue) -> Option<Vec<u8>> {
+        self.seal(&EntryKey::review(), queue)
+    }
+
+    /// The queue in `bytes`, if it is whole.
+    pub(crate) fn open_queue(&self, bytes: &[u8]) -> Option<ReviewQueue> {
+        let items: Vec<HeldLogin> = self.open(&EntryKey::review(), bytes)?;
+        ReviewQueue::from_items(items)
+    }
+
     /// Windows of distinct values as bytes.
     pub(crate) fn windows(&self, key: &EntryKey, windows: &Windows) -> Option<Vec<u8>> {
         self.seal(key, windows)
@@ -249,7 +264,7 @@ impl Codec {
                 .into_bytes();
             bytes.extend(tag.into_iter().take(TAG_BYTES));
         }
-        (bytes.len() <= VALUE_BYTES_MAX).then_some(bytes)
+        (bytes.len() <= bytes_max(key)).then_some(bytes)
     }
 
     fn open<T: DeserializeOwned>(&self, key: &EntryKey, bytes: &[u8]) -> Option<T> {
@@ -259,7 +274,7 @@ impl Codec {
 
     /// What lies between the version and the MAC, once both are right.
     fn body<'b>(&self, key: &EntryKey, bytes: &'b [u8]) -> Option<&'b [u8]> {
-        if bytes.len() > VALUE_BYTES_MAX {
+        if bytes.len() > bytes_max(key) {
             return None;
         }
         let body = match &self.mac {
@@ -296,11 +311,19 @@ fn version(kind: Kind) -> u8 {
         | Kind::Demand(_)
         | Kind::Prefix
         | Kind::Profile
+        | Kind::Review
         | Kind::Subject
         | Kind::Tenant
         | Kind::Ticket
         | Kind::Trusted
         | Kind::Users => SCHEMA,
+    }
+}
+
+fn bytes_max(key: &EntryKey) -> usize {
+    match key.kind {
+        Kind::Review => QUEUE_BYTES_MAX,
+        _ => VALUE_BYTES_MAX,
     }
 }
 
@@ -316,7 +339,6 @@ pub(super) fn in_range(coordinates: Coordinates) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::store::entities::Kind;
     use crate::domain::history::Familiarity;
     use crate::domain::history::Lesson;
     use crate::domain::ids::Pseudonym;

@@ -11,6 +11,7 @@ use crate::domain::history::decayed;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::review::QUEUE_TTL;
 use crate::domain::time::Timestamp;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub(crate) enum Kind {
     Prefix,
     /// The profile of a subject.
     Profile,
+    /// The queue of held logins.
+    Review,
     /// Failures of a subject.
     Subject,
     /// Failures and attempts of a tenant.
@@ -162,7 +165,7 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
@@ -180,6 +183,7 @@ impl Kind {
         Self::Link(LinkKind::Transaction),
         Self::Prefix,
         Self::Profile,
+        Self::Review,
         Self::Subject,
         Self::Tenant,
         Self::Ticket,
@@ -212,6 +216,7 @@ impl Kind {
             Self::Link(LinkKind::Transaction) => "transaction",
             Self::Prefix => "prefix",
             Self::Profile => "profile",
+            Self::Review => "review",
             Self::Subject => "subject",
             Self::Tenant => "tenant",
             Self::Ticket => "ticket",
@@ -238,6 +243,7 @@ impl Kind {
             | Self::Demand(_)
             | Self::Link(_)
             | Self::Profile
+            | Self::Review
             | Self::Ticket
             | Self::Trusted
             | Self::Users => &[],
@@ -258,6 +264,7 @@ impl Kind {
             | Self::Link(_)
             | Self::Prefix
             | Self::Profile
+            | Self::Review
             | Self::Subject
             | Self::Tenant
             | Self::Ticket => Duration::ZERO,
@@ -269,6 +276,7 @@ impl Kind {
         match self {
             Self::Client | Self::Link(_) | Self::Profile | Self::Ticket => PROFILE_TTL,
             Self::Demand(_) => WINDOW_MAX,
+            Self::Review => QUEUE_TTL,
             Self::Addresses | Self::Trusted | Self::Users => self.window() * 2,
             Self::Address
             | Self::Agent
@@ -324,6 +332,11 @@ impl EntryKey {
             kind,
             id: Id::Value(value),
         }
+    }
+
+    /// The key of the queue of held logins: there is one.
+    pub(crate) fn review() -> Self {
+        Self::value(Kind::Review, 0)
     }
 
     /// The key of a ticket.

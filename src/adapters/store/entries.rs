@@ -8,6 +8,7 @@ use crate::adapters::store::entities::RATES_MAX;
 use crate::adapters::store::entities::Rates;
 use crate::adapters::store::plan::Learnt;
 use crate::adapters::store::plan::Plan;
+use crate::adapters::store::transfer::Change;
 use crate::domain::demand::DEMANDS_MAX;
 use crate::domain::history::FailureRatio;
 use crate::domain::history::History;
@@ -16,7 +17,9 @@ use crate::domain::history::LINKS_MAX;
 use crate::domain::history::Population;
 use crate::domain::history::Previous;
 use crate::domain::ids::Pseudonym;
+use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
+use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use std::time::Duration;
 
@@ -169,7 +172,7 @@ fn history_of<'v>(
                     place(&mut history, key.kind, rates.decayed_to(key.kind, now));
                 }
             }
-            Kind::Ticket => {}
+            Kind::Review | Kind::Ticket => {}
         }
     }
     history
@@ -345,6 +348,52 @@ pub(crate) fn redeem<E: Entries>(
     })
 }
 
+/// Changes the queue of held logins, for stores that have one writer at a time. A queue that has grown too long to be kept
+/// stays as it was.
+pub(crate) fn change_queue<E: Entries>(
+    entries: &mut E,
+    codec: &Codec,
+    change: &QueueChange,
+    at: Timestamp,
+) -> Result<ReviewQueue, E::Error> {
+    let key = EntryKey::review();
+    let stored = entries.get(&key)?;
+    let mut queue = stored
+        .and_then(|bytes| codec.open_queue(&bytes))
+        .unwrap_or_default();
+    let before = queue.clone();
+    if !change(&mut queue) {
+        return Ok(queue);
+    }
+    let Some(bytes) = codec.queue(&queue) else {
+        return Ok(before);
+    };
+    let at = queue.latest().max(at);
+    entries.put(&key, bytes, at, at.plus(key.kind.ttl()))?;
+    Ok(queue)
+}
+
+/// Changes the profile under `key`, if there is one, for stores that have one writer at a time.
+pub(crate) fn change_profile<E: Entries>(
+    entries: &mut E,
+    codec: &Codec,
+    key: &EntryKey,
+    now: Timestamp,
+    change: Change<'_>,
+) -> Result<bool, E::Error> {
+    let old = entries
+        .get(key)?
+        .and_then(|bytes| codec.open_profile(key, &bytes, now));
+    let Some(profile) = old.map(change) else {
+        return Ok(false);
+    };
+    if let Some(bytes) = codec.profile(key, &profile) {
+        let expires = profile.last.plus(key.kind.ttl());
+        entries.put(key, bytes, profile.last, expires)?;
+    }
+    Ok(true)
+}
+
 /// The distinct counts of stores that keep whole sketches.
 pub(crate) fn sketched(codec: &Codec, key: &EntryKey, value: &[u8], now: Timestamp) -> Option<f32> {
     codec
@@ -376,6 +425,7 @@ fn place(history: &mut History, kind: Kind, [a, b, c]: [f32; RATES_MAX]) {
         | Kind::Demand(_)
         | Kind::Link(_)
         | Kind::Profile
+        | Kind::Review
         | Kind::Ticket
         | Kind::Trusted
         | Kind::Users => {}

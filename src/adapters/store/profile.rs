@@ -245,6 +245,7 @@ mod tests {
     use super::*;
     use crate::domain::history::Familiarity;
     use crate::domain::history::Lesson;
+    use crate::domain::history::WhichDevices;
     use crate::domain::ids::Pseudonym;
     use crate::domain::ids::SubjectKey;
     use proptest::prelude::*;
@@ -300,7 +301,7 @@ mod tests {
         ) {
             let mut profile = learnt(&lessons);
             if let Some(at) = forgotten {
-                profile.forget_devices(None, Timestamp(i64::from(at)));
+                profile.forget_devices(WhichDevices::All, Timestamp(i64::from(at)));
             }
             let mut bytes = Vec::new();
             encode(&profile, &mut bytes);

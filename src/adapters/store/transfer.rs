@@ -12,6 +12,7 @@ use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::ids::ValueHash;
+use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::StateError;
 use async_trait::async_trait;
@@ -47,6 +48,8 @@ pub(crate) enum Body {
     Profile(Profile),
     /// Counters.
     Rates(Rates),
+    /// The queue of held logins.
+    Review(ReviewQueue),
 }
 
 /// A distinct count of two windows.
@@ -189,6 +192,7 @@ impl Body {
             Kind::Addresses | Kind::Trusted | Kind::Users => codec
                 .open_windows(key, bytes)
                 .map(|windows| Self::Distinct(windows.members())),
+            Kind::Review => codec.open_queue(bytes).map(Self::Review),
             Kind::Ticket => None,
             Kind::Address
             | Kind::Agent
@@ -212,6 +216,7 @@ impl Body {
             Self::Demand(demand) => codec.demand(key, demand),
             Self::Link(provenance) => codec.link(key, provenance, expires),
             Self::Rates(rates) => Some(rates.encode(key.kind)),
+            Self::Review(queue) => codec.queue(queue),
             Self::Distinct(_) => None,
         }
     }

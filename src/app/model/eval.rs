@@ -386,6 +386,7 @@ fn snapshot(
         devices: key(),
         demands: key(),
         seals: key(),
+        pages: key(),
         previous: None,
     };
     assemble::snapshot_with(&config, "defaults", &keys, 1, models)

@@ -43,6 +43,7 @@ use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::StateStore;
+use crate::flow::review::Reviews;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -161,6 +162,7 @@ impl Replay {
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
             demands: RecentDemands::default(),
+            reviews: Reviews::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().map_err(|error| error.to_string())?),

@@ -76,6 +76,7 @@ reasons! {
     CodeMismatch, "code_mismatch", "the code or token was given to another client or tenant";
     CodeUnknown, "code_unknown", "the code or token was not issued through this gateway";
     RateLimited, "rate_limited", "too many requests from this source";
+    ReviewReleased, "review_released", "an analyst has released this login";
     RiskHigh, "risk_high", "the score is high";
     RiskMedium, "risk_medium", "the score is medium";
     RuleMatched, "rule_matched", "a policy rule matched";

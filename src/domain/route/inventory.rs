@@ -83,8 +83,10 @@ pub(super) const INVENTORY: &[Entry] = &[
     passed("/scim2/*", P::Scim, Methods::ANY, Everywhere),
     passed("/api/*", P::Api, Methods::ANY, Everywhere),
     passed("/oid4vci/*", P::Api, Methods::ANY, Everywhere),
-    // Own.
-    Entry { pattern: "/riskgate/*", class: RouteClass::Own, methods: Methods::ANY, reach: Root },
+    // Own: served here and never forwarded.
+    own("/riskgate/devices", Methods::GET_HEAD_POST),
+    own("/riskgate/review/{}", Methods::GET_HEAD),
+    own("/riskgate/*", Methods::ANY),
     // Blocked: management by SOAP and JSP, never needed from outside.
     blocked("/services/*"),
     blocked("/carbon/*"),
@@ -112,6 +114,15 @@ const fn passed(pattern: &'static str, kind: P, methods: Methods, reach: Reach) 
         class: RouteClass::Passed(kind),
         methods,
         reach,
+    }
+}
+
+const fn own(pattern: &'static str, methods: Methods) -> Entry {
+    Entry {
+        pattern,
+        class: RouteClass::Own,
+        methods,
+        reach: Root,
     }
 }
 

@@ -12,6 +12,10 @@ impl Methods {
     pub const ANY: Self = Self(0b111_1111);
     /// GET and POST.
     pub const GET_POST: Self = Self(Self::GET_BIT | Self::POST_BIT);
+    /// GET and HEAD.
+    pub const GET_HEAD: Self = Self(Self::GET_BIT | Self::HEAD_BIT);
+    /// GET, HEAD and POST.
+    pub const GET_HEAD_POST: Self = Self(Self::GET_HEAD.0 | Self::POST_BIT);
     /// GET, HEAD, POST and the preflight.
     pub const GET_POST_CORS: Self = Self(Self::READ.0 | Self::POST_BIT);
     /// What pages need.

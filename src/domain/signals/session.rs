@@ -1,10 +1,10 @@
 //! The cookies that a browser brings: WSO2's session and the gateway's own device cookie.
 //!
 //! The device cookie proves that this browser has taken part in a confirmed login before. It holds a random id and the
-//! short hashes of the last subjects, is authenticated with HMAC-SHA-256 and can be checked without any state.
+//! pseudonyms of the last subjects, is authenticated with HMAC-SHA-256 and can be checked without any state.
 
+use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
-use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,7 +20,9 @@ pub const SESSION_COOKIE: &str = "commonAuthId";
 /// How long a browser keeps the device cookie, in seconds: as long as a profile is kept.
 pub const DEVICE_COOKIE_SECONDS: u64 = 180 * 24 * 3600;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Named its subjects by the first half of their pseudonyms: enough to know them again.
+const VERSION_SHORT: u8 = 1;
 const SUBJECTS_MAX: usize = 4;
 const MAC_BYTES: usize = 16;
 
@@ -31,8 +33,9 @@ pub struct DeviceToken {
     pub device: [u8; 16],
     /// Since when the cookie speaks for all of its subjects: when the latest of them was added.
     pub issued: Timestamp,
-    /// Short hashes of the subjects that last logged in with it, latest first.
-    pub subjects: Vec<ValueHash>,
+    /// The subjects that last logged in with it, latest first. Of those in an old cookie only the first half is known, the
+    /// rest is zero.
+    pub subjects: Vec<SubjectKey>,
 }
 
 /// The device cookie as it arrived.
@@ -58,7 +61,10 @@ pub struct DeviceCookieKey {
 impl DeviceToken {
     /// Whether `subject` has logged in with this browser lately.
     pub fn names(&self, subject: SubjectKey) -> bool {
-        self.subjects.contains(&subject.0.value_hash())
+        let hash = subject.0.value_hash();
+        self.subjects
+            .iter()
+            .any(|known| known.0.value_hash() == hash)
     }
 
     /// The token after one more login of `subject`. It grows no younger by logins of those whom it knows.
@@ -67,8 +73,8 @@ impl DeviceToken {
             self.issued = now;
         }
         let hash = subject.0.value_hash();
-        self.subjects.retain(|known| *known != hash);
-        self.subjects.insert(0, hash);
+        self.subjects.retain(|known| known.0.value_hash() != hash);
+        self.subjects.insert(0, subject);
         self.subjects.truncate(SUBJECTS_MAX);
         self
     }
@@ -93,12 +99,12 @@ impl DeviceCookieKey {
 
     /// The value of the cookie for `token`.
     pub fn seal(&self, token: &DeviceToken) -> String {
-        let mut bytes = Vec::with_capacity(1 + 16 + 8 + SUBJECTS_MAX * 8 + MAC_BYTES);
+        let mut bytes = Vec::with_capacity(1 + 16 + 8 + SUBJECTS_MAX * 16 + MAC_BYTES);
         bytes.push(VERSION);
         bytes.extend_from_slice(&token.device);
         bytes.extend_from_slice(&token.issued.millis().to_be_bytes());
         for subject in token.subjects.iter().take(SUBJECTS_MAX) {
-            bytes.extend_from_slice(&subject.to_be_bytes());
+            bytes.extend_from_slice(subject.0.as_bytes());
         }
         let tag = self.tag(&bytes);
         bytes.extend_from_slice(&tag);
@@ -107,7 +113,7 @@ impl DeviceCookieKey {
 
     /// Checks and reads a cookie value.
     pub fn open(&self, value: &str) -> Option<DeviceToken> {
-        const ENCODED_BYTES_MAX: usize = 128;
+        const ENCODED_BYTES_MAX: usize = 192;
         if value.len() > ENCODED_BYTES_MAX {
             return None;
         }
@@ -121,16 +127,15 @@ impl DeviceCookieKey {
         let (version, rest) = body.split_first()?;
         let (device, rest) = rest.split_first_chunk::<16>()?;
         let (issued, subjects) = rest.split_first_chunk::<8>()?;
-        let (subjects, remainder) = subjects.as_chunks::<8>();
-        (*version == VERSION && remainder.is_empty() && subjects.len() <= SUBJECTS_MAX).then(|| {
-            DeviceToken {
-                device: *device,
-                issued: Timestamp(i64::from_be_bytes(*issued)),
-                subjects: subjects
-                    .iter()
-                    .map(|subject| u64::from_be_bytes(*subject))
-                    .collect(),
-            }
+        let subjects = match *version {
+            VERSION => keys(subjects.as_chunks::<16>()),
+            VERSION_SHORT => keys(subjects.as_chunks::<8>()),
+            _ => None,
+        }?;
+        (subjects.len() <= SUBJECTS_MAX).then(|| DeviceToken {
+            device: *device,
+            issued: Timestamp(i64::from_be_bytes(*issued)),
+            subjects,
         })
     }
 
@@ -144,6 +149,20 @@ impl DeviceCookieKey {
         }
         short
     }
+}
+
+/// Subjects by their pseudonyms or the first bytes of them; `None` when something is left over.
+fn keys<const N: usize>((chunks, remainder): (&[[u8; N]], &[u8])) -> Option<Vec<SubjectKey>> {
+    let key = |chunk: &[u8; N]| {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().zip(chunk) {
+            *to = *from;
+        }
+        SubjectKey(Pseudonym::from_bytes(bytes))
+    };
+    remainder
+        .is_empty()
+        .then(|| chunks.iter().map(key).collect())
 }
 
 impl fmt::Debug for DeviceCookieKey {
@@ -195,7 +214,9 @@ mod tests {
         DeviceToken {
             device: [7; 16],
             issued: Timestamp(1_700_000_000_000),
-            subjects: vec![1, 2],
+            subjects: [1, 2]
+                .map(|n| SubjectKey(Pseudonym::from_bytes([n; 16])))
+                .to_vec(),
         }
     }
 
@@ -203,6 +224,24 @@ mod tests {
     fn a_sealed_token_opens_again() {
         let key = DeviceCookieKey::new(b"k");
         assert_eq!(key.open(&key.seal(&token())), Some(token()));
+    }
+
+    #[test]
+    fn an_old_cookie_still_names_its_subjects() {
+        let key = DeviceCookieKey::new(b"k");
+        let mut body = vec![VERSION_SHORT];
+        body.extend([7; 16]);
+        body.extend(1_700_000_000_000_i64.to_be_bytes());
+        let alice = Pseudonymizer::new(b"k").user("t", "alice");
+        body.extend(alice.0.value_hash().to_be_bytes());
+        let tag = key.tag(&body);
+        body.extend(tag);
+        let token = key.open(&URL_SAFE_NO_PAD.encode(&body)).unwrap();
+        assert!(token.names(alice));
+        // The next login writes the new form.
+        let token = token.with_subject(alice, Timestamp(9));
+        assert_eq!(key.open(&key.seal(&token)), Some(token.clone()));
+        assert_eq!(token.subjects, [alice]);
     }
 
     #[test]

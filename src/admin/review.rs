@@ -1,0 +1,208 @@
+//! The review queue on the operators' listener: list, release, refuse. Each request carries the operators' token and names
+//! this listener by address: a page in an operator's browser can do neither.
+
+use crate::admin::AdminState;
+use crate::domain::ids::Pseudonym;
+use crate::domain::review::Answer;
+use crate::domain::review::RulingError;
+use crate::flow::desk::DecideError;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Path;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use std::net::IpAddr;
+
+/// The header in which an operator's name comes.
+const OPERATOR: &str = "x-riskgate-operator";
+/// The longest reason, in bytes.
+const BODY_BYTES_MAX: usize = 4_096;
+
+/// The routes.
+pub(super) fn router(state: AdminState) -> Router {
+    Router::new()
+        .route("/review", get(list))
+        .route("/review/{id}/release", post(release))
+        .route("/review/{id}/refuse", post(refuse))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .with_state(state)
+}
+
+/// Lets operators in, and nobody else.
+async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => "",
+    };
+    if !is_address(host) {
+        return failed(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this listener is named by its address or as localhost",
+        );
+    }
+    let authorization = headers.get(header::AUTHORIZATION);
+    let authorization = authorization.and_then(|value| value.to_str().ok());
+    if !authorization.is_some_and(|value| state.operators.admits(value)) {
+        let mut answer = failed(
+            StatusCode::UNAUTHORIZED,
+            "the operators' token is missing or wrong",
+        );
+        answer.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            header::HeaderValue::from_static("Bearer realm=\"riskgate\""),
+        );
+        return answer;
+    }
+    next.run(request).await
+}
+
+/// Whether a Host header is an address or localhost. A name that somebody else can let resolve to this machine is not
+/// (DNS rebinding).
+fn is_address(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((front, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            front
+        }
+        _ => host,
+    };
+    let bare = without_port
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(without_port);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+async fn list(State(state): State<AdminState>, request: Request) -> Response {
+    let all = request.uri().query() == Some("all=true");
+    match state.flow.review_listing(all).await {
+        Ok(listing) => json(StatusCode::OK, listing.json()),
+        Err(error) => failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+async fn release(
+    state: State<AdminState>,
+    id: Path<String>,
+    headers: HeaderMap,
+    reason: Bytes,
+) -> Response {
+    decide(&state, &id, true, &headers, &reason).await
+}
+
+async fn refuse(
+    state: State<AdminState>,
+    id: Path<String>,
+    headers: HeaderMap,
+    reason: Bytes,
+) -> Response {
+    decide(&state, &id, false, &headers, &reason).await
+}
+
+async fn decide(
+    state: &AdminState,
+    id: &str,
+    is_release: bool,
+    headers: &HeaderMap,
+    reason: &[u8],
+) -> Response {
+    let operator = headers.get(OPERATOR).map(|value| value.as_bytes());
+    let operator = String::from_utf8_lossy(operator.unwrap_or_default());
+    if operator.trim().is_empty() {
+        return failed(
+            StatusCode::BAD_REQUEST,
+            "the header `x-riskgate-operator` names nobody",
+        );
+    }
+    let Ok(reason) = std::str::from_utf8(reason) else {
+        return failed(StatusCode::BAD_REQUEST, "the reason is not UTF-8");
+    };
+    let decided = state
+        .flow
+        .decide_review(id, is_release, operator.trim(), reason.trim())
+        .await;
+    match decided {
+        Ok(id) => json(StatusCode::OK, done(id)),
+        Err(DecideError::Ruling(error @ RulingError::Unknown)) => {
+            failed(StatusCode::NOT_FOUND, &error.to_string())
+        }
+        Err(DecideError::Ruling(error @ RulingError::Decided)) => {
+            failed(StatusCode::CONFLICT, &error.to_string())
+        }
+        Err(DecideError::State(error)) => {
+            failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        }
+    }
+}
+
+fn done(id: Pseudonym) -> String {
+    Answer {
+        id: Some(id.to_string()),
+        error: None,
+    }
+    .json()
+}
+
+fn failed(status: StatusCode, error: &str) -> Response {
+    let answer = Answer {
+        id: None,
+        error: Some(error.to_owned()),
+    };
+    json(status, answer.json())
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    (
+        status,
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ],
+        body,
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_hosts() {
+        for good in [
+            "127.0.0.1:9090",
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST:9090",
+            "[::1]:9090",
+            "[::1]",
+            "10.0.0.7:1",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:9090",
+            "127.0.0.1:9090:9090",
+            "localhost:",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The desk at which analysts decide about held logins, and the counter at which their users ask how they stand.
+
+use crate::domain::audit::AUDIT_SCHEMA;
+use crate::domain::audit::AuditEvent;
+use crate::domain::ids::Pseudonym;
+use crate::domain::page_key::Purpose;
+use crate::domain::review;
+use crate::domain::review::HeldLogin;
+use crate::domain::review::Listing;
+use crate::domain::review::PASS_TTL;
+use crate::domain::review::ReviewQueue;
+use crate::domain::review::Ruling;
+use crate::domain::review::RulingError;
+use crate::domain::review::Standing;
+use crate::flow::AuthFlow;
+use crate::flow::exchange::Exchange;
+use crate::flow::ports::QueueChange;
+use crate::flow::ports::StateError;
+use crate::flow::review::in_time;
+use crate::flow::review::pass;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+/// A held login as its own user sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WaitingPage {
+    /// The id, of which the user sees the front.
+    pub id: Pseudonym,
+    /// How it stands; `None` when it has left the queue.
+    pub standing: Option<Standing>,
+}
+
+/// Why an analyst's word had no effect.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum DecideError {
+    /// It cannot be applied.
+    #[error(transparent)]
+    Ruling(#[from] RulingError),
+    /// The store does not answer.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl AuthFlow {
+    /// How a held login stands, for its own page; `None` for a text that the gateway has not made or that has ended.
+    pub async fn waiting_page(
+        &self,
+        exchange: &Exchange,
+        sealed: &str,
+    ) -> Result<Option<WaitingPage>, StateError> {
+        let opened = exchange
+            .snapshot
+            .pages
+            .open(Purpose::Review, sealed, &[], exchange.at);
+        let Some(id) = opened.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) else {
+            return Ok(None);
+        };
+        let id = Pseudonym::from_bytes(id);
+        let queue = self.recent_queue().await?;
+        let standing = queue
+            .find(id, exchange.at)
+            .map(|login| login.standing(exchange.at));
+        Ok(Some(WaitingPage { id, standing }))
+    }
+
+    /// How many logins wait, as far as this node knows from the last second.
+    pub async fn waiting_logins(&self) -> Result<usize, StateError> {
+        let now = self.dependencies.clock.now();
+        Ok(self.recent_queue().await?.waiting(now))
+    }
+
+    /// The queue as operators see it: those that wait, or all.
+    pub async fn review_listing(&self, all: bool) -> Result<Listing, StateError> {
+        let queue = in_time(self.dependencies.state.review_queue()).await?;
+        Ok(Listing::of(&queue, all, self.dependencies.clock.now()))
+    }
+
+    /// Does what an analyst has decided about the login whose id is, or begins with, `id`; the whole id. A release gives
+    /// its user a ticket for one sign-in within [`PASS_TTL`]. Each decision leaves a record.
+    pub async fn decide_review(
+        &self,
+        id: &str,
+        is_release: bool,
+        operator: &str,
+        reason: &str,
+    ) -> Result<Pseudonym, DecideError> {
+        let dependencies = &self.dependencies;
+        let now = dependencies.clock.now();
+        let ruling = Ruling {
+            is_release,
+            at: now,
+            operator: review::printable(operator),
+            reason: review::printable(reason),
+        };
+        let mut queue = in_time(dependencies.state.review_queue()).await?;
+        let before = queue.clone();
+        let login = queue.rule(id, ruling.clone())?.clone();
+        let is_new = before
+            .find(login.id, now)
+            .is_some_and(|login| login.ruling.is_none());
+        if is_new {
+            if is_release {
+                // Before anybody can read of the release: what it promises is there by then.
+                let (ticket, binding) = pass(&self.snapshot().people, &login);
+                in_time(
+                    dependencies
+                        .state
+                        .issue_ticket(ticket, binding, now, PASS_TTL),
+                )
+                .await?;
+            }
+            self.rule(login.id, ruling.clone()).await?;
+            dependencies
+                .metrics
+                .review(if is_release { "released" } else { "refused" });
+            self.record_ruling(&login, &ruling);
+        }
+        Ok(login.id)
+    }
+
+    async fn rule(&self, id: Pseudonym, ruling: Ruling) -> Result<(), DecideError> {
+        let outcome = Arc::new(Mutex::new(Ok(())));
+        let said = Arc::clone(&outcome);
+        let change: QueueChange = Arc::new(move |queue| {
+            let ruled = queue.rule(&id.to_string(), ruling.clone()).map(drop);
+            *said.lock().unwrap_or_else(PoisonError::into_inner) = ruled;
+            ruled.is_ok()
+        });
+        let queue = in_time(self.dependencies.state.change_review_queue(change)).await?;
+        self.dependencies
+            .reviews
+            .keep(self.dependencies.clock.instant(), queue);
+        let ruled = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(ruled?)
+    }
+
+    fn record_ruling(&self, login: &HeldLogin, ruling: &Ruling) {
+        self.dependencies.audit.write(AuditEvent {
+            schema: AUDIT_SCHEMA,
+            time: ruling.at.to_rfc3339(),
+            id: self.request_id().to_string(),
+            class: "review".to_owned(),
+            route: "admin".to_owned(),
+            method: "POST".to_owned(),
+            tenant: Some(login.tenant.clone()),
+            client_id: Some(login.application.clone()).filter(|name| !name.is_empty()),
+            subject: login.subject.map(|subject| subject.to_string()),
+            score: login.score,
+            action: if ruling.is_release {
+                "released"
+            } else {
+                "refused"
+            }
+            .to_owned(),
+            outcome: "none".to_owned(),
+            review: Some(login.id.to_string()),
+            operator: Some(ruling.operator.clone()),
+            note: Some(ruling.reason.clone()).filter(|reason| !reason.is_empty()),
+            config: self.snapshot().version,
+            ..AuditEvent::default()
+        });
+    }
+
+    async fn recent_queue(&self) -> Result<Arc<ReviewQueue>, StateError> {
+        let now = self.dependencies.clock.instant();
+        if let Some(queue) = self.dependencies.reviews.fresh(now) {
+            return Ok(queue);
+        }
+        let queue = in_time(self.dependencies.state.review_queue()).await?;
+        Ok(self.dependencies.reviews.keep(now, queue))
+    }
+}

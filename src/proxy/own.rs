@@ -1,0 +1,201 @@
+//! The paths that the gateway serves itself, under `/riskgate/`. Nothing of them is ever forwarded, and nothing of them
+//! may be kept by a browser or shown in a frame.
+
+use crate::domain::enforcement::Form;
+use crate::domain::enforcement::Rejection;
+use crate::domain::enforcement::RejectionKind;
+use crate::domain::review::Standing;
+use crate::domain::route::OWN_PREFIX;
+use crate::domain::signals::session::DEVICE_COOKIE;
+use crate::domain::target::CanonicalTarget;
+use crate::flow::AuthFlow;
+use crate::flow::devices::ForgetError;
+use crate::flow::devices::Wish;
+use crate::flow::error::Refusal;
+use crate::flow::ports::StateError;
+use crate::proxy::answer::Answer;
+use crate::proxy::body;
+use crate::proxy::context::RequestContext;
+use crate::proxy::own_pages;
+use http::HeaderMap;
+use http::Method;
+use http::header;
+use pingora::proxy::Session;
+use std::time::Duration;
+
+/// The longest form; a real one has some 300 bytes.
+const FORM_BYTES_MAX: usize = 4_096;
+/// The page of devices.
+const DEVICES: &str = "devices";
+
+/// Serves one request to a path of our own.
+pub async fn serve(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Answer {
+    let Some(exchange) = context.exchange.as_mut() else {
+        return Answer::refusal(&nothing(), None, "");
+    };
+    let reference = exchange.id.to_string();
+    if let Err(limited) = flow.limit_own(exchange) {
+        let rejection = Rejection {
+            status: 429,
+            form: Form::Page,
+            kind: RejectionKind::RateLimited,
+            retry_after: Some(limited.retry_after),
+        };
+        return Answer::rejection(&rejection, &exchange.snapshot.step_up, &reference);
+    }
+    let path = exchange.target.as_ref().map_or("", CanonicalTarget::path);
+    let inner = path
+        .strip_prefix(OWN_PREFIX)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or_default();
+    let inner = inner.strip_suffix('/').unwrap_or(inner).to_owned();
+    let query = exchange.target.as_ref().and_then(CanonicalTarget::query);
+    let query = query.unwrap_or_default().to_owned();
+    let result = match inner.split_once('/') {
+        Some(("review", sealed)) if !sealed.contains('/') => {
+            waiting(flow, context, sealed, &query).await
+        }
+        None if inner == DEVICES && session.req_header().method == Method::POST => {
+            forget(flow, session, context, body_deadline).await
+        }
+        None if inner == DEVICES => devices(flow, session, context, &query).await,
+        _ => Err(nothing()),
+    };
+    result.unwrap_or_else(|refusal| {
+        if let Some(exchange) = context.exchange.as_mut() {
+            flow.refuse(exchange, &refusal);
+        }
+        Answer::refusal(&refusal, None, &reference)
+    })
+}
+
+/// How a held login stands.
+async fn waiting(
+    flow: &AuthFlow,
+    context: &RequestContext,
+    sealed: &str,
+    query: &str,
+) -> Result<Answer, Refusal> {
+    let exchange = context.exchange.as_ref().ok_or_else(nothing)?;
+    let page = flow
+        .waiting_page(exchange, sealed)
+        .await
+        .map_err(unavailable)?
+        .ok_or_else(nothing)?;
+    let looks = own_pages::Looks::of(query);
+    let html = own_pages::waiting(&page, looks);
+    if page.standing != Some(Standing::Waiting) {
+        return Ok(Answer::own(200, html));
+    }
+    let answer = Answer::own(202, html);
+    Ok(match looks.next() {
+        Some((seconds, next)) => answer.with(
+            header::REFRESH,
+            format!("{seconds}; url={OWN_PREFIX}/review/{sealed}?{next}"),
+        ),
+        None => answer,
+    })
+}
+
+/// The devices of the user whose session the browser holds.
+async fn devices(
+    flow: &AuthFlow,
+    session: &Session,
+    context: &RequestContext,
+    query: &str,
+) -> Result<Answer, Refusal> {
+    let exchange = context.exchange.as_ref().ok_or_else(nothing)?;
+    let page = flow
+        .devices_page(exchange, &session.req_header().headers)
+        .await
+        .map_err(unavailable)?;
+    let html = own_pages::devices(&page, query == own_pages::FORGOTTEN);
+    Ok(Answer::own(200, html))
+}
+
+/// Does what a form of that page asks for, and leads back to it.
+async fn forget(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Result<Answer, Refusal> {
+    let headers = &session.req_header().headers;
+    if !is_form(headers) {
+        return Err(Refusal::closing(
+            415,
+            "content_type",
+            "expected application/x-www-form-urlencoded",
+        ));
+    }
+    if is_from_elsewhere(headers) {
+        return Err(expired());
+    }
+    let body = body::read(session, body_deadline).await?;
+    if body.len() > FORM_BYTES_MAX {
+        return Err(Refusal::new(413, "body_size", "the form is too large"));
+    }
+    let fields = own_pages::fields(&body).ok_or_else(expired)?;
+    let wish = match (fields.device.as_deref(), fields.what.as_deref()) {
+        (Some(handle), None) => Wish::Device(handle),
+        (None, Some("others")) => Wish::Others,
+        (None, Some("this_browser")) => Wish::ThisBrowser,
+        _ => return Err(expired()),
+    };
+    let exchange = context.exchange.as_mut().ok_or_else(nothing)?;
+    let clears = flow
+        .forget_by_form(exchange, &session.req_header().headers, &fields.form, wish)
+        .await
+        .map_err(|error| match error {
+            ForgetError::Form => expired(),
+            ForgetError::State(error) => unavailable(error),
+        })?;
+    let answer = Answer::see_other(&format!("{OWN_PREFIX}/{DEVICES}?{}", own_pages::FORGOTTEN));
+    Ok(if clears {
+        answer.with_cookie(format!(
+            "{DEVICE_COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=None"
+        ))
+    } else {
+        answer
+    })
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim();
+    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
+/// Whether the browser says that another site sends the form. The seal in the form decides by itself; this catches what
+/// the browser knows in addition.
+fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    let host = text("host");
+    let origin = text("origin").is_some_and(|origin| {
+        let named = origin.split_once("://").map(|(_, host)| host);
+        // Over HTTP/2 the host is not among the fields.
+        host.is_some() && named != host
+    });
+    site || origin
+}
+
+fn nothing() -> Refusal {
+    Refusal::new(404, "not_found", "there is nothing here")
+}
+
+fn expired() -> Refusal {
+    Refusal::new(403, "form", "the form has expired")
+}
+
+fn unavailable(error: StateError) -> Refusal {
+    tracing::warn!(error = %error, "an own page could not be served");
+    Refusal::new(503, "state", "the memory does not answer")
+}
