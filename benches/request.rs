@@ -21,6 +21,7 @@ use http::HeaderValue;
 use http::Method;
 use riskgate::adapters::clock::SystemClock;
 use riskgate::adapters::entropy::OsEntropy;
+use riskgate::adapters::identity_server::NoIdentityServer;
 use riskgate::adapters::memory::MemoryStore;
 use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
@@ -50,6 +51,7 @@ use riskgate::flow::exchange::Exchange;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::LimitSettings;
 use riskgate::flow::limits::Limits;
+use riskgate::flow::links::BarredTokens;
 use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
@@ -179,6 +181,9 @@ impl Bench {
             recent: RecentLinks::default(),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
+            barred: BarredTokens::default(),
+            keys: Arc::new(NoIdentityServer),
+            revoker: Arc::new(NoIdentityServer),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().expect("metrics")),

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use http::Method;
 use riskgate::adapters::clock::SystemClock;
 use riskgate::adapters::entropy::OsEntropy;
+use riskgate::adapters::identity_server::NoIdentityServer;
 use riskgate::adapters::redis::RedisStore;
 use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
@@ -32,13 +33,16 @@ use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
+use riskgate::flow::demands::RecentDemands;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
+use riskgate::flow::links::BarredTokens;
 use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::review::Reviews;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -156,6 +160,8 @@ impl Gateway {
             pseudonyms: key(),
             devices: key(),
             seals: key(),
+            demands: key(),
+            pages: key(),
             previous: None,
         };
         let snapshot = assemble::snapshot(&config, "bench", &keys, 1)
@@ -175,6 +181,11 @@ impl Gateway {
             in_flight: InFlight::new(config.score.concurrency_max),
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
+            barred: BarredTokens::default(),
+            keys: Arc::new(NoIdentityServer),
+            revoker: Arc::new(NoIdentityServer),
+            demands: RecentDemands::default(),
+            reviews: Reviews::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
             metrics: Arc::new(Metrics::new().expect("metrics")),

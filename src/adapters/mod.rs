@@ -15,6 +15,9 @@ pub mod entropy;
 /// Address databases.
 pub mod geo;
 
+/// The identity server as the gateway itself calls it.
+pub mod identity_server;
+
 /// Stores for tests and simulations.
 pub mod memory;
 

@@ -2,6 +2,8 @@
 //! functions, so that what one accepts the others accept.
 
 use crate::adapters::embedded::EmbeddedSettings;
+use crate::adapters::identity_server::IdentityServerSettings;
+use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::onnx;
 use crate::adapters::onnx::LoadedModel;
 use crate::adapters::redis::Notice;
@@ -21,6 +23,7 @@ use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::Severity;
 use crate::domain::route::RouteTable;
+use crate::domain::secret::Secret;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
@@ -323,6 +326,49 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
             ..EmbeddedSettings::default()
         },
         redis,
+    })
+}
+
+/// How the gateway itself calls the identity server.
+pub fn identity_server(
+    config: &Config,
+    file: &str,
+    upstream: &UpstreamSettings,
+) -> Result<IdentityServerSettings, ConfigError> {
+    let management = match &config.upstream.management {
+        Some(settings) => {
+            let secret = std::fs::read_to_string(&settings.secret_file).map_err(|error| {
+                ConfigError::new(
+                    file,
+                    format!(
+                        "upstream.management.secret_file: `{}` cannot be read: {error}",
+                        settings.secret_file.display()
+                    ),
+                )
+            })?;
+            Some(ManagementCredential {
+                client_id: settings.client_id.clone(),
+                secret: Secret::new(secret.trim().to_owned()),
+            })
+        }
+        None => None,
+    };
+    let authorities = if upstream.authorities.is_empty() && upstream.tls {
+        rustls_native_certs::load_native_certs()
+            .certs
+            .into_iter()
+            .map(|certificate| certificate.to_vec())
+            .collect()
+    } else {
+        upstream.authorities.clone()
+    };
+    Ok(IdentityServerSettings {
+        origin: config.upstream.url.trim_end_matches('/').to_owned(),
+        authorities,
+        verify: upstream.verify,
+        connect_timeout: upstream.connect_timeout,
+        idle_timeout: upstream.idle_timeout,
+        management,
     })
 }
 

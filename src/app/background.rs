@@ -3,6 +3,7 @@
 
 use crate::app;
 use crate::flow::AuthFlow;
+use crate::flow::ports::KeySource;
 use crate::flow::score::breaker::BreakerState;
 use crate::flow::score::breaker::Listener;
 use crate::proxy::upstream::Upstream;
@@ -47,6 +48,16 @@ pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
         }
         turn = turn.wrapping_add(1);
         tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// Learns the keys of the super tenant before the first login needs them. A failure is no matter: they are fetched when
+/// they are needed.
+pub async fn learn_keys(source: Arc<dyn KeySource>) {
+    if source.keys("", None).await.is_err() {
+        tracing::warn!(
+            "the keys of the identity server are not known yet; a login that owes a stronger factor cannot be proved without them"
+        );
     }
 }
 

@@ -42,6 +42,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
+use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::store;
 use crate::admin;
 use crate::admin::AdminState;
@@ -57,8 +58,11 @@ use crate::flow::demands::RecentDemands;
 use crate::flow::learner;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limits;
+use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::Clock;
+use crate::flow::ports::KeySource;
+use crate::flow::ports::Revoker;
 use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -176,6 +180,13 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     drop(bind(config.server.listen, "server.listen", &file)?);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let identity_server = assemble::identity_server(&config, &file, &upstream_settings)
+        .map_err(one)
+        .and_then(|settings| {
+            IdentityServer::new(&settings, Arc::clone(&clock))
+                .map(Arc::new)
+                .map_err(|error| one(ConfigError::new(&file, error.to_string())))
+        })?;
     let (observations, queue) = mpsc::channel(learner::OBSERVATIONS_MAX);
     let dependencies = Dependencies {
         state: Arc::clone(&state),
@@ -191,9 +202,12 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         limits: Limits::new(&config.limits),
         in_flight: InFlight::new(config.score.concurrency_max),
         agents: KnownAgents::default(),
+        keys: Arc::clone(&identity_server) as Arc<dyn KeySource>,
+        revoker: Arc::clone(&identity_server) as Arc<dyn Revoker>,
         recent: RecentLinks::default(),
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
+        barred: BarredTokens::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::clone(&metrics),
@@ -233,6 +247,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&flow),
         Arc::clone(&health),
     ));
+    runtime.spawn(background::learn_keys(identity_server));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
     runtime.spawn(background::announce(
         config.server.listen,

@@ -108,6 +108,18 @@ pub struct UpstreamSettings {
     pub idle_timeout_seconds: u64,
     /// Switches that take protection away.
     pub danger: UpstreamDanger,
+    /// With what the sessions of a user are ended.
+    pub management: Option<ManagementSettings>,
+}
+
+/// `[upstream.management]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ManagementSettings {
+    /// A client of WSO2 with the scope `internal_session_delete`.
+    pub client_id: String,
+    /// A file with its secret.
+    pub secret_file: PathBuf,
 }
 
 /// `[upstream.danger]`.
@@ -384,6 +396,7 @@ impl Default for UpstreamSettings {
             read_timeout_seconds: 60,
             idle_timeout_seconds: 15,
             danger: UpstreamDanger::default(),
+            management: None,
         }
     }
 }

@@ -129,6 +129,13 @@ pub struct AuditEvent {
     pub response_status: u16,
     /// How the attempt ended.
     pub outcome: String,
+    /// Whether an answer that had to prove a stronger factor did: `proven`, or why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// What became of tokens that were withheld: `revoked`, `sessions_ended`, `barred`, `none` (nothing was issued) or
+    /// `pending`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<String>,
     /// Whether the subject's profile learnt from it.
     pub learnt: bool,
     /// What was wrong with a request that was refused before scoring: a code, never its content.

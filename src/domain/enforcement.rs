@@ -144,6 +144,9 @@ pub struct PlanInput<'a> {
     pub failed: u8,
     /// Seconds until the user may be asked for a factor again, when that was done too often.
     pub exhausted: Option<u64>,
+    /// Whether the answer of the identity server will say if the factor was given: then it is asked, and its answer is
+    /// held until it has proved it.
+    pub provable: bool,
     /// The signer of the headers, when it is configured.
     pub signer: Option<&'a HeaderSigner>,
 }
@@ -228,6 +231,7 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
                     Enforcement::Rewrite(headers, grounds, changed)
                 }
             },
+            Door::Token if input.provable => forward(),
             Door::Token if renews(input.grant_type) => reject(RejectionKind::StepUpByAuthorization),
             Door::Token => reject(RejectionKind::StepUpImpossible),
             Door::Basic => reject(RejectionKind::StepUpImpossible),

@@ -262,8 +262,12 @@ pub struct Provenance {
     pub reasons: Vec<String>,
     /// Whether a stronger factor was demanded.
     pub demanded: bool,
-    /// Factors that WSO2 accepted in this login so far: a set of [`FACTOR_PASSWORD`], [`FACTOR_STRONG`]
-    /// and [`FACTOR_RELEASED`].
+    /// When it was; the epoch when it was not.
+    pub demanded_at: Timestamp,
+    /// Whether the identity server's tokens were withheld for want of a proof: what it stands for is refused.
+    pub barred: bool,
+    /// Factors of this login so far: a set of [`FACTOR_PASSWORD`], [`FACTOR_STRONG`], [`FACTOR_RELEASED`],
+    /// [`FACTOR_SINCE`] and [`FACTOR_PROVEN`].
     pub factors: u8,
     /// Whether the login went to its end.
     pub confirmed: bool,
@@ -299,10 +303,29 @@ pub const APPLICATION_BYTES_MAX: usize = 128;
 
 /// The password, or whatever the first step of the application is.
 pub const FACTOR_PASSWORD: u8 = 1;
-/// A factor beyond the password.
+/// A factor beyond the password, seen to be accepted.
 pub const FACTOR_STRONG: u8 = 2;
 /// No factor, but a word about this one login: an analyst has released it. Kept with the login and its code alone.
 pub const FACTOR_RELEASED: u8 = 4;
+/// It was seen after it had been demanded.
+pub const FACTOR_SINCE: u8 = 8;
+/// The identity server's signed word that it was given.
+pub const FACTOR_PROVEN: u8 = 16;
+
+/// The factors of a login after one more `step`. `is_old` says that a demand was raised after those `before`.
+pub fn factors_after(before: u8, is_old: bool, step: u8) -> u8 {
+    let kept = if is_old {
+        before & !(FACTOR_SINCE | FACTOR_PROVEN)
+    } else {
+        before
+    };
+    let since = if step == FACTOR_STRONG {
+        FACTOR_SINCE
+    } else {
+        0
+    };
+    kept | step | since
+}
 
 /// What one request needs to know. One query is one round trip.
 #[derive(Clone, Debug, PartialEq)]
@@ -670,6 +693,16 @@ impl Provenance {
     /// Whether a factor beyond the password was accepted.
     pub fn has_strong_factor(&self) -> bool {
         self.factors & FACTOR_STRONG != 0
+    }
+
+    /// Whether a factor beyond the password was accepted after it had been demanded.
+    pub fn has_factor_since(&self) -> bool {
+        self.factors & FACTOR_SINCE != 0
+    }
+
+    /// Whether a stronger factor is owed that the identity server has not yet signed for.
+    pub fn owes_proof(&self) -> bool {
+        self.demanded && self.factors & FACTOR_PROVEN == 0
     }
 
     /// The profile that a token or session stands for when the subject's own is not at hand: what it was issued to and

@@ -48,6 +48,12 @@ pub mod policy;
 /// The signature over the risk headers.
 pub mod signature;
 
+/// What an ID token proves.
+pub mod id_token;
+
+/// What the browser hands to the client.
+pub mod front_channel;
+
 /// The risk in an XACML request.
 pub mod pdp;
 

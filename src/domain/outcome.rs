@@ -404,6 +404,30 @@ struct PushedAnswer {
     expires_in: Option<u64>,
 }
 
+/// The tokens of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
+#[derive(Default, Deserialize)]
+pub struct IssuedTokens {
+    /// The access token.
+    pub access_token: Option<String>,
+    /// The refresh token.
+    pub refresh_token: Option<String>,
+    /// The ID token.
+    pub id_token: Option<String>,
+}
+
+impl std::fmt::Debug for IssuedTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IssuedTokens([redacted])")
+    }
+}
+
+impl IssuedTokens {
+    /// Reads a body; `None` when it is not the expected JSON.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+}
+
 /// What the JSON body of an answer says. A body that is not the expected JSON says no more than its status.
 pub fn conclude_body(door: Door, status: u16, starts_flow: bool, body: &[u8]) -> Conclusion {
     if status >= 500 {

@@ -19,6 +19,13 @@ pub enum Replacement {
     Reject(Rejection),
     /// A redirect (302) to this address.
     Redirect(String),
+    /// A page that posts these fields to this address by itself.
+    Post {
+        /// The address.
+        action: String,
+        /// Names and values.
+        fields: Vec<(String, String)>,
+    },
 }
 
 impl AnswerPlan {
@@ -36,7 +43,7 @@ impl Replacement {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Reject(rejection) => rejection.kind.as_str(),
-            Self::Redirect(_) => "redirected",
+            Self::Redirect(_) | Self::Post { .. } => "withheld",
         }
     }
 }

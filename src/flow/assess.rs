@@ -79,7 +79,9 @@ pub async fn assess(
         &snapshot.people,
     );
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
-    let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at);
+    // At the token door a cookie says nothing about what is presented.
+    let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at)
+        .filter(|_| door != Door::Token);
     let places = Places::of(sealed, &signals);
     let address = signals.hashes.address;
     let demand_keys = places.asked(&snapshot.people, door, &tenant, &identity, address);

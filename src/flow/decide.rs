@@ -9,6 +9,7 @@ use crate::domain::enforcement::PlanInput;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
+use crate::domain::history::Provenance;
 use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Adjustment;
 use crate::domain::policy::decision::Decision;
@@ -39,7 +40,13 @@ use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
+use crate::flow::exchange::ProofDue;
 use crate::flow::permit::ForwardPermit;
+
+/// The grant of a device that shows a code (RFC 8628).
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// The grant of an authentication in the background (OpenID CIBA).
+const CIBA: &str = "urn:openid:params:grant-type:ciba";
 
 /// Decides an assessed request.
 pub fn decide(
@@ -85,7 +92,7 @@ pub fn lift(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
-    let owes = outstanding(assessed) || !assessed.owed.binding.is_empty();
+    let owes = outstanding(assessed, door) || !assessed.owed.binding.is_empty();
     let Some(mut decided) = exchange.decided.take() else {
         return;
     };
@@ -139,6 +146,7 @@ fn enact(
     let outstanding = assessed.owed.outstanding.iter();
     let failed = outstanding.map(|(_, demand)| demand.failed).max();
     let body = parameters.and_then(Parameters::form);
+    let provable = is_provable(assessed, door);
     let enforcement = match assessed.limited {
         Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
             door,
@@ -170,9 +178,11 @@ fn enact(
             sent: assessed.owed.sent,
             failed: failed.unwrap_or(0),
             exhausted,
+            provable,
             signer: snapshot.signer.as_ref(),
         }),
     };
+    let owes = owed(assessed, door, &decision, provable, now);
     exchange.permit = match &enforcement {
         Enforcement::Forward(headers, grounds) => {
             Some(ForwardPermit::assertion(*grounds, headers.clone()))
@@ -184,6 +194,7 @@ fn enact(
         Enforcement::Redirect(_) | Enforcement::Reject(_) => None,
     };
     exchange.under_way = under_way;
+    exchange.owes = owes.filter(|_| mode == Mode::Enforce && exchange.permit.is_some());
     exchange.decided = Some(Decided {
         decision,
         mode,
@@ -192,12 +203,65 @@ fn enact(
     });
 }
 
-/// Whether a stronger factor was demanded of the login that is presented, and not given yet.
-fn outstanding(assessed: &Assessed) -> bool {
-    assessed
+/// Whether the answer to this request can prove that a stronger factor was given: the tokens of an authorization that a
+/// user has made in a browser. A refresh tells of the same authentication as the token that it renews; it is asked only
+/// where that one still owes its proof.
+fn is_provable(assessed: &Assessed, door: Door) -> bool {
+    let link = assessed.provenance.as_deref();
+    door == Door::Token
+        && !link.is_some_and(|link| link.barred)
+        && match assessed.facts.grant_type.as_deref() {
+            Some("authorization_code" | DEVICE_CODE | CIBA) => true,
+            Some("refresh_token") => link.is_some_and(Provenance::owes_proof),
+            _ => false,
+        }
+}
+
+/// What the answer must prove.
+fn owed(
+    assessed: &Assessed,
+    door: Door,
+    decision: &Decision,
+    provable: bool,
+    now: Timestamp,
+) -> Option<ProofDue> {
+    let steps_up = decision.verdict == Verdict::StepUp;
+    let link = assessed
         .provenance
         .as_deref()
-        .is_some_and(|link| link.demanded && !link.has_strong_factor())
+        .filter(|link| link.owes_proof());
+    let (asked, raised) = match door {
+        Door::Token => (steps_up && provable, link.is_none()),
+        Door::Authorize | Door::Authn => {
+            let raised = steps_up && !assessed.continues;
+            (raised || link.is_some(), raised)
+        }
+        _ => return None,
+    };
+    asked.then(|| match link {
+        Some(link) if !raised => ProofDue {
+            at: link.demanded_at,
+            seen: link.has_factor_since(),
+            inherited: true,
+        },
+        _ => ProofDue {
+            at: assessed.demanded_since.unwrap_or(now),
+            seen: false,
+            inherited: false,
+        },
+    })
+}
+
+/// Whether a stronger factor was demanded of the login that is presented, and not given yet. Where tokens are handed out,
+/// only the identity server's word counts.
+fn outstanding(assessed: &Assessed, door: Door) -> bool {
+    assessed.provenance.as_deref().is_some_and(|link| {
+        if door == Door::Token {
+            link.owes_proof() || link.barred
+        } else {
+            link.demanded && !link.has_strong_factor()
+        }
+    })
 }
 
 /// The permit of a request that is not scored: its route is exempt or the mode is off. The status header tells WSO2's
@@ -235,7 +299,8 @@ fn verdict(
 ) -> (Decision, bool) {
     // Nothing is demanded, and nothing owed, where nothing is enforced.
     let bound = mode == Mode::Enforce && !assessed.owed.binding.is_empty();
-    let outstanding = outstanding(assessed);
+    let redeems = door == Door::Token;
+    let outstanding = outstanding(assessed, door);
     let mut decision = exchange.snapshot.policy.decide(&input(
         exchange,
         assessed,
@@ -260,14 +325,20 @@ fn verdict(
         } else {
             Verdict::Allow
         };
-    } else if inherited && outstanding {
-        // The code was issued without the factor that was demanded for it.
+    } else if redeems && outstanding {
+        // The answer has to prove the factor that was demanded for it.
         decision.verdict = decision.verdict.max(Verdict::StepUp);
         own_demand = true;
-        push_reason(&mut decision, Reason::AssuranceInsufficient);
+        if !is_provable(assessed, door) {
+            push_reason(&mut decision, Reason::AssuranceInsufficient);
+        }
     } else if inherited && !by_rule {
         // The front channel has decided; the app server that redeems the code is not judged again.
         decision.verdict = Verdict::Allow;
+        own_demand = false;
+    }
+    if redeems && is_provable(assessed, door) {
+        // Whether it is met is not known before the answer has come.
         own_demand = false;
     }
     if bound {
@@ -285,7 +356,8 @@ fn verdict(
     (decision, own_demand)
 }
 
-fn push_reason(decision: &mut Decision, reason: Reason) {
+/// Adds a reason, unless it is there.
+pub(in crate::flow) fn push_reason(decision: &mut Decision, reason: Reason) {
     if !decision.reasons.contains(&reason) {
         decision.reasons.push(reason);
     }

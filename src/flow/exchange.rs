@@ -67,6 +67,12 @@ pub struct Exchange {
     pub permit: Option<ForwardPermit>,
     /// What was wrong with a refused request.
     pub error: Option<&'static str>,
+    /// What the answer of the identity server must prove before it is let through.
+    pub owes: Option<ProofDue>,
+    /// What it proved: `proven`, or why not.
+    pub proof: Option<&'static str>,
+    /// What became of tokens that were withheld.
+    pub revocation: Option<&'static str>,
     /// How the identity server, or the way to it, failed.
     pub failure: Option<&'static str>,
     /// Whether the mode is off for this request: nothing is scored.
@@ -164,6 +170,18 @@ pub struct RequestFacts {
     pub credentials: bool,
     /// Whether it begins a flow of the app-native API.
     pub starts_flow: bool,
+}
+
+/// A stronger factor that is owed, and must be proved by the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProofDue {
+    /// When it was demanded.
+    pub at: Timestamp,
+    /// Whether a stronger factor was seen to be accepted since.
+    pub seen: bool,
+    /// Whether the demand is that of the code, token or login in progress that is presented; else it was raised by this
+    /// very request.
+    pub inherited: bool,
 }
 
 /// What was decided.

@@ -288,6 +288,15 @@ pub fn has_basic_credentials(headers: &http::HeaderMap) -> bool {
         })
 }
 
+/// The bearer token of a request (RFC 6750 section 2.1).
+pub fn bearer_token(headers: &http::HeaderMap) -> Option<&str> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start())
+}
+
 /// The user part of Basic credentials. The password is not even decoded into a value of its own.
 fn basic_credentials(headers: &http::HeaderMap) -> Option<String> {
     const ENCODED_BYTES_MAX: usize = 4096;

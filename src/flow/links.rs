@@ -3,6 +3,7 @@
 
 use crate::domain::history::LinkKey;
 use crate::domain::history::Provenance;
+use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
 use moka::sync::Cache;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,42 @@ const KEPT: Duration = Duration::from_secs(60);
 /// A bounded memory of recent links, or none.
 #[derive(Clone, Debug)]
 pub struct RecentLinks(Option<Cache<LinkKey, Arc<Provenance>>>);
+
+/// Access tokens that were withheld and whose end the identity server may not know of. They were never handed out; who
+/// presents one here has it from elsewhere.
+#[derive(Clone, Debug)]
+pub struct BarredTokens(Cache<LinkKey, ()>);
+
+/// Tokens kept.
+const BARRED_MAX: u64 = 10_000;
+
+impl Default for BarredTokens {
+    fn default() -> Self {
+        Self(
+            Cache::builder()
+                .max_capacity(BARRED_MAX)
+                .time_to_live(ACCESS_TOKEN_LIFETIME_MAX)
+                .build(),
+        )
+    }
+}
+
+impl BarredTokens {
+    /// Bars a token.
+    pub fn insert(&self, key: LinkKey) {
+        self.0.insert(key, ());
+    }
+
+    /// Whether no token is barred: then nobody need look.
+    pub fn is_empty(&self) -> bool {
+        self.0.entry_count() == 0 && self.0.iter().next().is_none()
+    }
+
+    /// Whether a token is barred.
+    pub fn contains(&self, key: &LinkKey) -> bool {
+        self.0.contains_key(key)
+    }
+}
 
 impl Default for RecentLinks {
     fn default() -> Self {

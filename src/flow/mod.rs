@@ -66,7 +66,10 @@ pub mod desk;
 /// The devices of a user, for that user.
 pub mod devices;
 
-/// Outcome, learning, record.
+/// Whether an answer proves what is owed.
+pub mod proof;
+
+/// Outcome, what is learnt, record.
 pub mod observe;
 
 /// What becomes of codes and tokens that were turned in.
@@ -76,13 +79,17 @@ pub mod turned_in;
 pub mod actions;
 
 use crate::domain::enforcement::Grounds;
+use crate::domain::history::LinkKind;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
+use crate::domain::outcome::access_token_key;
 use crate::domain::policy::decision::Mode;
+use crate::domain::route::PassedKind;
+use crate::domain::route::RouteClass;
 use crate::domain::signals::network::velocity_host;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
@@ -95,15 +102,21 @@ use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::Timing;
+use crate::flow::identify::link_key;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limited;
 use crate::flow::limits::Limits;
+use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
+use crate::flow::ports::ClientAuth;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::GeoLookup;
+use crate::flow::ports::KeySource;
+use crate::flow::ports::Revoker;
 use crate::flow::ports::StateStore;
+use crate::flow::proof::HeldAnswer;
 use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -123,6 +136,10 @@ pub struct Dependencies {
     pub geo: Arc<dyn GeoLookup>,
     /// Where records go.
     pub audit: Arc<dyn AuditSink>,
+    /// Keys of the identity server.
+    pub keys: Arc<dyn KeySource>,
+    /// Takes back what it has issued.
+    pub revoker: Arc<dyn Revoker>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -141,6 +158,8 @@ pub struct Dependencies {
     pub demands: RecentDemands,
     /// What this node remembers for reviews.
     pub reviews: Reviews,
+    /// Access tokens that were withheld.
+    pub barred: BarredTokens,
     /// How common values are; exchanged now and then.
     pub population: ArcSwap<Population>,
     /// The way to the store.
@@ -215,6 +234,9 @@ impl AuthFlow {
             failure: None,
             off: false,
             outcome: AuthOutcome::None,
+            owes: None,
+            proof: None,
+            revocation: None,
             replaced: None,
             demand_cookie: None,
             under_way: None,
@@ -227,6 +249,11 @@ impl AuthFlow {
         if let Some((target, route)) = admission.destination {
             exchange.target = Some(target);
             exchange.route = Some(route);
+        }
+        if admission.result.is_ok() && self.is_barred(knock, &exchange) {
+            let refusal = Refusal::new(401, "barred", "the token is not valid");
+            refuse(&mut exchange, &refusal);
+            return (exchange, Err(refusal));
         }
         match admission.result {
             Ok(door) => {
@@ -302,6 +329,42 @@ impl AuthFlow {
     /// A request that was admitted cannot be read after all.
     pub fn refuse(&self, exchange: &mut Exchange, refusal: &Refusal) {
         refuse(exchange, refusal);
+    }
+
+    /// Whether a request asks about the user of an access token that was withheld.
+    fn is_barred(&self, knock: &Knock<'_>, exchange: &Exchange) -> bool {
+        let asks = exchange
+            .route
+            .as_ref()
+            .is_some_and(|route| route.class == RouteClass::Passed(PassedKind::UserInfo));
+        if !asks || self.dependencies.barred.is_empty() {
+            return false;
+        }
+        identify::bearer_token(knock.headers).is_some_and(|token| {
+            let key = link_key(
+                &exchange.snapshot.people,
+                LinkKind::AccessToken,
+                &access_token_key(token),
+            );
+            self.dependencies.barred.contains(&key)
+        })
+    }
+
+    /// Whether the answer must be held back as a whole, for [`AuthFlow::settle`] to judge.
+    pub fn holds(&self, exchange: &Exchange) -> bool {
+        exchange.owes.is_some() && exchange.permit.is_some()
+    }
+
+    /// Judges an answer that was held back. `None` lets it through; else the replacement goes out in its place.
+    pub async fn settle(
+        &self,
+        exchange: &mut Exchange,
+        answer: HeldAnswer<'_>,
+        client: Option<ClientAuth>,
+    ) -> Option<Replacement> {
+        let replacement = proof::settle(&self.dependencies, exchange, answer, client).await;
+        exchange.replaced = replacement.as_ref().map(Replacement::as_str);
+        replacement
     }
 
     /// The head of the identity server's answer has come. Says what becomes of the answer.

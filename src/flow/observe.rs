@@ -3,8 +3,8 @@
 use crate::domain::audit::AUDIT_SCHEMA;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::AuditTiming;
-use crate::domain::demand::Proved;
 use crate::domain::features::derive::DeviceStanding;
+use crate::domain::history;
 use crate::domain::history::APPLICATION_BYTES_MAX;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
@@ -31,6 +31,7 @@ use crate::domain::signals::Subject;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
+use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::actions;
 use crate::flow::demands;
@@ -112,29 +113,6 @@ fn conclude(
     exchange.issued.extend(links);
     demands::challenged(dependencies, exchange);
     exchange.under_way = None;
-    prove(dependencies, exchange, door);
-}
-
-/// A code of a login that owed a factor was redeemed: the factor was seen to be given.
-fn prove(dependencies: &Dependencies, exchange: &Exchange, door: Door) {
-    let Some(assessed) = &exchange.assessed else {
-        return;
-    };
-    let redeems = door == Door::Token
-        && exchange.outcome == AuthOutcome::TokensIssued
-        && assessed.facts.grant_type.as_deref() == Some("authorization_code");
-    if let Some(link) = assessed.provenance.as_deref()
-        && let Some(subject) = link.subject
-        && redeems
-        && link.demanded
-        && link.has_strong_factor()
-    {
-        let proof = Proved {
-            subject,
-            at: link.at,
-        };
-        demands::proved(dependencies, exchange, &link.demand_keys, proof);
-    }
 }
 
 /// What is kept with something that this exchange issued.
@@ -147,9 +125,10 @@ pub(in crate::flow) fn provenance(
     let before = assessed.provenance.as_deref();
     let seen = assessed.signals.hashes.familiarity;
     let decided = exchange.decided.as_ref();
-    let demanded = decided.is_some_and(|decided| {
+    let demands = decided.is_some_and(|decided| {
         decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
-    }) || before.is_some_and(|link| link.demanded);
+    });
+    let demanded = demands || before.is_some_and(|link| link.demanded);
     let accepted = matches!(
         exchange.outcome,
         AuthOutcome::Succeeded | AuthOutcome::NextFactor
@@ -162,6 +141,10 @@ pub(in crate::flow) fn provenance(
         (true, false) => FACTOR_PASSWORD,
         (true, true) => FACTOR_STRONG,
     };
+    // What goes on with a login repeats its demand; anything else raises one anew, and what was given before it is old.
+    let raised = demands && !assessed.continues && door != Door::Token;
+    let is_old = raised && assessed.demanded_since.is_none();
+    let factors = history::factors_after(before.map_or(0, |link| link.factors), is_old, step);
     // A code keeps what the front channel showed for good; who redeems it is only the latest user.
     let is_token = door == Door::Token;
     let issued_to = before
@@ -205,7 +188,13 @@ pub(in crate::flow) fn provenance(
         score,
         reasons: reasons.unwrap_or_default(),
         demanded,
-        factors: review::factors(exchange, kind, before.map_or(0, |link| link.factors) | step),
+        demanded_at: match before {
+            Some(link) if !raised => link.demanded_at,
+            _ if demands => assessed.demanded_since.unwrap_or(exchange.at),
+            _ => Timestamp::default(),
+        },
+        barred: false,
+        factors: review::factors(exchange, kind, factors),
         confirmed: before.is_some_and(|link| link.confirmed)
             || exchange.outcome == AuthOutcome::Succeeded,
         issued_to,
@@ -518,6 +507,8 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
             .map(|permit| permit.grounds().as_str().to_owned()),
         response_status: exchange.response_status,
         outcome: exchange.outcome.as_str().to_owned(),
+        proof: exchange.proof.map(str::to_owned),
+        revocation: exchange.revocation.map(str::to_owned),
         learnt,
         error: exchange.error.or(exchange.failure).map(str::to_owned),
         config: exchange.snapshot.version,

@@ -9,10 +9,13 @@ use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::history::Provenance;
 use crate::domain::history::WhichDevices;
+use crate::domain::id_token::RealmKeys;
+use crate::domain::id_token::UnverifiedHeader;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
 use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
+use crate::domain::secret::Secret;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
@@ -144,6 +147,84 @@ pub enum ModelError {
     /// The run was interrupted at its deadline.
     #[error("the model did not answer in time")]
     Timeout,
+}
+
+/// What the identity server publishes about the tokens that it signs.
+#[async_trait]
+pub trait KeySource: Send + Sync {
+    /// Issuer and keys of a realm, which is named by its prefix as in
+    /// [`CanonicalTarget::prefix`](crate::domain::target::CanonicalTarget::prefix). They are fetched anew when they are
+    /// old or have no key for `wanted`, but not more often than the source allows itself; what it had before is given as
+    /// long as nothing better can be had. Takes a bounded time.
+    ///
+    /// # Errors
+    /// Nothing is known, or what is known is too old.
+    async fn keys(
+        &self,
+        realm: &str,
+        wanted: Option<&UnverifiedHeader>,
+    ) -> Result<Arc<RealmKeys>, KeysAway>;
+}
+
+/// The keys cannot be had.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the keys of the identity server cannot be had")]
+pub struct KeysAway;
+
+/// Takes back what the identity server has issued. Every call takes a bounded time.
+#[async_trait]
+pub trait Revoker: Send + Sync {
+    /// Revokes a token on behalf of its client (RFC 7009).
+    ///
+    /// # Errors
+    /// The identity server did not confirm it.
+    async fn revoke(
+        &self,
+        realm: &str,
+        token: &IssuedToken,
+        client: &ClientAuth,
+    ) -> Result<(), RevokeError>;
+
+    /// Ends the sessions of a user, and with them the tokens that are bound to one.
+    ///
+    /// # Errors
+    /// No credential is configured for it, or the identity server did not confirm it.
+    async fn end_sessions(&self, realm: &str, user: &str) -> Result<(), RevokeError>;
+}
+
+/// A token to revoke.
+#[derive(Clone, Debug)]
+pub struct IssuedToken {
+    /// The token.
+    pub value: Secret<String>,
+    /// Whether it is a refresh token.
+    pub is_refresh: bool,
+}
+
+/// How a client has authenticated itself, where the same can be sent once more (RFC 6749 section 2.3.1). A signed
+/// assertion or a certificate cannot.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// HTTP Basic: the value of the header.
+    Basic(Secret<String>),
+    /// Id and secret in the body.
+    Post(String, Secret<String>),
+    /// A public client: its id.
+    Public(String),
+}
+
+/// Why something was not taken back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RevokeError {
+    /// The identity server could not be reached, or not in time.
+    #[error("the identity server cannot be reached")]
+    Away,
+    /// There is no credential for it.
+    #[error("no credential of the identity server is configured for this")]
+    NoCredential,
+    /// It answered with an error.
+    #[error("the identity server refused")]
+    Refused,
 }
 
 /// Facts about addresses.

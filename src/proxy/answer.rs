@@ -133,8 +133,7 @@ impl Answer {
         answer
     }
 
-    /// What goes out in place of the identity server's answer. The connection is closed after it: the rest of that
-    /// answer is not waited for.
+    /// What goes out in place of the identity server's answer.
     pub fn replacement(
         replacement: &Replacement,
         cookies: Vec<String>,
@@ -144,15 +143,37 @@ impl Answer {
         let mut answer = match replacement {
             Replacement::Reject(rejection) => Self::rejection(rejection, step_up, reference),
             Replacement::Redirect(location) => Self::redirect(location),
+            Replacement::Post { action, fields } => Self::self_posting(action, fields),
         };
         answer.cookies = cookies;
-        answer.close = true;
         answer
     }
 
     /// The same, with values of Set-Cookie headers.
     pub fn with_cookies(mut self, cookies: impl IntoIterator<Item = String>) -> Self {
         self.cookies.extend(cookies);
+        self
+    }
+
+    /// A page that posts its fields by itself.
+    fn self_posting(action: &str, fields: &[(String, String)]) -> Self {
+        let mut answer = Self::new(200, Form::Page, pages::self_posting(action, fields));
+        answer
+            .headers
+            .retain(|(name, _)| name != header::CONTENT_SECURITY_POLICY);
+        answer.headers.push((
+            header::CONTENT_SECURITY_POLICY,
+            pages::self_posting_policy().to_owned(),
+        ));
+        answer
+            .headers
+            .push((header::REFERRER_POLICY, "no-referrer".to_owned()));
+        answer
+    }
+
+    /// The same answer, with the connection closed after it.
+    pub fn closing(mut self) -> Self {
+        self.close = true;
         self
     }
 

@@ -34,6 +34,9 @@ pub mod upstream;
 /// Watches the answer.
 pub mod response;
 
+/// Exchanges whose answer has to prove something.
+pub mod held;
+
 /// From failures to answers.
 pub mod rescue;
 
@@ -44,6 +47,7 @@ use context::RequestContext;
 use pingora::Error;
 use pingora::ErrorType;
 use pingora::Result;
+use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
@@ -56,11 +60,17 @@ use std::time::Duration;
 use upstream::Upstream;
 
 /// The gateway as a Pingora application.
-#[derive(Debug)]
 pub struct GatewayProxy {
     flow: Arc<AuthFlow>,
     upstream: Arc<Upstream>,
+    connector: Connector,
     body_deadline: Duration,
+}
+
+impl std::fmt::Debug for GatewayProxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GatewayProxy({:?}, {:?})", self.flow, self.upstream)
+    }
 }
 
 impl GatewayProxy {
@@ -69,6 +79,7 @@ impl GatewayProxy {
         Self {
             flow,
             upstream,
+            connector: Connector::new(None),
             body_deadline,
         }
     }
@@ -89,6 +100,21 @@ impl ProxyHttp for GatewayProxy {
     ) -> Result<bool> {
         match intake::take(&self.flow, session, context, self.body_deadline).await {
             Some(answer) => answer.write(session).await.map(|()| true),
+            None if context
+                .exchange
+                .as_ref()
+                .is_some_and(|exchange| self.flow.holds(exchange)) =>
+            {
+                held::serve(
+                    &self.connector,
+                    &self.upstream,
+                    &self.flow,
+                    session,
+                    context,
+                )
+                .await
+                .map(|()| true)
+            }
             None => Ok(false),
         }
     }

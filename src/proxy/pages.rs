@@ -31,6 +31,52 @@ pub fn content_security_policy_with_forms() -> &'static str {
     &POLICY
 }
 
+const POST_SCRIPT: &str = "document.forms[0].submit()";
+
+/// A Content-Security-Policy that allows the script of [`self_posting`] and the style of the page. Where the form may
+/// lead is left open: browsers hold `form-action` against the redirects that the client answers with as well.
+pub fn self_posting_policy() -> &'static str {
+    static POLICY: LazyLock<String> = LazyLock::new(|| {
+        let hash = |text: &str| STANDARD.encode(Sha256::digest(text));
+        format!(
+            "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'",
+            hash(POST_SCRIPT),
+            hash(STYLE)
+        )
+    });
+    &POLICY
+}
+
+/// A page that posts its fields to `action` by itself, or by its button where scripts are off.
+pub fn self_posting(action: &str, fields: &[(String, String)]) -> String {
+    let inputs: String = fields
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "<input type=\"hidden\" name=\"{}\" value=\"{}\">\n",
+                escaped(name),
+                escaped(value)
+            )
+        })
+        .collect();
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <meta name=\"robots\" content=\"noindex\">\n<title>Back to the application</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>Back to the application</h1>\n<form method=\"post\" action=\"{}\">\n{inputs}<button type=\"submit\">Continue</button>\n</form>\n\
+         </main>\n<script>{POST_SCRIPT}</script>\n</body>\n</html>\n",
+        escaped(action)
+    )
+}
+
+/// Text in an attribute.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
+}
+
 /// The page for a decision.
 pub fn rejection(kind: RejectionKind, reference: &str) -> String {
     let (title, text) = match kind {
@@ -118,6 +164,20 @@ pub fn document(title: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_self_posting_page_escapes_what_it_carries() {
+        let fields = [(
+            "state".to_owned(),
+            "\"><script>alert(1)</script>&'".to_owned(),
+        )];
+        let page = self_posting("https://app/cb?a=1&b=\"", &fields);
+        assert_eq!(page.matches("<script").count(), 1);
+        assert!(page.contains("action=\"https://app/cb?a=1&amp;b=&quot;\""));
+        assert!(
+            page.contains("value=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;&#39;\"")
+        );
+    }
 
     #[test]
     fn pages_say_no_reason_and_carry_no_script() {

@@ -40,23 +40,18 @@ pub fn head(
         }
         return Ok(());
     }
-    let seen = ResponseHead {
-        status,
-        location: answer
-            .headers
-            .get(header::LOCATION)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
-        session: session_set(answer),
-    };
+    let seen = seen(answer);
     let plan = flow.answered(exchange, &seen);
     if let Some(replacement) = &plan.replace {
-        context.replacement = Some(Answer::replacement(
-            replacement,
-            plan.cookies,
-            &exchange.snapshot.step_up,
-            exchange.id.as_str(),
-        ));
+        context.replacement = Some(
+            Answer::replacement(
+                replacement,
+                plan.cookies,
+                &exchange.snapshot.step_up,
+                exchange.id.as_str(),
+            )
+            .closing(),
+        );
         return Error::e_explain(REPLACED, "another answer goes out");
     }
     let plain = !answer.headers.contains_key(header::CONTENT_ENCODING);
@@ -89,15 +84,38 @@ pub fn body(flow: &AuthFlow, context: &mut RequestContext, chunk: Option<&Bytes>
     }
 }
 
-fn is_json(answer: &ResponseHeader) -> bool {
+/// The head of an answer, as far as the flow looks at it.
+pub fn seen(answer: &ResponseHeader) -> ResponseHead {
+    ResponseHead {
+        status: answer.status.as_u16(),
+        location: answer
+            .headers
+            .get(header::LOCATION)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+        session: session_set(answer),
+    }
+}
+
+/// Whether a body is JSON.
+pub fn is_json(answer: &ResponseHeader) -> bool {
+    has_type(answer, b"application/json")
+}
+
+/// Whether a body is HTML.
+pub fn is_page(answer: &ResponseHeader) -> bool {
+    has_type(answer, b"text/html")
+}
+
+fn has_type(answer: &ResponseHeader, expected: &[u8]) -> bool {
     let content_type = answer
         .headers
         .get(header::CONTENT_TYPE)
         .map(http::HeaderValue::as_bytes);
     content_type.is_some_and(|value| {
         value
-            .get(..16)
-            .is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"))
+            .get(..expected.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(expected))
     })
 }
 

@@ -46,6 +46,8 @@ pub struct Metrics {
     audit_events: IntCounter,
     audit_dropped: IntCounter,
     upstream_errors: IntCounterVec,
+    proofs: IntCounterVec,
+    withheld: IntCounterVec,
     breaker: IntGaugeVec,
     breaker_turns: IntCounterVec,
     in_flight: IntGauge,
@@ -181,6 +183,16 @@ impl Metrics {
                 "Failures of the identity server, by kind",
                 &["kind"],
             )?,
+            proofs: counters(
+                "riskgate_proofs_total",
+                "Answers that had to prove a stronger factor, by what they proved",
+                &["door", "result"],
+            )?,
+            withheld: counters(
+                "riskgate_tokens_withheld_total",
+                "Tokens withheld for want of a proof, by what became of them",
+                &["door", "revocation"],
+            )?,
             breaker: gauges(
                 "riskgate_breaker_state",
                 "0 closed (calls flow), 1 half-open, 2 open",
@@ -221,6 +233,16 @@ impl Metrics {
         self.requests
             .with_label_values(&[labels.class, labels.door, verdict, mode, grounds])
             .inc();
+    }
+
+    /// An answer had to prove a stronger factor.
+    pub fn proof(&self, door: &'static str, result: &'static str) {
+        self.proofs.with_label_values(&[door, result]).inc();
+    }
+
+    /// Tokens were withheld.
+    pub fn withheld(&self, door: &'static str, revocation: &'static str) {
+        self.withheld.with_label_values(&[door, revocation]).inc();
     }
 
     /// A request was refused before scoring.

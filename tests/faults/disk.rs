@@ -56,7 +56,7 @@ async fn the_disk_of_the_records_is_full() {
     let _alone = alone().await;
     let world = world("audit.file = \"/dev/full\"\n").await;
     Crowd::people(6).steps(&world).await;
-    let requests = world.sim.recorded();
+    let requests = world.received();
     let marked = requests
         .iter()
         .filter(|request| request.header_values("x-risk-status") == ["scored"]);
@@ -72,7 +72,7 @@ async fn the_disk_of_the_records_is_full() {
     let (_, late) = decisions(&world).await;
     if late > 0.5 {
         Crowd::people(6).steps(&world).await;
-        until_lost(&world, world.sim.recorded().len()).await;
+        until_lost(&world, world.received().len()).await;
         let (all, still) = decisions(&world).await;
         assert!(
             all > 90.0 && still - late < 0.5,
@@ -96,18 +96,18 @@ async fn the_disk_of_the_records_fails_and_comes_back() {
     let reader = open(&pipe);
     let world = world(&format!("audit.file = '{}'\n", pipe.display())).await;
     Crowd::people(1).steps(&world).await;
-    let first = world.sim.recorded().len();
+    let first = world.received().len();
     let (seen, reader) = read(reader, move |record| record.seq == first as u64).await;
     assert_eq!(seen.len(), first);
 
     drop(reader);
     Crowd::people(1).steps(&world).await;
-    let second = world.sim.recorded().len();
+    let second = world.received().len();
     until_lost(&world, second - first).await;
 
     let reader = open(&pipe);
     Crowd::people(1).steps(&world).await;
-    let third = world.sim.recorded().len();
+    let third = world.received().len();
     let (seen, _reader) = read(reader, move |record| record.seq == third as u64).await;
     // What was counted as lost is missing, so that the gap in the numbers is as large as the count says.
     let numbers: Vec<u64> = seen.iter().map(|record| record.seq).collect();

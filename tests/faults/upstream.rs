@@ -272,7 +272,7 @@ async fn a_post_on_a_used_connection_is_not_sent_again() {
             .post("/oauth2/token", Some("demo-service"), &CREDENTIALS)
             .await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let used = world.sim.recorded().last().expect("a request").peer;
+        let used = world.received().last().expect("a request").peer;
         wire.cut_after(0);
         let mark = world.mark().await;
         let answer = world

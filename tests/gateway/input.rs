@@ -284,14 +284,14 @@ async fn framing_and_host_have_one_reading() {
             ),
         ),
     ] {
-        let received = world.sim.recorded().len();
+        let received = world.received().len();
         // Some of it is refused by the HTTP parser, before there is an exchange to record.
         let answer = world.raw_unrecorded(request.as_bytes()).await;
         assert!(
             answer.status == 400 || (answer.status == 0 && answer.text.is_empty()),
             "{name}: {answer:?}"
         );
-        assert_eq!(world.sim.recorded().len(), received, "{name}");
+        assert_eq!(world.received().len(), received, "{name}");
     }
     // The rest of the connection is not read as a second request.
     let smuggled = format!(
@@ -300,7 +300,7 @@ async fn framing_and_host_have_one_reading() {
     );
     let answer = world.raw_unrecorded(smuggled.as_bytes()).await;
     assert!(answer.text.matches("HTTP/1.1 ").count() <= 1, "{answer:?}");
-    assert!(world.sim.recorded().is_empty());
+    assert!(world.received().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ async fn a_login_over_tls_on_both_sides() {
     let record = world.last_record_of("login").await;
     let ja4 = record.ja4.expect("the handshake was seen");
     assert!(ja4.starts_with('t') && ja4.len() == 36, "{ja4}");
-    let received = world.sim.recorded();
+    let received = world.received();
     assert!(
         received
             .iter()

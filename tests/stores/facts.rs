@@ -101,6 +101,8 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         score: Some(42),
         reasons: vec!["unfamiliar_device".to_owned()],
         demanded: true,
+        demanded_at: at,
+        barred: false,
         factors: 2,
         confirmed: true,
         issued_to: lesson(n, at).familiarity,

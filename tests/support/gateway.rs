@@ -334,7 +334,7 @@ impl World {
     pub async fn mark(&self) -> Mark {
         Mark {
             records: self.records().await.len(),
-            received: self.sim.recorded().len(),
+            received: self.received().len(),
         }
     }
 
@@ -385,7 +385,16 @@ impl World {
 
     /// What the identity server received since a moment.
     pub fn received_since(&self, mark: Mark) -> Vec<RecordedRequest> {
-        self.sim.recorded().split_off(mark.received)
+        self.received().split_off(mark.received)
+    }
+
+    /// What the identity server received, but for the gateway's own look at its keys.
+    pub fn received(&self) -> Vec<RecordedRequest> {
+        let mut received = self.sim.recorded();
+        received.retain(|request| {
+            request.method != "GET" || request.header_values("user-agent") != ["riskgate"]
+        });
+        received
     }
 
     /// The one request that the identity server received since a moment.

@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
 use riskgate::adapters::entropy::OsEntropy;
+use riskgate::adapters::identity_server::NoIdentityServer;
 use riskgate::adapters::memory::MemoryStore;
 use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
@@ -45,6 +46,7 @@ use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
+use riskgate::flow::links::BarredTokens;
 use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
@@ -220,6 +222,9 @@ impl Town {
             recent: RecentLinks::default(),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
+            barred: BarredTokens::default(),
+            keys: Arc::new(NoIdentityServer),
+            revoker: Arc::new(NoIdentityServer),
             agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,

@@ -29,6 +29,8 @@ const LAYERS: &[Layer] = &[
             "http",
             "ipnet",
             "jiff",
+            // Verifies a signature over given bytes with a given key; no clock, no IO.
+            "jsonwebtoken",
             "percent_encoding",
             "postcard",
             "regex",
@@ -88,6 +90,23 @@ const LAYERS: &[Layer] = &[
         "adapters/geo",
         &[],
         &["maxminddb", "serde", "thiserror", "toml"],
+    ),
+    adapter(
+        "adapters/identity_server",
+        &[],
+        &[
+            "async_trait",
+            "form_urlencoded",
+            "http",
+            "moka",
+            "reqwest",
+            "rustls",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
     ),
     adapter(
         "adapters/memory",
@@ -264,6 +283,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["src/telemetry/"]),
     ("redb", &["src/adapters/embedded/"]),
     ("redis", &["src/adapters/redis/"]),
+    ("reqwest", &["src/adapters/identity_server/"]),
 ];
 
 /// The modules of the domain in the order in which a request meets them: each names earlier ones alone.
@@ -284,6 +304,8 @@ const DOMAIN_ORDER: &[&str] = &[
     "risk",
     "policy",
     "signature",
+    "id_token",
+    "front_channel",
     "pdp",
     "enforcement",
     "action",

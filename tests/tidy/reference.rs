@@ -59,6 +59,7 @@ fn known_keys() -> BTreeSet<String> {
         "state.breaker",
         "step_up.applications",
         "upstream.danger",
+        "upstream.management",
     ];
     let mut sections = expected("zzz = 1\n");
     assert!(sections.len() > 15, "{sections:?}");

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::action::Action;
 use crate::clock::Clock;
+use crate::config::Flaws;
 use crate::config::Outage;
 use crate::config::SimConfig;
 use crate::config::Validity;
@@ -32,7 +33,8 @@ pub(crate) struct App {
     pub(crate) config: SimConfig,
     pub(crate) public_url: RwLock<String>,
     pub(crate) clock: Clock,
-    pub(crate) keys: Arc<Keys>,
+    pub(crate) keys: RwLock<Arc<Keys>>,
+    pub(crate) flaws: RwLock<Flaws>,
     pub(crate) recorder: Recorder,
     pub(crate) action: RwLock<Option<Arc<Action>>>,
     pub(crate) webhooks: Webhooks,
@@ -56,6 +58,15 @@ impl App {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The keys that sign now.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn flaws(&self) -> Flaws {
+        *self.flaws.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn public_url(&self) -> String {

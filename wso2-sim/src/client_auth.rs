@@ -1,11 +1,17 @@
-//! Client authentication at the back-channel endpoints: `client_secret_basic`, `client_secret_post`, and none for public
-//! clients.
+//! Client authentication at the back-channel endpoints: `client_secret_basic`, `client_secret_post`, an assertion that is
+//! good once (`client_secret_jwt`, which stands for `private_key_jwt` as well), and none for public clients.
+
+use serde_json::Value;
 
 use crate::app::Ctx;
+use crate::keys;
 use crate::oauth_error::OAuthError;
 use crate::request::Params;
 use crate::seed::Client;
+use crate::store::fingerprint;
 
+/// RFC 7523 section 2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const FAILED: &str = "Client Authentication failed.";
 
 /// The client that a request proves to come from.
@@ -30,6 +36,9 @@ pub(crate) fn authenticate<'a>(ctx: &Ctx<'a>, params: &Params) -> Result<&'a Cli
         }
         return with_secret(ctx, &id, &secret);
     }
+    if let Some(assertion) = params.get("client_assertion") {
+        return with_assertion(ctx, params, assertion);
+    }
     let id =
         named.ok_or_else(|| OAuthError::invalid_client("Client ID not found in the request."))?;
     match params.get("client_secret") {
@@ -39,6 +48,45 @@ pub(crate) fn authenticate<'a>(ctx: &Ctx<'a>, params: &Params) -> Result<&'a Cli
             .filter(|client| client.client_secret.is_none())
             .ok_or_else(|| OAuthError::invalid_client(FAILED)),
     }
+}
+
+/// RFC 7523 section 3: signed by the client, for this server, and not seen before.
+fn with_assertion<'a>(
+    ctx: &Ctx<'a>,
+    params: &Params,
+    assertion: &str,
+) -> Result<&'a Client, OAuthError> {
+    let failed = || OAuthError::invalid_client(FAILED);
+    if params.get("client_assertion_type") != Some(ASSERTION_TYPE) {
+        return Err(failed());
+    }
+    ctx.app
+        .config
+        .clients
+        .iter()
+        .filter(|client| client.realm == ctx.realm.key)
+        .find(|client| {
+            let claims = client
+                .client_secret
+                .as_deref()
+                .and_then(|secret| keys::verify_shared(secret, assertion));
+            claims.is_some_and(|claims| {
+                claims.get("sub").and_then(Value::as_str) == Some(client.client_id.as_str())
+                    && claims.get("aud").and_then(Value::as_str) == Some(ctx.issuer().as_str())
+                    && claims
+                        .get("exp")
+                        .and_then(Value::as_i64)
+                        .is_some_and(|exp| exp > ctx.now_s())
+            })
+        })
+        .filter(|_| {
+            let mut store = ctx.app.store();
+            let key = fingerprint(assertion);
+            let is_new = store.assertions.get(&key).is_none();
+            store.assertions.insert(key, ());
+            is_new
+        })
+        .ok_or_else(failed)
 }
 
 fn with_secret<'a>(ctx: &Ctx<'a>, id: &str, secret: &str) -> Result<&'a Client, OAuthError> {

@@ -228,6 +228,31 @@ impl std::fmt::Debug for WebhookSettings {
     }
 }
 
+/// What is wrong with the tokens, for tests of who checks them. All off at start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flaws {
+    /// How ID tokens are signed.
+    pub signature: SignatureFlaw,
+    /// `auth_time` is this much too early.
+    pub auth_time_back: Duration,
+    /// The key set is not served.
+    pub hides_keys: bool,
+    /// ID tokens are for another client.
+    pub has_wrong_audience: bool,
+}
+
+/// How ID tokens are signed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SignatureFlaw {
+    /// With a key that is not published, under the id of the one that is.
+    ForeignKey,
+    /// As they should be.
+    #[default]
+    None,
+    /// With the client's secret (`HS256`), as WSO2 can be told to.
+    SharedSecret,
+}
+
 /// A fault that the server plays on every connection, for tests of what is in front of it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Outage {

@@ -7,7 +7,10 @@ use crate::response::Response;
 
 /// GET `/oauth2/jwks`.
 pub(crate) fn jwks(ctx: &Ctx<'_>) -> Response {
-    Response::json(200, ctx.app.keys.jwks())
+    if ctx.app.flaws().hides_keys {
+        return Response::empty(503);
+    }
+    Response::json(200, ctx.app.keys().jwks())
 }
 
 /// GET the provider configuration (OpenID Connect Discovery section 4, RFC 8414).
@@ -15,6 +18,7 @@ pub(crate) fn configuration(ctx: &Ctx<'_>) -> Response {
     let methods = json!([
         "client_secret_basic",
         "client_secret_post",
+        "client_secret_jwt",
         "private_key_jwt",
         "tls_client_auth",
         "none"

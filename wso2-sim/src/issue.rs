@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::action::Draft;
 use crate::app::Ctx;
+use crate::config::SignatureFlaw;
 use crate::keys;
 use crate::oauth_error::OAuthError;
 use crate::request::Params;
@@ -154,11 +155,18 @@ pub(crate) fn id_token(
 ) -> anyhow::Result<String> {
     let now_s = ctx.now_s();
     let user = grant.user.as_ref();
+    let flaws = ctx.app.flaws();
+    let audience = if flaws.has_wrong_audience {
+        "another-client"
+    } else {
+        &grant.client_id
+    };
+    let back_s = seconds(flaws.auth_time_back);
     let mut claims = json!({
         "iss": ctx.issuer(),
         "sub": user.map(|user| user.id.clone()),
-        "aud": grant.client_id,
-        "azp": grant.client_id,
+        "aud": audience,
+        "azp": audience,
         "iat": now_s,
         "nbf": now_s,
         "exp": now_s.saturating_add(seconds(ctx.validity().id_token)),
@@ -178,7 +186,12 @@ pub(crate) fn id_token(
     add("c_hash", hash(parts.code));
     add("s_hash", hash(parts.state));
     add("acr", grant.acr.as_ref().map(|acr| json!(acr)));
-    add("auth_time", grant.auth_time_s.map(|at_s| json!(at_s)));
+    add(
+        "auth_time",
+        grant
+            .auth_time_s
+            .map(|at_s| json!(at_s.saturating_sub(back_s))),
+    );
     add("nonce", grant.nonce.as_ref().map(|nonce| json!(nonce)));
     let session = grant.session_key.as_deref();
     add(
@@ -186,7 +199,15 @@ pub(crate) fn id_token(
         session.map(|key| json!(key.get(..32).unwrap_or(key))),
     );
     add("isk", session.map(|key| json!(fingerprint(key))));
-    ctx.app.keys.sign(None, &claims)
+    match flaws.signature {
+        SignatureFlaw::None => ctx.app.keys().sign(None, &claims),
+        SignatureFlaw::ForeignKey => keys::Keys::foreign()?.sign_as(&ctx.app.keys(), &claims),
+        SignatureFlaw::SharedSecret => {
+            let client = ctx.client(&grant.client_id);
+            let secret = client.and_then(|client| client.client_secret.as_deref());
+            keys::sign_shared(secret.unwrap_or_default(), &claims)
+        }
+    }
 }
 
 /// Whether an ID token belongs to the grant.
@@ -274,7 +295,7 @@ fn mint(
         for (name, value) in &draft.claims {
             put(&mut claims, name, value.clone());
         }
-        ctx.app.keys.sign(Some("at+jwt"), &claims)?
+        ctx.app.keys().sign(Some("at+jwt"), &claims)?
     } else {
         random_uuid()
     };

@@ -14,6 +14,8 @@ use aws_lc_rs::signature::KeyPair as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::Hmac;
+use hmac::Mac;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
 use rcgen::DnType;
@@ -55,7 +57,18 @@ impl Keys {
         Ok(Arc::clone(SHARED.get_or_init(|| made)))
     }
 
-    fn generate() -> anyhow::Result<Self> {
+    /// A key of this process that is never published.
+    pub(crate) fn foreign() -> anyhow::Result<Arc<Self>> {
+        static FOREIGN: OnceLock<Arc<Keys>> = OnceLock::new();
+        if let Some(keys) = FOREIGN.get() {
+            return Ok(Arc::clone(keys));
+        }
+        let made = Arc::new(Self::generate()?);
+        Ok(Arc::clone(FOREIGN.get_or_init(|| made)))
+    }
+
+    /// A new key.
+    pub(crate) fn generate() -> anyhow::Result<Self> {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048)
             .map_err(|_| anyhow!("cannot generate an RSA key"))?;
         let signer = RsaSigner {
@@ -93,8 +106,17 @@ impl Keys {
 
     /// A JWT (RS256) over the claims; `typ` is the header's type, where one is set.
     pub(crate) fn sign(&self, typ: Option<&str>, claims: &Value) -> anyhow::Result<String> {
+        self.sign_under(&self.x5t, typ, claims)
+    }
+
+    /// The same under the id of another key.
+    pub(crate) fn sign_as(&self, other: &Self, claims: &Value) -> anyhow::Result<String> {
+        self.sign_under(&other.x5t, None, claims)
+    }
+
+    fn sign_under(&self, x5t: &str, typ: Option<&str>, claims: &Value) -> anyhow::Result<String> {
         let mut header = json!({
-            "x5t": self.x5t, "kid": format!("{}_RS256", self.x5t), "alg": "RS256",
+            "x5t": x5t, "kid": format!("{x5t}_RS256"), "alg": "RS256",
         });
         if let (Some(typ), Some(members)) = (typ, header.as_object_mut()) {
             members.insert("typ".to_owned(), Value::from(typ));
@@ -122,6 +144,34 @@ impl Keys {
         let (_, claims) = signed.split_once('.')?;
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
+}
+
+/// A JWT (HS256) over the claims.
+pub(crate) fn sign_shared(secret: &str, claims: &Value) -> anyhow::Result<String> {
+    let signed = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(json!({"alg": "HS256"}).to_string()),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    );
+    Ok(format!(
+        "{signed}.{}",
+        URL_SAFE_NO_PAD.encode(shared(secret, &signed)?)
+    ))
+}
+
+/// The claims of a JWT (HS256) that was made with the secret.
+pub(crate) fn verify_shared(secret: &str, token: &str) -> Option<Value> {
+    let (signed, signature) = token.rsplit_once('.')?;
+    let is_same = URL_SAFE_NO_PAD.decode(signature).ok()? == shared(secret, signed).ok()?;
+    let (_, claims) = signed.split_once('.').filter(|_| is_same)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+}
+
+fn shared(secret: &str, signed: &str) -> anyhow::Result<Vec<u8>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .map_err(|_| anyhow!("a secret of any length serves"))?;
+    mac.update(signed.as_bytes());
+    Ok(mac.finalize().into_bytes().to_vec())
 }
 
 /// Certificate chain, private key and the authority's certificate in PEM.

@@ -69,7 +69,9 @@ mod webhooks;
 
 pub use config::ActionAuth;
 pub use config::ActionSettings;
+pub use config::Flaws;
 pub use config::Outage;
+pub use config::SignatureFlaw;
 pub use config::SimConfig;
 pub use config::SimTls;
 pub use config::WebhookSettings;

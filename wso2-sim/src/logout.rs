@@ -15,7 +15,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
     };
     let client = params
         .get("id_token_hint")
-        .and_then(|hint| ctx.app.keys.verify(hint))
+        .and_then(|hint| ctx.app.keys().verify(hint))
         .and_then(|claims| claims.get("aud")?.as_str().map(str::to_owned))
         .or_else(|| params.get_owned("client_id"))
         .and_then(|id| ctx.client(&id));

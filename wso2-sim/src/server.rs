@@ -25,6 +25,7 @@ use crate::action::Action;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::ActionSettings;
+use crate::config::Flaws;
 use crate::config::Outage;
 use crate::config::SimConfig;
 use crate::config::SimTls;
@@ -122,7 +123,8 @@ impl Sim {
         let app = Arc::new(App {
             public_url: RwLock::new(public_url.trim_end_matches('/').to_owned()),
             clock: Clock::default(),
-            keys,
+            keys: RwLock::new(keys),
+            flaws: RwLock::new(Flaws::default()),
             recorder: Recorder::new(config.is_recording, config.recorded_max),
             action: RwLock::new(action),
             webhooks: Webhooks::start(config.webhook.clone(), stopped.clone())?,
@@ -232,6 +234,30 @@ impl Sim {
             .outage
             .write()
             .unwrap_or_else(PoisonError::into_inner) = outage;
+    }
+
+    /// Makes tokens wrong until told otherwise.
+    pub fn set_flaws(&self, flaws: Flaws) {
+        *self
+            .app
+            .flaws
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = flaws;
+    }
+
+    /// Signs with a new key from now on and publishes it in place of the old one.
+    ///
+    /// # Errors
+    ///
+    /// No key can be made.
+    pub fn rotate_keys(&self) -> anyhow::Result<()> {
+        let fresh = Arc::new(Keys::generate()?);
+        *self
+            .app
+            .keys
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
     }
 
     /// Certificate (PEM) of the authority to trust; empty without TLS.

@@ -234,6 +234,8 @@ pub(crate) struct Store {
     /// By the key of the consent page.
     pub(crate) consents: Bounded<Outcome>,
     pub(crate) sessions: Bounded<Session>,
+    /// Client assertions that were used.
+    pub(crate) assertions: Bounded<()>,
     pub(crate) codes: Bounded<Code>,
     pub(crate) access_tokens: Bounded<AccessToken>,
     pub(crate) refresh_tokens: Bounded<RefreshToken>,
@@ -249,6 +251,7 @@ impl Store {
             outcomes: Bounded::new(ENTRIES_MAX),
             consents: Bounded::new(ENTRIES_MAX),
             sessions: Bounded::new(ENTRIES_MAX),
+            assertions: Bounded::new(ENTRIES_MAX),
             codes: Bounded::new(ENTRIES_MAX),
             access_tokens: Bounded::new(ENTRIES_MAX),
             refresh_tokens: Bounded::new(ENTRIES_MAX),

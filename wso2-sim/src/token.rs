@@ -231,7 +231,7 @@ fn by_exchange(ctx: &Ctx<'_>, client: &Client, params: &Params) -> Result<GrantI
     grant.user = user;
     grant.actor = params
         .get("actor_token")
-        .and_then(|actor| ctx.app.keys.verify(actor))
+        .and_then(|actor| ctx.app.keys().verify(actor))
         .and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
     if grant.scopes.is_empty() {
         grant.scopes = subject_scopes;

@@ -15,6 +15,7 @@ mod visitors;
 mod world;
 
 use crate::adapters::geo::GeoDatabases;
+use crate::adapters::identity_server::NoIdentityServer;
 use crate::adapters::memory::MemoryStore;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureVector;
@@ -39,6 +40,7 @@ use crate::flow::exchange::Exchange;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::LimitSettings;
 use crate::flow::limits::Limits;
+use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
@@ -161,6 +163,9 @@ impl Replay {
             agents: KnownAgents::default(),
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
+            barred: BarredTokens::default(),
+            keys: Arc::new(NoIdentityServer),
+            revoker: Arc::new(NoIdentityServer),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             population: ArcSwap::from_pointee(Population::default()),

@@ -26,6 +26,10 @@ pub struct StepUpSettings {
     pub fixed_requests: FixedRequests,
     /// What becomes of a user who has no second factor, unless an application says otherwise.
     pub without_factor: WithoutFactor,
+    /// Further `acr` values in an ID token that prove a second factor.
+    pub accepted_acr: Vec<String>,
+    /// The origin under which WSO2 issues tokens (`https://host`), where it is not to be learnt from WSO2 itself.
+    pub issuer: Option<String>,
     /// For how long a browser owes a demand, in seconds.
     pub browser_seconds: u64,
     /// For how long a source owes a demand, in seconds.
@@ -127,6 +131,8 @@ impl Default for StepUpSettings {
             style: Style::default(),
             fixed_requests: FixedRequests::default(),
             without_factor: WithoutFactor::default(),
+            accepted_acr: Vec::new(),
+            issuer: None,
             browser_seconds: 600,
             source_seconds: 600,
             user_seconds: 1_800,

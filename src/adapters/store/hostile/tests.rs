@@ -106,6 +106,8 @@ fn provenance() -> Provenance {
         score: Some(42),
         reasons: vec!["unfamiliar_device".to_owned()],
         demanded: true,
+        demanded_at: Timestamp(0),
+        barred: false,
         factors: 3,
         confirmed: true,
         issued_to: familiarity(1),
@@ -118,6 +120,7 @@ fn provenance() -> Provenance {
         scopes: vec![1, 2, 3],
         family: None,
         redeemed: None,
+        application: None,
     }
 }
 

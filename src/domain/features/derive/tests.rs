@@ -126,6 +126,8 @@ fn link(issued: &Signals, at: i64) -> Provenance {
         score: Some(4),
         reasons: Vec::new(),
         demanded: false,
+        demanded_at: Timestamp::default(),
+        barred: false,
         factors: 1,
         confirmed: true,
         issued_to: seen,

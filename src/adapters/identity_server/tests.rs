@@ -1,0 +1,334 @@
+//! Against a server of a few lines that counts what it is asked.
+
+use super::*;
+use crate::domain::id_token::UnverifiedHeader;
+use crate::domain::time::Timestamp;
+use crate::flow::ports::ClientAuth;
+use crate::flow::ports::IssuedToken;
+use crate::flow::ports::KeySource;
+use crate::flow::ports::KeysAway;
+use crate::flow::ports::RevokeError;
+use crate::flow::ports::Revoker;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+/// An Ed25519 key of RFC 8037, under an id.
+fn key_set(id: &str) -> String {
+    format!(
+        r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"{id}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}]}}"#
+    )
+}
+
+fn header(id: &str) -> UnverifiedHeader {
+    let head = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"EdDSA","kid":"{id}"}}"#));
+    UnverifiedHeader::read(&format!("{head}.e30.AA")).unwrap()
+}
+
+fn ok(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A server that answers by path, or not at all.
+struct Server {
+    origin: String,
+    answers: Arc<Mutex<Vec<(&'static str, String)>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    fetched: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let answers: Arc<Mutex<Vec<(&'static str, String)>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let fetched: Arc<AtomicUsize> = Arc::default();
+        let (all, log, count) = (
+            Arc::clone(&answers),
+            Arc::clone(&asked),
+            Arc::clone(&fetched),
+        );
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (all, log, count) = (Arc::clone(&all), Arc::clone(&log), Arc::clone(&count));
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 16_384];
+                    let mut read = 0;
+                    // The bodies here are sent with the head or right after it.
+                    while !bytes[..read].windows(4).any(|end| end == b"\r\n\r\n") {
+                        match stream.read(&mut bytes[read..]).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(more) => read += more,
+                        }
+                    }
+                    let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+                    let target = text.split(' ').nth(1).unwrap_or_default().to_owned();
+                    if target.ends_with("/oauth2/jwks") {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    log.lock().unwrap().push(text);
+                    let answer = all
+                        .lock()
+                        .unwrap()
+                        .iter()
+                        .find(|(path, _)| target == *path)
+                        .map(|(_, answer)| answer.clone());
+                    let answer = answer.unwrap_or_else(|| {
+                        "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
+                    });
+                    drop(stream.write_all(answer.as_bytes()).await);
+                    drop(stream.shutdown().await);
+                });
+            }
+        });
+        Self {
+            origin,
+            answers,
+            asked,
+            fetched,
+        }
+    }
+
+    fn answer(&self, path: &'static str, answer: String) {
+        let mut answers = self.answers.lock().unwrap();
+        answers.retain(|(known, _)| *known != path);
+        answers.push((path, answer));
+    }
+
+    fn publish(&self, id: &str) {
+        self.answer("/oauth2/jwks", ok(&key_set(id)));
+        self.answer(
+            "/oauth2/token/.well-known/openid-configuration",
+            ok(r#"{"issuer":"https://login.example.com/oauth2/token","jwks_uri":"https://evil.example/jwks"}"#),
+        );
+    }
+
+    fn fetched(&self) -> usize {
+        self.fetched.load(Ordering::Relaxed)
+    }
+}
+
+/// A clock that a test moves.
+struct Hand(Mutex<Instant>);
+
+impl Hand {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Instant::now())))
+    }
+
+    fn forward(&self, seconds: u64) {
+        *self.0.lock().unwrap() += Duration::from_secs(seconds);
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn instant(&self) -> Instant {
+        *self.0.lock().unwrap()
+    }
+}
+
+fn client(
+    origin: &str,
+    clock: &Arc<Hand>,
+    management: Option<ManagementCredential>,
+) -> IdentityServer {
+    let settings = IdentityServerSettings {
+        management,
+        ..IdentityServerSettings::at(origin)
+    };
+    IdentityServer::new(&settings, Arc::clone(clock) as Arc<dyn Clock>).unwrap()
+}
+
+#[tokio::test]
+async fn keys_are_fetched_once_and_anew_when_one_is_missing() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.publish("old");
+    let source = client(&server.origin, &clock, None);
+    for _ in 0..50 {
+        let known = source.keys("", Some(&header("old"))).await.unwrap();
+        assert_eq!(
+            known.issuer.as_deref(),
+            Some("https://login.example.com/oauth2/token")
+        );
+    }
+    assert_eq!(server.fetched(), 1);
+
+    // A new key is found at once, and what is made up costs the identity server nothing more.
+    server.publish("new");
+    let known = source.keys("", Some(&header("new"))).await.unwrap();
+    assert!(header("new").is_known_to(&known.keys));
+    assert_eq!(server.fetched(), 2);
+    for n in 0..50 {
+        let known = source
+            .keys("", Some(&header(&format!("made-up-{n}"))))
+            .await
+            .unwrap();
+        assert!(header("new").is_known_to(&known.keys));
+    }
+    assert_eq!(server.fetched(), 2);
+    clock.forward(11);
+    source.keys("", Some(&header("made-up"))).await.unwrap();
+    assert_eq!(server.fetched(), 3);
+}
+
+#[tokio::test]
+async fn many_at_once_are_one_fetch() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.publish("a");
+    let source = Arc::new(client(&server.origin, &clock, None));
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let source = Arc::clone(&source);
+            tokio::spawn(async move { source.keys("", Some(&header("a"))).await.is_ok() })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+    assert_eq!(server.fetched(), 1);
+}
+
+#[tokio::test]
+async fn old_keys_serve_while_the_server_is_away_but_not_for_ever() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.publish("a");
+    let source = client(&server.origin, &clock, None);
+    source.keys("", None).await.unwrap();
+    server.answer(
+        "/oauth2/jwks",
+        "HTTP/1.1 503 Away\r\ncontent-length: 0\r\n\r\n".to_owned(),
+    );
+    clock.forward(3_600);
+    let known = source.keys("", Some(&header("a"))).await.unwrap();
+    assert!(header("a").is_known_to(&known.keys));
+    assert_eq!(server.fetched(), 2);
+    clock.forward(24 * 3_600);
+    assert_eq!(source.keys("", None).await.err(), Some(KeysAway));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_not_asked_again_and_again() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    let source = client(&server.origin, &clock, None);
+    for _ in 0..20 {
+        assert_eq!(source.keys("", None).await.err(), Some(KeysAway));
+    }
+    assert_eq!(server.fetched(), 2);
+    server.publish("a");
+    clock.forward(11);
+    source.keys("", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_key_set_is_not_taken() {
+    let elsewhere = Server::start().await;
+    elsewhere.publish("evil");
+    let redirect = format!(
+        "HTTP/1.1 302 Found\r\nlocation: {}/oauth2/jwks\r\ncontent-length: 0\r\n\r\n",
+        elsewhere.origin
+    );
+    let long = ok(&format!("{}{}", " ".repeat(70_000), key_set("a")));
+    for answer in [
+        redirect,
+        long,
+        ok("[]"),
+        ok(r#"{"keys":[]}"#),
+        ok("<html>"),
+        "garbage\r\n\r\n".to_owned(),
+    ] {
+        let (server, clock) = (Server::start().await, Hand::new());
+        server.answer("/oauth2/jwks", answer.clone());
+        let source = client(&server.origin, &clock, None);
+        assert_eq!(
+            source.keys("", None).await.err(),
+            Some(KeysAway),
+            "{answer:.40}"
+        );
+    }
+    assert!(
+        elsewhere.asked.lock().unwrap().is_empty(),
+        "a redirect was followed"
+    );
+}
+
+#[tokio::test]
+async fn each_realm_has_its_own() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.publish("super");
+    server.answer("/t/foo/oauth2/jwks", ok(&key_set("foo")));
+    let source = client(&server.origin, &clock, None);
+    let known = source.keys("/t/foo", None).await.unwrap();
+    assert!(header("foo").is_known_to(&known.keys) && !header("super").is_known_to(&known.keys));
+    assert_eq!(known.issuer, None, "its discovery document is not there");
+}
+
+#[tokio::test]
+async fn tokens_are_revoked_as_their_client() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.answer("/oauth2/revoke", ok(""));
+    let revoker = client(&server.origin, &clock, None);
+    let token = IssuedToken {
+        value: Secret::new("a+b c".to_owned()),
+        is_refresh: true,
+    };
+    let basic = ClientAuth::Basic(Secret::new("Basic YTpi".to_owned()));
+    revoker.revoke("", &token, &basic).await.unwrap();
+    let seen = server.asked.lock().unwrap().pop().unwrap();
+    assert!(
+        seen.starts_with("POST /oauth2/revoke") && seen.contains("Basic YTpi"),
+        "{seen}"
+    );
+    assert_eq!(
+        revoker.revoke("/t/foo", &token, &basic).await,
+        Err(RevokeError::Refused)
+    );
+    assert_eq!(
+        revoker.end_sessions("", "e204849c-4ec2").await,
+        Err(RevokeError::NoCredential)
+    );
+}
+
+#[tokio::test]
+async fn sessions_are_ended_with_a_token_of_the_gateways_own() {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.answer(
+        "/oauth2/token",
+        ok(r#"{"access_token":"T","expires_in":9}"#),
+    );
+    server.answer(
+        "/api/users/v1/e204849c-4ec2/sessions",
+        "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".to_owned(),
+    );
+    let credential = ManagementCredential {
+        client_id: "ops".to_owned(),
+        secret: Secret::new("s".to_owned()),
+    };
+    let revoker = client(&server.origin, &clock, Some(credential));
+    revoker.end_sessions("", "e204849c-4ec2").await.unwrap();
+    let seen = server.asked.lock().unwrap().pop().unwrap();
+    assert!(
+        seen.starts_with("DELETE ") && seen.contains("Bearer T"),
+        "{seen}"
+    );
+    for odd in ["", "..", "a/../../x", "a?b", "alice@example.com"] {
+        assert_eq!(
+            revoker.end_sessions("", odd).await,
+            Err(RevokeError::Refused),
+            "{odd}"
+        );
+    }
+}

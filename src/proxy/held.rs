@@ -1,0 +1,188 @@
+//! An exchange whose answer has to prove something before any of it is sent: the request goes to the identity server
+//! from here, the whole answer is read and judged, and then either it or its replacement is written.
+//!
+//! Only what owes a stronger factor comes this way; every other answer is passed on as it arrives.
+
+use crate::flow::AuthFlow;
+use crate::flow::proof;
+use crate::flow::proof::HeldAnswer;
+use crate::proxy::answer::Answer;
+use crate::proxy::context::RequestContext;
+use crate::proxy::response;
+use crate::proxy::upstream;
+use crate::proxy::upstream::Upstream;
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderName;
+use http::header;
+use pingora::Error;
+use pingora::ErrorType;
+use pingora::Result;
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+/// The longest answer that is held. Token responses and self-posting forms are far shorter.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Fields that belong to one connection (RFC 9110 section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Serves one request. An error is the identity server's, or the client's who has gone.
+pub async fn serve(
+    connector: &Connector,
+    upstream: &Upstream,
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+) -> Result<()> {
+    let body = context
+        .new_body
+        .clone()
+        .or_else(|| session.as_downstream().get_retry_buffer())
+        .unwrap_or_default();
+    let head = request_head(session, context, body.len())?;
+    let (head, body) = ask(connector, upstream, context, head, body)
+        .await
+        .map_err(|error| error.into_up())?;
+    let Some(exchange) = context.exchange.as_mut() else {
+        return Err(internal("a request without an exchange"));
+    };
+    let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
+    let seen = response::seen(&head);
+    let plan = flow.answered(exchange, &seen);
+    let replacement = if plan.replace.is_some() {
+        plan.replace
+    } else {
+        if is_plain && response::is_json(&head) && flow.wants_body(exchange, seen.status) {
+            flow.answered_with(exchange, &body);
+        }
+        let answer = HeldAnswer {
+            status: seen.status,
+            location: seen.location.as_deref(),
+            is_page: response::is_page(&head),
+            body: is_plain.then_some(&body),
+        };
+        let client = proof::client_auth(&session.req_header().headers, context.parameters.as_ref());
+        flow.settle(exchange, answer, client).await
+    };
+    match replacement {
+        Some(replacement) => {
+            let answer = Answer::replacement(
+                &replacement,
+                plan.cookies,
+                &exchange.snapshot.step_up,
+                exchange.id.as_str(),
+            );
+            answer.write(session).await
+        }
+        None => release(session, head, body, plan.cookies).await,
+    }
+}
+
+fn internal(problem: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InternalError, problem)
+}
+
+/// The head as the proxy would send it.
+fn request_head(
+    session: &Session,
+    context: &RequestContext,
+    length: usize,
+) -> Result<RequestHeader> {
+    let mut head = session.req_header().clone();
+    head.set_version(http::Version::HTTP_11);
+    // What the client has named for its own connection goes no further.
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        head.remove_header(name);
+    }
+    upstream::write_head(session, &mut head, context)?;
+    head.remove_header(&header::EXPECT);
+    if length > 0 || head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.insert_header(header::CONTENT_LENGTH, length)?;
+    }
+    Ok(head)
+}
+
+/// Sends the request on a connection of its own and reads the whole answer. Nothing is tried twice: a code is good once.
+async fn ask(
+    connector: &Connector,
+    upstream: &Upstream,
+    context: &RequestContext,
+    head: RequestHeader,
+    body: Bytes,
+) -> Result<(ResponseHeader, Bytes)> {
+    let permit = context
+        .exchange
+        .as_ref()
+        .and_then(|exchange| exchange.permit.as_ref())
+        .ok_or_else(|| internal("a request without a permit"))?;
+    let peer = upstream.peer(permit);
+    let (mut server, _) = connector.get_http_session(&peer).await?;
+    server.set_read_timeout(peer.options.read_timeout);
+    server.set_write_timeout(peer.options.write_timeout);
+    server.write_request_header(Box::new(head)).await?;
+    if !body.is_empty() {
+        server.write_request_body(body, true).await?;
+    }
+    server.finish_request_body().await?;
+    let head = loop {
+        server.read_response_header().await?;
+        let read = server
+            .response_header()
+            .ok_or_else(|| internal("an answer without a head"))?;
+        // An interim answer says nothing.
+        if !read.status.is_informational() {
+            break read.clone();
+        }
+    };
+    let mut held = BytesMut::new();
+    while let Some(chunk) = server.read_response_body().await? {
+        if held.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Error::e_explain(ErrorType::ReadError, "the answer is too long to be held");
+        }
+        held.extend_from_slice(&chunk);
+    }
+    Ok((head, held.freeze()))
+}
+
+/// Writes the answer as it came.
+async fn release(
+    session: &mut Session,
+    mut head: ResponseHeader,
+    body: Bytes,
+    cookies: Vec<String>,
+) -> Result<()> {
+    for name in &HOP_BY_HOP {
+        head.remove_header(name);
+    }
+    let is_bodiless = session.req_header().method == http::Method::HEAD
+        || matches!(head.status.as_u16(), 204 | 304);
+    if !is_bodiless {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    for cookie in cookies {
+        head.append_header(header::SET_COOKIE, cookie)?;
+    }
+    let ends = is_bodiless || body.is_empty();
+    session.write_response_header(Box::new(head), ends).await?;
+    if !ends {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
