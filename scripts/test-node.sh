@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 install_seconds_max=180
-suite_seconds_max=120
+suite_seconds_max=240
 
 suites=()
 for argument in "$@"; do

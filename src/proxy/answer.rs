@@ -96,15 +96,16 @@ impl Answer {
         answer
     }
 
-    /// One of the gateway's own pages.
-    pub fn own(status: u16, html: String) -> Self {
+    /// One of the gateway's own pages. With `no-referrer` a browser hides the origin of forms as well, so that pages with
+    /// forms say `same-origin`.
+    pub fn own(status: u16, html: String, referrer: &'static str) -> Self {
         let mut answer = Self::new(status, Form::Page, html);
         for (name, value) in &mut answer.headers {
             if *name == header::CONTENT_SECURITY_POLICY {
                 pages::content_security_policy_with_forms().clone_into(value);
             }
         }
-        answer.with(header::REFERRER_POLICY, "no-referrer".to_owned())
+        answer.with(header::REFERRER_POLICY, referrer.to_owned())
     }
 
     /// A redirect (303) to a page of our own.

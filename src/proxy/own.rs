@@ -90,9 +90,9 @@ async fn waiting(
     let looks = own_pages::Looks::of(query);
     let html = own_pages::waiting(&page, looks);
     if page.standing != Some(Standing::Waiting) {
-        return Ok(Answer::own(200, html));
+        return Ok(Answer::own(200, html, "no-referrer"));
     }
-    let answer = Answer::own(202, html);
+    let answer = Answer::own(202, html, "no-referrer");
     Ok(match looks.next() {
         Some((seconds, next)) => answer.with(
             header::REFRESH,
@@ -115,7 +115,7 @@ async fn devices(
         .await
         .map_err(unavailable)?;
     let html = own_pages::devices(&page, query == own_pages::FORGOTTEN);
-    Ok(Answer::own(200, html))
+    Ok(Answer::own(200, html, "same-origin"))
 }
 
 /// Does what a form of that page asks for, and leads back to it.

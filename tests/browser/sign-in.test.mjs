@@ -13,7 +13,7 @@ import {
 } from 'node:test';
 import { promisify } from 'node:util';
 
-import { freePort, startGateway } from '../oidc/gateway.mjs';
+import { freePort, gatewayBinary, startGateway } from '../oidc/gateway.mjs';
 import { CallbackServer, SignIn } from './application.mjs';
 import { launchChromium } from './chromium.mjs';
 import {
@@ -179,7 +179,9 @@ describe('sign-in with a browser through riskgate over TLS', () => {
       const profile = await browser.profile({ javaScriptEnabled: true });
       const page = await profile.newPage();
       const signIn = signInAt(clientId);
-      const response = await page.goto(signIn.authorizationUrl);
+      let response = await page.goto(signIn.authorizationUrl);
+      // A page that waits would look again in the middle of this.
+      if (name === 'review') response = await page.goto(`${page.url().split('?')[0]}?look=off`);
       assert.ok(status.includes(response.status()), `status ${response.status()}`);
       assert.match(await page.locator('main, [role=main]').textContent(), says);
       await browser.screenshot(page, name);
@@ -204,6 +206,83 @@ describe('sign-in with a browser through riskgate over TLS', () => {
       const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.ok(overflow <= 0, `the page is ${overflow} pixels wider than a small screen`);
       await browser.screenshot(page, `${name}-small`);
+      await profile.close();
+    });
+  }
+
+  /** `riskgate review ...` at the gateway under test. */
+  async function review(...args) {
+    const { stdout } = await promisify(execFile)(gatewayBinary(), [
+      'review', ...args, '--admin', new URL(gateway.adminUrl).host, '--data', path.join(gateway.directory, 'data'),
+    ]);
+    return stdout;
+  }
+
+  for (const javaScriptEnabled of [true, false]) {
+    test(`a held login is released and signs in ${javaScriptEnabled ? 'with' : 'without'} script`, { timeout: 2 * TEST_WITHIN_MS }, async () => {
+      const profile = await browser.profile({ javaScriptEnabled });
+      const page = await profile.newPage();
+      await page.goto(signInAt('demo-opaque').authorizationUrl);
+      await page.getByRole('heading', { name: 'Sign-in held for review' }).waitFor();
+      const waitsAt = page.url();
+      const reference = (await page.locator('code').textContent()).trim();
+      const { logins } = JSON.parse(await review('list', '--json'));
+      assert.ok(logins.some(({ id }) => id.startsWith(reference)), `${reference} is not in the queue`);
+
+      // The page looks again by itself.
+      await review('release', reference, '--as', 'browser-test');
+      await page.getByRole('heading', { name: 'You can sign in now' }).waitFor({ timeout: 20_000 });
+      assert.equal(new URL(page.url()).pathname, new URL(waitsAt).pathname);
+      await browser.screenshot(page, `released-${javaScriptEnabled}`);
+
+      const signIn = signInAt('demo-opaque');
+      await page.goto(signIn.authorizationUrl);
+      await enterPassword(page, ALICE);
+      const { tokens } = await signIn.redeem(await landed(page));
+      assert.ok(tokens.access_token);
+      await page.goto(waitsAt);
+      await page.getByRole('heading', { name: 'This release is used up' }).waitFor();
+
+      // It counted for one.
+      const again = await browser.profile({ javaScriptEnabled });
+      const elsewhere = await again.newPage();
+      await elsewhere.goto(signInAt('demo-opaque').authorizationUrl);
+      await elsewhere.getByRole('heading', { name: 'Sign-in held for review' }).waitFor();
+      await again.close();
+      await profile.close();
+    });
+
+    test(`a user forgets this browser ${javaScriptEnabled ? 'with' : 'without'} script`, { timeout: 2 * TEST_WITHIN_MS }, async () => {
+      const profile = await browser.profile({ javaScriptEnabled });
+      const page = await profile.newPage();
+      const signIn = signInAt('demo-web');
+      await page.goto(signIn.authorizationUrl);
+      await enterPassword(page, BOB);
+      await signIn.redeem(await landed(page));
+
+      const device = async () => (await profile.cookies(origin)).find(({ name }) => name === '__Host-rg_device');
+      const { value } = await device();
+      // What a login teaches is there a moment later.
+      let response;
+      for (let tries = 0; tries < 40; tries += 1) {
+        response = await page.goto(`${origin}/riskgate/devices`);
+        if (await page.getByText('This browser').count() > 0) break;
+        await new Promise((resolve) => { setTimeout(resolve, 100); });
+      }
+      assert.equal(response.status(), 200);
+      await assertInert(page, response);
+      await assertDiscreet(response, { 'the user': BOB.username, 'the cookie': value });
+      if (javaScriptEnabled) {
+        await assertAccessible(page, response);
+        await page.emulateMedia({ colorScheme: 'dark' });
+        await assertAccessible(page, response);
+        await page.emulateMedia({ colorScheme: 'light' });
+      }
+      await browser.screenshot(page, `devices-${javaScriptEnabled}`);
+      await page.locator('li', { hasText: 'This browser' }).getByRole('button', { name: 'Forget' }).click();
+      await page.getByText('it is forgotten').waitFor();
+      assert.equal(await page.getByText('This browser:').count(), 0);
+      assert.equal(await device(), undefined);
       await profile.close();
     });
   }

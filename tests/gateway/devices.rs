@@ -82,6 +82,8 @@ async fn users_forget_their_devices(store: Store) {
     assert!(page.body.contains(" sign-in"), "{page:?}");
     let policy = page.header("content-security-policy").unwrap();
     assert!(policy.contains("form-action 'self'"), "{policy}");
+    // Else browsers would send its forms with `Origin: null`.
+    assert_eq!(page.header("referrer-policy"), Some("same-origin"));
     for secret in [
         "alice",
         phone.cookie("__Host-rg_device").unwrap(),
@@ -93,9 +95,13 @@ async fn users_forget_their_devices(store: Store) {
     // One of the others.
     let form = value(&page, "form", "Device 2").to_owned();
     let device = value(&page, "device", "Device 2").to_owned();
-    let answer = phone
-        .post(PAGE, &[("form", &form), ("device", &device)])
-        .await;
+    // As a browser sends it over HTTP/1.1.
+    let request = phone
+        .request(Method::POST, PAGE)
+        .header("origin", &world.url)
+        .header("sec-fetch-site", "same-origin")
+        .form(&[("form", &form), ("device", &device)]);
+    let answer = phone.send(request).await;
     assert_eq!(
         (answer.status, answer.header("location")),
         (303, Some("/riskgate/devices?forgotten=1")),
