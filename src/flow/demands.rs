@@ -1,6 +1,12 @@
 //! Demands on the path of a request: where they are kept, which of them bind it, what raises them and what meets them.
 //! What this node has just written is known here before the store has it, and stands in while the store is away.
 
+/// By what they are found.
+mod places;
+
+/// What this node has just written.
+mod recent;
+
 use crate::domain::demand::Bearer;
 use crate::domain::demand::CHALLENGE_WINDOW;
 use crate::domain::demand::Demand;
@@ -10,7 +16,6 @@ use crate::domain::demand::DemandScope;
 use crate::domain::demand::KEYS_MAX;
 use crate::domain::demand::Proved;
 use crate::domain::demand::Raise;
-use crate::domain::demand::WINDOW_MAX;
 use crate::domain::demand::sealed::BrowserDemands;
 use crate::domain::demand::sealed::DEMAND_COOKIE;
 use crate::domain::demand::sealed::DemandCopy;
@@ -22,13 +27,9 @@ use crate::domain::enforcement::rejection;
 use crate::domain::enforcement::step_up::WithoutFactor;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::History;
-use crate::domain::history::LinkKind;
 use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
-use crate::domain::ids::NameSpace;
-use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
-use crate::domain::ids::ValueHash;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Decision;
@@ -44,37 +45,15 @@ use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
-use crate::flow::identify::Identity;
-use moka::sync::Cache;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-/// Demands and challenges under way that one node remembers.
-const REMEMBERED_MAX: u64 = 100_000;
-/// The longest that the identity server can take to answer a login.
-const UNDER_WAY: Duration = Duration::from_secs(120);
+pub use places::Places;
+pub use recent::RecentDemands;
+pub use recent::UnderWay;
 
-/// What this node knows of demands.
-#[derive(Clone, Debug)]
-pub struct RecentDemands {
-    demands: Cache<DemandKey, Demand>,
-    under_way: Cache<DemandKey, Arc<AtomicU32>>,
-}
-
-/// A challenge that is being given: it counts until it is known whether it was.
-#[derive(Debug)]
-pub struct UnderWay(Arc<AtomicU32>);
-
-/// By what a request's demands are found.
-#[derive(Clone, Debug, Default)]
-pub struct Places {
-    /// What its browser brings.
-    pub sealed: Option<BrowserDemands>,
-    /// The ids of its browser: that of the demand cookie, that of the device cookie.
-    browsers: Vec<[u8; 16]>,
-}
+use places::Reach;
+use places::both;
+use places::reach;
+use places::source_key;
 
 /// What is owed by whoever makes a request.
 #[derive(Clone, Debug, Default)]
@@ -91,195 +70,6 @@ pub struct Owed {
     pub copy_is_met: bool,
     /// How often this browser was sent round lately.
     pub sent: u8,
-}
-
-/// Whose demands a door asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reach {
-    /// Those of the person in front of it.
-    Person,
-    /// Those of the token family that is presented.
-    Family,
-    /// None: what is presented knows for itself, or nobody is there.
-    None,
-}
-
-impl Default for RecentDemands {
-    fn default() -> Self {
-        Self {
-            demands: Cache::builder()
-                .max_capacity(REMEMBERED_MAX)
-                .time_to_live(WINDOW_MAX)
-                .build(),
-            under_way: Cache::builder()
-                .max_capacity(REMEMBERED_MAX)
-                .time_to_idle(UNDER_WAY)
-                .build(),
-        }
-    }
-}
-
-impl RecentDemands {
-    /// What is known under `key` at `now`.
-    pub fn find(&self, key: &DemandKey, now: Timestamp) -> Option<Demand> {
-        self.demands.get(key).filter(|demand| now < demand.until)
-    }
-
-    /// Changes what is known under `key`.
-    fn apply(&self, key: DemandKey, change: &DemandChange) {
-        self.demands
-            .entry(key)
-            .and_upsert_with(|known| change.apply(known.map(|entry| entry.into_value())));
-    }
-
-    /// How many challenges of a user are under way, and one more from now on.
-    pub fn begin(&self, key: DemandKey) -> (u32, UnderWay) {
-        let count = self.under_way.get_with(key, Arc::default);
-        let before = count.fetch_add(1, Ordering::AcqRel);
-        (before, UnderWay(count))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Places {
-    /// By what the demands of a request are found.
-    pub fn of(sealed: Option<BrowserDemands>, signals: &Signals) -> Self {
-        let mut browsers: Vec<[u8; 16]> = sealed.iter().map(|state| state.browser).collect();
-        if let DeviceCookie::Valid(token) = &signals.device
-            && !browsers.contains(&token.device)
-        {
-            browsers.push(token.device);
-        }
-        Self { sealed, browsers }
-    }
-
-    /// The keys to ask for, under the names that `people` makes.
-    pub fn asked(
-        &self,
-        people: &Pseudonymizer,
-        door: Door,
-        tenant: &str,
-        identity: &Identity,
-        address: ValueHash,
-    ) -> Vec<DemandKey> {
-        let grant = identity.facts.grant_type.as_deref();
-        match reach(door, grant) {
-            Reach::Person => {
-                let client = identity.client;
-                let browsers = self.browsers.iter();
-                let mut keys: Vec<DemandKey> = browsers
-                    .map(|id| browser_key(people, id, tenant, client))
-                    .collect();
-                keys.push(source_key(people, address, tenant, client));
-                if let Subject::Named { key, .. } = &identity.subject {
-                    keys.push(DemandKey::user(*key));
-                }
-                keys
-            }
-            Reach::Family => family_key(people, identity, address).into_iter().collect(),
-            Reach::None => Vec::new(),
-        }
-    }
-
-    /// The keys under which demands of this browser are kept: with the client, and for the doors that do not know it.
-    fn of_browser(
-        &self,
-        people: &Pseudonymizer,
-        tenant: &str,
-        client: Option<SubjectKey>,
-    ) -> Vec<DemandKey> {
-        both(client)
-            .flat_map(|client| {
-                let key = move |id| browser_key(people, id, tenant, client);
-                self.browsers.iter().map(key)
-            })
-            .collect()
-    }
-}
-
-fn both(client: Option<SubjectKey>) -> impl Iterator<Item = Option<SubjectKey>> {
-    client.map(Some).into_iter().chain([None])
-}
-
-fn reach(door: Door, grant: Option<&str>) -> Reach {
-    match (door, grant) {
-        (Door::Token, Some("password")) => Reach::Person,
-        (Door::Token, Some("refresh_token")) => Reach::Family,
-        // A code carries the demand of its own login.
-        (Door::Token, _) => Reach::None,
-        (
-            Door::Authorize
-            | Door::Login
-            | Door::Authn
-            | Door::Flow
-            | Door::Saml
-            | Door::WsFed
-            | Door::Device
-            | Door::CibaAuthorize
-            | Door::Basic,
-            _,
-        ) => Reach::Person,
-        (Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp, _) => Reach::None,
-    }
-}
-
-fn browser_key(
-    people: &Pseudonymizer,
-    id: &[u8; 16],
-    tenant: &str,
-    client: Option<SubjectKey>,
-) -> DemandKey {
-    key(people, DemandScope::Browser, id, tenant, client)
-}
-
-fn source_key(
-    people: &Pseudonymizer,
-    address: ValueHash,
-    tenant: &str,
-    client: Option<SubjectKey>,
-) -> DemandKey {
-    let address = address.to_be_bytes();
-    key(people, DemandScope::Source, &address, tenant, client)
-}
-
-fn key(
-    people: &Pseudonymizer,
-    scope: DemandScope,
-    what: &[u8],
-    tenant: &str,
-    client: Option<SubjectKey>,
-) -> DemandKey {
-    let client = client.map_or([0; 16], |client| *client.0.as_bytes());
-    DemandKey {
-        scope,
-        digest: people.pseudonym(
-            NameSpace::Demand,
-            &[scope.as_str().as_bytes(), what, tenant.as_bytes(), &client],
-        ),
-    }
-}
-
-/// A refresh token, where it is used: a thief who was refused does not take the token from its owner.
-fn family_key(
-    people: &Pseudonymizer,
-    identity: &Identity,
-    address: ValueHash,
-) -> Option<DemandKey> {
-    let link = identity
-        .presented
-        .filter(|link| link.kind == LinkKind::RefreshToken)?;
-    Some(DemandKey {
-        scope: DemandScope::Browser,
-        digest: people.pseudonym(
-            NameSpace::Demand,
-            &[b"family", link.digest.as_bytes(), &address.to_be_bytes()],
-        ),
-    })
 }
 
 /// What is owed, from the store, this node and the browser's own copy: the strictest of them.
