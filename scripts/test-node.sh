@@ -53,8 +53,24 @@ install_modules() {
     printf '%s\n' "$lock" >"$stamp"
 }
 
+# The Python of the OpenID Connect tests, in an environment of its own.
+install_authlib() {
+    local folder="$root/tests/oidc"
+    local stamp="$folder/.venv/.installed-from" wanted
+    wanted=$(digest "$folder/requirements.txt")
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        say "installing Authlib for tests/oidc"
+        python3 -m venv "$folder/.venv" || fail "python3 cannot make an environment: run \`make setup\`" 2
+        timeout "$install_seconds_max" "$folder/.venv/bin/pip" install --quiet --disable-pip-version-check \
+            --requirement "$folder/requirements.txt" || fail "pip could not install tests/oidc/requirements.txt" 2
+        printf '%s\n' "$wanted" >"$stamp"
+    fi
+    export AUTHLIB_PYTHON="$folder/.venv/bin/python"
+}
+
 for suite in "${suites[@]}"; do
     install_modules "$suite"
+    [ "$suite" != oidc ] || install_authlib
     if [ "$suite" = browser ]; then
         [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || fail "Chromium is missing: run \`make setup\`, or set CHROMIUM" 2
         command -v openssl >/dev/null || fail "openssl is missing: run \`make setup\`" 2

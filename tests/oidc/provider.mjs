@@ -6,12 +6,16 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 
-import { Provider, errors } from 'oidc-provider';
+import { Provider, errors, interactionPolicy } from 'oidc-provider';
 
 const FORM_BYTES_MAX = 16 * 1024;
 
 export const ACCOUNT = { username: 'alice', password: 'wonderland', sub: 'a1ice-0001' };
 export const RESOURCE = 'https://api.example.com';
+
+/** The class of a sign-in with two factors, and the code that counts as the second one. */
+export const MFA = 'urn:riskgate:acr:mfa';
+export const CODE = '246810';
 
 // The provider warns at every start of each default that is not for production; here they are meant.
 for (const level of ['info', 'warn']) {
@@ -52,6 +56,14 @@ const CLIENTS = [
     jwks: { keys: [{ ...BATCH_KEY.publicKey.export({ format: 'jwk' }), kid: 'batch', alg: 'ES256', use: 'sig' }] },
   },
   {
+    client_id: 'shop',
+    client_secret: 'shop-secret',
+    token_endpoint_auth_method: 'client_secret_post',
+    grant_types: ['authorization_code', 'refresh_token', 'implicit'],
+    response_types: ['code', 'id_token', 'code id_token'],
+    redirect_uris: ['https://shop.example.com/callback'],
+  },
+  {
     client_id: 'backoffice',
     client_secret: 'backoffice-secret',
     token_endpoint_auth_method: 'client_secret_post',
@@ -82,6 +94,17 @@ function interactionPath(interaction) {
     authenticators: 'BasicAuthenticator:LOCAL',
   });
   return `/authenticationendpoint/login.do?${query}`;
+}
+
+/** Asks for the second factor when `acr_values` names its class and the session has not got it. */
+function askingForFactors() {
+  const policy = interactionPolicy.base();
+  const { Check } = interactionPolicy;
+  policy.get('login').checks.add(new Check('second_factor', 'a second factor is required', 'interaction_required', (ctx) => {
+    const asked = ctx.oidc.params.acr_values?.split(' ').includes(MFA);
+    return asked && ctx.oidc.acr !== MFA ? Check.REQUEST_PROMPT : Check.NO_NEED_TO_PROMPT;
+  }));
+  return policy;
 }
 
 const CONFIGURATION = {
@@ -185,10 +208,15 @@ function flowKey(value) {
 /**
  * A request handler for `node:http` that serves the provider for the public URL `origin`.
  *
- * Each call makes a new provider with an empty memory, but with the same keys and clients.
+ * Each call makes a new provider with an empty memory, but with the same keys and clients. With `secondFactor` it asks for
+ * one when `acr_values` says so; without it, it ignores the parameter, as WSO2 does without a script.
  */
-export function providerHandler(origin) {
-  const provider = new Provider(`${origin}/oauth2/token`, CONFIGURATION);
+export function providerHandler(origin, { secondFactor = false } = {}) {
+  const provider = new Provider(`${origin}/oauth2/token`, secondFactor
+    ? { ...CONFIGURATION, acrValues: [MFA], interactions: { ...CONFIGURATION.interactions, policy: askingForFactors() } }
+    : CONFIGURATION);
+  /** Interactions whose password was right and whose second factor is still to come. */
+  const halfway = new Set();
   provider.proxy = true;
 
   // WSO2 returns to /oauth2/authorize?sessionDataKey=K where this provider has /oauth2/authorize/K.
@@ -209,8 +237,23 @@ export function providerHandler(origin) {
       refuse(res, 'unknown sessionDataKey');
       return;
     }
+    if (halfway.has(key)) {
+      if (form.get('token') !== CODE) {
+        redirect(res, `/authenticationendpoint/totp.do?sessionDataKey=${key}&authFailure=true`);
+        return;
+      }
+      halfway.delete(key);
+      await provider.interactionResult(req, res, { login: { accountId: ACCOUNT.sub, acr: MFA, amr: ['pwd', 'totp'] } });
+      redirect(res, `/oauth2/authorize?sessionDataKey=${key}`);
+      return;
+    }
     if (form.get('username') !== ACCOUNT.username || form.get('password') !== ACCOUNT.password) {
       redirect(res, `${interactionPath(interaction)}&authFailure=true&authFailureMsg=login.fail.message`);
+      return;
+    }
+    if (secondFactor && interaction.params.acr_values?.split(' ').includes(MFA)) {
+      halfway.add(key);
+      redirect(res, `/authenticationendpoint/totp.do?sessionDataKey=${key}`);
       return;
     }
     await provider.interactionResult(req, res, { login: { accountId: ACCOUNT.sub, amr: ['pwd'] } });
@@ -247,6 +290,9 @@ export function providerHandler(origin) {
       if (url.pathname === '/authenticationendpoint/login.do') {
         const key = flowKey(url.searchParams.get('sessionDataKey'));
         page(res, 'Sign in', `<form id="loginForm" method="post" action="../commonauth"><input name="username"><input name="password" type="password"><input type="hidden" name="sessionDataKey" value="${key}"></form>`);
+      } else if (url.pathname === '/authenticationendpoint/totp.do') {
+        const key = flowKey(url.searchParams.get('sessionDataKey'));
+        page(res, 'One-time code', `<form method="post" action="../commonauth"><input name="token"><input type="hidden" name="sessionDataKey" value="${key}"></form>`);
       } else if (url.pathname === '/authenticationendpoint/oauth2_consent.do') {
         const key = flowKey(url.searchParams.get('sessionDataKeyConsent'));
         page(res, 'Consent', `<form method="post" action="../oauth2/authorize"><input type="hidden" name="sessionDataKeyConsent" value="${key}"><button name="consent" value="approve">Approve</button></form>`);

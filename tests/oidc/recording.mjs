@@ -151,6 +151,11 @@ export async function recordingServer(port) {
     server.listen(port, '127.0.0.1', resolve);
   });
   return {
+    port,
+    /** The recording of the handler that is served now. */
+    get last() {
+      return recording;
+    },
     serve(handler) {
       recording = { handler, exchanges: new Map(), others: [] };
       return recording;
