@@ -74,7 +74,7 @@ class Fit(unittest.TestCase):
         self.assertAlmostEqual(slope, 0.5, delta=0.05)
         shapes, bias = fit.folded(self.fitted, slope, intercept, self.x[~self.label], np.ones((~self.label).sum()))
         names = [f"f{i}" for i in range(6)]
-        schema = additive.Schema(1, "login", names, [0.0] * 6, [(-3.0, 3.0)] * 6, self.monotone, [["login"]] * 6, "")
+        schema = additive.Schema(1, names, [0.0] * 6, [(-3.0, 3.0)] * 6, self.monotone, [["login"]] * 6, "")
         model = additive.Additive.of(schema, shapes, bias)
         probability, contributions = model.evaluate(self.x)
         self.assertLess(np.abs(np.log(probability / (1 - probability)) - (slope * logit + intercept)).max(), 1e-4)

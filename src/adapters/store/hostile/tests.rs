@@ -28,6 +28,9 @@ use crate::domain::history::Provenance;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
+use crate::domain::review::Bound;
+use crate::domain::review::HeldLogin;
+use crate::domain::review::ReviewQueue;
 use crate::domain::secret::Secret;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
@@ -124,6 +127,29 @@ fn provenance() -> Provenance {
     }
 }
 
+fn held() -> HeldLogin {
+    HeldLogin {
+        id: pseudonym(3),
+        at: NOW,
+        expires: NOW.plus(MINUTE),
+        tenant: "carbon.super".to_owned(),
+        client: Some(SubjectKey(pseudonym(2))),
+        application: "demo-web".to_owned(),
+        subject: Some(SubjectKey(pseudonym(1))),
+        bound: Bound::Source(7),
+        source: 7,
+        known_device: false,
+        door: "login".to_owned(),
+        score: Some(64),
+        reasons: vec!["unfamiliar_device".to_owned()],
+        decision_id: RequestId::new("01890a5d-ac96-774b-bcce-b302099a8057".to_owned()),
+        country: Some("NO".to_owned()),
+        network: Some("vpn".to_owned()),
+        ruling: None,
+        used: false,
+    }
+}
+
 /// One value of every kind, as a store with this codec keeps it, and more than one where they differ much.
 fn real(codec: &Codec) -> Vec<Real> {
     let mut reals = Vec::new();
@@ -139,7 +165,12 @@ fn real(codec: &Codec) -> Vec<Real> {
                 | Kind::Users => vec![n; 8],
                 _ => vec![n; 16],
             };
-            let key = EntryKey::from_id(kind, &id).unwrap();
+            // There is one queue, under a key of its own.
+            let key = match (kind, n) {
+                (Kind::Review, 1) => EntryKey::review(),
+                (Kind::Review, _) => continue,
+                _ => EntryKey::from_id(kind, &id).unwrap(),
+            };
             let value = match kind {
                 Kind::Profile => codec.profile(&key, &profile(u64::from(n) * 12)),
                 Kind::Client => codec.client(
@@ -163,6 +194,7 @@ fn real(codec: &Codec) -> Vec<Real> {
                     },
                 ),
                 Kind::Link(_) => codec.link(&key, &provenance(), NOW.plus(MINUTE)),
+                Kind::Review => codec.queue(&ReviewQueue::from_items(vec![held()]).unwrap()),
                 Kind::Ticket => codec.ticket(&key, pseudonym(9), NOW.plus(MINUTE)),
                 Kind::Addresses | Kind::Trusted | Kind::Users => {
                     let mut windows = Windows::default();
@@ -234,6 +266,7 @@ fn is_accepted(codec: &Codec, key: &EntryKey, value: &[u8]) -> bool {
         || codec.open_demand(key, value, NOW).is_some()
         || codec.open_link(key, value, NOW).is_some()
         || codec.open_windows(key, value).is_some()
+        || (key.kind == Kind::Review && codec.open_queue(value).is_some())
         || codec.ticket_end(key, value).is_some()
         || codec.is_ticket(key, value, pseudonym(9), NOW)
 }
