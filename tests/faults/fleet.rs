@@ -234,10 +234,13 @@ fn move_slots(servers: &Arc<Vec<RedisServer>>, time: Duration) -> JoinHandle<usi
                     assert_eq!(answer, ["OK"], "{text}");
                 };
                 let slot = slot.trim_start_matches(':');
-                at(
-                    to,
-                    &format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[from]),
-                );
+                let importing = format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[from]);
+                let answer = lines(&servers[to], &importing);
+                // The nodes have not told each other everything yet: what is there already needs no move.
+                if answer.iter().any(|line| line.contains("already the owner")) {
+                    continue;
+                }
+                assert_eq!(answer, ["OK"], "{importing}");
                 at(
                     from,
                     &format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[to]),
