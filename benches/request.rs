@@ -160,9 +160,9 @@ impl Bench {
             .expect("the shipped policy and model")
             .snapshot;
         if native {
-            snapshot.models.primary = None;
+            snapshot.models.only_native();
         } else {
-            snapshot.models.primary.as_ref()?;
+            snapshot.models.login.primary.as_ref()?;
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new());

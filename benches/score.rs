@@ -8,6 +8,7 @@ use criterion::criterion_main;
 use riskgate::adapters::onnx::load;
 use riskgate::adapters::onnx::manifest::Golden;
 use riskgate::domain::features::FeatureVector;
+use riskgate::domain::kind::RequestKind;
 use riskgate::domain::time::Deadline;
 use riskgate::flow::ports::RiskModel;
 use std::error::Error;
@@ -36,7 +37,9 @@ fn score(c: &mut Criterion) {
 type Prepared = (Arc<dyn RiskModel>, Arc<dyn RiskModel>, Vec<FeatureVector>);
 
 fn prepare() -> Result<Prepared, Box<dyn Error>> {
-    let loaded = load(Path::new(MODEL), None)?;
+    let loaded = load(Path::new(MODEL), None)?
+        .into_kind(RequestKind::Login)
+        .ok_or("there is no model for logins")?;
     let golden = Golden::parse(&std::fs::read(Path::new(MODEL).join("golden.json"))?)?;
     let rows = golden.rows.iter().map(|row| row.vector()).collect();
     let native = loaded.native.ok_or("the model is not additive")?;

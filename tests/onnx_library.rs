@@ -6,10 +6,17 @@
     reason = "a panic is how a test reports a failure"
 )]
 
+use riskgate::adapters::onnx::LoadedModel;
 use riskgate::adapters::onnx::load;
+use riskgate::domain::kind::RequestKind;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
+
+fn login(library: Option<&Path>) -> LoadedModel {
+    let models = load(Path::new("conf/model"), library).unwrap();
+    models.into_kind(RequestKind::Login).unwrap()
+}
 
 #[test]
 fn a_file_that_is_no_library_leaves_the_native_model_until_a_good_one_is_named() {
@@ -31,7 +38,7 @@ fn a_file_that_is_no_library_leaves_the_native_model_until_a_good_one_is_named()
         (dir.path(), "not a file"),
         (other.as_path(), "does not export `OrtGetApiBase`"),
     ] {
-        let model = load(Path::new("conf/model"), Some(wrong)).unwrap();
+        let model = login(Some(wrong));
         assert!(model.primary.is_none() && model.native.is_some());
         assert!(
             model
@@ -43,23 +50,15 @@ fn a_file_that_is_no_library_leaves_the_native_model_until_a_good_one_is_named()
         );
     }
 
-    let model = load(
-        Path::new("conf/model"),
-        Some(Path::new("vendor/onnxruntime/libonnxruntime.so")),
-    )
-    .unwrap();
+    let model = login(Some(Path::new("vendor/onnxruntime/libonnxruntime.so")));
     assert!(
         model.primary.is_some(),
         "run scripts/fetch-onnxruntime.sh first: {:?}",
         model.warnings
     );
     // Once loaded it stays; a name that leads nowhere is still reported.
-    let model = load(Path::new("conf/model"), Some(&text)).unwrap();
+    let model = login(Some(&text));
     assert!(model.primary.is_some());
-    let model = load(
-        Path::new("conf/model"),
-        Some(Path::new("no/such/library.so")),
-    )
-    .unwrap();
+    let model = login(Some(Path::new("no/such/library.so")));
     assert!(model.primary.is_none());
 }

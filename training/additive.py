@@ -197,14 +197,26 @@ def golden(version: str, names: list[str], rows: np.ndarray, probability: np.nda
     return f'{{\n  "model_version": {json.dumps(version)},\n  "rows": [\n{lines}\n  ]\n}}\n'
 
 
-def manifest(schema: Schema, version: str, file: str, data: bytes, head: str, kind: str = "login") -> str:
-    """The manifest that the gateway reads beside the model."""
-    return (
-        f"# {head}\n\n"
-        f'file = "{file}"\n'
-        f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
-        f'version = "{version}"\n'
-        f'kind = "{kind}"\n'
-        f"schema_version = {schema.version}\n"
-        f'golden = "golden.json"\n'
-    )
+@dataclass(frozen=True)
+class Listed:
+    """A model as the manifest lists it; `data` are the bytes of the file."""
+
+    kind: str
+    version: str
+    file: str
+    data: bytes
+    golden: str = "golden.json"
+
+
+def manifest(schema: Schema, models: list[Listed], head: str) -> str:
+    """The manifest that the gateway reads beside the models."""
+    entries = [
+        f"\n[[model]]\n"
+        f'kind = "{model.kind}"\n'
+        f'file = "{model.file}"\n'
+        f'sha256 = "{hashlib.sha256(model.data).hexdigest()}"\n'
+        f'version = "{model.version}"\n'
+        f'golden = "{model.golden}"\n'
+        for model in models
+    ]
+    return f"# {head}\n\nschema_version = {schema.version}\n" + "".join(entries)

@@ -1,4 +1,4 @@
-"""Writes the starter model: conf/model/risk-login-<version>.onnx, manifest.toml, golden.json and the table in CARD.md.
+"""Writes the starter models: conf/model/risk-<kind>-<version>.onnx, manifest.toml, golden vectors, the tables of CARD.md.
 
 The weights come from starter.toml, set by hand. Every run gives the same bytes; `--check` compares instead of writing.
 Refuses weights that break the monotone directions of the schema or the scenarios of scenarios.toml.
@@ -20,6 +20,8 @@ import additive
 HERE = Path(__file__).resolve().parent
 MODEL_DIR = additive.ROOT / "conf" / "model"
 NOTE = "weights set by hand, not trained"
+GOLDEN = {"login": "golden.json", "token": "golden-token.json", "m2m": "golden-m2m.json"}
+TITLES = {"login": "Logins", "token": "Codes and tokens", "m2m": "Service accounts"}
 BEGIN, END = "<!-- scenarios: written by training/export_starter.py -->", "<!-- end of scenarios -->"
 
 
@@ -137,33 +139,38 @@ def check_runtime(data: bytes, rows: np.ndarray, probability: np.ndarray, contri
 def outputs() -> dict[Path, bytes]:
     """Every file with its content."""
     schema = additive.Schema.read()
-    version, shapes, bias, typical = read_starter(schema)
-    weights = additive.Additive.of(schema, shapes, bias)
-    scenarios = read_scenarios(schema, typical)
-    scenario_probability, _ = weights.evaluate(np.array([row for _, row, *_ in scenarios], np.float32))
-    check_scenarios(scenarios, scenario_probability)
+    files, listed, tables = {}, [], []
+    for kind in additive.KINDS:
+        version, shapes, bias, typical = read_starter(schema, kind)
+        weights = additive.Additive.of(schema, shapes, bias)
+        scenarios = read_scenarios(schema, typical, kind)
+        scenario_probability, _ = weights.evaluate(np.array([row for _, row, *_ in scenarios], np.float32))
+        check_scenarios(scenarios, scenario_probability)
 
-    nodes, initializers = weights.nodes()
-    made = additive.model(nodes, initializers, len(schema.names), additive.metadata(schema, version, NOTE))
-    onnx.checker.check_model(made, full_check=True)
-    data = additive.serialize(made)
-    names, rows = golden_rows(schema, typical, scenarios)
-    probability, contributions = weights.evaluate(rows)
-    check_runtime(data, rows, probability, contributions)
+        nodes, initializers = weights.nodes()
+        props = additive.metadata(schema, version, NOTE, kind)
+        made = additive.model(nodes, initializers, len(schema.names), props)
+        onnx.checker.check_model(made, full_check=True)
+        data = additive.serialize(made)
+        names, rows = golden_rows(schema, typical, scenarios)
+        probability, contributions = weights.evaluate(rows)
+        check_runtime(data, rows, probability, contributions)
 
-    file = f"risk-login-{version}.onnx"
+        model = additive.Listed(kind, version, f"risk-{kind}-{version}.onnx", data, GOLDEN[kind])
+        listed.append(model)
+        files[MODEL_DIR / model.file] = data
+        golden = additive.golden(version, names, rows, probability, contributions)
+        files[MODEL_DIR / model.golden] = golden.encode()
+        tables.append(f"### {TITLES[kind]}\n\n{table(scenarios, scenario_probability)}")
     card = (MODEL_DIR / "CARD.md").read_text()
     head, rest = card.split(BEGIN)
     _, tail = rest.split(END)
-    card = f"{head}{BEGIN}\n\n{table(scenarios, scenario_probability)}\n\n{END}{tail}"
-    return {
-        MODEL_DIR / file: data,
-        MODEL_DIR / "manifest.toml": additive.manifest(
-            schema, version, file, data, "The model that the gateway loads. Written by training/export_starter.py."
-        ).encode(),
-        MODEL_DIR / "golden.json": additive.golden(version, names, rows, probability, contributions).encode(),
-        MODEL_DIR / "CARD.md": card.encode(),
-    }
+    tables = "\n\n".join(tables)
+    files[MODEL_DIR / "CARD.md"] = f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}".encode()
+    files[MODEL_DIR / "manifest.toml"] = additive.manifest(
+        schema, listed, "The models that the gateway loads. Written by training/export_starter.py."
+    ).encode()
+    return files
 
 
 def main() -> int:

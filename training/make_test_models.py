@@ -216,7 +216,9 @@ def outputs() -> dict[Path, bytes]:
     for name, (data, want_probability, want_contributions) in models.items():
         head = "For tests only. Written by training/make_test_models.py."
         files[DIR / name / FILE] = data
-        files[DIR / name / "manifest.toml"] = additive.manifest(base.schema, base.version, FILE, data, head).encode()
+        files[DIR / name / "manifest.toml"] = additive.manifest(
+            base.schema, [additive.Listed("login", base.version, FILE, data)], head
+        ).encode()
         files[DIR / name / "golden.json"] = additive.golden(
             base.version, base.names[:12], base.rows[:12], want_probability[:12], want_contributions[:12]
         ).encode()

@@ -17,12 +17,15 @@ class Starter(unittest.TestCase):
         self.weights = additive.Additive.of(self.schema, self.shapes, self.bias)
 
     def test_situations_stay_in_their_ranges(self) -> None:
-        scenarios = export_starter.read_scenarios(self.schema, self.typical)
-        self.assertGreaterEqual(len(scenarios), 30)
-        probability, _ = self.weights.evaluate(np.array([row for _, row, *_ in scenarios]))
-        for (name, _, low, high), p in zip(scenarios, probability):
-            with self.subTest(name):
-                self.assertTrue(low <= export_starter.points(p) <= high, f"{export_starter.points(p)}")
+        for kind, at_least in (("login", 30), ("token", 10), ("m2m", 8)):
+            _, shapes, bias, typical = export_starter.read_starter(self.schema, kind)
+            weights = additive.Additive.of(self.schema, shapes, bias)
+            scenarios = export_starter.read_scenarios(self.schema, typical, kind)
+            self.assertGreaterEqual(len(scenarios), at_least)
+            probability, _ = weights.evaluate(np.array([row for _, row, *_ in scenarios]))
+            for (name, _, low, high), p in zip(scenarios, probability):
+                with self.subTest(kind=kind, name=name):
+                    self.assertTrue(low <= export_starter.points(p) <= high, f"{export_starter.points(p)}")
 
     def test_a_situation_out_of_range_is_refused(self) -> None:
         with self.assertRaises(export_starter.Refused):

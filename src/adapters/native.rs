@@ -15,6 +15,7 @@ use crate::adapters::onnx::graph::TYPE_INT64;
 use crate::adapters::onnx::graph::Tensor;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
+use crate::domain::kind::RequestKind;
 use crate::domain::risk::ModelOutput;
 use crate::domain::risk::RiskScore;
 use crate::domain::time::Deadline;
@@ -64,9 +65,13 @@ pub enum NativeError {
 }
 
 impl NativeModel {
-    /// The evaluator of the model in `bytes`, an ONNX file that says it is `identity.version`.
-    pub fn from_bytes(bytes: &[u8], identity: ModelIdentity) -> Result<Self, NativeError> {
-        let model = Model::read(bytes, &identity.version)?;
+    /// The evaluator of the model in `bytes`, an ONNX file that says it is `identity.version` for `kind`.
+    pub fn from_bytes(
+        bytes: &[u8],
+        kind: RequestKind,
+        identity: ModelIdentity,
+    ) -> Result<Self, NativeError> {
+        let model = Model::read(bytes, kind, &identity.version)?;
         Self::from_model(&model, identity)
     }
 
@@ -382,13 +387,13 @@ mod tests {
     }
 
     fn starter() -> NativeModel {
-        NativeModel::from_bytes(&starter_bytes(), identity()).unwrap()
+        NativeModel::from_bytes(&starter_bytes(), RequestKind::Login, identity()).unwrap()
     }
 
     fn changed(change: impl FnOnce(&mut Graph)) -> Result<NativeModel, NativeError> {
-        let mut model = Model::read(&starter_bytes(), "0.1.0").unwrap();
+        let mut model = Model::read(&starter_bytes(), RequestKind::Login, "0.1.0").unwrap();
         change(model.graph.as_mut().unwrap());
-        NativeModel::from_bytes(&model.encode_to_vec(), identity())
+        NativeModel::from_bytes(&model.encode_to_vec(), RequestKind::Login, identity())
     }
 
     #[test]
@@ -435,7 +440,8 @@ mod tests {
     fn another_graph_is_refused() {
         for kind in ["network", "nan", "slow"] {
             let bytes = std::fs::read(format!("tests/data/models/{kind}/model.onnx")).unwrap();
-            let refused = NativeModel::from_bytes(&bytes, identity()).unwrap_err();
+            let refused =
+                NativeModel::from_bytes(&bytes, RequestKind::Login, identity()).unwrap_err();
             assert!(
                 refused
                     .to_string()

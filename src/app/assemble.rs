@@ -6,6 +6,8 @@ use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::onnx;
 use crate::adapters::onnx::LoadedModel;
+use crate::adapters::onnx::LoadedModels;
+use crate::adapters::onnx::ModelLoadError;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
@@ -27,10 +29,13 @@ use crate::domain::secret::Secret;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
+use crate::flow::hindsight::Challenger;
 use crate::flow::score::ModelSet;
+use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
 use crate::proxy::listener;
 use crate::proxy::upstream::UpstreamSettings;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,8 +66,15 @@ pub fn snapshot(
     version: u64,
 ) -> Result<Assembled, Problems> {
     let mut found = Vec::new();
-    let (models, model_degraded) = models(config, &mut found);
+    // What is missing degrades and never stops: every login still goes through.
+    let (models, model_degraded) =
+        models(config, &config.model_dir(), &mut found).unwrap_or_else(|error| {
+            let text = format!("no model: {error}; every request is unscored");
+            found.push(text.clone());
+            (Models::missing(), Some(text))
+        });
     let mut assembled = snapshot_with(config, file, keys, version, models)?;
+    assembled.snapshot.challenger = challenger(config, &mut found);
     assembled.warnings.extend(found);
     assembled.model_degraded = model_degraded;
     Ok(assembled)
@@ -74,7 +86,7 @@ pub fn snapshot_with(
     file: &str,
     keys: &Keys,
     version: u64,
-    models: ModelSet,
+    models: Models,
 ) -> Result<Assembled, Problems> {
     let mut problems = Problems::new();
     let mut warnings = Vec::new();
@@ -150,6 +162,7 @@ pub fn snapshot_with(
             .map(|host| host.to_ascii_lowercase())
             .collect(),
         models,
+        challenger: None,
         budget: Duration::from_millis(config.score.budget_ms),
         people: Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(
             keys.previous
@@ -226,46 +239,70 @@ fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
     }
 }
 
-/// The models. What is missing degrades and never stops: every login still goes through.
-fn models(config: &Config, warnings: &mut Vec<String>) -> (ModelSet, Option<String>) {
+/// The models of a folder, and how they are doing if not well.
+fn models(
+    config: &Config,
+    dir: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<(Models, Option<String>), ModelLoadError> {
     /// A busy machine can make a quick model look slow; it gets another chance.
     const TRIES: u32 = 3;
     let budget = Duration::from_millis(config.score.budget_ms);
     let is_quick = |loaded: &LoadedModel| loaded.golden_p99 * QUICK_SHARE < budget;
-    let load = || onnx::load(&config.model_dir(), config.model.library.as_deref());
+    let load = || onnx::load(dir, config.model.library.as_deref()).map(LoadedModels::into_parts);
     let mut result = load();
     for _ in 1..TRIES {
-        if !result
-            .as_ref()
-            .is_ok_and(|loaded| loaded.primary.is_some() && !is_quick(loaded))
-        {
+        let seems_slow = result.as_ref().is_ok_and(|loaded| {
+            let mut models = loaded.iter().map(|(_, model)| model);
+            models.any(|model| model.primary.is_some() && !is_quick(model))
+        });
+        if !seems_slow {
             break;
         }
         result = load();
     }
-    match result {
-        Ok(loaded) => {
-            let quick = is_quick(&loaded);
-            let mut degraded = None;
-            if loaded.primary.is_none() {
-                degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
-            } else if !quick {
-                let took = loaded.golden_p99;
-                degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
+    let mut degraded = None;
+    let mut models = Models::missing();
+    for (kind, loaded) in result? {
+        let quick = is_quick(&loaded);
+        if loaded.primary.is_none() {
+            degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
+        } else if !quick {
+            let took = loaded.golden_p99;
+            degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
+        }
+        for warning in loaded.warnings {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
             }
-            warnings.extend(loaded.warnings);
-            let models = ModelSet {
+        }
+        models.put(
+            kind,
+            ModelSet {
                 primary: loaded.primary,
                 native: loaded.native,
                 identity: Arc::new(loaded.identity),
                 quick,
-            };
-            (models, degraded)
-        }
+                baseline: loaded.baseline.map(Arc::new),
+            },
+        );
+    }
+    Ok((models, degraded))
+}
+
+/// The challenger, if one is configured. One that cannot be loaded is worth a warning and nothing more.
+fn challenger(config: &Config, warnings: &mut Vec<String>) -> Option<Challenger> {
+    let settings = &config.model.challenger;
+    let dir = settings.dir.as_ref()?;
+    // What there is to say of ONNX Runtime is said of the model that answers.
+    match models(config, dir, &mut Vec::new()) {
+        Ok((models, _)) => Some(Challenger {
+            models,
+            sample_percent: settings.sample_percent.min(100),
+        }),
         Err(error) => {
-            let text = format!("no model: {error}; every request is unscored");
-            warnings.push(text.clone());
-            (ModelSet::missing(), Some(text))
+            warnings.push(format!("no challenger: {error}"));
+            None
         }
     }
 }

@@ -26,12 +26,14 @@ use tokio::signal::unix::signal;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Pings between two readings of the population.
 const POPULATION_EVERY: u32 = 60;
+/// Pings between two looks at how far traffic has moved.
+const DRIFT_EVERY: u32 = 12;
 /// How often the identity server's name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest that the listener may take to come up; Pingora alone would go on without one.
 const LISTEN_WITHIN: Duration = Duration::from_secs(20);
 
-/// Keeps health and population up to date.
+/// Keeps health, population and the gauges of drift up to date.
 pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
     let dependencies = flow.dependencies();
     let mut turn = 0_u32;
@@ -45,6 +47,9 @@ pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
                 Ok(population) => dependencies.population.store(Arc::new(population)),
                 Err(error) => tracing::warn!(error = %error, "the population could not be read"),
             }
+        }
+        if turn.is_multiple_of(DRIFT_EVERY) {
+            dependencies.scorer.drift().publish(&dependencies.metrics);
         }
         turn = turn.wrapping_add(1);
         tokio::time::sleep(PING_EVERY).await;

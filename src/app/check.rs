@@ -49,7 +49,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
             ));
             findings
                 .fine
-                .push(format!("model: {}", snapshot.models.identity.version));
+                .push(format!("model: {}", snapshot.models.versions()));
             findings.warnings.extend(assembled.warnings);
         }
         Err(problems) => findings.problems.extend(problems),

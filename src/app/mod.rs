@@ -217,7 +217,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Some("Mozilla/5.0 (X11; Linux x86_64) Chrome/1.0"),
         Some("en"),
     );
-    metrics.info(&assembled.snapshot.models.identity.version, state.kind());
+    metrics.info(&assembled.snapshot.models.versions(), state.kind());
     let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
 
@@ -267,7 +267,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         upstream = %config.upstream.url,
         admin = %config.admin.listen,
         state = state.kind(),
-        model = %flow.snapshot().models.identity.version,
+        model = %flow.snapshot().models.versions(),
         "riskgate {} starts", env!("CARGO_PKG_VERSION"),
     );
     serve(&config, Arc::clone(&flow), upstream, certificate, health)?;

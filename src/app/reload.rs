@@ -87,7 +87,7 @@ impl Reloader {
                 .ok()?;
         }
         let version = self.flow.snapshot().version + 1;
-        let assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
+        let mut assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
             Ok(assembled) => assembled,
             Err(problems) => {
                 problems.iter().for_each(|problem| refuse(problem));
@@ -95,13 +95,15 @@ impl Reloader {
             }
         };
         // A broken model must not push out one that works.
-        let had_model = self.flow.snapshot().models.native.is_some()
-            || self.flow.snapshot().models.primary.is_some();
-        let has_model = assembled.snapshot.models.native.is_some()
-            || assembled.snapshot.models.primary.is_some();
+        let had_model = self.flow.snapshot().models.login.is_there();
+        let has_model = assembled.snapshot.models.login.is_there();
         if had_model && !has_model {
             refuse(&assembled.model_degraded.unwrap_or_default());
             return None;
+        }
+        // Nor a broken challenger.
+        if config.model.challenger.dir.is_some() && assembled.snapshot.challenger.is_none() {
+            assembled.snapshot.challenger = self.flow.snapshot().challenger.clone();
         }
         for warning in &assembled.warnings {
             tracing::warn!("{warning}");
@@ -113,7 +115,7 @@ impl Reloader {
                 .map_or(PartStatus::Ok, PartStatus::Degraded),
         );
         metrics.info(
-            &assembled.snapshot.models.identity.version,
+            &assembled.snapshot.models.versions(),
             self.flow.dependencies().state.kind(),
         );
         self.flow.swap(assembled.snapshot);
@@ -133,11 +135,14 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .tls
         .iter()
         .flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
+    let challenger = config.model.challenger.dir.as_ref();
+    let challenger = challenger.map(|dir| dir.join("manifest.toml"));
     let files = overrides
         .file()
         .into_iter()
         .chain(config.policy_file())
         .chain([config.model_dir().join("manifest.toml")])
+        .chain(challenger)
         .chain(tls);
     files
         .map(|path| {

@@ -182,6 +182,27 @@ pub struct ModelSettings {
     pub dir: Option<PathBuf>,
     /// The ONNX Runtime library; searched for when absent.
     pub library: Option<PathBuf>,
+    /// A model that is scored beside the one that answers.
+    pub challenger: ChallengerSettings,
+}
+
+/// `[model.challenger]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChallengerSettings {
+    /// The folder with its `manifest.toml`; none is asked when absent.
+    pub dir: Option<PathBuf>,
+    /// Of how many requests in a hundred it is asked.
+    pub sample_percent: u8,
+}
+
+impl Default for ChallengerSettings {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            sample_percent: 100,
+        }
+    }
 }
 
 /// `[state]`.

@@ -75,6 +75,9 @@ pub struct AuditEvent {
     /// `known`, `none` or `foreign`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// `login`, `token` or `m2m`: whose features and model were used. A kind without a model of its own is `login`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The feature vector in the order of the schema; missing values are null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Option<f32>>,
@@ -99,6 +102,18 @@ pub struct AuditEvent {
     /// Contributions in log-odds, in the order of the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<f32>,
+    /// What the score would have been without each of the first reasons, for a score that was not low.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counterfactuals: Vec<AuditCounterfactual>,
+    /// The version of the challenger, where one was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub challenger_model: Option<String>,
+    /// Its score, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub challenger_score: Option<u8>,
+    /// What policy would have said to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub challenger_verdict: Option<String>,
     /// Reason codes, strongest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -163,6 +178,15 @@ pub struct AuditEvent {
     pub config: u64,
     /// Microseconds.
     pub timing: AuditTiming,
+}
+
+/// A score without one reason.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuditCounterfactual {
+    /// The code of the reason that is taken away.
+    pub without: String,
+    /// The score that is left, 0 to 100.
+    pub score: u8,
 }
 
 /// Where the time went, in microseconds.

@@ -39,6 +39,9 @@ pub mod history;
 /// Numbers for the model.
 pub mod features;
 
+/// Whether traffic has moved away from what a model was made for.
+pub mod drift;
+
 /// How risky.
 pub mod risk;
 

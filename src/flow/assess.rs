@@ -173,9 +173,12 @@ pub async fn assess(
         .as_deref()
         .filter(|_| continues || identity.presents(LinkKind::Code));
     let score_start = dependencies.clock.instant();
+    let asked = RequestKind::of(door, identity.facts.grant_type.as_deref());
+    let (kind, models) = snapshot.models.serving(asked);
     let (features, assessment) = match inherited.and_then(inherit) {
-        Some(assessment) => (None, assessment),
-        None => {
+        // Who turns in a code is judged by the login alone, unless there is a model for that.
+        Some(assessment) if kind != RequestKind::Token => (None, assessment),
+        inherited => {
             let population: Arc<Population> = dependencies.population.load_full();
             let known = Known {
                 history: history.as_ref(),
@@ -183,13 +186,12 @@ pub async fn assess(
                 link: provenance.as_deref(),
                 population: &population,
             };
-            // There is one model so far, and it speaks of logins.
-            let row = derive::derive(RequestKind::Login, &signals, known, exchange.at);
-            let assessment = dependencies
+            let row = derive::derive(kind, &signals, known, exchange.at);
+            let own = dependencies
                 .scorer
-                .score(&snapshot.models, &row, degraded, deadline)
+                .score(models, &row, degraded, deadline)
                 .await;
-            (Some(row), assessment)
+            (Some(row), riskier(inherited, own))
         }
     };
     exchange.timing.score = dependencies
@@ -203,6 +205,7 @@ pub async fn assess(
         signals,
         presented: identity.presented,
         facts: identity.facts,
+        kind,
         features,
         assessment,
         // At the authorize door a session that is already there is what the code will be issued under.
@@ -478,6 +481,15 @@ fn stand_in(
         _ => of_token,
     }
     .map(Provenance::as_profile)
+}
+
+/// The riskier of what a code brings along from its login and what is to be said of whoever turns it in.
+fn riskier(inherited: Option<Assessment>, own: Assessment) -> Assessment {
+    let points = |assessment: &Assessment| assessment.score().map(RiskScore::points);
+    match inherited {
+        Some(inherited) if points(&inherited) >= points(&own) => inherited,
+        _ => own,
+    }
 }
 
 /// The assessment that a request inherits from the decision before it.

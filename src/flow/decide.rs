@@ -290,7 +290,7 @@ fn level(exchange: &Exchange, assessed: &Assessed) -> Option<RiskLevel> {
 }
 
 /// The decision, and whether it is a demand of its own.
-fn verdict(
+pub(in crate::flow) fn verdict(
     exchange: &Exchange,
     assessed: &Assessed,
     door: Door,

@@ -5,12 +5,14 @@ use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::LinkKey;
+use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::Renamed;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::kind::RequestKind;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
@@ -111,6 +113,8 @@ pub struct Assessed {
     pub signals: Signals,
     /// Facts of the request that later steps need.
     pub facts: RequestFacts,
+    /// The kind of request whose features and model were used.
+    pub kind: RequestKind,
     /// The numbers for the model; `None` when the score came from a provenance.
     pub features: Option<FeatureVector>,
     /// The answer of the scoring.
@@ -213,6 +217,11 @@ impl Assessed {
     pub fn subject(&self) -> Option<SubjectKey> {
         let behind = || self.provenance.as_deref().and_then(|link| link.subject);
         self.signals.subject.key().or_else(behind)
+    }
+
+    /// Whether an authorization code is presented.
+    pub fn turns_in_a_code(&self) -> bool {
+        self.presented.is_some_and(|key| key.kind == LinkKind::Code)
     }
 
     /// When the subject last had devices forgotten; the epoch when never.

@@ -72,6 +72,9 @@ pub mod proof;
 /// Outcome, what is learnt, record.
 pub mod observe;
 
+/// What is worked out once the answer is out.
+pub mod hindsight;
+
 /// What becomes of codes and tokens that were turned in.
 pub mod turned_in;
 

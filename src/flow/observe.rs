@@ -37,6 +37,7 @@ use crate::flow::actions;
 use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
+use crate::flow::hindsight;
 use crate::flow::identify::link_key;
 use crate::flow::record::action;
 use crate::flow::record::prefix_text;
@@ -378,13 +379,16 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
     }
     measure(&dependencies.metrics, &exchange);
     let learnt = learn(dependencies, &mut exchange);
+    let hindsight = hindsight::look_back(dependencies, &mut exchange);
     let scored = exchange.door.is_some() || exchange.error.is_some();
     if (scored || exchange.snapshot.audit_passed) && dependencies.audit.keeps() {
         let total = dependencies
             .clock
             .instant()
             .saturating_duration_since(exchange.started);
-        dependencies.audit.write(event(&exchange, learnt, total));
+        let mut event = event(&exchange, learnt, total);
+        hindsight.describe(&mut event);
+        dependencies.audit.write(event);
     }
 }
 
@@ -586,7 +590,9 @@ fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
 }
 
 fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &Assessed) {
-    event.model = Some(exchange.snapshot.models.identity.version.clone());
+    let (_, model) = exchange.snapshot.models.serving(assessed.kind);
+    event.kind = Some(assessed.kind.as_str().to_owned());
+    event.model = Some(model.identity.version.clone());
     event.status = Some(assessed.assessment.status().to_owned());
     event.fallback = assessed
         .assessment

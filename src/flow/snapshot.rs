@@ -13,7 +13,8 @@ use crate::domain::route::RouteTable;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
-use crate::flow::score::ModelSet;
+use crate::flow::hindsight::Challenger;
+use crate::flow::score::Models;
 use std::time::Duration;
 
 /// One consistent set of everything that can be reloaded.
@@ -38,7 +39,9 @@ pub struct Snapshot {
     /// Host names that are answered, lower case; empty for all.
     pub hosts: Vec<String>,
     /// The models.
-    pub models: ModelSet,
+    pub models: Models,
+    /// Models that are scored beside them and never answer.
+    pub challenger: Option<Challenger>,
     /// For state and model together.
     pub budget: Duration,
     /// Makes pseudonyms.

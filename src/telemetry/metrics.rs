@@ -1,13 +1,17 @@
 //! The metrics, declared in one list and emitted through one method each. Labels come from closed sets alone: never a
 //! subject, an address or a path.
 
+use crate::domain::drift::Drift;
 use crate::domain::enforcement::Grounds;
+use crate::domain::kind::RequestKind;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
 use crate::domain::risk::FallbackCause;
+use crate::domain::risk::RiskScore;
 use crate::domain::risk::ScoreSource;
 use prometheus::Encoder;
+use prometheus::GaugeVec;
 use prometheus::HistogramOpts;
 use prometheus::HistogramVec;
 use prometheus::IntCounter;
@@ -25,6 +29,11 @@ const SECONDS: &[f64] = &[
     0.02, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0,
 ];
 
+/// Upper bounds of a difference between two scores.
+const POINTS: &[f64] = &[
+    -50.0, -30.0, -20.0, -10.0, -5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 50.0,
+];
+
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -38,6 +47,13 @@ pub struct Metrics {
     unscored: IntCounterVec,
     outcomes: IntCounterVec,
     shadow: IntCounterVec,
+    challenger_difference: HistogramVec,
+    challenger_flips: IntCounterVec,
+    challenger_skipped: IntCounterVec,
+    drift_psi: GaugeVec,
+    drift_missing: GaugeVec,
+    drift_score_psi: GaugeVec,
+    drift_rows: IntGaugeVec,
     score_seconds: HistogramVec,
     decision_seconds: HistogramVec,
     state_seconds: HistogramVec,
@@ -93,15 +109,25 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let shares = |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<GaugeVec> {
+            let metric = GaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let histograms = |name: &str,
+                          help: &str,
+                          labels: &[&str],
+                          bounds: &[f64]|
+         -> prometheus::Result<HistogramVec> {
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+            let metric = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         let seconds =
-            |name: &str, help: &str, labels: &[&str]| -> prometheus::Result<HistogramVec> {
-                let metric = HistogramVec::new(
-                    HistogramOpts::new(name, help).buckets(SECONDS.to_vec()),
-                    labels,
-                )?;
-                registry.register(Box::new(metric.clone()))?;
-                Ok(metric)
-            };
+            |name: &str, help: &str, labels: &[&str]| histograms(name, help, labels, SECONDS);
+        let points =
+            |name: &str, help: &str, labels: &[&str]| histograms(name, help, labels, POINTS);
         let in_flight = IntGauge::new("riskgate_assessments_in_flight", "Assessments in flight")?;
         registry.register(Box::new(in_flight.clone()))?;
         let review_waiting =
@@ -152,6 +178,41 @@ impl Metrics {
                 "riskgate_would_have_total",
                 "Verdicts that monitor or advise did not enforce",
                 &["door", "verdict"],
+            )?,
+            challenger_difference: points(
+                "riskgate_challenger_difference_points",
+                "Points of the challenger minus those of the model that answered",
+                &["kind"],
+            )?,
+            challenger_flips: counters(
+                "riskgate_challenger_flips_total",
+                "Other verdicts that the challenger would have led to",
+                &["kind", "verdict", "challenger"],
+            )?,
+            challenger_skipped: counters(
+                "riskgate_challenger_skipped_total",
+                "Requests for which the challenger was not asked",
+                &["cause"],
+            )?,
+            drift_psi: shares(
+                "riskgate_drift_psi",
+                "Population stability index of a feature",
+                &["kind", "feature"],
+            )?,
+            drift_missing: shares(
+                "riskgate_drift_missing_share",
+                "Share of rows without the feature",
+                &["kind", "feature"],
+            )?,
+            drift_score_psi: shares(
+                "riskgate_drift_score_psi",
+                "Population stability index of the score",
+                &["kind"],
+            )?,
+            drift_rows: gauges(
+                "riskgate_drift_rows",
+                "Rows in the window in which drift is watched",
+                &["kind"],
             )?,
             score_seconds: seconds("riskgate_score_seconds", "Features and model", &["source"])?,
             decision_seconds: seconds(
@@ -290,6 +351,48 @@ impl Metrics {
         self.shadow
             .with_label_values(&[door, verdict.as_str()])
             .inc();
+    }
+
+    /// A challenger was asked: both scores and both verdicts, the model's that answered first.
+    pub fn challenged(
+        &self,
+        kind: RequestKind,
+        (own, theirs): (RiskScore, RiskScore),
+        (verdict, other): (Verdict, Verdict),
+    ) {
+        let difference = f64::from(theirs.points()) - f64::from(own.points());
+        self.challenger_difference
+            .with_label_values(&[kind.as_str()])
+            .observe(difference);
+        if verdict != other {
+            self.challenger_flips
+                .with_label_values(&[kind.as_str(), verdict.as_str(), other.as_str()])
+                .inc();
+        }
+    }
+
+    /// A challenger was not asked.
+    pub fn challenger_skipped(&self, cause: &'static str) {
+        self.challenger_skipped.with_label_values(&[cause]).inc();
+    }
+
+    /// How far traffic of `kind` has moved; without `moved` there are too few rows to say.
+    pub fn drift(&self, kind: RequestKind, rows: u32, moved: Option<(Vec<Drift>, f64)>) {
+        let kind = kind.as_str();
+        self.drift_rows
+            .with_label_values(&[kind])
+            .set(i64::from(rows));
+        let Some((features, score)) = moved else {
+            return;
+        };
+        self.drift_score_psi.with_label_values(&[kind]).set(score);
+        for drift in features {
+            let labels = [kind, drift.feature.name()];
+            self.drift_psi.with_label_values(&labels).set(drift.psi);
+            self.drift_missing
+                .with_label_values(&labels)
+                .set(drift.missing);
+        }
     }
 
     /// How long features and model took.

@@ -204,8 +204,8 @@ impl Town {
         let mut snapshot = assemble::snapshot(&config, "test", keys, 1)
             .unwrap()
             .snapshot;
-        snapshot.models.primary = None;
-        assert!(snapshot.models.native.is_some());
+        snapshot.models.only_native();
+        assert!(snapshot.models.login.native.is_some());
         let people = snapshot.people.clone();
         let records = Arc::new(Records::default());
         let (observations, queue) = mpsc::channel(1_024);

@@ -216,21 +216,29 @@ pub enum ContractError {
 
 impl Model {
     /// Reads a model and checks it against the contract: standard operators only, all data inside, the one input and
-    /// the two outputs, and metadata that fit this build's schema and `version`.
-    pub(crate) fn read(bytes: &[u8], version: &str) -> Result<Self, ContractError> {
+    /// the two outputs, and metadata that fit this build's schema, `kind` and `version`.
+    pub(crate) fn read(
+        bytes: &[u8],
+        kind: RequestKind,
+        version: &str,
+    ) -> Result<Self, ContractError> {
         let model =
             Self::decode(bytes).map_err(|error| ContractError::Encoding(error.to_string()))?;
         model.check_operators()?;
         model.check_interface()?;
-        model.check_metadata(version)?;
+        model.check_metadata(kind, version)?;
         Ok(model)
     }
 
-    /// The version that a model says of itself; empty when it says none.
-    pub(crate) fn version(bytes: &[u8]) -> Result<String, ContractError> {
+    /// For which kind of request a model says it is, logins if nothing it can be, and its version; empty when it says none.
+    pub(crate) fn says(bytes: &[u8]) -> Result<(RequestKind, String), ContractError> {
         let model =
             Self::decode(bytes).map_err(|error| ContractError::Encoding(error.to_string()))?;
-        Ok(model.metadata("model_version").to_owned())
+        let kind = RequestKind::from_name(model.metadata("model_kind"));
+        Ok((
+            kind.unwrap_or(RequestKind::Login),
+            model.metadata("model_version").to_owned(),
+        ))
     }
 
     fn check_operators(&self) -> Result<(), ContractError> {
@@ -258,12 +266,12 @@ impl Model {
         )
     }
 
-    fn check_metadata(&self, version: &str) -> Result<(), ContractError> {
+    fn check_metadata(&self, kind: RequestKind, version: &str) -> Result<(), ContractError> {
         let schema = FeatureSchema::current();
         let names: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
         let expected = [
             ("schema_version", schema.version.to_string()),
-            ("model_kind", RequestKind::Login.as_str().to_owned()),
+            ("model_kind", kind.as_str().to_owned()),
             ("model_version", version.to_owned()),
             ("feature_schema_sha256", FeatureSchema::digest()),
         ];
@@ -293,7 +301,8 @@ impl Model {
         Ok(())
     }
 
-    fn metadata(&self, key: &str) -> &str {
+    /// An entry of the metadata; empty when there is none.
+    pub(crate) fn metadata(&self, key: &str) -> &str {
         self.metadata_props
             .iter()
             .find(|property| property.key == key)
@@ -444,13 +453,13 @@ mod tests {
 
     #[test]
     fn the_shipped_model_keeps_the_contract() {
-        let model = Model::read(&starter(), "0.1.0").unwrap();
+        let model = Model::read(&starter(), RequestKind::Login, "0.1.0").unwrap();
         assert_eq!(model.graph.unwrap().node.len(), 12);
     }
 
     #[test]
     fn each_breach_has_its_own_error() {
-        let fault = |kind| Model::read(&of(kind), "0.1.0").unwrap_err();
+        let fault = |kind| Model::read(&of(kind), RequestKind::Login, "0.1.0").unwrap_err();
         assert_eq!(
             fault("external_data"),
             ContractError::ExternalData("seg_weight".into())
@@ -480,7 +489,7 @@ mod tests {
 
     #[test]
     fn another_version_than_the_manifests_is_refused() {
-        let fault = Model::read(&starter(), "0.2.0").unwrap_err();
+        let fault = Model::read(&starter(), RequestKind::Login, "0.2.0").unwrap_err();
         assert!(matches!(
             fault,
             ContractError::Metadata {
@@ -522,11 +531,11 @@ mod tests {
     #[test]
     fn nothing_at_all_is_not_a_model() {
         assert_eq!(
-            Model::read(&[], "0.1.0"),
+            Model::read(&[], RequestKind::Login, "0.1.0"),
             Err(ContractError::Interface("no graph".into()))
         );
         assert!(matches!(
-            Model::read(b"<html>", "0.1.0"),
+            Model::read(b"<html>", RequestKind::Login, "0.1.0"),
             Err(ContractError::Encoding(_))
         ));
     }
@@ -534,7 +543,7 @@ mod tests {
     proptest! {
         #[test]
         fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-            drop(Model::read(&bytes, "0.1.0"));
+            drop(Model::read(&bytes, RequestKind::Login, "0.1.0"));
         }
 
         #[test]
@@ -542,7 +551,7 @@ mod tests {
             let mut bytes = starter();
             let index = at.index(bytes.len());
             bytes[index] = byte;
-            drop(Model::read(&bytes, "0.1.0"));
+            drop(Model::read(&bytes, RequestKind::Login, "0.1.0"));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
+use crate::domain::kind::RequestKind;
 use serde::Deserialize;
 use sha2::Digest;
 use sha2::Sha256;
@@ -20,20 +21,29 @@ pub(super) const GOLDEN_BYTES_MAX: u64 = 1024 * 1024;
 /// Golden rows at most: each is evaluated at load.
 const GOLDEN_ROWS_MAX: usize = 1000;
 
-/// What `manifest.toml` says of a model.
+/// What `manifest.toml` says of the models in its directory.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// The version of the feature schema that they were made for.
+    pub schema_version: u32,
+    /// One model for logins, and at most one for each other kind of request.
+    #[serde(rename = "model")]
+    pub models: Vec<ManifestModel>,
+}
+
+/// What the manifest says of one model.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestModel {
+    /// The kind of request that the model is for.
+    pub kind: RequestKind,
     /// The model's file, beside the manifest.
     pub file: String,
     /// The SHA-256 of that file in hexadecimal.
     pub sha256: String,
     /// The model's version.
     pub version: String,
-    /// The kind of request that the model is for.
-    pub kind: String,
-    /// The version of the feature schema that it was made for.
-    pub schema_version: u32,
     /// The file with golden vectors, beside the manifest.
     pub golden: String,
 }
@@ -68,6 +78,16 @@ pub enum ManifestError {
     /// A name that leads out of the directory.
     #[error("names the file `{0}`; expected a plain file name in the same directory")]
     FileName(String),
+    /// There must be one model for logins and no two for one kind.
+    #[error("lists {found} models for `{kind}`; expected {expected}")]
+    Kinds {
+        /// The kind.
+        kind: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        expected: &'static str,
+    },
     /// The golden vectors are none.
     #[error("is not a list of golden vectors: {0}")]
     Golden(String),
@@ -83,15 +103,28 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Reads the text of a manifest. Names of files may not lead out of the directory.
+    /// Reads the text of a manifest. Names of files may not lead out of the directory; requests of a kind that is not
+    /// listed are scored as logins are, so that the model for these must be there.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let manifest: Self = toml::from_str(text)
             .map_err(|error| ManifestError::Text(error.message().to_owned()))?;
-        for name in [&manifest.file, &manifest.golden] {
+        let names = manifest.models.iter();
+        for name in names.flat_map(|model| [&model.file, &model.golden]) {
             if !is_plain_name(name) {
                 return Err(ManifestError::FileName(
                     name.chars().filter(|c| !c.is_control()).take(80).collect(),
                 ));
+            }
+        }
+        for kind in RequestKind::ALL {
+            let found = manifest.models.iter().filter(|model| model.kind == kind);
+            let (found, is_login) = (found.count(), kind == RequestKind::Login);
+            if found > 1 || (found == 0 && is_login) {
+                return Err(ManifestError::Kinds {
+                    kind: kind.as_str(),
+                    found,
+                    expected: if is_login { "one" } else { "one at most" },
+                });
             }
         }
         Ok(manifest)
@@ -168,10 +201,42 @@ fn is_plain_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn entry(kind: &str, file: &str) -> String {
+        format!(
+            "[[model]]\nkind = \"{kind}\"\nfile = {file:?}\nsha256 = \"00\"\nversion = \"1\"\ngolden = \"g.json\"\n"
+        )
+    }
+
+    fn parse(entries: &[String]) -> Result<Manifest, ManifestError> {
+        Manifest::parse(&format!("schema_version = 1\n{}", entries.concat()))
+    }
+
     fn with(file: &str) -> Result<Manifest, ManifestError> {
-        Manifest::parse(&format!(
-            "file = {file:?}\nsha256 = \"00\"\nversion = \"1\"\nkind = \"login\"\nschema_version = 1\ngolden = \"g.json\"\n"
-        ))
+        parse(&[entry("login", file)])
+    }
+
+    #[test]
+    fn there_is_one_model_for_logins_and_one_at_most_for_others() {
+        let of = |kinds: &[&str]| {
+            let entries: Vec<_> = kinds.iter().map(|kind| entry(kind, "a.onnx")).collect();
+            parse(&entries).map(|manifest| manifest.models.len())
+        };
+        assert_eq!(of(&["login", "token", "m2m"]).unwrap(), 3);
+        for (kinds, fault) in [
+            (&["token"][..], "lists 0 models for `login`; expected one"),
+            (
+                &["login", "login"],
+                "lists 2 models for `login`; expected one",
+            ),
+            (
+                &["login", "m2m", "m2m"],
+                "lists 2 models for `m2m`; expected one at most",
+            ),
+            (&["login", "sso"], "unknown variant `sso`"),
+        ] {
+            let found = of(kinds).unwrap_err().to_string();
+            assert!(found.contains(fault), "{found}");
+        }
     }
 
     #[test]
@@ -194,16 +259,16 @@ mod tests {
         }
         assert!(!is_plain_name("a\0b"));
         assert_eq!(
-            with("risk-login-0.1.0.onnx").unwrap().file,
+            with("risk-login-0.1.0.onnx").unwrap().models[0].file,
             "risk-login-0.1.0.onnx"
         );
     }
 
     #[test]
     fn unknown_keys_are_refused() {
-        let text = "file = \"a\"\nsha256 = \"\"\nversion = \"1\"\nkind = \"login\"\nschema_version = 1\ngolden = \"g\"\nx = 1\n";
+        let text = entry("login", "a") + "x = 1\n";
         assert!(
-            matches!(Manifest::parse(text), Err(ManifestError::Text(text)) if text.contains("unknown field `x`"))
+            matches!(parse(&[text]), Err(ManifestError::Text(text)) if text.contains("unknown field `x`"))
         );
     }
 

@@ -29,6 +29,8 @@ use crate::adapters::onnx::manifest::MANIFEST;
 use crate::adapters::onnx::manifest::MANIFEST_BYTES_MAX;
 use crate::adapters::onnx::manifest::Manifest;
 use crate::adapters::onnx::manifest::ManifestError;
+use crate::adapters::onnx::manifest::ManifestModel;
+use crate::domain::drift::Baseline;
 use crate::domain::features::FeatureSchema;
 use crate::domain::kind::RequestKind;
 use crate::flow::ports::ModelIdentity;
@@ -61,6 +63,10 @@ pub struct LoadSettings {
     pub sessions: usize,
 }
 
+/// The models of one manifest, each of which passed every check.
+#[derive(Debug)]
+pub struct LoadedModels(Vec<(RequestKind, LoadedModel)>);
+
 /// A model that passed every check.
 pub struct LoadedModel {
     /// The model in ONNX Runtime; `None` when the library is missing.
@@ -71,6 +77,8 @@ pub struct LoadedModel {
     pub identity: ModelIdentity,
     /// The log-odds of a typical login, which the contributions add to; `None` when the graph is not the additive one.
     pub bias: Option<f32>,
+    /// How features and scores were distributed when the model was made; `None` when it does not say.
+    pub baseline: Option<Baseline>,
     /// What an operator should know, such as a missing library.
     pub warnings: Vec<String>,
     /// The 99th percentile of a run over the golden rows: whether the model is quick enough to be run inline.
@@ -153,9 +161,22 @@ impl fmt::Debug for LoadedModel {
     }
 }
 
-/// Loads the model in `path` (a directory with `manifest.toml`, or the manifest itself) with the settings as they come.
+impl LoadedModels {
+    /// The models with the kinds that they are for; one is for logins.
+    pub fn into_parts(self) -> Vec<(RequestKind, LoadedModel)> {
+        self.0
+    }
+
+    /// The model for `kind`, if it has one of its own.
+    pub fn into_kind(self, kind: RequestKind) -> Option<LoadedModel> {
+        let mut parts = self.0.into_iter();
+        parts.find_map(|(found, model)| (found == kind).then_some(model))
+    }
+}
+
+/// Loads the models of `path` (a directory with `manifest.toml`, or the manifest itself) with the settings as they come.
 /// `library` names the ONNX Runtime library.
-pub fn load(path: &Path, library: Option<&Path>) -> Result<LoadedModel, ModelLoadError> {
+pub fn load(path: &Path, library: Option<&Path>) -> Result<LoadedModels, ModelLoadError> {
     load_with(
         path,
         &LoadSettings {
@@ -165,39 +186,44 @@ pub fn load(path: &Path, library: Option<&Path>) -> Result<LoadedModel, ModelLoa
     )
 }
 
-/// Loads the model in `path` with `settings`. A missing or broken library is a warning as long as the model can be
-/// evaluated natively; anything wrong with the model is an error.
-pub fn load_with(path: &Path, settings: &LoadSettings) -> Result<LoadedModel, ModelLoadError> {
+/// Loads the models of `path` with `settings`: all of them, or none. A missing or broken library is a warning as long as
+/// the models can be evaluated natively; anything wrong with one of them is an error.
+pub fn load_with(path: &Path, settings: &LoadSettings) -> Result<LoadedModels, ModelLoadError> {
     let manifest_file = if path.is_dir() {
         path.join(MANIFEST)
     } else {
         path.to_owned()
     };
     let manifest = read_manifest(&manifest_file).map_err(at(&manifest_file))?;
-    let golden_file = manifest_file.with_file_name(&manifest.golden);
-    let golden = read_golden(&golden_file, &manifest).map_err(at(&golden_file))?;
-    let file = manifest_file.with_file_name(&manifest.file);
-    manifest::read_bounded(&file, settings.model_bytes_max)
-        .map_err(ModelFault::from)
-        .and_then(|bytes| evaluators(&bytes, &manifest, Some(&golden), settings))
-        .map_err(at(&file))
+    let one = |model: &ManifestModel| {
+        let golden_file = manifest_file.with_file_name(&model.golden);
+        let golden = read_golden(&golden_file, model).map_err(at(&golden_file))?;
+        let file = manifest_file.with_file_name(&model.file);
+        let loaded = manifest::read_bounded(&file, settings.model_bytes_max)
+            .map_err(ModelFault::from)
+            .and_then(|bytes| evaluators(&bytes, model, Some(&golden), settings))
+            .map_err(at(&file))?;
+        Ok((model.kind, loaded))
+    };
+    let loaded: Result<Vec<_>, _> = manifest.models.iter().map(one).collect();
+    loaded.map(LoadedModels)
 }
 
-/// Loads a model file without manifest: its version is what it says itself, and without golden vectors only what can be
-/// known without them is checked.
-pub fn load_file(file: &Path, settings: &LoadSettings) -> Result<LoadedModel, ModelLoadError> {
+/// Loads a model file without manifest: its kind and version are what it says itself, and without golden vectors only
+/// what can be known without them is checked.
+pub fn load_file(file: &Path, settings: &LoadSettings) -> Result<LoadedModels, ModelLoadError> {
     let plain = || {
         let bytes = manifest::read_bounded(file, settings.model_bytes_max)?;
-        let schema = FeatureSchema::current();
-        let manifest = Manifest {
+        let (kind, version) = Model::says(&bytes)?;
+        let listed = ManifestModel {
+            kind,
             file: String::new(),
             sha256: manifest::digest(&bytes),
-            version: Model::version(&bytes)?,
-            kind: RequestKind::Login.as_str().to_owned(),
-            schema_version: schema.version,
+            version,
             golden: String::new(),
         };
-        evaluators(&bytes, &manifest, None, settings)
+        let loaded = evaluators(&bytes, &listed, None, settings)?;
+        Ok(LoadedModels(vec![(kind, loaded)]))
     };
     plain().map_err(at(file))
 }
@@ -213,24 +239,20 @@ fn read_manifest(file: &Path) -> Result<Manifest, ModelFault> {
     let bytes = manifest::read_bounded(file, MANIFEST_BYTES_MAX)?;
     let manifest = Manifest::parse(&String::from_utf8_lossy(&bytes))?;
     let schema = FeatureSchema::current();
-    let kind = RequestKind::Login.as_str();
-    if (manifest.kind.as_str(), manifest.schema_version) != (kind, schema.version) {
+    if manifest.schema_version != schema.version {
         return Err(ModelFault::Mismatch {
-            expected: format!("`{kind}` under schema {}", schema.version),
-            found: format!(
-                "`{}` under schema {}",
-                manifest.kind, manifest.schema_version
-            ),
+            expected: format!("schema {}", schema.version),
+            found: format!("schema {}", manifest.schema_version),
         });
     }
     Ok(manifest)
 }
 
-fn read_golden(file: &Path, manifest: &Manifest) -> Result<Golden, ModelFault> {
+fn read_golden(file: &Path, model: &ManifestModel) -> Result<Golden, ModelFault> {
     let golden = Golden::parse(&manifest::read_bounded(file, GOLDEN_BYTES_MAX)?)?;
-    if golden.model_version != manifest.version {
+    if golden.model_version != model.version {
         return Err(ModelFault::Mismatch {
-            expected: format!("model version `{}`", manifest.version),
+            expected: format!("model version `{}`", model.version),
             found: format!("model version `{}`", golden.model_version),
         });
     }
@@ -239,23 +261,23 @@ fn read_golden(file: &Path, manifest: &Manifest) -> Result<Golden, ModelFault> {
 
 fn evaluators(
     bytes: &[u8],
-    manifest: &Manifest,
+    listed: &ManifestModel,
     golden: Option<&Golden>,
     settings: &LoadSettings,
 ) -> Result<LoadedModel, ModelFault> {
     let found = manifest::digest(bytes);
-    if !found.eq_ignore_ascii_case(&manifest.sha256) {
+    if !found.eq_ignore_ascii_case(&listed.sha256) {
         return Err(ModelFault::Digest {
-            expected: manifest.sha256.clone(),
+            expected: listed.sha256.clone(),
             found,
         });
     }
     let identity = ModelIdentity {
-        version: manifest.version.clone(),
+        version: listed.version.clone(),
         digest: found,
     };
     // What is handed to ONNX Runtime below are these bytes, not the file, which may change meanwhile.
-    let model = Model::read(bytes, &manifest.version)?;
+    let model = Model::read(bytes, listed.kind, &listed.version)?;
 
     let native = NativeModel::from_model(&model, identity.clone());
     let mut warnings = Vec::new();
@@ -281,6 +303,13 @@ fn evaluators(
             "no native evaluator stands in for the model, since it {error}"
         ));
     }
+    let statistics = (model.metadata("baseline"), model.metadata("score_baseline"));
+    let baseline = Baseline::parse(statistics.0, statistics.1).unwrap_or_else(|error| {
+        warnings.push(format!(
+            "the statistics of the model are left out: the file {error}"
+        ));
+        None
+    });
     let native = native.ok();
     let bias = native.as_ref().map(NativeModel::bias);
     let primary = primary.map(|model| Arc::new(model) as Arc<dyn RiskModel>);
@@ -298,6 +327,7 @@ fn evaluators(
         native,
         identity,
         bias,
+        baseline,
         warnings,
         golden_p99,
     })

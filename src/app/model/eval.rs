@@ -32,6 +32,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::flow::score::ModelSet;
+use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -145,15 +146,18 @@ impl Evaluated {
 /// Evaluates. What should be known on the way goes to `say`, a line each.
 pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evaluated, RunError> {
     let loaded = model::load(&evaluation.model, evaluation.library.clone())?;
-    let evaluator = match &loaded.primary {
-        Some(_) if !evaluation.native => "onnx runtime",
-        Some(_) | None => "native",
+    let loaded = loaded.into_parts();
+    let has_runtime = loaded.iter().any(|(_, model)| model.primary.is_some());
+    let evaluator = if has_runtime && !evaluation.native {
+        "onnx runtime"
+    } else {
+        "native"
     };
     let snapshot = snapshot(evaluation, loaded, say)?;
     let thresholds = snapshot.policy.thresholds("", "");
     let model = EvaluatedModel {
-        version: snapshot.models.identity.version.clone(),
-        digest: snapshot.models.identity.digest.clone(),
+        version: snapshot.models.versions(),
+        digest: snapshot.models.digests(),
         evaluator,
     };
     let policy = EvaluatedPolicy {
@@ -350,10 +354,16 @@ fn kind(kind: EventKind) -> RequestKind {
 /// What the events are judged by: the model, the policy, mode `enforce`; else the defaults.
 fn snapshot(
     evaluation: &Evaluation,
-    loaded: LoadedModel,
+    loaded: Vec<(RequestKind, LoadedModel)>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Snapshot, RunError> {
-    loaded.warnings.iter().for_each(|warning| say(warning));
+    let mut said: Vec<&String> = Vec::new();
+    for warning in loaded.iter().flat_map(|(_, model)| &model.warnings) {
+        if !said.contains(&warning) {
+            say(warning);
+            said.push(warning);
+        }
+    }
     let config = Config {
         mode: Rollout::of(Mode::Enforce),
         policy: PolicySettings {
@@ -361,25 +371,32 @@ fn snapshot(
         },
         ..Config::default()
     };
-    let primary = if evaluation.native {
-        let native = loaded.native.clone();
-        Some(native.ok_or_else(|| {
-            wrong(
-                &evaluation.model,
-                "cannot be evaluated natively: its graph is not the additive one",
-            )
-        })?)
-    } else {
-        loaded.primary
-    };
-    let models = ModelSet {
-        // Without ONNX Runtime its twin stands in, and is no fallback here.
-        primary: primary.or(loaded.native.clone()),
-        native: loaded.native,
-        identity: Arc::new(loaded.identity),
-        // Nobody waits: a slow model may take its time.
-        quick: true,
-    };
+    let mut models = Models::missing();
+    for (kind, loaded) in loaded {
+        let primary = if evaluation.native {
+            let native = loaded.native.clone();
+            Some(native.ok_or_else(|| {
+                wrong(
+                    &evaluation.model,
+                    "cannot be evaluated natively: its graph is not the additive one",
+                )
+            })?)
+        } else {
+            loaded.primary
+        };
+        models.put(
+            kind,
+            ModelSet {
+                // Without ONNX Runtime its twin stands in, and is no fallback here.
+                primary: primary.or(loaded.native.clone()),
+                native: loaded.native,
+                identity: Arc::new(loaded.identity),
+                // Nobody waits: a slow model may take its time.
+                quick: true,
+                baseline: None,
+            },
+        );
+    }
     let key = || Secret::new(vec![7; 32]);
     let keys = Keys {
         pseudonyms: key(),

@@ -17,14 +17,14 @@ mod rows;
 
 use crate::adapters::onnx;
 use crate::adapters::onnx::LoadSettings;
-use crate::adapters::onnx::LoadedModel;
+use crate::adapters::onnx::LoadedModels;
 use crate::app::RunError;
 use crate::config::ConfigError;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Loads the model at `path`: a model file, a manifest or the folder of one.
-fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModel, RunError> {
+/// Loads the models at `path`: of one model file, of a manifest or of the folder of one.
+fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModels, RunError> {
     let settings = LoadSettings {
         library,
         sessions: 1,

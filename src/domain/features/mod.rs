@@ -12,6 +12,9 @@ pub mod velocity;
 /// Signals, history and the moment, folded into one vector.
 pub mod derive;
 
+/// The row without one of its reasons.
+pub mod counterfactual;
+
 pub use schema::Feature;
 pub use schema::FeatureSchema;
 

@@ -7,15 +7,18 @@ pub mod breaker;
 /// Threads for models that cannot run on the worker.
 pub mod pool;
 
+use crate::domain::drift::Baseline;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
 use crate::domain::features::FeatureVector;
+use crate::domain::kind::RequestKind;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::FallbackCause;
 use crate::domain::risk::ModelOutput;
 use crate::domain::risk::ScoreSource;
 use crate::domain::time::Deadline;
+use crate::flow::hindsight::DriftWatch;
 use crate::flow::ports::Clock;
 use crate::flow::ports::ModelIdentity;
 use crate::flow::ports::RiskModel;
@@ -57,7 +60,18 @@ pub struct ScoreSettings {
     pub breaker: BreakerSettings,
 }
 
-/// The models of one snapshot.
+/// The models of one snapshot, by the kind of request that they are for.
+#[derive(Clone, Debug)]
+pub struct Models {
+    /// For logins, and for every kind without a model of its own.
+    pub login: ModelSet,
+    /// For codes and tokens.
+    pub token: Option<ModelSet>,
+    /// For service accounts.
+    pub m2m: Option<ModelSet>,
+}
+
+/// One model, as often as it can be evaluated.
 #[derive(Clone)]
 pub struct ModelSet {
     /// The model in ONNX Runtime.
@@ -68,6 +82,8 @@ pub struct ModelSet {
     pub identity: Arc<ModelIdentity>,
     /// Whether the golden rows were scored quickly enough to run on the worker.
     pub quick: bool,
+    /// How features and scores were distributed when the model was made; `None` when it does not say.
+    pub baseline: Option<Arc<Baseline>>,
 }
 
 /// Every input of an answer.
@@ -87,6 +103,7 @@ pub struct Scorer {
     /// Microseconds since `epoch` until which the model runs in the pool after an overrun.
     suspect_until: AtomicU64,
     epoch: Instant,
+    drift: DriftWatch,
 }
 
 impl Default for ScoreSettings {
@@ -112,7 +129,84 @@ impl std::fmt::Debug for ModelSet {
     }
 }
 
+impl Models {
+    /// No model at all: every request ends unscored.
+    pub fn missing() -> Self {
+        Self {
+            login: ModelSet::missing(),
+            token: None,
+            m2m: None,
+        }
+    }
+
+    /// Gives `kind` this model.
+    pub fn put(&mut self, kind: RequestKind, model: ModelSet) {
+        match kind {
+            RequestKind::Login => self.login = model,
+            RequestKind::Token => self.token = Some(model),
+            RequestKind::M2m => self.m2m = Some(model),
+        }
+    }
+
+    /// The model that scores requests of `kind`, and the kind that it is for: their own, or logins.
+    pub fn serving(&self, kind: RequestKind) -> (RequestKind, &ModelSet) {
+        let own = match kind {
+            RequestKind::Login => None,
+            RequestKind::Token => self.token.as_ref(),
+            RequestKind::M2m => self.m2m.as_ref(),
+        };
+        own.map_or((RequestKind::Login, &self.login), |model| (kind, model))
+    }
+
+    /// All models with their kinds.
+    pub fn iter(&self) -> impl Iterator<Item = (RequestKind, &ModelSet)> {
+        let others = [
+            (RequestKind::Token, self.token.as_ref()),
+            (RequestKind::M2m, self.m2m.as_ref()),
+        ];
+        std::iter::once((RequestKind::Login, &self.login)).chain(
+            others
+                .into_iter()
+                .filter_map(|(kind, model)| Some((kind, model?))),
+        )
+    }
+
+    /// The digests of the files, in the order of the kinds.
+    pub fn digests(&self) -> String {
+        let each = self.iter().map(|(_, model)| model.identity.digest.as_str());
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The versions, one if it is the same for all.
+    pub fn versions(&self) -> String {
+        let first = self.login.identity.version.clone();
+        if self
+            .iter()
+            .all(|(_, model)| model.identity.version == first)
+        {
+            return first;
+        }
+        let each = self
+            .iter()
+            .map(|(kind, model)| format!("{} {}", kind.as_str(), model.identity.version));
+        each.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Leaves ONNX Runtime out: only native evaluators answer.
+    pub fn only_native(&mut self) {
+        let others = [self.token.as_mut(), self.m2m.as_mut()];
+        for model in std::iter::once(&mut self.login).chain(others.into_iter().flatten()) {
+            model.primary = None;
+        }
+    }
+}
+
 impl ModelSet {
+    /// Whether there is anything to evaluate.
+    pub fn is_there(&self) -> bool {
+        self.primary.is_some() || self.native.is_some()
+    }
+
     /// A set without any model: every request ends unscored.
     pub fn missing() -> Self {
         let identity = Arc::new(ModelIdentity {
@@ -124,6 +218,7 @@ impl ModelSet {
             native: None,
             identity,
             quick: false,
+            baseline: None,
         }
     }
 }
@@ -147,6 +242,7 @@ impl Scorer {
             epoch: clock.instant(),
             clock,
             suspect_until: AtomicU64::new(0),
+            drift: DriftWatch::default(),
         })
     }
 
@@ -161,6 +257,11 @@ impl Scorer {
     /// The state of the model's breaker.
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state()
+    }
+
+    /// The windows in which drift is watched.
+    pub fn drift(&self) -> &DriftWatch {
+        &self.drift
     }
 
     /// Scores one row. `degraded` says why the history is missing, if it is.
@@ -358,6 +459,7 @@ mod tests {
             native,
             identity: Arc::new(identity),
             quick,
+            baseline: None,
         }
     }
 
