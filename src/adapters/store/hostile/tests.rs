@@ -118,6 +118,7 @@ fn provenance() -> Provenance {
         used_by: familiarity(2),
         used_from: None,
         evidence: 12,
+        application: None,
         demand_keys: Vec::new(),
         login_score: Some(40),
         scopes: vec![1, 2, 3],

@@ -241,6 +241,9 @@ fn what_was_used_up_is_a_replay_but_for_a_moment() {
         address: home.hashes.familiarity.address.map(short),
     });
     assert_eq!(token_row(&home, &issued).value(Feature::TokenReuse), 0.0);
+    issued.factors |= crate::domain::history::FACTOR_STRONG;
+    let risk = token_row(&home, &issued).value(Feature::TokenLoginRisk);
+    assert!(risk.is_nan(), "a stronger factor has answered for it");
     let thief = signals(&ABROAD, Subject::Anonymous);
     assert_eq!(token_row(&thief, &issued).value(Feature::TokenReuse), 1.0);
     issued.redeemed = Some(Redeemed {

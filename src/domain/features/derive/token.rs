@@ -64,7 +64,8 @@ fn against_login(row: &mut FeatureVector, signals: &Signals, link: &Provenance, 
         .redeemed
         .is_some_and(|redeemed| redeemed.is_replay(address, now));
     row.set(Feature::TokenReuse, truth(replayed));
-    if let Some(score) = link.login_score {
+    // Who has passed a stronger factor has answered for the risk of the login.
+    if let Some(score) = link.login_score.filter(|_| !link.has_strong_factor()) {
         row.set(Feature::TokenLoginRisk, f32::from(score) / 100.0);
     }
     if !link.scopes.is_empty() {
