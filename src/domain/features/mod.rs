@@ -51,9 +51,15 @@ impl FeatureVector {
         &self.0
     }
 
-    /// A row from recorded values; the length must be [`Feature::COUNT`].
+    /// A row from recorded values; the length must be [`Feature::COUNT`]. Each value is taken as [`FeatureVector::set`]
+    /// takes it: no row holds anything infinite or out of range, wherever it comes from.
     pub fn from_slice(values: &[f32]) -> Option<Self> {
-        values.try_into().ok().map(Self)
+        let values: &[f32; Feature::COUNT] = values.try_into().ok()?;
+        let mut row = Self::missing();
+        for (feature, value) in Feature::ALL.into_iter().zip(values) {
+            row.set(feature, *value);
+        }
+        Some(row)
     }
 
     /// The bits of the row, for cache keys: equal bits are equal inputs, whatever NaN is.
