@@ -370,7 +370,8 @@ async fn a_service_account_in_a_data_centre_becomes_known() {
         );
         scores.push(record.score);
     }
-    assert!(scores[5] <= scores[0], "{scores:?}");
+    // Six requests within a second are a burst, and no more than that.
+    assert!(scores.iter().all(|score| *score < Some(15)), "{scores:?}");
 
     let mut elsewhere = world.person("dave").from(TOR);
     elsewhere.post("/oauth2/token", &fields).await;

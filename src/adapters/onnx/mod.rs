@@ -318,8 +318,8 @@ fn evaluators(
     // The native evaluator comes first: the time that counts is that of the model that answers.
     for model in native.iter().chain(&primary) {
         golden_p99 = match golden {
-            Some(golden) => proof::prove(model.as_ref(), bias, golden)?,
-            None => proof::prove_without_golden(model.as_ref())?,
+            Some(golden) => proof::prove(model.as_ref(), listed.kind, bias, golden)?,
+            None => proof::prove_without_golden(model.as_ref(), listed.kind)?,
         };
     }
     Ok(LoadedModel {

@@ -5,6 +5,7 @@ use crate::adapters::onnx::manifest::GoldenRow;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
 use crate::domain::features::FeatureVector;
+use crate::domain::kind::RequestKind;
 use crate::domain::risk::ModelOutput;
 use crate::domain::time::Deadline;
 use crate::flow::ports::ModelError;
@@ -89,6 +90,7 @@ pub enum ProofError {
 /// Checks `model` and returns the 99th percentile of a run. With a `bias`, contributions have to add up to the logit.
 pub(super) fn prove(
     model: &dyn RiskModel,
+    kind: RequestKind,
     bias: Option<f32>,
     golden: &Golden,
 ) -> Result<Duration, ProofError> {
@@ -100,21 +102,24 @@ pub(super) fn prove(
         }
     }
     for row in golden.rows.iter().take(SWEEP_ROWS) {
-        sweep(model, &row.vector())?;
+        sweep(model, kind, &row.vector())?;
     }
     let rows: Vec<_> = golden.rows.iter().map(GoldenRow::vector).collect();
     time(model, &rows)
 }
 
 /// Checks what can be checked without golden vectors, from a row in which everything is missing and one of zeros.
-pub(super) fn prove_without_golden(model: &dyn RiskModel) -> Result<Duration, ProofError> {
+pub(super) fn prove_without_golden(
+    model: &dyn RiskModel,
+    kind: RequestKind,
+) -> Result<Duration, ProofError> {
     let mut zeros = FeatureVector::missing();
     Feature::ALL
         .into_iter()
         .for_each(|feature| zeros.set(feature, 0.0));
     let rows = [FeatureVector::missing(), zeros];
     for row in &rows {
-        sweep(model, row)?;
+        sweep(model, kind, row)?;
     }
     time(model, &rows)
 }
@@ -182,9 +187,10 @@ fn check_sum(row: &GoldenRow, output: &ModelOutput, bias: f32) -> Result<(), Pro
     Ok(())
 }
 
-/// Moves one feature at a time through its range and looks at the direction in which the risk moves.
-fn sweep(model: &dyn RiskModel, base: &FeatureVector) -> Result<(), ProofError> {
-    for feature in Feature::ALL {
+/// Moves one feature of `kind` at a time through its range and looks at the direction in which the risk moves. Features of
+/// other kinds are always missing.
+fn sweep(model: &dyn RiskModel, kind: RequestKind, base: &FeatureVector) -> Result<(), ProofError> {
+    for feature in FeatureSchema::current().features_of(kind) {
         let entry = FeatureSchema::current().entry(feature);
         let (low, high) = entry.clip;
         let mut before: Option<(f32, f32)> = None;
@@ -276,12 +282,12 @@ mod tests {
 
     #[test]
     fn a_model_that_keeps_its_promises_passes() {
-        assert!(prove(&line(0.2, 0.5), None, &golden(0.2)).is_ok());
+        assert!(prove(&line(0.2, 0.5), RequestKind::Login, None, &golden(0.2)).is_ok());
     }
 
     #[test]
     fn another_answer_than_the_golden_one_is_found() {
-        let fault = prove(&line(0.2, 0.0), None, &golden(0.21)).unwrap_err();
+        let fault = prove(&line(0.2, 0.0), RequestKind::Login, None, &golden(0.21)).unwrap_err();
         assert!(matches!(
             fault,
             ProofError::Golden {
@@ -289,22 +295,31 @@ mod tests {
                 ..
             }
         ));
-        let fault = prove(&line(0.2, 0.0), None, &golden(f32::NAN)).unwrap_err();
+        let fault =
+            prove(&line(0.2, 0.0), RequestKind::Login, None, &golden(f32::NAN)).unwrap_err();
         assert!(matches!(fault, ProofError::Golden { .. }));
     }
 
     #[test]
     fn certainty_is_refused() {
-        let fault = prove(&line(1.0, 0.0), None, &golden(0.99995)).unwrap_err();
+        let fault = prove(&line(1.0, 0.0), RequestKind::Login, None, &golden(0.99995)).unwrap_err();
         assert!(matches!(fault, ProofError::Probability { .. }));
-        let fault = prove(&line(0.0, 0.0), None, &golden(0.00005)).unwrap_err();
+        let fault = prove(&line(0.0, 0.0), RequestKind::Login, None, &golden(0.00005)).unwrap_err();
         assert!(matches!(fault, ProofError::Probability { .. }));
-        assert!(prove(&line(1.0, 0.0), None, &golden(0.999_999_9)).is_ok());
+        assert!(
+            prove(
+                &line(1.0, 0.0),
+                RequestKind::Login,
+                None,
+                &golden(0.999_999_9)
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_risk_that_falls_with_distance_is_found() {
-        let fault = prove(&line(0.8, -0.5), None, &golden(0.8)).unwrap_err();
+        let fault = prove(&line(0.8, -0.5), RequestKind::Login, None, &golden(0.8)).unwrap_err();
         assert!(matches!(
             fault,
             ProofError::Monotone {
@@ -316,8 +331,9 @@ mod tests {
 
     #[test]
     fn contributions_that_do_not_add_up_are_found() {
-        assert!(prove(&line(0.5, 0.0), Some(0.0), &golden(0.5)).is_ok());
-        let fault = prove(&line(0.5, 0.0), Some(0.1), &golden(0.5)).unwrap_err();
+        assert!(prove(&line(0.5, 0.0), RequestKind::Login, Some(0.0), &golden(0.5)).is_ok());
+        let fault =
+            prove(&line(0.5, 0.0), RequestKind::Login, Some(0.1), &golden(0.5)).unwrap_err();
         assert!(matches!(fault, ProofError::Sum { .. }));
     }
 }
