@@ -124,7 +124,6 @@ fn provenance() -> Provenance {
         scopes: vec![1, 2, 3],
         family: None,
         redeemed: None,
-        application: None,
     }
 }
 
