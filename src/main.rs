@@ -8,6 +8,7 @@ use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
 use riskgate::app::model::eval::Evaluation;
+use riskgate::app::model::eval::Input;
 use riskgate::app::replay::events;
 use riskgate::app::replay::events::Label;
 use riskgate::app::review::Said;
@@ -17,6 +18,7 @@ use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
 use riskgate::domain::time::Timestamp;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -56,7 +58,7 @@ enum Command {
         #[command(subcommand)]
         command: StateCommand,
     },
-    /// Evaluate a model
+    /// Inspect or evaluate a model
     Model {
         #[command(subcommand)]
         command: ModelCommand,
@@ -129,15 +131,38 @@ enum StateCommand {
 
 #[derive(Debug, Subcommand)]
 enum ModelCommand {
+    /// Say what a model is, whether it passes every check, and how long it takes here
+    ///
+    /// Takes a model (.onnx), a manifest.toml or the folder of both. A model file alone is checked without golden vectors.
+    ///
+    /// Examples:
+    ///   riskgate model inspect conf/model
+    ///   riskgate model inspect candidate.onnx --json
+    ///
+    /// Exit codes: 0 the gateway would use it, 2 it would refuse it.
+    #[command(verbatim_doc_comment)]
+    Inspect {
+        /// A model (.onnx), its manifest.toml or the folder of both
+        #[arg(value_name = "FILE")]
+        model: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The ONNX Runtime library [default: as the gateway finds it]
+        #[arg(long, value_name = "FILE")]
+        library: Option<PathBuf>,
+    },
     /// Play login events through the gateway's own path and say how good the model is
     ///
     /// The events are a CSV with the columns of the public RBA data set and, if there, further ones (docs/reference/events.md),
     /// in the order of time. Each is scored before its outcome is known, decided by the policy in mode enforce, and learnt from
-    /// by the gateway's own rule. Nothing is written but what the flags name.
+    /// by the gateway's own rule. With --audit it is the rows of a gateway's own audit log that are scored, as recorded.
+    /// Nothing is written but what the flags name.
     ///
     /// Examples:
     ///   riskgate model eval conf/model --events logins.csv
     ///   riskgate model eval risk.onnx --events - --from 2020-03-01 --scores out.csv < logins.csv
+    ///   riskgate model eval candidate --audit data/audit.jsonl --labels known.csv --json figures.json
     ///
     /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
     #[command(verbatim_doc_comment)]
@@ -151,8 +176,19 @@ struct EvalArgs {
     #[arg(value_name = "FILE")]
     model: PathBuf,
     /// The events as CSV; - for the standard input
-    #[arg(long, value_name = "CSV")]
-    events: PathBuf,
+    #[arg(long, value_name = "CSV", required_unless_present = "audit")]
+    events: Option<PathBuf>,
+    /// An audit log instead, whose rows are scored as they were recorded; - for the standard input
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["events", "geo", "label", "skip_bad"])]
+    audit: Option<PathBuf>,
+    /// With --audit: which exchanges were attacks (columns id, label, and if there attacker_kind, cohort, campaign)
+    #[arg(
+        long,
+        value_name = "CSV",
+        requires = "audit",
+        conflicts_with = "events"
+    )]
+    labels: Option<PathBuf>,
     /// Folder of address databases that win over the file's columns, such as vendor/geo
     #[arg(long, value_name = "DIR")]
     geo: Option<PathBuf>,
@@ -313,6 +349,8 @@ struct What {
     everything: bool,
 }
 
+/// Exit code when what was to be looked at cannot be used.
+const UNUSABLE: u8 = 2;
 /// Exit code when nothing is known of whom was asked about.
 const NOTHING: u8 = 3;
 
@@ -347,6 +385,14 @@ fn main() -> ExitCode {
             command: ModelCommand::Eval(args),
         } => eval(args).map(done),
         Command::Review { command } => review(command),
+        Command::Model { command } => match command {
+            ModelCommand::Inspect {
+                model,
+                json,
+                library,
+            } => inspect(&model, json, library),
+            ModelCommand::Eval(args) => eval(args).map(done),
+        },
         Command::Keys { command } => rotate(&command).map(done),
     };
     match result {
@@ -396,10 +442,35 @@ fn state(command: StateCommand) -> Result<ExitCode, RunError> {
     }
 }
 
+fn inspect(model: &Path, json: bool, library: Option<PathBuf>) -> Result<ExitCode, RunError> {
+    let inspected = app::model::inspect::inspect(model, library);
+    if json {
+        let text = inspected.json();
+        print!(
+            "{}",
+            text.map_err(|error| RunError::System(error.to_string()))?
+        );
+    } else {
+        print!("{}", inspected.report());
+    }
+    Ok(if inspected.usable {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(UNUSABLE)
+    })
+}
+
 fn eval(args: EvalArgs) -> Result<(), RunError> {
+    let input = match (args.audit, args.events) {
+        (Some(log), _) => Input::Audit {
+            log,
+            labels: args.labels,
+        },
+        (None, events) => Input::Events(events.unwrap_or_default()),
+    };
     let evaluation = Evaluation {
         model: args.model,
-        events: args.events,
+        input,
         geo: args.geo,
         scores: args.scores,
         features: args.features,

@@ -405,3 +405,217 @@ fn what_the_gateway_cannot_read_is_refused_as_live() {
     assert!(rows[1].probability.is_none());
     assert!(rows[3].probability.is_some(), "{rows:?}");
 }
+
+#[test]
+fn a_usable_model_is_told_in_words_and_json() {
+    let words = riskgate(&["model", "inspect", MODEL], None);
+    assert_eq!(words.code, 0, "{}{}", words.out, words.err);
+    for expected in [
+        "the gateway would use it",
+        "login ",
+        "golden vectors reproduced",
+        "the native evaluator can stand in",
+        "native: p50",
+    ] {
+        assert!(words.out.contains(expected), "{expected}: {}", words.out);
+    }
+    let json = riskgate(&["model", "inspect", MODEL, "--json"], None);
+    assert_eq!(json.code, 0);
+    let inspected: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(inspected["usable"], true);
+    assert_eq!(
+        inspected["schema"]["features"].as_array().unwrap().len(),
+        Feature::COUNT
+    );
+    let login = &inspected["models"][0];
+    assert_eq!(login["kind"], "login");
+    assert_eq!(login["additive"], true);
+    assert!(login["golden_rows"].as_u64().unwrap() > 5);
+    assert_eq!(login["said"]["metadata"]["model_kind"], "login");
+    assert_eq!(
+        login["said"]["metadata"]["feature_names"][0],
+        Feature::ALL[0].name()
+    );
+    let native = &login["native"];
+    let (p50, p99) = (
+        native["p50"].as_f64().unwrap(),
+        native["p99"].as_f64().unwrap(),
+    );
+    assert!(p50 > 0.0 && p99 >= p50, "{native}");
+}
+
+#[test]
+fn what_the_gateway_would_refuse_is_told_with_the_check_that_failed() {
+    let shipped = std::fs::read_dir(MODEL)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path: &PathBuf| path.to_string_lossy().contains("risk-login"))
+        .unwrap();
+    let good = std::fs::read(&shipped).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let written = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let replaced = |from: &[u8], to: &[u8]| {
+        assert_eq!(from.len(), to.len());
+        let at = good
+            .windows(from.len())
+            .position(|here| here == from)
+            .unwrap();
+        let mut bytes = good.clone();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    };
+    let version = "schema_version";
+    for (path, expected) in [
+        ("no/such/file.onnx".to_owned(), "cannot be read"),
+        (written("empty.onnx", b""), "has no graph"),
+        (written("text.onnx", b"hello"), "is not an ONNX model"),
+        (
+            written("cut.onnx", &good[..good.len() / 2]),
+            "is not an ONNX model",
+        ),
+        (written("zeros.onnx", &[0; 100]), "is not an ONNX model"),
+        (
+            written("large.onnx", &vec![0; 2 << 20]),
+            "is larger than the 1048576 bytes allowed",
+        ),
+        (
+            written("operator.onnx", &replaced(b"Sigmoid", b"Sigmund")),
+            "",
+        ),
+        (
+            written("features.onnx", &replaced(b"llr_asn", b"llr_ans")),
+            "for `feature_names`",
+        ),
+        (
+            written(
+                "schema.onnx",
+                &replaced(version.as_bytes(), b"schemo_version"),
+            ),
+            "for `schema_version`",
+        ),
+        (
+            written("manifest.toml", b"file = 3"),
+            "is not a model manifest",
+        ),
+        (
+            folder.path().join("nothing").display().to_string(),
+            "cannot be read",
+        ),
+    ] {
+        let outcome = riskgate(&["model", "inspect", &path], None);
+        let text = outcome.out.clone() + &outcome.err;
+        assert_eq!(outcome.code, 2, "{path}: {text}");
+        assert!(text.contains(expected), "{path}: {text}");
+        assert!(
+            text.contains("the gateway would refuse it"),
+            "{path}: {text}"
+        );
+        assert!(!text.contains("panicked"), "{path}: {text}");
+        let json = riskgate(&["model", "inspect", &path, "--json"], None);
+        let inspected: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        assert_eq!(
+            (json.code, &inspected["usable"]),
+            (2, &false.into()),
+            "{path}"
+        );
+        assert!(
+            inspected["fault"].as_str().unwrap().contains(expected),
+            "{path}"
+        );
+    }
+}
+
+/// The rows of an audit log score as they were recorded, and count by what is known of them.
+#[test]
+fn an_audit_log_is_scored_as_it_was_recorded() {
+    let (replayed, _) = evaluated(MODEL, EVENTS, &["--native"], None);
+    let replayed_rows = rows(replayed.path());
+    let bytes = std::fs::read(replayed.path().join("features.npy")).unwrap();
+    let header = bytes.len() - replayed_rows.len() * ROW_BYTES;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, mut labels) = (String::new(), "id,label,attacker_kind\n".to_owned());
+    let mut expected = Vec::new();
+    for (number, row) in replayed_rows.iter().enumerate() {
+        let from = header + number * ROW_BYTES;
+        let values = bytes[from..from + ROW_BYTES].as_chunks::<4>().0.iter();
+        let features: Vec<Option<f32>> = values
+            .map(|value| Some(f32::from_le_bytes(*value)).filter(|value| value.is_finite()))
+            .collect();
+        if row.kind != "login" || features.iter().all(Option::is_none) {
+            continue;
+        }
+        let event = riskgate::domain::audit::AuditEvent {
+            seq: number as u64,
+            id: format!("id-{number}"),
+            time: "2026-03-01T00:00:00.000Z".to_owned(),
+            door: Some("login".to_owned()),
+            features,
+            ..Default::default()
+        };
+        log += &(serde_json::to_string(&event).unwrap() + "\n");
+        if number % 7 != 0 {
+            let label = u8::from(row.is_attack);
+            labels += &format!("id-{number},{label},{}\n", row.attacker);
+            expected.push(row.clone());
+        }
+    }
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(place("audit.jsonl"), log).unwrap();
+    std::fs::write(place("labels.csv"), labels).unwrap();
+    let (log, known, scores) = (
+        place("audit.jsonl"),
+        place("labels.csv"),
+        place("scores.csv"),
+    );
+    let arguments = [
+        "model", "eval", MODEL, "--audit", &log, "--labels", &known, "--scores", &scores,
+        "--native",
+    ];
+    let outcome = riskgate(&arguments, None);
+    assert_eq!(outcome.code, 0, "{}", outcome.err);
+    let found = rows(folder.path());
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(&expected) {
+        let difference = found.probability.unwrap() - expected.probability.unwrap();
+        assert!(difference.abs() < 1e-6, "{found:?} {expected:?}");
+        assert_eq!(
+            (found.is_attack, &found.attacker),
+            (expected.is_attack, &expected.attacker)
+        );
+    }
+    assert!(outcome.out.contains("stuffing"), "{}", outcome.out);
+
+    for (arguments, expected) in [
+        (
+            vec!["--audit", "Cargo.toml"],
+            "is no record of the audit log",
+        ),
+        (vec!["--audit", "/dev/null"], "no records with features"),
+        (
+            vec!["--audit", &log, "--labels", "Cargo.toml"],
+            "Cargo.toml",
+        ),
+        (
+            vec!["--audit", &log, "--events", &log],
+            "cannot be used with",
+        ),
+        (
+            vec!["--labels", &known, "--events", EVENTS],
+            "cannot be used with",
+        ),
+        (vec![], "--events"),
+    ] {
+        let outcome = riskgate(&[&["model", "eval", MODEL], &arguments[..]].concat(), None);
+        assert_eq!(outcome.code, 2, "{arguments:?}: {}", outcome.err);
+        assert!(
+            outcome.err.contains(expected),
+            "{arguments:?}: {}",
+            outcome.err
+        );
+        assert!(!outcome.err.contains("panicked"), "{}", outcome.err);
+    }
+}

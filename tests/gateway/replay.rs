@@ -11,6 +11,7 @@ use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::root;
 use riskgate::app::model::eval::Evaluation;
+use riskgate::app::model::eval::Input;
 use riskgate::app::model::eval::eval;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
@@ -213,7 +214,7 @@ async fn a_replay_makes_the_rows_that_were_recorded() {
     std::fs::write(place("events.csv"), &events).expect("a file");
     let evaluation = Evaluation {
         model: root().join("conf/model"),
-        events: place("events.csv"),
+        input: Input::Events(place("events.csv")),
         geo: Some(root().join("tests/data/geo")),
         scores: Some(place("scores.csv")),
         features: Some(place("features.npy")),

@@ -162,6 +162,8 @@ struct Dimension {
 struct OperatorSet {
     #[prost(string, tag = "1")]
     domain: String,
+    #[prost(int64, tag = "2")]
+    version: i64,
 }
 
 /// `StringStringEntryProto`.
@@ -299,6 +301,19 @@ impl Model {
             });
         }
         Ok(())
+    }
+
+    /// The version of the standard operators that the model is written in.
+    pub(crate) fn operator_set(&self) -> Option<i64> {
+        let mut sets = self.opset_import.iter();
+        sets.find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"))
+            .map(|set| set.version)
+    }
+
+    /// Every entry of the metadata.
+    pub(crate) fn properties(&self) -> impl Iterator<Item = (String, String)> {
+        let pairs = self.metadata_props.iter();
+        pairs.map(|property| (property.key.clone(), property.value.clone()))
     }
 
     /// An entry of the metadata; empty when there is none.

@@ -1,6 +1,9 @@
 //! Loads the risk model: reads the manifest, checks everything that can be checked before a request depends on it, and
 //! hands out the model in ONNX Runtime and its native twin. A model that fails a check is refused as a whole.
 
+/// What a model file says of itself.
+mod about;
+
 /// What may stand in a model file.
 pub(crate) mod graph;
 
@@ -42,6 +45,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+pub use crate::adapters::onnx::about::About;
+pub use crate::adapters::onnx::about::about;
 pub use crate::adapters::onnx::proof::ProofError;
 pub use crate::adapters::onnx::runtime::RuntimeError;
 pub use crate::adapters::onnx::session::OnnxModel;
@@ -79,6 +84,10 @@ pub struct LoadedModel {
     pub bias: Option<f32>,
     /// How features and scores were distributed when the model was made; `None` when it does not say.
     pub baseline: Option<Baseline>,
+    /// What the file says of itself.
+    pub about: About,
+    /// Golden rows that it reproduces; 0 when none came with it.
+    pub golden_rows: usize,
     /// What an operator should know, such as a missing library.
     pub warnings: Vec<String>,
     /// The 99th percentile of a run over the golden rows: whether the model is quick enough to be run inline.
@@ -327,6 +336,8 @@ fn evaluators(
         native,
         identity,
         bias,
+        about: About::of(&model, bytes.len()),
+        golden_rows: golden.map_or(0, |golden| golden.rows.len()),
         baseline,
         warnings,
         golden_p99,

@@ -8,26 +8,18 @@ use crate::app::RunError;
 use crate::app::assemble;
 use crate::app::keys::Keys;
 use crate::app::model;
-use crate::app::model::figures::Judged;
+use crate::app::model::course::Course;
 use crate::app::model::figures::KindFigures;
-use crate::app::model::figures::Sums;
 use crate::app::model::report;
-use crate::app::model::rows::FeatureRows;
-use crate::app::model::rows::ScoreRows;
+use crate::app::model::unwritable;
 use crate::app::model::wrong;
-use crate::app::replay::Played;
 use crate::app::replay::Replay;
-use crate::app::replay::events::BadEvent;
-use crate::app::replay::events::Event;
-use crate::app::replay::events::EventKind;
-use crate::app::replay::events::Events;
 use crate::app::replay::events::Label;
 use crate::config::Config;
 use crate::config::PolicySettings;
 use crate::domain::kind::RequestKind;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::rollout::Rollout;
-use crate::domain::risk::RiskScore;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
@@ -37,9 +29,6 @@ use crate::flow::snapshot::Snapshot;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::BuildHasher;
-use std::hash::BuildHasherDefault;
-use std::hash::DefaultHasher;
 use std::io;
 use std::io::Read;
 use std::path::Path;
@@ -51,8 +40,8 @@ use std::sync::Arc;
 pub struct Evaluation {
     /// A model file, a manifest or the folder of one.
     pub model: PathBuf,
-    /// The events; `-` for the standard input.
-    pub events: PathBuf,
+    /// What it is evaluated on.
+    pub input: Input,
     /// A folder with address databases; without one only the file's word counts.
     pub geo: Option<PathBuf>,
     /// Where scores and verdicts go.
@@ -73,6 +62,30 @@ pub struct Evaluation {
     pub library: Option<PathBuf>,
     /// Bad records that are passed over at most.
     pub skip_bad: u64,
+}
+
+/// What a model is evaluated on; `-` is the standard input.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Login events as CSV, which are replayed.
+    Events(PathBuf),
+    /// A gateway's audit log, whose feature vectors are scored as they are.
+    Audit {
+        /// The log.
+        log: PathBuf,
+        /// What is known of its exchanges by now. With them, exchanges without a label enter no figure; without them, all
+        /// count as legitimate.
+        labels: Option<PathBuf>,
+    },
+}
+
+impl Input {
+    /// The file that is read.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Events(path) | Self::Audit { log: path, .. } => path,
+        }
+    }
 }
 
 /// What an evaluation gave.
@@ -169,12 +182,12 @@ pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evalua
         Some(folder) => Some(databases(folder, say)?),
         None => None,
     };
-    let mut replay = Replay::new(snapshot, databases).map_err(RunError::System)?;
-    let input: Box<dyn Read> = if evaluation.events == Path::new("-") {
+    let path = evaluation.input.path();
+    let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        let file = File::open(&evaluation.events)
-            .map_err(|error| wrong(&evaluation.events, format!("cannot be read: {error}")))?;
+        let file =
+            File::open(path).map_err(|error| wrong(path, format!("cannot be read: {error}")))?;
         Box::new(file)
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -184,12 +197,27 @@ pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evalua
 
     let mut course = Course::open(evaluation)?;
     let begun = SystemClock.instant();
-    runtime.block_on(course.run(evaluation, &mut replay, input, say))?;
+    let state = match &evaluation.input {
+        Input::Events(_) => {
+            let mut replay = Replay::new(snapshot, databases).map_err(RunError::System)?;
+            runtime.block_on(course.run(evaluation, &mut replay, input, say))?;
+            let (entries, bytes, users) = replay.memory();
+            EvaluatedState {
+                entries,
+                bytes,
+                users,
+            }
+        }
+        Input::Audit { labels, .. } => {
+            course.score(evaluation, &snapshot, labels.as_deref(), input, say)?;
+            EvaluatedState::default()
+        }
+    };
+    course.finish()?;
     let seconds = SystemClock
         .instant()
         .saturating_duration_since(begun)
         .as_secs_f64();
-    let (entries, bytes, users) = replay.memory();
     let kinds = course
         .sums
         .into_iter()
@@ -202,11 +230,7 @@ pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evalua
         skipped: course.skipped,
         seconds,
         events_per_second: course.events as f64 / seconds.max(1e-9),
-        state: EvaluatedState {
-            entries,
-            bytes,
-            users,
-        },
+        state,
         kinds: kinds.collect(),
     };
     if let Some(path) = &evaluation.json {
@@ -215,140 +239,6 @@ pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evalua
             .map_err(|error| unwritable(path, &error))?;
     }
     Ok(evaluated)
-}
-
-/// What passes while events are played.
-struct Course<'a> {
-    scores: Option<(&'a Path, ScoreRows)>,
-    features: Option<(&'a Path, FeatureRows)>,
-    sums: BTreeMap<&'static str, Sums>,
-    events: u64,
-    warmed: u64,
-    skipped: u64,
-}
-
-impl<'a> Course<'a> {
-    fn open(evaluation: &'a Evaluation) -> Result<Self, RunError> {
-        let scores = evaluation.scores.as_deref().map(|path| {
-            let rows = ScoreRows::create(path).map_err(|error| unwritable(path, &error))?;
-            Ok((path, rows))
-        });
-        let features = evaluation.features.as_deref().map(|path| {
-            let rows = FeatureRows::create(path).map_err(|error| unwritable(path, &error))?;
-            Ok((path, rows))
-        });
-        Ok(Self {
-            scores: scores.transpose()?,
-            features: features.transpose()?,
-            sums: BTreeMap::new(),
-            events: 0,
-            warmed: 0,
-            skipped: 0,
-        })
-    }
-
-    async fn run(
-        &mut self,
-        evaluation: &Evaluation,
-        replay: &mut Replay,
-        input: Box<dyn Read>,
-        say: &mut dyn FnMut(&str),
-    ) -> Result<(), RunError> {
-        let bad = |error: &BadEvent| wrong(&evaluation.events, error.to_string());
-        let mut events = Events::open(input).map_err(|error| bad(&error))?;
-        if !events.ignored().is_empty() {
-            say(&format!("unknown columns: {}", events.ignored().join(", ")));
-        }
-        let label = evaluation.label.or(events.label()).unwrap_or_else(|| {
-            say("no column says what is an attack: every event counts as legitimate");
-            Label::AttackerKind
-        });
-        loop {
-            match events.read() {
-                Ok(Some(event)) => {
-                    let played = replay.play(&event).await.map_err(RunError::System)?;
-                    self.take(evaluation, &event, label, &played)?;
-                }
-                Ok(None) => break,
-                Err(error) if error.can_skip && self.skipped < evaluation.skip_bad => {
-                    self.skipped += 1;
-                    if self.skipped == 1 {
-                        say(&format!("passed over: {error}"));
-                    }
-                }
-                Err(error) => return Err(bad(&error)),
-            }
-        }
-        if self.events == 0 {
-            return Err(wrong(&evaluation.events, "no events"));
-        }
-        self.finish()
-    }
-
-    fn take(
-        &mut self,
-        evaluation: &Evaluation,
-        event: &Event<'_>,
-        label: Label,
-        played: &Played,
-    ) -> Result<(), RunError> {
-        let number = self.events;
-        self.events += 1;
-        if evaluation.from.is_some_and(|from| event.at < from) {
-            self.warmed += 1;
-            return Ok(());
-        }
-        let kind = kind(event.kind).as_str();
-        if let Some((path, scores)) = &mut self.scores {
-            scores
-                .write(number, kind, event, label, played)
-                .map_err(|error| unwritable(path, &error))?;
-        }
-        if let Some((path, features)) = &mut self.features {
-            features
-                .write(played.features.as_ref())
-                .map_err(|error| unwritable(path, &error))?;
-        }
-        let together = if event.campaign.is_empty() {
-            event.whom()
-        } else {
-            event.campaign
-        };
-        self.sums.entry(kind).or_default().add(&Judged {
-            probability: played.score.map(RiskScore::probability),
-            said: played.said.as_str(),
-            attacker: event.attack(label),
-            cohort: event.cohort,
-            logins: played.logins,
-            group: BuildHasherDefault::<DefaultHasher>::default().hash_one(together),
-        });
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), RunError> {
-        if let Some((path, scores)) = self.scores.take() {
-            scores.finish().map_err(|error| unwritable(path, &error))?;
-        }
-        if let Some((path, features)) = self.features.take() {
-            features
-                .finish()
-                .map_err(|error| unwritable(path, &error))?;
-        }
-        Ok(())
-    }
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> RunError {
-    RunError::System(format!("`{}` cannot be written: {error}", path.display()))
-}
-
-/// The kind of request that an event is.
-fn kind(kind: EventKind) -> RequestKind {
-    match kind {
-        EventKind::Login | EventKind::Sso => RequestKind::Login,
-        EventKind::Code | EventKind::Refresh => RequestKind::Token,
-        EventKind::ClientCredentials => RequestKind::M2m,
-    }
 }
 
 /// What the events are judged by: the model, the policy, mode `enforce`; else the defaults.

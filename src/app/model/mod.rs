@@ -3,11 +3,20 @@
 /// `riskgate model eval`.
 pub mod eval;
 
+/// Events and records as they pass.
+mod course;
+
 /// Areas, thresholds, intervals.
 mod curves;
 
 /// What is counted.
 mod figures;
+
+/// `riskgate model inspect`.
+pub mod inspect;
+
+/// Rows of an audit log.
+mod recorded;
 
 /// The figures in words.
 mod report;
@@ -20,6 +29,7 @@ use crate::adapters::onnx::LoadSettings;
 use crate::adapters::onnx::LoadedModels;
 use crate::app::RunError;
 use crate::config::ConfigError;
+use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -47,4 +57,9 @@ fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModels, RunError>
 /// Something is wrong with a file that the user named.
 fn wrong(file: &Path, problem: impl Into<String>) -> RunError {
     RunError::Config(vec![ConfigError::new(file.display().to_string(), problem)])
+}
+
+/// A file that the user named for what comes out cannot be written.
+fn unwritable(path: &Path, error: &io::Error) -> RunError {
+    RunError::System(format!("`{}` cannot be written: {error}", path.display()))
 }

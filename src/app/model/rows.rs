@@ -1,10 +1,10 @@
 //! One row per event: a CSV with scores and verdicts, and the feature vectors as a NumPy array in the same order.
 
-use crate::app::replay::Played;
-use crate::app::replay::events::Event;
-use crate::app::replay::events::Label;
+use crate::app::replay::Said;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
+use crate::domain::kind::RequestKind;
+use crate::domain::risk::RiskScore;
 use std::fs::File;
 use std::io;
 use std::io::BufWriter;
@@ -29,6 +29,31 @@ const COLUMNS: [&str; 10] = [
 /// The length of the array's header (NumPy format 1.0): the magic, the length and a padded dictionary.
 const HEADER_BYTES: usize = 128;
 
+/// What is written and counted of one event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'e> {
+    /// By which the event is found again.
+    pub(super) index: &'e str,
+    /// The kind of request.
+    pub(super) kind: RequestKind,
+    /// The score.
+    pub(super) score: Option<RiskScore>,
+    /// The row of the model.
+    pub(super) features: Option<&'e FeatureVector>,
+    /// The verdict.
+    pub(super) said: Said,
+    /// The kind of attacker; `None` for a legitimate event.
+    pub(super) attacker: Option<&'e str>,
+    /// Groups of users, separated by spaces.
+    pub(super) cohort: &'e str,
+    /// The incident; may be empty.
+    pub(super) campaign: &'e str,
+    /// Confirmed logins before it.
+    pub(super) logins: u32,
+    /// Whom it is about.
+    pub(super) whom: &'e str,
+}
+
 /// Writes scores and verdicts.
 pub(super) struct ScoreRows(csv::Writer<File>);
 
@@ -45,36 +70,19 @@ impl ScoreRows {
         Ok(Self(csv))
     }
 
-    /// Writes the row of `event`, the `number`th of the file from 0.
-    pub(super) fn write(
-        &mut self,
-        number: u64,
-        kind: &str,
-        event: &Event<'_>,
-        label: Label,
-        played: &Played,
-    ) -> io::Result<()> {
-        let attack = event.attack(label);
-        let number = number.to_string();
-        let index = if event.index.is_empty() {
-            &number
-        } else {
-            event.index
-        };
-        let score = |text: fn(crate::domain::risk::RiskScore) -> String| {
-            played.score.map_or_else(String::new, text)
-        };
+    pub(super) fn write(&mut self, row: &Row<'_>) -> io::Result<()> {
+        let score = |text: fn(RiskScore) -> String| row.score.map_or_else(String::new, text);
         self.0.write_record([
-            index,
-            kind,
+            row.index,
+            row.kind.as_str(),
             &score(|score| score.probability().to_string()),
             &score(|score| score.points().to_string()),
-            played.said.as_str(),
-            if attack.is_some() { "1" } else { "0" },
-            attack.unwrap_or(""),
-            event.cohort,
-            &played.logins.to_string(),
-            event.whom(),
+            row.said.as_str(),
+            if row.attacker.is_some() { "1" } else { "0" },
+            row.attacker.unwrap_or(""),
+            row.cohort,
+            &row.logins.to_string(),
+            row.whom,
         ])?;
         Ok(())
     }

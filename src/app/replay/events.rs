@@ -575,6 +575,12 @@ fn bad_csv(error: &csv::Error, has_header: bool) -> BadEvent {
     }
 }
 
+/// The moment of a record of the audit log (RFC 3339 in UTC with milliseconds); the epoch when it is none.
+pub fn moment_of_record(text: &str) -> Timestamp {
+    let plain = text.replacen('T', " ", 1);
+    moment(plain.trim_end_matches('Z')).unwrap_or_default()
+}
+
 /// `YYYY-MM-DD HH:MM:SS.mmm` in UTC; the milliseconds may be missing.
 pub fn moment(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();

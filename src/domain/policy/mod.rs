@@ -217,6 +217,12 @@ impl PolicySet {
             .unwrap_or(self.thresholds)
     }
 
+    /// What a score gets where no rule speaks and nothing else is known of the request.
+    pub fn default_verdict(&self, score: RiskScore, tenant: &str, application: &str) -> Verdict {
+        let level = score.level(self.thresholds(tenant, application));
+        self.defaults.verdict(level)
+    }
+
     /// Which policy this is: the first 16 hexadecimal digits of the SHA-256 of its file.
     pub fn version(&self) -> &Arc<str> {
         &self.version

@@ -96,7 +96,8 @@ struct ScoreKey {
 
 /// Scores.
 pub struct Scorer {
-    cache: Cache<ScoreKey, Arc<ModelOutput>>,
+    /// `None` when it has no room for a single score.
+    cache: Option<Cache<ScoreKey, Arc<ModelOutput>>>,
     breaker: Breaker,
     pool: ModelPool,
     clock: Arc<dyn Clock>,
@@ -232,11 +233,14 @@ impl std::fmt::Debug for Scorer {
 impl Scorer {
     /// A scorer; starts the threads of its pool.
     pub fn new(settings: &ScoreSettings, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        Ok(Self {
-            cache: Cache::builder()
+        let cache = || {
+            Cache::builder()
                 .max_capacity(settings.cache_entries)
                 .time_to_live(Duration::from_secs(settings.cache_seconds))
-                .build(),
+                .build()
+        };
+        Ok(Self {
+            cache: (settings.cache_entries > 0).then(cache),
             breaker: Breaker::new(settings.breaker.clone()),
             pool: ModelPool::start(settings.pool_threads)?,
             epoch: clock.instant(),
@@ -272,12 +276,15 @@ impl Scorer {
         degraded: Option<FallbackCause>,
         deadline: Deadline,
     ) -> Assessment {
-        let key = ScoreKey {
+        let key = || ScoreKey {
             features: features.bits(),
             schema_version: FeatureSchema::current().version,
             model: Arc::clone(&models.identity),
         };
-        if let Some(output) = self.cache.get(&key) {
+        let cache = self.cache.as_ref().map(|cache| (cache, key()));
+        if let Some((cache, key)) = &cache
+            && let Some(output) = cache.get(key)
+        {
             let source = if degraded.is_some() {
                 ScoreSource::Stateless
             } else {
@@ -292,9 +299,11 @@ impl Scorer {
                 } else {
                     ScoreSource::Model
                 };
-                let output = Arc::new(output);
-                self.cache.insert(key, Arc::clone(&output));
-                scored(&output, features, source, degraded)
+                let assessment = scored(&output, features, source, degraded);
+                if let Some((cache, key)) = cache {
+                    cache.insert(key, Arc::new(output));
+                }
+                assessment
             }
             Err(cause) => {
                 let Some(native) = &models.native else {
@@ -516,7 +525,7 @@ mod tests {
         let models = set(Some(model(Ok(0.5), 120)), None, true);
         let (_, first) = score(&scorer, &clock, &models).await;
         assert!(first >= Duration::from_millis(120));
-        scorer.cache.invalidate_all();
+        scorer.cache.as_ref().unwrap().invalidate_all();
         let (assessment, second) = score(&scorer, &clock, &models).await;
         assert!(second < Duration::from_millis(60), "{second:?}");
         assert_eq!(
