@@ -166,7 +166,7 @@ enum ModelCommand {
     ///
     /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
     #[command(verbatim_doc_comment)]
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
 }
 
 /// What to evaluate.
@@ -383,7 +383,7 @@ fn main() -> ExitCode {
         Command::State { command } => state(command),
         Command::Model {
             command: ModelCommand::Eval(args),
-        } => eval(args).map(done),
+        } => eval(*args).map(done),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {
             ModelCommand::Inspect {
@@ -391,7 +391,7 @@ fn main() -> ExitCode {
                 json,
                 library,
             } => inspect(&model, json, library),
-            ModelCommand::Eval(args) => eval(args).map(done),
+            ModelCommand::Eval(args) => eval(*args).map(done),
         },
         Command::Keys { command } => rotate(&command).map(done),
     };

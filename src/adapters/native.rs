@@ -410,18 +410,19 @@ mod tests {
     }
 
     #[test]
-    fn an_infinite_value_saturates() {
-        let mut values = [0.0; Feature::COUNT];
-        let score = |values: &[f32]| {
+    fn an_absurd_value_saturates_and_an_infinite_one_is_missing() {
+        let score = |first: f32| {
+            let mut values = [0.0; Feature::COUNT];
+            values[0] = first;
             starter()
-                .evaluate(&FeatureVector::from_slice(values).unwrap())
+                .evaluate(&FeatureVector::from_slice(&values).unwrap())
                 .unwrap()
                 .score
         };
-        values[0] = f32::INFINITY;
-        let infinite = score(&values);
-        values[0] = 8.0;
-        assert_eq!(infinite, score(&values));
+        assert_eq!(score(1e30), score(8.0));
+        assert_eq!(score(f32::INFINITY), score(f32::NAN));
+        assert_eq!(score(f32::NEG_INFINITY), score(f32::NAN));
+        assert_ne!(score(8.0), score(f32::NAN));
     }
 
     #[test]

@@ -134,6 +134,13 @@ pub fn snapshot_with(
             &"0, expected at least 1 millisecond",
         )));
     }
+    if config.model.challenger.sample_percent > 100 {
+        let found = config.model.challenger.sample_percent;
+        keep(Err(at(
+            "model.challenger.sample_percent",
+            &format!("{found}, expected 0 to 100"),
+        )));
+    }
     if let Some(problem) = config.review.problem() {
         keep(Err(at("review", &problem)));
     }
@@ -298,7 +305,7 @@ fn challenger(config: &Config, warnings: &mut Vec<String>) -> Option<Challenger>
     match models(config, dir, &mut Vec::new()) {
         Ok((models, _)) => Some(Challenger {
             models,
-            sample_percent: settings.sample_percent.min(100),
+            sample_percent: settings.sample_percent,
         }),
         Err(error) => {
             warnings.push(format!("no challenger: {error}"));

@@ -14,6 +14,7 @@ mod gateway;
 
 mod actions;
 mod attacks;
+mod challenger;
 mod demands;
 mod devices;
 mod doors;

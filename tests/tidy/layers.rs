@@ -301,6 +301,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "demand",
     "history",
     "features",
+    "drift",
     "risk",
     "policy",
     "signature",

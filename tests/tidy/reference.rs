@@ -54,6 +54,7 @@ fn known_keys() -> BTreeSet<String> {
         "actions.tls",
         "headers.signature",
         "mode.overrides",
+        "model.challenger",
         "score.breaker",
         "server.tls",
         "state.breaker",
