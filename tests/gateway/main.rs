@@ -24,6 +24,7 @@ mod input;
 mod learning;
 mod lifecycle;
 mod limits;
+mod open_redirects;
 mod own;
 mod paths;
 mod proof;
