@@ -285,7 +285,8 @@ impl Bench {
             location: Some("https://login.example.com/oauth2/authorize?sessionDataKey=3bd1f207-e5b5-4b45-8a91-13b0acfb2151".to_owned()),
             session: Some("9c41d7aa-0f3e-4a53-b6c2-6f1e1d9f7d55".to_owned()),
         };
-        black_box(self.flow.answered(&mut exchange, &head));
+        let answered = self.flow.answered(&mut exchange, &head, &self.headers);
+        black_box(self.runtime.block_on(answered));
         assert_eq!(exchange.outcome, AuthOutcome::Succeeded);
         self.flow.close(exchange, false);
     }

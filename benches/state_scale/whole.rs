@@ -240,7 +240,7 @@ impl Gateway {
             ),
             session: Some("9c41d7aa-0f3e-4a53-b6c2-6f1e1d9f7d55".to_owned()),
         };
-        black_box(self.flow.answered(&mut exchange, &head));
+        black_box(self.flow.answered(&mut exchange, &head, &headers).await);
         self.flow.close(exchange, false);
         let took = started.elapsed();
         while self.queue.try_recv().is_ok() {}

@@ -2,6 +2,7 @@
 //! place. The edge carries it out; nothing here writes.
 
 use crate::domain::enforcement::Rejection;
+use crate::domain::enforcement::RejectionKind;
 
 /// What the edge does with an answer whose head has come.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -17,6 +18,13 @@ pub struct AnswerPlan {
 pub enum Replacement {
     /// A refusal in the form of the door.
     Reject(Rejection),
+    /// A redirect (303) to the page on which a held login waits.
+    Held {
+        /// The page.
+        page: String,
+        /// The Set-Cookie value that binds the browser, where it holds no such cookie yet.
+        cookie: Option<String>,
+    },
     /// A redirect (302) to this address.
     Redirect(String),
     /// A page that posts these fields to this address by itself.
@@ -43,6 +51,7 @@ impl Replacement {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Reject(rejection) => rejection.kind.as_str(),
+            Self::Held { .. } => RejectionKind::Held.as_str(),
             Self::Redirect(_) | Self::Post { .. } => "withheld",
         }
     }

@@ -37,6 +37,7 @@ use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::demands;
+use crate::flow::enrolment;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
@@ -109,6 +110,24 @@ pub fn lift(
     };
     let now = exchange.at;
     enact(dependencies, exchange, door, parameters, taken, now);
+}
+
+/// The same where the identity server has answered already: what was forwarded cannot be changed any more.
+pub fn lift_answered(exchange: &mut Exchange, door: Door) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let owes = outstanding(assessed, door) || !assessed.owed.binding.is_empty();
+    if let Some(decided) = &mut exchange.decided {
+        if decided.decision.verdict == Verdict::Review {
+            decided.decision.verdict = if owes {
+                Verdict::StepUp
+            } else {
+                Verdict::Allow
+            };
+        }
+        push_reason(&mut decided.decision, Reason::ReviewReleased);
+    }
 }
 
 /// A decision that is to be carried out.
@@ -344,6 +363,12 @@ pub(in crate::flow) fn verdict(
     if bound {
         decision.verdict = decision.verdict.max(Verdict::StepUp);
         push_reason(&mut decision, Reason::StepUpOutstanding);
+    }
+    if mode == Mode::Enforce
+        && let Some(refused) = enrolment::of_request(exchange, assessed, door, decision.verdict)
+    {
+        decision.verdict = decision.verdict.max(refused);
+        push_reason(&mut decision, Reason::AssuranceInsufficient);
     }
     if assessed.limited.is_some() {
         push_reason(&mut decision, Reason::RateLimited);

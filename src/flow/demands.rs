@@ -21,17 +21,13 @@ use crate::domain::demand::sealed::DEMAND_COOKIE;
 use crate::domain::demand::sealed::DemandCopy;
 use crate::domain::demand::sealed::NONCE_BYTES;
 use crate::domain::enforcement::Enforcement;
-use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
-use crate::domain::enforcement::rejection;
-use crate::domain::enforcement::step_up::WithoutFactor;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::History;
 use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
 use crate::domain::ids::SubjectKey;
 use crate::domain::outcome::AuthOutcome;
-use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Matched;
 use crate::domain::policy::decision::Mode;
@@ -464,34 +460,6 @@ pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
         &[DemandKey::user(*key)],
         &DemandChange::Challenged(raise),
     );
-}
-
-/// The refusal in place of a page on which a user without a second factor would enrol one under a demand: whoever has the
-/// password alone must not choose the factor.
-pub fn enrolment(
-    dependencies: &Dependencies,
-    exchange: &Exchange,
-    head: &ResponseHead,
-) -> Option<Rejection> {
-    let (assessed, decided) = (exchange.assessed.as_ref()?, exchange.decided.as_ref()?);
-    let door = exchange.door?;
-    let before = assessed.provenance.as_deref();
-    let demanded = decided.decision.verdict == Verdict::StepUp
-        || before.is_some_and(|link| link.demanded && !link.has_strong_factor());
-    if decided.mode != Mode::Enforce || !demanded || !head.leads_to_enrolment() {
-        return None;
-    }
-    let application = assessed.signals.client_id.as_deref().unwrap_or("");
-    let settings = &exchange.snapshot.step_up;
-    let kind = match settings.without_factor(exchange.tenant(), application) {
-        WithoutFactor::EnrolFromKnownDevice if assessed.device == DeviceStanding::Known => {
-            return None;
-        }
-        WithoutFactor::EnrolFromKnownDevice | WithoutFactor::Review => RejectionKind::Held,
-        WithoutFactor::Block => RejectionKind::Blocked,
-    };
-    dependencies.metrics.demand("enrolment_refused");
-    Some(rejection(door, kind, None))
 }
 
 /// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met.

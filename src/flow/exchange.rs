@@ -174,6 +174,8 @@ pub struct RequestFacts {
     pub credentials: bool,
     /// Whether it begins a flow of the app-native API.
     pub starts_flow: bool,
+    /// Whether the user agrees to enrol a second factor, where the request says so.
+    pub enrols: Option<bool>,
 }
 
 /// A stronger factor that is owed, and must be proved by the answer.

@@ -205,6 +205,8 @@ pub fn identify(
             fixed: signed_or_pushed,
             second_factor,
             credentials,
+            // The answer of WSO2's page on which an authenticator app is enrolled; any other text than `true` is a no.
+            enrols: get("ENABLE_TOTP").map(|answer| answer.eq_ignore_ascii_case("true")),
             starts_flow: door == Door::Authorize && direct,
         },
     }

@@ -33,6 +33,9 @@ pub mod links;
 /// Demands for a stronger factor.
 pub mod demands;
 
+/// Users without a second factor.
+pub mod enrolment;
+
 /// Names under the previous secret.
 pub mod rotation;
 
@@ -82,6 +85,8 @@ pub mod turned_in;
 pub mod actions;
 
 use crate::domain::enforcement::Grounds;
+use crate::domain::enforcement::RejectionKind;
+use crate::domain::enforcement::rejection;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
@@ -91,6 +96,7 @@ use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::outcome::access_token_key;
 use crate::domain::policy::decision::Mode;
+use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
 use crate::domain::signals::network::velocity_host;
@@ -370,22 +376,51 @@ impl AuthFlow {
         replacement
     }
 
-    /// The head of the identity server's answer has come. Says what becomes of the answer.
-    pub fn answered(&self, exchange: &mut Exchange, head: &ResponseHead) -> AnswerPlan {
+    /// The head of the identity server's answer has come. Says what becomes of the answer. `headers` are those of the
+    /// request.
+    pub async fn answered(
+        &self,
+        exchange: &mut Exchange,
+        head: &ResponseHead,
+        headers: &http::HeaderMap,
+    ) -> AnswerPlan {
+        let dependencies = &self.dependencies;
         let mut plan = AnswerPlan::default();
-        if let Some(token) = observe::head(&self.dependencies, exchange, head) {
-            let value = exchange.snapshot.device_key.seal(&token);
-            plan.cookies.push(format!(
-                "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
-            ));
+        exchange.response_status = head.status;
+        if let Some(door) = exchange.door {
+            let conclusion = observe::head(exchange, door, head);
+            plan.replace = self.enrolment(exchange, door, head, headers).await;
+            observe::bind(dependencies, exchange, door, conclusion);
+            if plan.replace.is_some() {
+                exchange.outcome = AuthOutcome::RefusedHere;
+            } else if let Some(token) = observe::device(dependencies, exchange, door) {
+                let value = exchange.snapshot.device_key.seal(&token);
+                plan.cookies.push(format!(
+                    "{DEVICE_COOKIE}={value}; Path=/; Max-Age={DEVICE_COOKIE_SECONDS}; Secure; HttpOnly; SameSite=None"
+                ));
+            }
         }
         plan.cookies.extend(exchange.demand_cookie.take());
-        if let Some(rejection) = demands::enrolment(&self.dependencies, exchange, head) {
-            exchange.outcome = AuthOutcome::RefusedHere;
-            plan.replace = Some(Replacement::Reject(rejection));
-        }
         exchange.replaced = plan.replace.as_ref().map(Replacement::as_str);
         plan
+    }
+
+    /// What goes out in place of a page on which a second factor would be enrolled by somebody who must not.
+    async fn enrolment(
+        &self,
+        exchange: &mut Exchange,
+        door: Door,
+        head: &ResponseHead,
+        headers: &http::HeaderMap,
+    ) -> Option<Replacement> {
+        let kind = enrolment::of_answer(exchange, head)?;
+        self.dependencies.metrics.demand("enrolment_refused");
+        match kind {
+            RejectionKind::Held => {
+                review::answered(&self.dependencies, exchange, door, headers).await
+            }
+            kind => Some(Replacement::Reject(rejection(door, kind, None))),
+        }
     }
 
     /// Whether the body of the answer must be shown to [`AuthFlow::answered_with`].

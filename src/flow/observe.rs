@@ -48,16 +48,19 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::RequestLabels;
 use std::time::Duration;
 
-/// The head of the answer has come. Returns the device token to set with it, if any.
-pub fn head(
+/// The head of the answer has come: what it says, and how the exchange ended as far as that tells.
+pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclusion {
+    let conclusion = outcome::conclude_head(door, head);
+    exchange.outcome = conclusion.outcome;
+    conclusion
+}
+
+/// The device token to set with the answer to a login, if any.
+pub fn device(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
-    head: &ResponseHead,
+    door: Door,
 ) -> Option<DeviceToken> {
-    exchange.response_status = head.status;
-    let door = exchange.door?;
-    let conclusion = outcome::conclude_head(door, head);
-    conclude(dependencies, exchange, door, conclusion);
     if door == Door::Login && exchange.outcome == AuthOutcome::Succeeded {
         exchange.device_issued = device_token(dependencies, exchange);
     }
@@ -83,16 +86,17 @@ pub fn body(dependencies: &Dependencies, exchange: &mut Exchange, body: &[u8]) {
         assessed.facts.starts_flow,
         body,
     );
-    conclude(dependencies, exchange, door, conclusion);
+    exchange.outcome = conclusion.outcome;
+    bind(dependencies, exchange, door, conclusion);
 }
 
-fn conclude(
+/// Binds what was issued to the decision behind it.
+pub fn bind(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
     door: Door,
     conclusion: Conclusion,
 ) {
-    exchange.outcome = conclusion.outcome;
     let Some(assessed) = &exchange.assessed else {
         return;
     };

@@ -29,6 +29,7 @@ use crate::domain::route::Door;
 use crate::domain::signals::session::cookie_values;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
+use crate::flow::answer::Replacement;
 use crate::flow::assess::Request;
 use crate::flow::decide;
 use crate::flow::exchange::Assessed;
@@ -162,6 +163,50 @@ pub async fn review(
         }
         Ok(None) => hold(dependencies, exchange, door, asker).await,
         Err(error) => lost(dependencies, &error),
+    }
+}
+
+/// Looks after a request whose answer must not go out without an analyst's word: lets it out if there is one, and holds
+/// the login otherwise. Returns what goes out in place of the answer.
+pub async fn answered(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    door: Door,
+    headers: &http::HeaderMap,
+) -> Option<Replacement> {
+    let rejection = enforcement::rejection(door, RejectionKind::Held, None);
+    let form = rejection.form;
+    let refused = Some(Replacement::Reject(rejection));
+    let assessed = exchange.assessed.as_ref();
+    let Some(assessed) = assessed.filter(|assessed| has_person(door, assessed)) else {
+        return refused;
+    };
+    let asker = asker(exchange, assessed, door, headers);
+    match let_in(dependencies, exchange, &asker).await {
+        Ok(Some(reviewed @ Reviewed::Released { .. })) => {
+            dependencies.metrics.review(reviewed.as_str());
+            exchange.review = Some(reviewed);
+            decide::lift_answered(exchange, door);
+            return None;
+        }
+        Ok(_) => hold(dependencies, exchange, door, asker).await,
+        Err(error) => lost(dependencies, &error),
+    }
+    let enforcement = exchange
+        .decided
+        .as_ref()
+        .map(|decided| &decided.enforcement);
+    match (&exchange.review, enforcement) {
+        (Some(Reviewed::Held { page, cookie, .. }), _) if form == Form::Page => {
+            Some(Replacement::Held {
+                page: page.clone(),
+                cookie: cookie.clone(),
+            })
+        }
+        (None, Some(Enforcement::Reject(full))) if full.kind == RejectionKind::ReviewFull => {
+            Some(Replacement::Reject(full.clone()))
+        }
+        _ => refused,
     }
 }
 

@@ -141,13 +141,15 @@ impl Answer {
         step_up: &StepUpSettings,
         reference: &str,
     ) -> Self {
-        let mut answer = match replacement {
+        let answer = match replacement {
             Replacement::Reject(rejection) => Self::rejection(rejection, step_up, reference),
+            Replacement::Held { page, cookie } => {
+                Self::see_other(page).with_cookies(cookie.iter().cloned())
+            }
             Replacement::Redirect(location) => Self::redirect(location),
             Replacement::Post { action, fields } => Self::self_posting(action, fields),
         };
-        answer.cookies = cookies;
-        answer
+        answer.with_cookies(cookies)
     }
 
     /// The same, with values of Set-Cookie headers.

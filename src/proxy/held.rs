@@ -57,7 +57,8 @@ pub async fn serve(
     };
     let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
     let seen = response::seen(&head);
-    let plan = flow.answered(exchange, &seen);
+    let request = &session.req_header().headers;
+    let plan = flow.answered(exchange, &seen, request).await;
     let replacement = if plan.replace.is_some() {
         plan.replace
     } else {
@@ -70,7 +71,7 @@ pub async fn serve(
             is_page: response::is_page(&head),
             body: is_plain.then_some(&body),
         };
-        let client = proof::client_auth(&session.req_header().headers, context.parameters.as_ref());
+        let client = proof::client_auth(request, context.parameters.as_ref());
         flow.settle(exchange, answer, client).await
     };
     match replacement {

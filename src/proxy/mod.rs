@@ -158,11 +158,11 @@ impl ProxyHttp for GatewayProxy {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         answer: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        response::head(&self.flow, context, answer)
+        response::head(&self.flow, session.req_header(), context, answer).await
     }
 
     fn response_body_filter(

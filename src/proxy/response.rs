@@ -15,6 +15,7 @@ use bytes::BytesMut;
 use http::header;
 use pingora::Error;
 use pingora::ErrorType;
+use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 
 /// The longest answer that is looked at; a longer one passes all the same.
@@ -24,8 +25,9 @@ const ANSWER_BYTES_MAX: usize = 65_536;
 const REPLACED: ErrorType = ErrorType::Custom("replaced");
 
 /// The head has come.
-pub fn head(
+pub async fn head(
     flow: &AuthFlow,
+    request: &RequestHeader,
     context: &mut RequestContext,
     answer: &mut ResponseHeader,
 ) -> pingora::Result<()> {
@@ -41,7 +43,7 @@ pub fn head(
         return Ok(());
     }
     let seen = seen(answer);
-    let plan = flow.answered(exchange, &seen);
+    let plan = flow.answered(exchange, &seen, &request.headers).await;
     if let Some(replacement) = &plan.replace {
         context.replacement = Some(
             Answer::replacement(

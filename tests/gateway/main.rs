@@ -18,6 +18,7 @@ mod challenger;
 mod demands;
 mod devices;
 mod doors;
+mod enrolment;
 mod front_channel;
 mod headers;
 mod input;

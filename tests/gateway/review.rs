@@ -41,14 +41,14 @@ pub(crate) async fn review(world: &World, args: &[&str]) -> Outcome {
     }
 }
 
-async fn waiting(world: &World) -> Vec<Entry> {
+pub(crate) async fn waiting(world: &World) -> Vec<Entry> {
     let listed = review(world, &["list", "--json"]).await;
     assert_eq!(listed.code, 0, "{}", listed.err);
     Listing::parse(&listed.out).unwrap().logins
 }
 
 /// Decides about a login, which leaves a record.
-async fn decide(world: &World, word: &str, id: &str) -> AuditEvent {
+pub(crate) async fn decide(world: &World, word: &str, id: &str) -> AuditEvent {
     world.expect_record();
     let decided = review(world, &[word, id, "--as", "ann", "--reason", "called back"]).await;
     assert_eq!(decided.code, 0, "{}", decided.err);

@@ -369,7 +369,12 @@ impl Town {
             })
         };
         if let Some(head) = head
-            && let Some(cookie) = self.flow.answered(&mut exchange, &head).cookies.pop()
+            && let Some(cookie) = self
+                .flow
+                .answered(&mut exchange, &head, &headers)
+                .await
+                .cookies
+                .pop()
         {
             seat.cookie = cookie.split(';').next().map(str::to_owned);
         }
@@ -433,7 +438,7 @@ impl Town {
             location: None,
             session: None,
         };
-        self.flow.answered(&mut exchange, &head);
+        self.flow.answered(&mut exchange, &head, &headers).await;
         self.flow.answered_with(&mut exchange, body);
         self.flow.close(exchange, false);
         while let Ok(observation) = self.queue.try_recv() {

@@ -78,7 +78,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
             let detail = "A required parameter of the authenticator is missing.";
             bad_request(ctx, "ABA-60001", "Invalid request", detail)
         }
-        Progress::NoSecondFactor => no_second_factor(ctx),
+        Progress::Enrol | Progress::NoSecondFactor => no_second_factor(ctx),
         Progress::Refused(message) => {
             bad_request(ctx, "ABA-60003", "Authentication failed.", message)
         }

@@ -230,6 +230,7 @@ pub(crate) fn start(
         user: None,
         methods: Vec::new(),
         is_mfa_demanded: is_demanded,
+        enrolment: None,
         session_key: session.as_ref().map(|(key, _)| key.clone()),
         started_ms: ctx.now_ms,
     };
@@ -263,6 +264,8 @@ pub(crate) fn start(
     if flow.step == Step::Totp && !login::has_second_factor(ctx, &flow) {
         return Ok(if is_direct {
             authn::no_second_factor(ctx)
+        } else if ctx.app.config.enrols_at_login {
+            login::begin_enrolment(ctx, flow)
         } else {
             login::no_second_factor(ctx, &flow)
         });

@@ -43,6 +43,9 @@ pub struct SimConfig {
     pub response_delay: Duration,
     /// Cookies carry `Secure`, as WSO2's do. Off only for clients that refuse such cookies over plain HTTP.
     pub has_secure_cookies: bool,
+    /// TOTP's progressive enrolment: a user without an authenticator app is shown a page on which one is enrolled in the
+    /// middle of the login, instead of an error page.
+    pub enrols_at_login: bool,
     /// Requests are kept for [`crate::Sim::recorded`].
     pub is_recording: bool,
     /// How many requests are kept.
@@ -73,6 +76,7 @@ impl Default for SimConfig {
             validity: Validity::default(),
             response_delay: Duration::ZERO,
             has_secure_cookies: true,
+            enrols_at_login: false,
             is_recording: true,
             recorded_max: 100_000,
             head_bytes_max: 8_192,

@@ -1,12 +1,15 @@
 //! The login itself: steps, nonce cookie, sessions, `/commonauth` and `/logincontext`. The engine ([`submit`]) is shared with
 //! the app-native API; only the wording of the answers differs. It must not issue codes or tokens.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::app::Ctx;
 use crate::app::pairs;
 use crate::authorize::BASIC;
 use crate::authorize::Purpose;
+use crate::authorize::ResponseMode;
 use crate::authorize::TOTP;
 use crate::grant_response;
 use crate::logout;
@@ -16,12 +19,14 @@ use crate::response::append_params;
 use crate::script::AfterPassword;
 use crate::seed::Client;
 use crate::seed::random_uuid;
+use crate::store::Enrolment;
 use crate::store::Flow;
 use crate::store::Outcome;
 use crate::store::Session;
 use crate::store::Step;
 use crate::store::UserRef;
 use crate::store::fingerprint;
+use crate::totp;
 use crate::users::Check;
 use crate::users::Proof;
 use crate::webhooks::Event;
@@ -53,6 +58,8 @@ pub(crate) enum Progress {
     },
     /// The submission does not fit the step that the login waits for, or lacks a value.
     Incomplete,
+    /// The second step is needed and the user has no authenticator app: one is enrolled.
+    Enrol,
     /// The second step is needed and the user has no authenticator app.
     NoSecondFactor,
     /// The script refused: error code and description for the client.
@@ -83,6 +90,11 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
     }
     if params.get("restart_flow") == Some("true") {
         return restart(ctx, flow);
+    }
+    if let Some(answer) = params.get("ENABLE_TOTP")
+        && flow.step == Step::Totp
+    {
+        return answer_enrolment(ctx, flow, answer);
     }
     // Without JavaScript the login page cannot copy the visible field to the hidden one.
     let username = params
@@ -152,6 +164,14 @@ pub(crate) fn submit(
             .unwrap_or_default(),
         _ => return (flow, Progress::Incomplete),
     };
+    // As in WSO2 the app counts as enrolled once a code of it is sent, be the code right or wrong.
+    if flow.step == Step::Totp
+        && let (Some(enrolment), Some(user)) = (&flow.enrolment, &flow.user)
+        && enrolment.is_agreed
+    {
+        let mut users = ctx.app.users();
+        users.set_totp_secret(&user.id, &enrolment.secret);
+    }
     let proof = match credentials {
         Credentials::Password { password, .. } => Proof::Password(password),
         Credentials::Totp { code } => Proof::Totp {
@@ -211,8 +231,70 @@ fn after_password(
             flow.step = Step::Totp;
             Progress::StepTwo
         }
+        AfterPassword::StepTwo if enrols(ctx, flow) => {
+            flow.step = Step::Totp;
+            flow.enrolment = Some(fresh_enrolment());
+            Progress::Enrol
+        }
         AfterPassword::StepTwo => Progress::NoSecondFactor,
     }
+}
+
+/// The app-native API has no page on which anything could be enrolled.
+fn enrols(ctx: &Ctx<'_>, flow: &Flow) -> bool {
+    ctx.app.config.enrols_at_login && flow.request.mode != ResponseMode::Direct
+}
+
+fn fresh_enrolment() -> Enrolment {
+    Enrolment {
+        secret: totp::fresh_secret(),
+        is_agreed: false,
+    }
+}
+
+/// The user of a login that waits for the second step has no authenticator app: to the page on which one is enrolled.
+pub(crate) fn begin_enrolment(ctx: &Ctx<'_>, mut flow: Flow) -> Response {
+    flow.enrolment = Some(fresh_enrolment());
+    let page = enrolment_page(ctx, &flow);
+    ctx.app.store().flows.insert(flow.key.clone(), flow);
+    page
+}
+
+/// What the user has answered on that page. The second step is due whatever the answer.
+fn answer_enrolment(ctx: &Ctx<'_>, mut flow: Flow, answer: &str) -> Response {
+    let Some(enrolment) = flow
+        .enrolment
+        .as_mut()
+        .filter(|_| answer.eq_ignore_ascii_case("true"))
+    else {
+        return no_second_factor(ctx, &flow);
+    };
+    enrolment.is_agreed = true;
+    next_page(ctx, &flow, &[])
+}
+
+/// The key of an app (`otpauth`) travels in the page's URL, Base64.
+fn enrolment_page(ctx: &Ctx<'_>, flow: &Flow) -> Response {
+    let secret = flow
+        .enrolment
+        .as_ref()
+        .map_or("", |enrolment| enrolment.secret.as_str());
+    let user = flow.user.as_ref().map_or("", |user| user.username.as_str());
+    let key = format!(
+        "otpauth://totp/{tenant}:{user}?secret={secret}&issuer={tenant}&period=30",
+        tenant = ctx.realm.tenant
+    );
+    let params = pairs(&[
+        ("sessionDataKey", &flow.key),
+        ("authenticators", TOTP),
+        ("type", TOTP),
+        ("ske", &STANDARD.encode(key)),
+    ]);
+    let nonce_cookie = format!("sessionNonceCookie-{}", flow.key);
+    ctx.to_page("totp_enroll.do", &params).with_header(
+        "Set-Cookie",
+        ctx.cookie(&nonce_cookie, &flow.nonce, true, None),
+    )
 }
 
 /// Whether the user of a login has an authenticator app.
@@ -377,6 +459,7 @@ fn report_failure(ctx: &Ctx<'_>, client: &Client, flow: &Flow, typed: &str, chec
 fn restart(ctx: &Ctx<'_>, mut flow: Flow) -> Response {
     flow.step = Step::Password;
     flow.user = None;
+    flow.enrolment = None;
     flow.methods.clear();
     next_page(ctx, &flow, &[])
 }
@@ -396,6 +479,7 @@ fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
                 .with_header("Set-Cookie", ctx.cookie(&used_nonce, "", true, Some(0)))
         }
         Progress::Incomplete => next_page(ctx, flow, &failure_params(flow.step, None)),
+        Progress::Enrol => enrolment_page(ctx, flow),
         Progress::NoSecondFactor => no_second_factor(ctx, flow),
         Progress::Refused(message) => {
             let mut params = pairs(&[("error_description", message), ("error", "access_denied")]);

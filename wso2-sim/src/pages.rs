@@ -1,6 +1,9 @@
 //! The pages that people see: login, second factor, consent, errors. They work with and without JavaScript. They must not
 //! change anything on the server.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::app::Ctx;
 use crate::request::Params;
 use crate::response::Response;
@@ -29,6 +32,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>, page: &str) -> Response {
         "oauth2_consent.do" | "oauth2_authz.do" => ("Allow access", consent(&params)),
         "oauth2_error.do" => ("Request refused", error(&params)),
         "retry.do" => ("Sign-in failed", retry(&params)),
+        "totp_enroll.do" => ("Set up a second factor", totp_enrolment(&params)),
         "totp_error.do" => (
             "No second factor",
             alert(
@@ -110,6 +114,26 @@ fn totp(params: &Params) -> String {
          <input type=\"hidden\" name=\"sessionDataKey\" value=\"{}\">\
          <button type=\"submit\">Continue</button></form>",
         escape_html(params.get("sessionDataKey").unwrap_or_default())
+    )
+}
+
+fn totp_enrolment(params: &Params) -> String {
+    let key = params.get("ske").and_then(|ske| STANDARD.decode(ske).ok());
+    let key = key.and_then(|key| String::from_utf8(key).ok());
+    let session = escape_html(params.get("sessionDataKey").unwrap_or_default());
+    let form = |id: &str, answer: &str, label: &str| {
+        format!(
+            "<form id=\"{id}\" method=\"post\" action=\"../commonauth\">\
+             <input type=\"hidden\" name=\"ENABLE_TOTP\" value=\"{answer}\">\
+             <input type=\"hidden\" name=\"sessionDataKey\" value=\"{session}\">\
+             <button type=\"submit\">{label}</button></form>"
+        )
+    };
+    format!(
+        "<p>Add this key to your authenticator app:</p><p><code>{}</code></p>{}{}",
+        escape_html(&key.unwrap_or_default()),
+        form("continueForm", "true", "Continue"),
+        form("cancelForm", "false", "Cancel"),
     )
 }
 

@@ -83,6 +83,15 @@ pub(crate) enum Step {
     Totp,
 }
 
+/// An authenticator app that is being enrolled in the middle of a login.
+#[derive(Clone, Debug)]
+pub(crate) struct Enrolment {
+    /// Base32.
+    pub(crate) secret: String,
+    /// Whether the user has said on the page that the app holds the secret.
+    pub(crate) is_agreed: bool,
+}
+
 /// A login under way; its key is the `sessionDataKey` of the login pages.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow {
@@ -99,6 +108,8 @@ pub(crate) struct Flow {
     pub(crate) methods: Vec<String>,
     /// The script wants the second step whatever the later requests say.
     pub(crate) is_mfa_demanded: bool,
+    /// Where the second factor of the user is being enrolled.
+    pub(crate) enrolment: Option<Enrolment>,
     /// Session that the login goes on from.
     pub(crate) session_key: Option<String>,
     pub(crate) started_ms: i64,

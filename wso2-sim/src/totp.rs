@@ -3,6 +3,7 @@
 use hmac::Hmac;
 use hmac::Mac;
 use sha1::Sha1;
+use uuid::Uuid;
 
 use crate::clock;
 
@@ -19,6 +20,17 @@ pub fn totp_at(secret: &str, at_s: i64) -> String {
     let counter = u64::try_from(at_s / STEP_S).unwrap_or(0);
     let key = base32(secret).unwrap_or_default();
     format!("{:06}", hotp(&key, counter))
+}
+
+/// A fresh secret of 160 bits (RFC 4226 section 4), Base32.
+pub(crate) fn fresh_secret() -> String {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    let random = [Uuid::new_v4(), Uuid::new_v4()];
+    let bytes = random.iter().flat_map(|uuid| *uuid.as_bytes());
+    bytes
+        .filter_map(|byte| LETTERS.get(usize::from(byte & 31)))
+        .map(|letter| char::from(*letter))
+        .collect()
 }
 
 /// Whether `code` is right at `at_s`, one step early or late allowed (clock skew, RFC 6238 section 5.2).
@@ -80,6 +92,13 @@ mod tests {
         ] {
             assert_eq!(totp_at(secret, at_s), code);
         }
+    }
+
+    #[test]
+    fn fresh_secrets_can_be_read_and_differ() {
+        let (one, two) = (fresh_secret(), fresh_secret());
+        assert_ne!(one, two);
+        assert_eq!(base32(&one).map(|bytes| bytes.len()), Some(20));
     }
 
     #[test]

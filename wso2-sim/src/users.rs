@@ -128,6 +128,14 @@ impl Users {
         }
     }
 
+    /// Gives a user an authenticator app.
+    pub(crate) fn set_totp_secret(&mut self, id: &str, secret: &str) {
+        let key = self.keys_by_id.get(id);
+        if let Some(account) = key.and_then(|key| self.accounts.get_mut(key)) {
+            account.user.totp_secret = Some(secret.to_owned());
+        }
+    }
+
     /// Locks or unlocks by hand; false when there is no such user.
     pub(crate) fn set_locked(&mut self, id: &str, is_locked: bool) -> bool {
         let account = self

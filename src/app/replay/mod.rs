@@ -237,20 +237,22 @@ impl Replay {
             return Ok(played);
         }
         if !event.is_successful {
-            self.answer(event, &mut exchange, requests::login_failed(&key));
+            self.answer(event, &mut exchange, requests::login_failed(&key))
+                .await;
             played.learnt = self.close(exchange).await?;
             return Ok(played);
         }
         if played.said == Said::Verdict(Verdict::StepUp) {
             // WSO2's script reads the verdict, or finds the `acr` that was asked for, and wants the second factor.
-            self.answer(event, &mut exchange, requests::second_factor_page(&key));
+            self.answer(event, &mut exchange, requests::second_factor_page(&key))
+                .await;
             self.close(exchange).await?;
             played.learnt = self.second_factor(event, &key).await?;
             return Ok(played);
         }
         let session = self.visitors.number();
         let resumed = requests::resumed(event, &key, session);
-        let passes = self.answer(event, &mut exchange, resumed);
+        let passes = self.answer(event, &mut exchange, resumed).await;
         let succeeded = passes && exchange.outcome == AuthOutcome::Succeeded;
         played.learnt = self.close(exchange).await?;
         if succeeded {
@@ -270,7 +272,8 @@ impl Replay {
         };
         let passes = forwarded(&mut exchange);
         if passes {
-            self.answer(event, &mut exchange, requests::login_page(key));
+            self.answer(event, &mut exchange, requests::login_page(key))
+                .await;
         }
         self.close(exchange).await?;
         Ok(passes && first.said == Said::Verdict(Verdict::StepUp))
@@ -314,7 +317,9 @@ impl Replay {
             return self.close(exchange).await;
         }
         let session = self.visitors.number();
-        let passes = self.answer(event, &mut exchange, requests::resumed(event, key, session));
+        let passes = self
+            .answer(event, &mut exchange, requests::resumed(event, key, session))
+            .await;
         let succeeded = passes && exchange.outcome == AuthOutcome::Succeeded;
         let learnt = self.close(exchange).await?;
         if succeeded {
@@ -334,7 +339,10 @@ impl Replay {
         if let Ok(mut exchange) = sent {
             if forwarded(&mut exchange) {
                 let code = self.visitors.number();
-                if self.answer(event, &mut exchange, requests::code_given(code)) {
+                if self
+                    .answer(event, &mut exchange, requests::code_given(code))
+                    .await
+                {
                     self.visitors.give_code(event.family, code, event.at);
                 }
             }
@@ -359,14 +367,18 @@ impl Replay {
         }
         if played.said == Said::Verdict(Verdict::StepUp) {
             let key = requests::flow_key(self.visitors.number());
-            self.answer(event, &mut exchange, requests::second_factor_page(&key));
+            self.answer(event, &mut exchange, requests::second_factor_page(&key))
+                .await;
             self.close(exchange).await?;
             self.second_factor(event, &key).await?;
             return Ok(played);
         }
         if event.is_successful {
             let code = self.visitors.number();
-            if self.answer(event, &mut exchange, requests::code_given(code)) {
+            if self
+                .answer(event, &mut exchange, requests::code_given(code))
+                .await
+            {
                 self.visitors.give_code(event.family, code, event.at);
             }
         }
@@ -415,7 +427,7 @@ impl Replay {
             } else {
                 requests::tokens_refused(event)
             };
-            if self.answer(event, &mut exchange, answer) && event.is_successful && renews {
+            if self.answer(event, &mut exchange, answer).await && event.is_successful && renews {
                 self.visitors
                     .give_token(event.family, number, event.address, event.at);
             }
@@ -482,7 +494,7 @@ impl Replay {
 
     /// The identity server answers; what it and the gateway set travels with the browser. Returns whether the answer went
     /// out as it was, and not another one in its place.
-    fn answer(&mut self, event: &Event<'_>, exchange: &mut Exchange, answer: Answer) -> bool {
+    async fn answer(&mut self, event: &Event<'_>, exchange: &mut Exchange, answer: Answer) -> bool {
         let (head, body) = match answer {
             Answer::Redirect(location, session) => (
                 ResponseHead {
@@ -500,7 +512,9 @@ impl Replay {
                 Some(body),
             ),
         };
-        let plan = self.flow.answered(exchange, &head);
+        // Nobody waits for an analyst in a replay: no cookie could say who it was.
+        let headers = http::HeaderMap::new();
+        let plan = self.flow.answered(exchange, &head, &headers).await;
         for cookie in &plan.cookies {
             if let Some(pair) = cookie.split(';').next() {
                 self.visitors.set_cookie(event.device, pair);

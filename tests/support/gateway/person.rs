@@ -173,6 +173,11 @@ impl<'a> Person<'a> {
         self
     }
 
+    /// The same person with this secret in an authenticator app.
+    pub fn set_factor(&mut self, secret: &str) {
+        self.totp_secret = Some(secret.to_owned());
+    }
+
     /// The password.
     pub fn password(&self) -> &str {
         &self.password

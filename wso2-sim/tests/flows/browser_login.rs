@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use wso2_sim::browser::param;
 use wso2_sim::seed;
 
 use crate::harness::CB;
+use crate::harness::MFA;
 use crate::harness::authorize_url;
 use crate::harness::authorize_url_in;
 use crate::harness::browser;
@@ -342,4 +345,51 @@ async fn saml_goes_through_the_same_login() {
         .unwrap();
     assert!(page.body.contains("name=\"SAMLResponse\""));
     assert!(page.body.contains("name=\"RelayState\" value=\"r-1\""));
+}
+
+#[tokio::test]
+async fn a_user_without_an_app_enrols_one_where_that_is_on() {
+    let sim = start_with(|config| config.enrols_at_login = true).await;
+    let mut browser = browser(&sim);
+    let url = authorize_url(&sim, "demo-web", &[("acr_values", MFA)]);
+    let page = browser
+        .login(&url, CB, "dave", "dave-was-here", None)
+        .await
+        .unwrap();
+    assert_eq!(page.url.path(), "/authenticationendpoint/totp_enroll.do");
+    let key =
+        String::from_utf8(STANDARD.decode(param(&page.url, "ske").unwrap()).unwrap()).unwrap();
+    assert!(key.starts_with("otpauth://totp/carbon.super:dave?secret="));
+    assert!(page.body.contains("name=\"ENABLE_TOTP\" value=\"true\""));
+    let secret = param(&key.parse().unwrap(), "secret").unwrap();
+    let session = param(&page.url, "sessionDataKey").unwrap();
+    let action = page.url.join("../commonauth").unwrap();
+    // Whoever says no does not get round the second step.
+    let no = [
+        ("ENABLE_TOTP", "false"),
+        ("sessionDataKey", session.as_str()),
+    ];
+    let refused = browser.post_form(action.as_str(), &no).await.unwrap();
+    assert_eq!(
+        refused.location().unwrap().path(),
+        "/authenticationendpoint/totp_error.do"
+    );
+    let yes = [
+        ("ENABLE_TOTP", "true"),
+        ("sessionDataKey", session.as_str()),
+    ];
+    let next = browser.post_form(action.as_str(), &yes).await.unwrap();
+    let page = browser.follow(next, CB).await.unwrap();
+    assert_eq!(page.url.path(), "/authenticationendpoint/totp.do");
+    let code = wso2_sim::totp_at(&secret, sim.now_s());
+    let done = browser.submit_code(&page, &code).await.unwrap();
+    let back = browser.follow(done, CB).await.unwrap();
+    assert!(back.location_param("code").is_some(), "{back:?}");
+    // The app is enrolled from now on.
+    browser.clear_cookies();
+    let page = browser
+        .login(&url, CB, "dave", "dave-was-here", None)
+        .await
+        .unwrap();
+    assert_eq!(page.url.path(), "/authenticationendpoint/totp.do");
 }
