@@ -21,6 +21,7 @@ mod doors;
 mod enrolment;
 mod front_channel;
 mod headers;
+mod held;
 mod input;
 mod learning;
 mod lifecycle;

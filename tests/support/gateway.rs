@@ -23,6 +23,8 @@
 
 #[path = "gateway/configuration.rs"]
 mod configuration;
+#[path = "gateway/http2.rs"]
+mod http2;
 #[path = "gateway/person.rs"]
 mod person;
 #[path = "gateway/process.rs"]
@@ -32,6 +34,8 @@ mod raw;
 #[path = "redis.rs"]
 pub mod redis;
 
+pub use http2::Http2;
+pub use http2::Http2Answer;
 pub use person::Answer;
 pub use person::CHROME_ON_WINDOWS;
 pub use person::Person;

@@ -196,6 +196,15 @@ impl<'a> Person<'a> {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All cookies, as a browser sends them.
+    pub fn cookies(&self) -> String {
+        let pairs = self.cookies.iter();
+        let pairs: Vec<String> = pairs
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        pairs.join("; ")
+    }
+
     /// Gives the browser a cookie.
     pub fn set_cookie(&mut self, name: &str, value: &str) {
         self.cookies.retain(|(known, _)| known != name);
@@ -251,12 +260,7 @@ impl<'a> Person<'a> {
             if self.is_secure { "https" } else { "http" },
         );
         if !self.cookies.is_empty() {
-            let pairs: Vec<String> = self
-                .cookies
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            request = request.header("cookie", pairs.join("; "));
+            request = request.header("cookie", self.cookies());
         }
         request
     }
