@@ -118,7 +118,7 @@ pub fn snapshot_with(
     }
     for (place, entry) in config.step_up.applications.iter().enumerate() {
         let tenant = entry.tenant.as_deref();
-        if entry.proof == ProofKind::None && config.mode.enforces(tenant, &entry.client_id) {
+        if entry.proof == Some(ProofKind::None) && config.mode.enforces(tenant, &entry.client_id) {
             let key = format!("step_up.applications[{place}].proof");
             let remedy = format!(
                 "`none`, but mode `enforce` holds for `{}`: nothing would show that the factor was given; set a proof, \

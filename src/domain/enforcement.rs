@@ -4,6 +4,9 @@
 /// What becomes of an authorize request under a demand.
 pub mod authorize;
 
+/// What becomes of a SAML request under a demand.
+mod saml;
+
 /// How a stronger factor is asked for.
 pub mod step_up;
 
@@ -14,6 +17,7 @@ use crate::domain::policy::decision::Verdict;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::FallbackCause;
 use crate::domain::route::Door;
+use crate::domain::saml::AuthnRequest;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::time::Timestamp;
 use std::net::IpAddr;
@@ -126,6 +130,8 @@ pub struct PlanInput<'a> {
     pub grant_type: Option<&'a str>,
     /// The parameters of an authorize request that decide whether it can be redirected.
     pub authorize: AuthorizeFacts<'a>,
+    /// The SAML request, where there is one.
+    pub saml: Option<&'a AuthnRequest>,
     /// Whether the request goes on with a login that was decided before; it is never redirected again.
     pub continues: bool,
     /// The id of the decision.
@@ -216,21 +222,8 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
             input.exhausted,
         )),
         Verdict::StepUp => match input.door {
-            Door::Authorize => match authorize::step(input) {
-                Step::AsIs => forward(),
-                Step::Redirect(location) => Enforcement::Redirect(location),
-                Step::Reject(kind) => {
-                    let mut rejection = rejection(input.door, kind, None);
-                    if input.authorize.direct {
-                        rejection.form = Form::Api;
-                    }
-                    Enforcement::Reject(rejection)
-                }
-                Step::Rewrite(changed) => {
-                    let headers = risk_headers(input, &changed.target);
-                    Enforcement::Rewrite(headers, grounds, changed)
-                }
-            },
+            Door::Authorize => stepped(input, grounds, authorize::step(input)),
+            Door::Saml => stepped(input, grounds, saml::step(input)),
             Door::Token if input.provable => forward(),
             Door::Token if renews(input.grant_type) => reject(RejectionKind::StepUpByAuthorization),
             Door::Token => reject(RejectionKind::StepUpImpossible),
@@ -240,7 +233,6 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
             Door::Login
             | Door::Authn
             | Door::Flow
-            | Door::Saml
             | Door::WsFed
             | Door::Par
             | Door::DeviceAuthorize
@@ -249,6 +241,24 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
             | Door::CibaAuthorize
             | Door::Pdp => forward(),
         },
+    }
+}
+
+fn stepped(input: &PlanInput<'_>, grounds: Grounds, step: Step) -> Enforcement {
+    match step {
+        Step::AsIs => Enforcement::Forward(risk_headers(input, input.target), grounds),
+        Step::Redirect(location) => Enforcement::Redirect(location),
+        Step::Reject(kind) => {
+            let mut rejection = rejection(input.door, kind, None);
+            if input.authorize.direct {
+                rejection.form = Form::Api;
+            }
+            Enforcement::Reject(rejection)
+        }
+        Step::Rewrite(changed) => {
+            let headers = risk_headers(input, &changed.target);
+            Enforcement::Rewrite(headers, grounds, changed)
+        }
     }
 }
 

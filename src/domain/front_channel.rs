@@ -114,12 +114,8 @@ impl FrontChannel {
 
     /// What a page posts by itself to the client.
     pub fn of_form(page: &str) -> Option<Self> {
-        let form = tags(page, "form").next()?;
-        let action = attribute(form, "action")?;
-        let fields = tags(page, "input")
-            .take(FIELDS_MAX)
-            .filter_map(|input| Some((attribute(input, "name")?, attribute(input, "value")?)));
-        Self::of_pairs(fields, Place::Form(action))
+        let (action, fields) = posted(page)?;
+        Self::of_pairs(fields.into_iter(), Place::Form(action))
     }
 
     /// What an app-native answer hands over.
@@ -162,6 +158,11 @@ impl FrontChannel {
 
     fn hands_over(&self) -> bool {
         self.code.is_some() || self.has_tokens()
+    }
+
+    /// Whether it is a page: its code is not in the head of the answer.
+    pub fn is_page(&self) -> bool {
+        matches!(self.place, Place::Form(_))
     }
 
     /// Whether tokens are handed over, not only a code.
@@ -209,6 +210,16 @@ impl FrontChannel {
             }
         }
     }
+}
+
+/// The address of the form in a page, and the fields that the page has.
+pub fn posted(page: &str) -> Option<(String, Vec<(String, String)>)> {
+    let form = tags(page, "form").next()?;
+    let action = attribute(form, "action")?;
+    let fields = tags(page, "input")
+        .take(FIELDS_MAX)
+        .filter_map(|input| Some((attribute(input, "name")?, attribute(input, "value")?)));
+    Some((action, fields.collect()))
 }
 
 fn hands_over(name: &str) -> bool {

@@ -57,6 +57,9 @@ pub mod id_token;
 /// What the browser hands to the client.
 pub mod front_channel;
 
+/// The messages of SAML single sign-on.
+pub mod saml;
+
 /// The risk in an XACML request.
 pub mod pdp;
 

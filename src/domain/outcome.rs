@@ -46,6 +46,18 @@ pub enum AuthOutcome {
     UpstreamError,
 }
 
+/// What an answer of the identity server may hand to an application through the browser.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HandsOver {
+    /// Nothing: it leads to a page, or is for a program.
+    #[default]
+    Nothing,
+    /// A code, an ID token or an access token.
+    OAuth,
+    /// A SAML assertion.
+    Saml,
+}
+
 /// The head of the identity server's answer, as far as it matters here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResponseHead {
@@ -176,8 +188,9 @@ impl ResponseHead {
     }
 }
 
-/// What the head of an answer says.
-pub fn conclude_head(door: Door, head: &ResponseHead) -> Conclusion {
+/// What the head of an answer says. `hands_over` says what the answer may have for the application: at the endpoints of
+/// the protocols, also where a login is answered there in place.
+pub fn conclude_head(door: Door, hands_over: HandsOver, head: &ResponseHead) -> Conclusion {
     if head.status >= 500 {
         return Conclusion::new(AuthOutcome::UpstreamError);
     }
@@ -198,7 +211,17 @@ pub fn conclude_head(door: Door, head: &ResponseHead) -> Conclusion {
                 .as_deref()
                 .filter(|_| (300..400).contains(&head.status))
             {
-                Some(location) => conclude_redirect(door, head, location),
+                Some(location) => conclude_redirect(door, hands_over, head, location),
+                // A page that posts itself to the application.
+                None if head.status < 300
+                    && hands_over != HandsOver::Nothing
+                    && head.session.is_some() =>
+                {
+                    Conclusion {
+                        outcome: AuthOutcome::Succeeded,
+                        issued: session_of(head).collect(),
+                    }
+                }
                 None if head.status >= 400 => Conclusion::new(AuthOutcome::RequestRefused),
                 None => Conclusion::new(AuthOutcome::None),
             }
@@ -217,15 +240,22 @@ pub fn conclude_head(door: Door, head: &ResponseHead) -> Conclusion {
     }
 }
 
-fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclusion {
+fn session_of(head: &ResponseHead) -> impl Iterator<Item = Issued> {
+    head.session.iter().map(|value| Issued {
+        kind: LinkKind::Session,
+        value: value.clone(),
+        lifetime: SESSION_LIFETIME,
+    })
+}
+
+fn conclude_redirect(
+    door: Door,
+    hands_over: HandsOver,
+    head: &ResponseHead,
+    location: &str,
+) -> Conclusion {
     let target = RedirectTarget::parse(location);
-    let session = || {
-        head.session.iter().map(|value| Issued {
-            kind: LinkKind::Session,
-            value: value.clone(),
-            lifetime: SESSION_LIFETIME,
-        })
-    };
+    let session = || session_of(head);
     if let Some(page) = target.page() {
         let failed = target
             .param("authFailure")
@@ -280,15 +310,17 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
         conclusion.issued.extend(session());
         return conclusion;
     }
-    // Only the authorize door sends browsers to the client.
-    if door != Door::Authorize {
-        return Conclusion::new(AuthOutcome::None);
-    }
-    if target.param("error").is_some() {
+    let is_oauth = match hands_over {
+        HandsOver::Nothing => return Conclusion::new(AuthOutcome::None),
+        HandsOver::OAuth => true,
+        HandsOver::Saml => false,
+    };
+    let handed = |name| target.param(name).filter(|_| is_oauth);
+    if handed("error").is_some() {
         return Conclusion::new(AuthOutcome::RequestRefused);
     }
     let mut conclusion = Conclusion::new(AuthOutcome::None);
-    if let Some(token) = target.param("access_token") {
+    if let Some(token) = handed("access_token") {
         conclusion.outcome = AuthOutcome::TokensIssued;
         conclusion.issued.push(Issued {
             kind: LinkKind::AccessToken,
@@ -296,13 +328,16 @@ fn conclude_redirect(door: Door, head: &ResponseHead, location: &str) -> Conclus
             lifetime: ACCESS_TOKEN_LIFETIME_MAX,
         });
     }
-    if let Some(code) = target.param("code") {
+    if let Some(code) = handed("code") {
         conclusion.outcome = AuthOutcome::CodeIssued;
         conclusion.issued.push(Issued {
             kind: LinkKind::Code,
             value: code.into_owned(),
             lifetime: CODE_LIFETIME,
         });
+    }
+    if door == Door::Login && head.session.is_some() {
+        conclusion.outcome = AuthOutcome::Succeeded;
     }
     conclusion.issued.extend(session());
     conclusion
@@ -564,7 +599,11 @@ mod tests {
             location: Some(location.to_owned()),
             session: session.map(str::to_owned),
         };
-        conclude_head(door, &head)
+        let hands_over = match door {
+            Door::Authorize => HandsOver::OAuth,
+            _ => HandsOver::Nothing,
+        };
+        conclude_head(door, hands_over, &head)
     }
 
     #[test]
@@ -655,6 +694,49 @@ mod tests {
             None,
         );
         assert_eq!(hybrid.issued.len(), 2);
+    }
+
+    #[test]
+    fn a_login_in_place_is_answered_for_the_application() {
+        let of = |hands_over, status, location: Option<&str>, session: Option<&str>| {
+            let head = ResponseHead {
+                status,
+                location: location.map(str::to_owned),
+                session: session.map(str::to_owned),
+            };
+            let conclusion = conclude_head(Door::Login, hands_over, &head);
+            let kinds: Vec<_> = conclusion.issued.iter().map(|issued| issued.kind).collect();
+            (conclusion.outcome, kinds)
+        };
+        let callback = Some("https://app.example.com/cb?code=C");
+        let (oauth, saml) = (HandsOver::OAuth, HandsOver::Saml);
+        assert_eq!(
+            of(oauth, 302, callback, Some("s")),
+            (
+                AuthOutcome::Succeeded,
+                vec![LinkKind::Code, LinkKind::Session]
+            )
+        );
+        assert_eq!(
+            of(oauth, 302, callback, None),
+            (AuthOutcome::CodeIssued, vec![LinkKind::Code])
+        );
+        assert_eq!(
+            of(saml, 200, None, Some("s")),
+            (AuthOutcome::Succeeded, vec![LinkKind::Session])
+        );
+        assert_eq!(of(saml, 200, None, None), (AuthOutcome::None, vec![]));
+        // Nothing of a SAML answer is a code, and nothing at the login door itself is for an application.
+        assert_eq!(
+            of(saml, 302, callback, Some("s")),
+            (AuthOutcome::Succeeded, vec![LinkKind::Session])
+        );
+        for (status, location) in [(302, callback), (200, None)] {
+            assert_eq!(
+                of(HandsOver::Nothing, status, location, Some("s")),
+                (AuthOutcome::None, vec![])
+            );
+        }
     }
 
     #[test]

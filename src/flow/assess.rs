@@ -15,6 +15,7 @@ use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::ids::ValueHash;
 use crate::domain::kind::RequestKind;
+use crate::domain::outcome::HandsOver;
 use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
@@ -29,6 +30,7 @@ use crate::domain::signals::Subject;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::signals::http_fingerprint;
 use crate::domain::signals::session::device_cookie;
+use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
@@ -43,6 +45,7 @@ use crate::flow::identify::identify;
 use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
 use crate::flow::rotation::Before;
+use crate::flow::saml;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,13 +74,17 @@ pub async fn assess(
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
     let tenant = exchange.tenant().to_owned();
+    let message = saml::message(exchange, door, request.parameters)?;
     let mut identity = identify(
         door,
         &tenant,
         request.parameters,
         request.headers,
+        message.application.as_deref(),
         &snapshot.people,
     );
+    identity.facts.saml = message.request;
+    identity.facts.hands_over = hands_over(exchange, door);
     let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
     // At the token door a cookie says nothing about what is presented.
     let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at)
@@ -208,8 +215,10 @@ pub async fn assess(
         kind,
         features,
         assessment,
-        // At the authorize door a session that is already there is what the code will be issued under.
-        provenance: provenance.or(session.clone().filter(|_| door == Door::Authorize)),
+        // Where a session that is already there answers, it is what a code or an assertion is issued under.
+        provenance: provenance.or(session
+            .clone()
+            .filter(|_| matches!(door, Door::Authorize | Door::Saml))),
         continues,
         profile,
         device,
@@ -227,6 +236,19 @@ pub async fn assess(
             .is_some_and(|history| history.address.trusted_subjects >= SHARED_SUBJECTS),
     });
     Ok(())
+}
+
+/// What the identity server may hand over in answer. A login at a protocol endpoint is answered in that protocol.
+fn hands_over(exchange: &Exchange, door: Door) -> HandsOver {
+    let path = exchange.target.as_ref().map_or("", CanonicalTarget::path);
+    match (door, path.strip_suffix('/').unwrap_or(path)) {
+        (Door::Authn | Door::Authorize, _) => HandsOver::OAuth,
+        (Door::Saml | Door::Login, "/samlsso") => HandsOver::Saml,
+        (Door::Login, "/oauth2/authorize" | "/oauth2/device" | "/oauth2/ciba_authorize") => {
+            HandsOver::OAuth
+        }
+        _ => HandsOver::Nothing,
+    }
 }
 
 fn signals(

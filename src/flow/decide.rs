@@ -10,6 +10,7 @@ use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
 use crate::domain::history::Provenance;
+use crate::domain::outcome::HandsOver;
 use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Adjustment;
 use crate::domain::policy::decision::Decision;
@@ -188,6 +189,7 @@ fn enact(
                 reprove: assessed.presents_session && assessed.demanded_since.is_none(),
                 ..assessed.facts.authorize()
             },
+            saml: assessed.facts.saml.as_ref(),
             continues: assessed.continues,
             decision_id: exchange.id.as_str(),
             address: exchange.client.address,
@@ -251,7 +253,7 @@ fn owed(
         .filter(|link| link.owes_proof());
     let (asked, raised) = match door {
         Door::Token => (steps_up && provable, link.is_none()),
-        Door::Authorize | Door::Authn => {
+        _ if assessed.facts.hands_over != HandsOver::Nothing => {
             let raised = steps_up && !assessed.continues;
             (raised || link.is_some(), raised)
         }
@@ -265,7 +267,8 @@ fn owed(
         },
         _ => ProofDue {
             at: assessed.demanded_since.unwrap_or(now),
-            seen: false,
+            // An assertion does not tell when the session was proved; here that is known.
+            seen: assessed.facts.hands_over == HandsOver::Saml && assessed.demanded_since.is_some(),
             inherited: false,
         },
     })

@@ -14,6 +14,7 @@ use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::HandsOver;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
@@ -21,6 +22,7 @@ use crate::domain::risk::Assessment;
 use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
 use crate::domain::route::RouteMatch;
+use crate::domain::saml::AuthnRequest;
 use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
@@ -176,6 +178,10 @@ pub struct RequestFacts {
     pub starts_flow: bool,
     /// Whether the user agrees to enrol a second factor, where the request says so.
     pub enrols: Option<bool>,
+    /// The SAML request that it brings.
+    pub saml: Option<AuthnRequest>,
+    /// What the identity server may hand to the application in answer to it.
+    pub hands_over: HandsOver,
 }
 
 /// A stronger factor that is owed, and must be proved by the answer.

@@ -8,6 +8,7 @@ use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::outcome::HandsOver;
 use crate::domain::outcome::access_token_key;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
@@ -15,6 +16,7 @@ use crate::domain::signals::GrantSignals;
 use crate::domain::signals::Subject;
 use crate::domain::signals::session::SESSION_COOKIE;
 use crate::domain::signals::session::cookie_values;
+use crate::flow::error::Refusal;
 use crate::flow::exchange::RequestFacts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -64,12 +66,42 @@ pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey 
     }
 }
 
-/// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API).
+/// The door that a request really knocks at. The identity server hands a request to any of its protocol endpoints to the
+/// login when it says so; the forms of some login pages do.
+///
+/// # Errors
+/// It asks for a logout at the same time: which of the two is meant would be a matter of taste.
+pub fn inner_door(door: Door, parameters: Option<&Parameters>) -> Result<Door, Refusal> {
+    let says = |name: &str| {
+        parameters
+            .and_then(|parameters| parameters.get(name))
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    };
+    match door {
+        Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize
+            if says("tocommonauth") =>
+        {
+            if parameters.is_some_and(|parameters| parameters.get("commonAuthLogout").is_some()) {
+                return Err(Refusal::new(
+                    400,
+                    "login_and_logout",
+                    "a request is a login or a logout",
+                ));
+            }
+            Ok(Door::Login)
+        }
+        other => Ok(other),
+    }
+}
+
+/// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API); `application` is the one
+/// that a SAML message names.
 pub fn identify(
     door: Door,
     tenant: &str,
     parameters: Option<&Parameters>,
     headers: &http::HeaderMap,
+    application: Option<&str>,
     people: &Pseudonymizer,
 ) -> Identity {
     let get = |name: &str| {
@@ -85,12 +117,17 @@ pub fn identify(
 
     // At these doors Basic credentials are a user's, elsewhere the client's (RFC 6749 section 2.3.1).
     let basic_is_user = matches!(door, Door::Basic | Door::Pdp | Door::Flow);
-    let client_id = get("client_id").map(str::to_owned).or_else(|| {
-        basic
-            .as_ref()
-            .filter(|_| !basic_is_user)
-            .map(|name| form_decoded(name))
-    });
+    let client_id = match door {
+        Door::Saml => application.map(str::to_owned),
+        // Which client a login is for says what began it; the identity server does not look at a parameter either.
+        Door::Login | Door::Device | Door::CibaAuthorize => None,
+        _ => get("client_id").map(str::to_owned).or_else(|| {
+            basic
+                .as_ref()
+                .filter(|_| !basic_is_user)
+                .map(|name| form_decoded(name))
+        }),
+    };
     let client = client_id.as_deref().map(|id| people.client(tenant, id));
 
     let grant_type = get("grant_type");
@@ -208,6 +245,8 @@ pub fn identify(
             // The answer of WSO2's page on which an authenticator app is enrolled; any other text than `true` is a no.
             enrols: get("ENABLE_TOTP").map(|answer| answer.eq_ignore_ascii_case("true")),
             starts_flow: door == Door::Authorize && direct,
+            saml: None,
+            hands_over: HandsOver::default(),
         },
     }
 }

@@ -24,6 +24,9 @@ pub mod limits;
 /// Whom a request is about and what it presents.
 pub mod identify;
 
+/// The messages of SAML single sign-on on the path.
+pub mod saml;
+
 /// User agents that were read lately.
 pub mod agents;
 
@@ -290,6 +293,14 @@ impl AuthFlow {
             return Ok(());
         };
         let dependencies = &self.dependencies;
+        let door = match identify::inner_door(door, request.parameters) {
+            Ok(door) => door,
+            Err(refusal) => {
+                refuse(exchange, &refusal);
+                return Err(refusal);
+            }
+        };
+        exchange.door = Some(door);
         let refused = assess::assess(dependencies, exchange, door, request)
             .await
             .err();

@@ -50,7 +50,12 @@ use std::time::Duration;
 
 /// The head of the answer has come: what it says, and how the exchange ended as far as that tells.
 pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclusion {
-    let conclusion = outcome::conclude_head(door, head);
+    let hands_over = exchange
+        .assessed
+        .as_ref()
+        .map(|assessed| assessed.facts.hands_over)
+        .unwrap_or_default();
+    let conclusion = outcome::conclude_head(door, hands_over, head);
     exchange.outcome = conclusion.outcome;
     conclusion
 }

@@ -6,6 +6,7 @@
 use crate::domain::demand::Proof;
 use crate::domain::enforcement;
 use crate::domain::enforcement::RejectionKind;
+use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::front_channel::FrontChannel;
 use crate::domain::front_channel::FrontChannelError;
 use crate::domain::history::FACTOR_PROVEN;
@@ -19,6 +20,10 @@ use crate::domain::id_token::IdTokenError;
 use crate::domain::id_token::SKEW;
 use crate::domain::id_token::UnverifiedHeader;
 use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::CODE_LIFETIME;
+use crate::domain::outcome::Conclusion;
+use crate::domain::outcome::HandsOver;
+use crate::domain::outcome::Issued;
 use crate::domain::outcome::IssuedTokens;
 use crate::domain::outcome::access_token_key;
 use crate::domain::parameters::Parameters;
@@ -34,6 +39,7 @@ use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::ProofDue;
 use crate::flow::identify::link_key;
+use crate::flow::observe;
 use crate::flow::ports::ClientAuth;
 use crate::flow::ports::IssuedToken;
 use crate::flow::ports::RevokeError;
@@ -41,6 +47,9 @@ use crate::flow::ports::Revoker;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Whether an assertion proves it.
+mod saml;
 
 /// The longest that a client waits until its tokens are taken back; then they are in the background.
 const REVOCATION_WAIT: Duration = Duration::from_millis(400);
@@ -63,6 +72,10 @@ pub struct HeldAnswer<'a> {
 enum Unproven {
     /// Neither `acr` nor `amr` says that a stronger factor was given.
     Acr,
+    /// Only a reference is handed over, which the client resolves elsewhere.
+    Artifact,
+    /// Only the client can read it.
+    Encrypted,
     /// The ID token cannot be taken.
     IdToken(IdTokenError),
     /// The issuer is neither configured nor learnt.
@@ -73,6 +86,8 @@ enum Unproven {
     Stale,
     /// There is no ID token.
     NoIdToken,
+    /// The application proves by something else.
+    OtherProof,
     /// The answer cannot be read.
     Unreadable,
 }
@@ -81,11 +96,14 @@ impl Unproven {
     fn as_str(self) -> &'static str {
         match self {
             Self::Acr => "acr",
+            Self::Artifact => "artifact",
+            Self::Encrypted => "encrypted",
             Self::IdToken(error) => error.as_str(),
             Self::IssuerUnknown => "issuer_unknown",
             Self::KeysAway => "keys_away",
             Self::Stale => "stale",
             Self::NoIdToken => "no_id_token",
+            Self::OtherProof => "other_proof",
             Self::Unreadable => "unreadable",
         }
     }
@@ -127,8 +145,10 @@ pub async fn settle(
     client: Option<ClientAuth>,
 ) -> Option<Replacement> {
     let owed = exchange.owes?;
-    match exchange.door? {
-        Door::Token => tokens(dependencies, exchange, owed, answer, client).await,
+    let hands_over = exchange.assessed.as_ref()?.facts.hands_over;
+    match (exchange.door?, hands_over) {
+        (Door::Token, _) => tokens(dependencies, exchange, owed, answer, client).await,
+        (_, HandsOver::Saml) => saml::settle(dependencies, exchange, owed, answer),
         _ => front_channel(dependencies, exchange, owed, answer).await,
     }
 }
@@ -192,6 +212,10 @@ async fn front_channel(
     if handed.is_error {
         return None;
     }
+    if let Some(code) = handed.code.as_deref().filter(|_| handed.is_page()) {
+        // It is not in the head of the answer, where it would have been seen.
+        code_in_page(dependencies, exchange, code);
+    }
     let silent = exchange
         .assessed
         .as_ref()
@@ -247,6 +271,24 @@ async fn front_channel(
     })
 }
 
+/// Links a code that the answer hands over in a page to its login.
+fn code_in_page(dependencies: &Dependencies, exchange: &mut Exchange, code: &str) {
+    let Some(door) = exchange.door else {
+        return;
+    };
+    let issued = Issued {
+        kind: LinkKind::Code,
+        value: code.to_owned(),
+        lifetime: CODE_LIFETIME,
+    };
+    exchange.outcome = AuthOutcome::CodeIssued;
+    let conclusion = Conclusion {
+        outcome: exchange.outcome,
+        issued: vec![issued],
+    };
+    observe::bind(dependencies, exchange, door, conclusion);
+}
+
 fn refusal(exchange: &Exchange) -> Replacement {
     let door = exchange.door.unwrap_or(Door::Authorize);
     Replacement::Reject(enforcement::rejection(
@@ -263,6 +305,9 @@ async fn prove(
     owed: ProofDue,
     token: Option<&str>,
 ) -> Result<Proof, Unproven> {
+    if !accepts(exchange, ProofKind::IdToken) {
+        return Err(Unproven::OtherProof);
+    }
     let token = token.ok_or(Unproven::NoIdToken)?;
     let header = UnverifiedHeader::read(token).map_err(Unproven::IdToken)?;
     let client_id = client_of(exchange, token).ok_or(Unproven::IdToken(IdTokenError::Audience))?;
@@ -320,6 +365,19 @@ async fn prove(
         (true, false) => Err(Unproven::Stale),
         (true, true) => Ok(proof),
     }
+}
+
+/// Whether the application of an exchange proves in this way. Where nothing is said it proves by what it is given.
+fn accepts(exchange: &Exchange, kind: ProofKind) -> bool {
+    let application = exchange
+        .assessed
+        .as_ref()
+        .and_then(|assessed| assessed.signals.client_id.as_deref())
+        .unwrap_or("");
+    let settings = &exchange.snapshot.step_up;
+    settings
+        .proof(exchange.tenant(), application)
+        .is_none_or(|named| named == kind)
 }
 
 /// The client that an ID token must be for: that of the request, else the one among those it names that the presented

@@ -36,7 +36,14 @@ impl Before {
         signals: &Signals,
         places: &Places,
     ) -> Self {
-        let before = identify(door, tenant, request.parameters, request.headers, people);
+        let before = identify(
+            door,
+            tenant,
+            request.parameters,
+            request.headers,
+            identity.client_id.as_deref(),
+            people,
+        );
         let hashes = SignalHashes::of(
             people,
             tenant,

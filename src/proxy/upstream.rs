@@ -133,7 +133,7 @@ pub fn write_head(
     }
     join_cookies(head)?;
     replace_content_type(head, context.parameters.as_ref())?;
-    if reads_answer(exchange.door) {
+    if reads_answer(exchange.door) || exchange.owes.is_some() {
         // The answer is read here as well and must not come compressed.
         head.remove_header(&http::header::ACCEPT_ENCODING);
     }

@@ -7,6 +7,7 @@ use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::basic;
 use crate::gateway::form;
+use crate::saml::deflated;
 use reqwest::Method;
 use riskgate::domain::audit::AuditEvent;
 use serde_json::Value;
@@ -128,18 +129,20 @@ async fn browser_doors_are_scored_and_forwarded() {
     );
     scored(&world, mark, "device").await;
 
-    let saml = form(&[
-        ("SAMLRequest", "PHNhbWxwOkF1dGhuUmVxdWVzdC8+"),
-        ("RelayState", "r"),
-    ]);
+    let saml = |value: &str| form(&[("SAMLRequest", value), ("RelayState", "r")]);
     for (method, path, body, door) in [
         (
             Method::GET,
-            format!("/samlsso?{saml}"),
+            format!("/samlsso?{}", saml(&deflated("<other/>"))),
             String::new(),
             "saml",
         ),
-        (Method::POST, "/samlsso".to_owned(), saml, "saml"),
+        (
+            Method::POST,
+            "/samlsso".to_owned(),
+            saml("PG90aGVyLz4="),
+            "saml",
+        ),
         (
             Method::POST,
             "/samlartresolve".to_owned(),

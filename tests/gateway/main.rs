@@ -34,6 +34,7 @@ mod redirects;
 mod replay;
 mod review;
 mod routes;
+mod saml;
 mod step_up;
 mod tls;
 mod verdicts;

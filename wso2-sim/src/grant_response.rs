@@ -27,7 +27,7 @@ use crate::store::hex;
 pub(crate) fn deliver(ctx: &Ctx<'_>, outcome: &Outcome) -> Response {
     match &outcome.request.purpose {
         Purpose::Device { device_code } => return device::approve(ctx, device_code, outcome),
-        Purpose::Saml => return federation::assertion_page(ctx, outcome),
+        Purpose::Saml => return federation::deliver(ctx, outcome),
         Purpose::Oidc => {}
     }
     let request = &outcome.request;

@@ -63,6 +63,7 @@ mod token;
 
 mod logout;
 mod management;
+mod saml;
 mod scim;
 mod sessions;
 mod webhooks;
@@ -78,6 +79,7 @@ pub use config::WebhookSettings;
 pub use record::RecordedRequest;
 pub use seed::Client;
 pub use seed::Realm;
+pub use seed::SamlProfile;
 pub use seed::TokenKind;
 pub use seed::User;
 pub use server::Sim;

@@ -7,15 +7,19 @@ use serde_json::json;
 
 use crate::app::Ctx;
 use crate::app::pairs;
+use crate::authorize;
 use crate::authorize::BASIC;
 use crate::authorize::Purpose;
 use crate::authorize::ResponseMode;
 use crate::authorize::TOTP;
+use crate::federation;
 use crate::grant_response;
 use crate::logout;
 use crate::request::Params;
+use crate::request::Request;
 use crate::response::Response;
 use crate::response::append_params;
+use crate::saml::Status;
 use crate::script::AfterPassword;
 use crate::seed::Client;
 use crate::seed::random_uuid;
@@ -70,7 +74,14 @@ pub(crate) enum Progress {
     Wrong { check: Check, username: String },
 }
 
-/// POST and GET `/commonauth`.
+/// Whether a request to an endpoint of a protocol is meant for the login (`tocommonauth`).
+pub(crate) fn is_asked_in_place(request: &Request) -> bool {
+    request
+        .params()
+        .is_some_and(|params| params.get("tocommonauth") == Some("true"))
+}
+
+/// POST and GET `/commonauth`, and the same at the endpoint of a protocol, where a finished login is answered at once.
 pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
     let Some(params) = ctx.request.params() else {
         return Response::empty(415);
@@ -467,6 +478,10 @@ fn restart(ctx: &Ctx<'_>, mut flow: Flow) -> Response {
 /// The answer of `/commonauth`.
 fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
     match progress {
+        Progress::Done { outcome, cookie } if is_asked_in_place(ctx.request) => {
+            ctx.app.store().outcomes.remove(&flow.caller_key);
+            authorize::finish(ctx, *outcome).with_header("Set-Cookie", cookie)
+        }
         Progress::Done { cookie, .. } => {
             let path = match flow.request.purpose {
                 Purpose::Saml => "/samlsso",
@@ -482,6 +497,12 @@ fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
         Progress::Enrol => enrolment_page(ctx, flow),
         Progress::NoSecondFactor => no_second_factor(ctx, flow),
         Progress::Refused(message) => {
+            if flow.request.purpose == Purpose::Saml {
+                let request = &flow.request;
+                let id = request.nonce.as_deref();
+                let (acs, relay) = (&request.redirect_uri, request.state.clone());
+                return federation::refuse(ctx, acs, id, relay, Status::AuthnFailed);
+            }
             let mut params = pairs(&[("error_description", message), ("error", "access_denied")]);
             let state = flow.request.state.clone();
             params.extend(state.map(|state| ("state".to_owned(), state)));

@@ -79,9 +79,17 @@ fn login(ctx: &Ctx<'_>, params: &Params) -> String {
         .get("failedUsername")
         .or_else(|| params.get("login_hint"))
         .unwrap_or_default();
+    // The form of a SAML login posts to the endpoint of SAML, which hands it to the login.
+    let (action, in_place) = match params.get("type") {
+        Some("samlsso") => (
+            "../samlsso",
+            "<input type=\"hidden\" name=\"tocommonauth\" value=\"true\">",
+        ),
+        _ => ("../commonauth", ""),
+    };
     format!(
         "<p>to continue to {app}</p>{failure}\
-         <form id=\"loginForm\" method=\"post\" action=\"../commonauth\" data-relying-party=\"{party}\" \
+         <form id=\"loginForm\" method=\"post\" action=\"{action}\" data-relying-party=\"{party}\" \
          data-tenant=\"{tenant}\">\
          <label for=\"usernameUserInput\">Username</label>\
          <input type=\"text\" id=\"usernameUserInput\" name=\"usernameUserInput\" value=\"{name}\" \
@@ -90,7 +98,7 @@ fn login(ctx: &Ctx<'_>, params: &Params) -> String {
          <label for=\"password\">Password</label>\
          <input type=\"password\" id=\"password\" name=\"password\" autocomplete=\"current-password\" required>\
          <label><input type=\"checkbox\" id=\"chkRemember\" name=\"chkRemember\"> Remember me</label>\
-         <input type=\"hidden\" name=\"sessionDataKey\" value=\"{key}\">\
+         <input type=\"hidden\" name=\"sessionDataKey\" value=\"{key}\">{in_place}\
          <button type=\"submit\">Sign in</button></form><script>{LOGIN_SCRIPT}</script>",
         app = text("sp"),
         party = text("relyingParty"),

@@ -111,6 +111,17 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
     let method = ctx.request.method.as_str();
     let is_get = matches!(method, "GET" | "HEAD");
     let is_post = method == "POST";
+    let is_protocol = matches!(
+        path.as_str(),
+        "/oauth2/authorize"
+            | "/oauth2/ciba_authorize"
+            | "/oauth2/device"
+            | "/samlsso"
+            | "/passivests"
+    );
+    if is_protocol && (is_get || is_post) && login::is_asked_in_place(ctx.request) {
+        return login::answer(ctx);
+    }
     match path.as_str() {
         "/oauth2/authorize" if is_get || is_post => authorize::answer(ctx),
         "/oauth2/token" if is_post => token::answer(ctx).await,

@@ -121,6 +121,17 @@ pub enum TokenKind {
     Opaque,
 }
 
+/// How a SAML service provider is answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SamlProfile {
+    /// The browser carries an artifact, which the service provider resolves itself.
+    pub answers_by_artifact: bool,
+    /// Assertions are encrypted.
+    pub encrypts: bool,
+    /// `AuthnInstant` is the moment of the answer, as in versions before `acr` was passed on, and not that of the session.
+    pub instant_is_of_the_answer: bool,
+}
+
 /// An application registered in one realm.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -152,6 +163,8 @@ pub struct Client {
     pub is_app_native: bool,
     /// Tokens are bound to the SSO session and die with it.
     pub is_session_bound: bool,
+    /// How a SAML service provider is answered.
+    pub saml: SamlProfile,
 }
 
 impl Client {
@@ -172,6 +185,7 @@ impl Client {
             is_mfa_always: false,
             is_app_native: false,
             is_session_bound: true,
+            saml: SamlProfile::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::domain::enforcement::step_up::FixedRequests;
 use crate::domain::enforcement::step_up::Style;
 
 /// Logins without a proof after which a browser is not asked again.
-const FAILED_MAX: u8 = 2;
+pub(super) const FAILED_MAX: u8 = 2;
 
 /// What an authorize request asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,18 +74,31 @@ pub(super) fn step(input: &PlanInput<'_>) -> Step {
     let Some(changes) = changes(input, silent) else {
         return Step::AsIs;
     };
-    let loops = (input.sent >= settings.redirects_max && input.failed > 0)
-        || input.sent >= settings.redirects_max.saturating_mul(2);
+    let can_be_sent = !facts.direct;
+    send(input, &changes, silent, can_be_sent)
+}
+
+/// The request with these changes: sent round, or forwarded where the browser cannot be sent, until that has been done
+/// too often.
+pub(super) fn send(
+    input: &PlanInput<'_>,
+    changes: &[(&'static str, String)],
+    silent: bool,
+    can_be_sent: bool,
+) -> Step {
+    let redirects_max = input.step_up.redirects_max;
+    let loops = (input.sent >= redirects_max && input.failed > 0)
+        || input.sent >= redirects_max.saturating_mul(2);
     if loops && !silent {
         return Step::Reject(RejectionKind::StepUpLooped);
     }
-    let changed = change(input.target, facts.body, &changes);
-    let can_be_sent = input.style == Style::Redirect
-        && input.method == "GET"
-        && !facts.direct
+    let changed = change(input.target, input.authorize.body, changes);
+    let is_sent = can_be_sent
         && !silent
-        && input.sent < settings.redirects_max;
-    if can_be_sent {
+        && input.style == Style::Redirect
+        && input.method == "GET"
+        && input.sent < redirects_max;
+    if is_sent {
         Step::Redirect(changed.target)
     } else {
         Step::Rewrite(changed)

@@ -54,9 +54,8 @@ pub struct ApplicationStepUp {
     pub tenant: Option<String>,
     /// The style; the general one when absent.
     pub style: Option<Style>,
-    /// By what it proves that the factor was given.
-    #[serde(default)]
-    pub proof: ProofKind,
+    /// By what it proves that the factor was given; when absent by what it is given: an ID token or a SAML assertion.
+    pub proof: Option<ProofKind>,
     /// What becomes of a user who has no second factor; the general rule when absent.
     pub without_factor: Option<WithoutFactor>,
 }
@@ -77,11 +76,10 @@ pub enum Style {
 }
 
 /// By what an application proves that a factor was given.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum ProofKind {
-    /// The ID token that WSO2 signs for the code.
-    #[default]
+    /// The ID token that WSO2 signs.
     IdToken,
     /// The AuthnContext of the SAML assertion.
     Saml,
@@ -181,6 +179,12 @@ impl StepUpSettings {
         self.application(tenant, client_id)
             .and_then(|entry| entry.style)
             .unwrap_or(self.style)
+    }
+
+    /// By what an application proves, where that is said.
+    pub fn proof(&self, tenant: &str, client_id: &str) -> Option<ProofKind> {
+        self.application(tenant, client_id)
+            .and_then(|entry| entry.proof)
     }
 
     /// What becomes of a user of an application who has no second factor.

@@ -69,6 +69,8 @@ pub const SECURITY_PARAMETERS: &[&str] = &[
     "sectoken",
     "sessionDataKey",
     "sessionDataKeyConsent",
+    "slo",
+    "spEntityID",
     "state",
     "subject_token",
     "subject_token_type",

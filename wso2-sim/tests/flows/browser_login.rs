@@ -327,27 +327,6 @@ async fn tenants_and_organizations_have_their_own_users_urls_and_cookies() {
 }
 
 #[tokio::test]
-async fn saml_goes_through_the_same_login() {
-    let sim = start().await;
-    let mut browser = browser(&sim);
-    browser
-        .headers
-        .push(("X-Risk-Verdict".to_owned(), "step_up".to_owned()));
-    let url = format!("{}/samlsso?SAMLRequest=x&RelayState=r-1", sim.url);
-    let first = browser.get(&url).await.unwrap();
-    assert_eq!(first.location_param("type").as_deref(), Some("samlsso"));
-    assert_eq!(first.location_param("SAMLRequest"), None);
-    let now_s = sim.now_s();
-    let totp = move || wso2_sim::totp_at(seed::ALICE_TOTP_SECRET, now_s);
-    let page = browser
-        .login(&url, CB, "alice", "wonderland", Some(&totp))
-        .await
-        .unwrap();
-    assert!(page.body.contains("name=\"SAMLResponse\""));
-    assert!(page.body.contains("name=\"RelayState\" value=\"r-1\""));
-}
-
-#[tokio::test]
 async fn a_user_without_an_app_enrols_one_where_that_is_on() {
     let sim = start_with(|config| config.enrols_at_login = true).await;
     let mut browser = browser(&sim);

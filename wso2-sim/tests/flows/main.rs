@@ -7,5 +7,6 @@ mod browser_login;
 mod container;
 mod harness;
 mod management;
+mod saml;
 mod token;
 mod webhooks;
