@@ -28,6 +28,11 @@ use authorize::Step;
 pub use step_up::StepUpSettings;
 use step_up::Style;
 
+/// The grant of a device that shows a code (RFC 8628).
+pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// The grant of an authentication in the background (OpenID CIBA).
+pub const CIBA: &str = "urn:openid:params:grant-type:ciba";
+
 /// Headers for the identity server. The proxy replaces whatever has these names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HeaderPlan(pub Vec<(&'static str, String)>);
@@ -90,6 +95,8 @@ pub enum RejectionKind {
     ReviewFull,
     /// A stronger factor is needed, and this grant cannot ask for it: the client must start a new authorization.
     StepUpByAuthorization,
+    /// A stronger factor is needed and was not given where the poll was approved: the client must begin anew.
+    StepUpDenied,
     /// A stronger factor is needed, and the parameters of the request cannot be changed to ask for it.
     StepUpHidden,
     /// A stronger factor is needed, was asked for before, and was not given: asking again would go round in circles.
@@ -182,6 +189,7 @@ impl RejectionKind {
             Self::RateLimited => "rate_limited",
             Self::ReviewFull => "review_full",
             Self::StepUpByAuthorization => "step_up_by_authorization",
+            Self::StepUpDenied => "step_up_denied",
             Self::StepUpHidden => "step_up_hidden",
             Self::StepUpImpossible => "step_up_impossible",
             Self::StepUpLooped => "step_up_looped",
@@ -226,6 +234,7 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
             Door::Saml => stepped(input, grounds, saml::step(input)),
             Door::Token if input.provable => forward(),
             Door::Token if renews(input.grant_type) => reject(RejectionKind::StepUpByAuthorization),
+            Door::Token if polls(input.grant_type) => reject(RejectionKind::StepUpDenied),
             Door::Token => reject(RejectionKind::StepUpImpossible),
             Door::Basic => reject(RejectionKind::StepUpImpossible),
             // The verdict header tells WSO2's script to run the second step; at the other doors the demand is met on
@@ -265,6 +274,11 @@ fn stepped(input: &PlanInput<'_>, grounds: Grounds, step: Step) -> Enforcement {
 /// Whether a grant stands for an authorization that the client can start anew.
 fn renews(grant_type: Option<&str>) -> bool {
     matches!(grant_type, Some("authorization_code" | "refresh_token"))
+}
+
+/// Whether a grant is asked for again and again until a browser has approved it.
+pub fn polls(grant_type: Option<&str>) -> bool {
+    matches!(grant_type, Some(DEVICE_CODE | CIBA))
 }
 
 /// A refusal in the form that the clients of a door understand.

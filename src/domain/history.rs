@@ -15,6 +15,7 @@ pub mod renaming;
 use crate::domain::demand::Demand;
 use crate::domain::demand::DemandChange;
 use crate::domain::demand::DemandKey;
+use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -219,6 +220,8 @@ pub struct SubjectCounts {
 pub enum LinkKind {
     /// An access token, by its `jti` or, when opaque, by its value.
     AccessToken,
+    /// What a client polls the token endpoint with, while a browser approves it elsewhere (`device_code`, `auth_req_id`).
+    BackChannel,
     /// An authorization code.
     Code,
     /// A decision, by its id, for as long as WSO2 may ask for it.
@@ -231,6 +234,8 @@ pub enum LinkKind {
     Session,
     /// A login in progress (`sessionDataKey`, `sessionDataKeyConsent` or a `flowId`).
     Transaction,
+    /// What a browser brings to approve such a poll (`user_code`, `authCodeKey`).
+    UserCode,
 }
 
 /// The key of a link: its kind and the keyed pseudonym of the value. The value itself is never kept.
@@ -239,7 +244,7 @@ pub struct LinkKey {
     /// What it leads from.
     pub kind: LinkKind,
     /// The pseudonym of the value.
-    pub digest: crate::domain::ids::Pseudonym,
+    pub digest: Pseudonym,
 }
 
 /// Under which decision something was given: kept with a code, token, session or login in progress. It is an input to
@@ -296,6 +301,8 @@ pub struct Provenance {
     /// The client id, for the settings of the application: the login door does not name it again. At most
     /// [`APPLICATION_BYTES_MAX`] long.
     pub application: Option<String>,
+    /// What a client polls with that this login, or the code that began it, approves.
+    pub approves: Option<Pseudonym>,
 }
 
 /// Longer client ids are not kept with a link.
@@ -703,6 +710,20 @@ impl Provenance {
     /// Whether a stronger factor is owed that the identity server has not yet signed for.
     pub fn owes_proof(&self) -> bool {
         self.demanded && self.factors & FACTOR_PROVEN == 0
+    }
+
+    /// The stricter of two words about one poll: what was demanded stays demanded, and what was withheld stays withheld.
+    pub fn stricter(mut self, other: &Self) -> Self {
+        if other.owes_proof() {
+            self.demanded = true;
+            self.demanded_at = self.demanded_at.max(other.demanded_at);
+            // Two logins: what one has shown says nothing of the other.
+            if other.confirmed {
+                self.factors &= !(FACTOR_PROVEN | FACTOR_SINCE);
+            }
+        }
+        self.barred |= other.barred;
+        self
     }
 
     /// The profile that a token or session stands for when the subject's own is not at hand: what it was issued to and

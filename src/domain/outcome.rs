@@ -18,6 +18,8 @@ use std::time::Duration;
 pub enum AuthOutcome {
     /// The client went away, or the exchange broke off.
     Abandoned,
+    /// A device, or a request in the background, was approved in a browser.
+    Approved,
     /// An authorization code was issued.
     CodeIssued,
     /// The consent page was shown.
@@ -91,12 +93,14 @@ impl std::fmt::Debug for Issued {
 }
 
 /// What an answer amounts to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Conclusion {
     /// How it ended.
     pub outcome: AuthOutcome,
     /// What was issued.
     pub issued: Vec<Issued>,
+    /// The `auth_req_id` that the login which has begun is to approve, where the answer names it.
+    pub approves: Option<String>,
 }
 
 /// How long a login in progress is remembered.
@@ -115,6 +119,7 @@ impl AuthOutcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Abandoned => "abandoned",
+            Self::Approved => "approved",
             Self::CodeIssued => "code_issued",
             Self::Consent => "consent",
             Self::Failed => "failed",
@@ -137,36 +142,62 @@ impl AuthOutcome {
     }
 }
 
+impl std::fmt::Debug for Conclusion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conclusion")
+            .field("outcome", &self.outcome)
+            .field("issued", &self.issued)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Conclusion {
     fn new(outcome: AuthOutcome) -> Self {
+        Self::of(outcome, Vec::new())
+    }
+
+    /// This outcome, with what was issued.
+    pub fn of(outcome: AuthOutcome, issued: Vec<Issued>) -> Self {
         Self {
             outcome,
-            issued: Vec::new(),
+            issued,
+            approves: None,
         }
     }
 
     fn with(outcome: AuthOutcome, kind: LinkKind, value: &str, lifetime: Duration) -> Self {
-        Self {
-            outcome,
-            issued: vec![Issued {
-                kind,
-                value: value.to_owned(),
-                lifetime,
-            }],
-        }
+        let issued = Issued {
+            kind,
+            value: value.to_owned(),
+            lifetime,
+        };
+        Self::of(outcome, vec![issued])
     }
+}
+
+/// How long what a client polls with is remembered when its lifetime is not known, and at most.
+pub const BACK_CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
+const BACK_CHANNEL_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
+
+/// Under what a `user_code` is remembered: the identity server's database may take letters without case, and people write
+/// what separates them in their own way (RFC 8628 section 6.1).
+pub fn user_code_key(code: &str) -> String {
+    code.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect()
 }
 
 /// Whether the conclusion of a door's answer is in its body (JSON) and not in its head.
 pub fn needs_body(door: Door, status: u16) -> bool {
     match door {
-        Door::Token | Door::Authn | Door::Par | Door::Flow => true,
+        Door::Token | Door::Authn | Door::Par | Door::Flow | Door::DeviceAuthorize | Door::Ciba => {
+            true
+        }
         // `response_mode=direct` answers with JSON instead of a redirect.
         Door::Authorize => status == 200,
         Door::Login
-        | Door::DeviceAuthorize
         | Door::Device
-        | Door::Ciba
         | Door::CibaAuthorize
         | Door::Saml
         | Door::WsFed
@@ -217,10 +248,7 @@ pub fn conclude_head(door: Door, hands_over: HandsOver, head: &ResponseHead) -> 
                     && hands_over != HandsOver::Nothing
                     && head.session.is_some() =>
                 {
-                    Conclusion {
-                        outcome: AuthOutcome::Succeeded,
-                        issued: session_of(head).collect(),
-                    }
+                    Conclusion::of(AuthOutcome::Succeeded, session_of(head).collect())
                 }
                 None if head.status >= 400 => Conclusion::new(AuthOutcome::RequestRefused),
                 None => Conclusion::new(AuthOutcome::None),
@@ -275,9 +303,23 @@ fn conclude_redirect(
         return match page {
             _ if locked => transaction(AuthOutcome::Locked),
             _ if failed => transaction(AuthOutcome::Failed),
+            "login.do" if door == Door::CibaAuthorize => {
+                let mut conclusion = transaction(AuthOutcome::LoginPage);
+                // The identity server puts the id of the request there itself.
+                conclusion.approves = key("nonce");
+                conclusion
+            }
             "login.do" => transaction(AuthOutcome::LoginPage),
             "oauth2_error.do" => Conclusion::new(AuthOutcome::RequestRefused),
             "retry.do" => Conclusion::new(AuthOutcome::Returned),
+            // The last page of an approval; with an error it is where one ends that was none.
+            "device_success.do" => {
+                let outcome = match target.param("error") {
+                    Some(_) => AuthOutcome::RequestRefused,
+                    None => AuthOutcome::Approved,
+                };
+                Conclusion::of(outcome, session().collect())
+            }
             "oauth2_consent.do" | "oauth2_authz.do" => match key("sessionDataKeyConsent") {
                 Some(value) => {
                     let mut conclusion = Conclusion::with(
@@ -439,6 +481,41 @@ struct PushedAnswer {
     expires_in: Option<u64>,
 }
 
+/// What a client gets that polls from then on (RFC 8628 section 3.2, CIBA Core section 7.3).
+#[derive(Deserialize)]
+struct BackChannelAnswer {
+    device_code: Option<String>,
+    user_code: Option<String>,
+    auth_req_id: Option<String>,
+    auth_url: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl BackChannelAnswer {
+    fn conclude(self) -> Conclusion {
+        let lifetime = self
+            .expires_in
+            .map_or(BACK_CHANNEL_LIFETIME, Duration::from_secs)
+            .min(BACK_CHANNEL_LIFETIME_MAX);
+        // Where the identity server leaves it to the client to send the user there.
+        let in_url = self.auth_url.as_deref().and_then(|url| {
+            let key = RedirectTarget::parse(url).param("authCodeKey")?;
+            Some(key.into_owned())
+        });
+        let code = self.user_code.as_deref().map(user_code_key).or(in_url);
+        let polls = self.device_code.or(self.auth_req_id);
+        let issued = [(LinkKind::BackChannel, polls), (LinkKind::UserCode, code)];
+        let issued = issued.into_iter().filter_map(|(kind, value)| {
+            Some(Issued {
+                kind,
+                value: value?,
+                lifetime,
+            })
+        });
+        Conclusion::of(AuthOutcome::None, issued.collect())
+    }
+}
+
 /// The tokens of a token response (RFC 6749 section 5.1, OpenID Connect Core section 3.1.3.3).
 #[derive(Default, Deserialize)]
 pub struct IssuedTokens {
@@ -494,6 +571,9 @@ pub fn conclude_body(door: Door, status: u16, starts_flow: bool, body: &[u8]) ->
             ),
             _ => refused(),
         },
+        Door::DeviceAuthorize | Door::Ciba if status < 300 => {
+            serde_json::from_slice(body).map_or_else(|_| refused(), BackChannelAnswer::conclude)
+        }
         Door::Login
         | Door::DeviceAuthorize
         | Door::Device
@@ -537,7 +617,7 @@ fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {
     } else {
         AuthOutcome::TokensIssued
     };
-    Conclusion { outcome, issued }
+    Conclusion::of(outcome, issued)
 }
 
 fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusion {
@@ -799,6 +879,64 @@ mod tests {
             ),
             AuthOutcome::Succeeded
         );
+    }
+
+    #[test]
+    fn what_is_polled_with_and_what_approves_it() {
+        let of = |door, body: &str| conclude_body(door, 200, false, body.as_bytes());
+        let kinds = |conclusion: &Conclusion| -> Vec<(LinkKind, String)> {
+            let issued = conclusion.issued.iter();
+            issued
+                .map(|issued| (issued.kind, issued.value.clone()))
+                .collect()
+        };
+        let device = of(
+            Door::DeviceAuthorize,
+            r#"{"device_code":"D","user_code":"aB-3 x","verification_uri":"u","expires_in":90000}"#,
+        );
+        assert_eq!(
+            kinds(&device),
+            [
+                (LinkKind::BackChannel, "D".to_owned()),
+                (LinkKind::UserCode, "ab3x".to_owned())
+            ]
+        );
+        assert_eq!(device.issued[0].lifetime, Duration::from_secs(3_600));
+        let url = "https://idp/oauth2/ciba_authorize?authCodeKey=K&x=1";
+        let ciba = of(
+            Door::Ciba,
+            &format!(r#"{{"auth_req_id":"R","expires_in":120,"auth_url":"{url}"}}"#),
+        );
+        assert_eq!(
+            kinds(&ciba),
+            [
+                (LinkKind::BackChannel, "R".to_owned()),
+                (LinkKind::UserCode, "K".to_owned())
+            ]
+        );
+        let mailed = of(Door::Ciba, r#"{"auth_req_id":"R"}"#);
+        assert_eq!(kinds(&mailed).len(), 1);
+        for broken in ["", "[]", "{}", r#"{"device_code":7}"#] {
+            assert!(
+                kinds(&of(Door::DeviceAuthorize, broken)).is_empty(),
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_approval_ends_on_its_page() {
+        let base = "https://idp.example.com/t/foo/authenticationendpoint/";
+        let at = |door, page: &str| redirect(door, &format!("{base}{page}"), None);
+        let done = at(Door::Authorize, "device_success.do?app_name=tv");
+        assert_eq!(done.outcome, AuthOutcome::Approved);
+        let failed = at(Door::Authorize, "device_success.do?error=invalid.code");
+        assert_eq!(failed.outcome, AuthOutcome::RequestRefused);
+        let page = "login.do?nonce=R&sessionDataKey=K";
+        let begun = at(Door::CibaAuthorize, page);
+        assert_eq!(begun.approves.as_deref(), Some("R"));
+        assert_eq!(begun.issued[0].kind, LinkKind::Transaction);
+        assert_eq!(at(Door::Authorize, page).approves, None);
     }
 
     #[test]

@@ -102,7 +102,7 @@ pub async fn assess(
 
     // Which application a login in progress is for is only known once its link is found.
     let unnamed = signals.client_id.is_none()
-        && identity.presents(LinkKind::Transaction)
+        && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode))
         && snapshot.rollout.strongest() != Mode::Off;
     if !unnamed && mode_is_off(exchange, &signals) {
         exchange.off = true;
@@ -136,8 +136,16 @@ pub async fn assess(
         let scopes = provenance.iter().flat_map(|link| &link.scopes);
         identity.facts.scopes = scopes.map(|scope| ValueHash::from(*scope) << 32).collect();
     }
-    // A pushed request says what is asked for, not who asks.
-    let provenance = provenance.filter(|_| !pushed);
+    let approves = provenance.as_deref().and_then(|link| link.approves);
+    let is_user_code = identity.presents(LinkKind::UserCode);
+    let approval_demanded = is_user_code && provenance.as_deref().is_some_and(|link| link.demanded);
+    if let Some(link) = provenance.as_deref().filter(|_| is_user_code) {
+        // What is approved here is of this client.
+        signals.client_id.clone_from(&link.application);
+        signals.client = link.client;
+    }
+    // What was asked for in the background says what it is, not who is in front of this browser.
+    let provenance = provenance.filter(|_| !pushed && !is_user_code);
     let session = identity
         .session
         .and_then(|key| found(dependencies, history.as_ref(), &key));
@@ -176,9 +184,10 @@ pub async fn assess(
     let compared = profile.as_ref().or(stand_in.as_ref());
     let device = DeviceStanding::of(&signals, profile.as_ref());
 
-    let inherited = provenance
-        .as_deref()
-        .filter(|_| continues || identity.presents(LinkKind::Code));
+    let inherited = provenance.as_deref().filter(|link| {
+        let is_approved = identity.presents(LinkKind::BackChannel) && link.confirmed;
+        continues || is_approved || identity.presents(LinkKind::Code)
+    });
     let score_start = dependencies.clock.instant();
     let asked = RequestKind::of(door, identity.facts.grant_type.as_deref());
     let (kind, models) = snapshot.models.serving(asked);
@@ -220,6 +229,8 @@ pub async fn assess(
             .clone()
             .filter(|_| matches!(door, Door::Authorize | Door::Saml))),
         continues,
+        approves,
+        approval_demanded,
         profile,
         device,
         state_answered: degraded.is_none(),
@@ -419,7 +430,14 @@ fn accepted(
 ) -> Result<Option<Arc<Provenance>>, Refusal> {
     let Some(link) = presented else {
         // Without state nothing can be said about what was issued.
-        let asked = identity.presents(LinkKind::Code) || identity.presents(LinkKind::RefreshToken);
+        let asked = [
+            LinkKind::BackChannel,
+            LinkKind::Code,
+            LinkKind::RefreshToken,
+            LinkKind::UserCode,
+        ]
+        .into_iter()
+        .any(|kind| identity.presents(kind));
         if asked && degraded.is_none() {
             notes.push(Reason::CodeUnknown);
         }
@@ -434,6 +452,13 @@ fn accepted(
     let same_client = same_client || identity.presents(LinkKind::AccessToken);
     if link.tenant == signals.hashes.tenant && same_client {
         return Ok(Some(link));
+    }
+    if identity.presents(LinkKind::UserCode) {
+        return Err(Refusal::new(
+            400,
+            "user_code",
+            "what is to be approved belongs to another tenant",
+        ));
     }
     if identity.presents(LinkKind::PushedRequest) {
         return Err(Refusal::new(

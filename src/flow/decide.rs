@@ -2,6 +2,8 @@
 
 use crate::domain::enforcement;
 use crate::domain::enforcement::AuthorizeFacts;
+use crate::domain::enforcement::CIBA;
+use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::HeaderPlan;
@@ -44,11 +46,6 @@ use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::ProofDue;
 use crate::flow::permit::ForwardPermit;
-
-/// The grant of a device that shows a code (RFC 8628).
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// The grant of an authentication in the background (OpenID CIBA).
-const CIBA: &str = "urn:openid:params:grant-type:ciba";
 
 /// Decides an assessed request.
 pub fn decide(
@@ -363,7 +360,8 @@ pub(in crate::flow) fn verdict(
         // Whether it is met is not known before the answer has come.
         own_demand = false;
     }
-    if bound {
+    if bound || (mode == Mode::Enforce && assessed.approval_demanded) {
+        // Of the browser that approves is demanded what was demanded of who asked for it.
         decision.verdict = decision.verdict.max(Verdict::StepUp);
         push_reason(&mut decision, Reason::StepUpOutstanding);
     }

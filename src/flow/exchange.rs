@@ -9,6 +9,7 @@ use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::Renamed;
+use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
@@ -127,6 +128,10 @@ pub struct Assessed {
     pub presented: Option<LinkKey>,
     /// Whether the request is a return into a login that was decided before.
     pub continues: bool,
+    /// What a client polls with that this login approves.
+    pub approves: Option<Pseudonym>,
+    /// Whether a stronger factor was demanded of who began it.
+    pub approval_demanded: bool,
     /// The subject's own profile.
     pub profile: Option<Profile>,
     /// How the device cookie stands to the subject.

@@ -1,6 +1,8 @@
 //! Whom a request is about, what it presents, and what it asks for: read from the parameters of each door.
 
 use crate::domain::enforcement::AuthorizeFacts;
+use crate::domain::enforcement::CIBA;
+use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::client::SCOPES_MAX;
@@ -10,6 +12,7 @@ use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::outcome::HandsOver;
 use crate::domain::outcome::access_token_key;
+use crate::domain::outcome::user_code_key;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
 use crate::domain::signals::GrantSignals;
@@ -53,12 +56,14 @@ impl Identity {
 pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey {
     let tag: &[u8] = match kind {
         LinkKind::AccessToken => b"access_token",
+        LinkKind::BackChannel => b"back_channel",
         LinkKind::Code => b"code",
         LinkKind::Decision => b"decision",
         LinkKind::PushedRequest => b"pushed_request",
         LinkKind::RefreshToken => b"refresh_token",
         LinkKind::Session => b"session",
         LinkKind::Transaction => b"transaction",
+        LinkKind::UserCode => b"user_code",
     };
     LinkKey {
         kind,
@@ -92,6 +97,34 @@ pub fn inner_door(door: Door, parameters: Option<&Parameters>) -> Result<Door, R
         }
         other => Ok(other),
     }
+}
+
+/// Response types by which the identity server tells itself that a device or a request in the background is approved; from
+/// outside they would approve one without the door at which it is known which.
+const INNER_RESPONSE_TYPES: [&str; 2] = ["device", "cibaAuthCode"];
+
+/// Whether a request may ask for what it asks for.
+///
+/// # Errors
+/// The response type is the identity server's own.
+pub fn check_response_type(door: Door, parameters: Option<&Parameters>) -> Result<(), Refusal> {
+    let asked = parameters
+        .filter(|_| matches!(door, Door::Authorize | Door::Par))
+        .and_then(|parameters| parameters.get("response_type"))
+        .unwrap_or_default();
+    let is_inner = asked.split_ascii_whitespace().any(|kind| {
+        INNER_RESPONSE_TYPES
+            .iter()
+            .any(|inner| inner.eq_ignore_ascii_case(kind))
+    });
+    if is_inner {
+        return Err(Refusal::new(
+            400,
+            "response_type",
+            "this response type cannot be asked for",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API); `application` is the one
@@ -140,7 +173,9 @@ pub fn identify(
         Door::Token => match grant_type {
             Some("password") => get("username").map(named),
             // These present something that was issued to somebody: the link tells to whom.
-            Some("authorization_code" | "refresh_token" | TOKEN_EXCHANGE) => None,
+            Some("authorization_code" | "refresh_token" | TOKEN_EXCHANGE | DEVICE_CODE | CIBA) => {
+                None
+            }
             _ => client.map(|key| Subject::Client { key }),
         },
         Door::Basic | Door::Pdp => basic.as_deref().map(named),
@@ -163,6 +198,8 @@ pub fn identify(
             }
             Some(TOKEN_EXCHANGE) => get("subject_token")
                 .map(|token| link(LinkKind::AccessToken, &access_token_key(token))),
+            Some(DEVICE_CODE) => get("device_code").map(|code| link(LinkKind::BackChannel, code)),
+            Some(CIBA) => get("auth_req_id").map(|id| link(LinkKind::BackChannel, id)),
             _ => None,
         },
         // A flow key beside `client_id` is a new request that pretends to be a return.
@@ -170,6 +207,13 @@ pub fn identify(
             flow_key().map(|key| link(LinkKind::Transaction, key))
         }
         Door::Authorize => get("request_uri").map(|uri| link(LinkKind::PushedRequest, uri)),
+        // What is approved says the code; a flow key beside it would only hide it.
+        Door::Device if get("user_code").is_some() => {
+            get("user_code").map(|code| link(LinkKind::UserCode, &user_code_key(code)))
+        }
+        Door::CibaAuthorize if get("authCodeKey").is_some() => {
+            get("authCodeKey").map(|key| link(LinkKind::UserCode, key))
+        }
         Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
             flow_key().map(|key| link(LinkKind::Transaction, key))
         }

@@ -84,6 +84,9 @@ pub mod hindsight;
 /// What becomes of codes and tokens that were turned in.
 pub mod turned_in;
 
+/// Clients that poll, and browsers that approve.
+pub mod back_channel;
+
 /// Answers to what WSO2 asks.
 pub mod actions;
 
@@ -301,6 +304,10 @@ impl AuthFlow {
             }
         };
         exchange.door = Some(door);
+        if let Err(refusal) = identify::check_response_type(door, request.parameters) {
+            refuse(exchange, &refusal);
+            return Err(refusal);
+        }
         let refused = assess::assess(dependencies, exchange, door, request)
             .await
             .err();

@@ -34,6 +34,7 @@ use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::actions;
+use crate::flow::back_channel;
 use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
@@ -116,7 +117,14 @@ pub fn bind(
             (key, link, issued.lifetime)
         })
         .collect();
+    back_channel::join(exchange, &conclusion, &mut links);
     links.extend(turned_in::used_up(exchange, assessed, door, &links));
+    links.extend(back_channel::approved(
+        dependencies,
+        exchange,
+        assessed,
+        door,
+    ));
     for (key, provenance, _) in &links {
         dependencies.recent.insert(*key, provenance.clone());
     }
@@ -237,6 +245,7 @@ pub(in crate::flow) fn provenance(
             .client_id
             .clone()
             .filter(|id| id.len() <= APPLICATION_BYTES_MAX),
+        approves: assessed.approves.filter(|_| kind == LinkKind::Transaction),
     }
 }
 

@@ -178,7 +178,15 @@ async fn tokens(
         unproven,
     )
     .await;
-    let kind = RejectionKind::StepUpByAuthorization;
+    let grant = exchange
+        .assessed
+        .as_ref()
+        .and_then(|assessed| assessed.facts.grant_type.as_deref());
+    let kind = if enforcement::polls(grant) {
+        RejectionKind::StepUpDenied
+    } else {
+        RejectionKind::StepUpByAuthorization
+    };
     Some(Replacement::Reject(enforcement::rejection(
         Door::Token,
         kind,
@@ -282,10 +290,7 @@ fn code_in_page(dependencies: &Dependencies, exchange: &mut Exchange, code: &str
         lifetime: CODE_LIFETIME,
     };
     exchange.outcome = AuthOutcome::CodeIssued;
-    let conclusion = Conclusion {
-        outcome: exchange.outcome,
-        issued: vec![issued],
-    };
+    let conclusion = Conclusion::of(exchange.outcome, vec![issued]);
     observe::bind(dependencies, exchange, door, conclusion);
 }
 

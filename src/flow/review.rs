@@ -5,6 +5,8 @@
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::enforcement;
+use crate::domain::enforcement::CIBA;
+use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Form;
 use crate::domain::enforcement::RejectionKind;
@@ -218,12 +220,13 @@ pub fn factors(exchange: &Exchange, kind: LinkKind, factors: u8) -> u8 {
         Some(Reviewed::Held { .. } | Reviewed::Expected { .. }) | None => 0,
     };
     match kind {
-        LinkKind::Code | LinkKind::Transaction => factors | released,
+        LinkKind::BackChannel | LinkKind::Code | LinkKind::Transaction => factors | released,
         LinkKind::AccessToken
         | LinkKind::Decision
         | LinkKind::PushedRequest
         | LinkKind::RefreshToken
-        | LinkKind::Session => factors & !FACTOR_RELEASED,
+        | LinkKind::Session
+        | LinkKind::UserCode => factors & !FACTOR_RELEASED,
     }
 }
 
@@ -245,7 +248,10 @@ pub fn describe(event: &mut AuditEvent, exchange: &Exchange) {
 /// A code that was issued for a released login is not reviewed again.
 fn redeems_released_code(door: Door, assessed: &Assessed) -> bool {
     door == Door::Token
-        && assessed.facts.grant_type.as_deref() == Some("authorization_code")
+        && matches!(
+            assessed.facts.grant_type.as_deref(),
+            Some("authorization_code" | DEVICE_CODE | CIBA)
+        )
         && assessed
             .provenance
             .as_deref()

@@ -53,11 +53,13 @@ pub(in crate::flow) fn used_up(
                 ),
             })
         }
+        LinkKind::BackChannel => Some((key, redeemed(), outcome::CODE_LIFETIME)),
         LinkKind::AccessToken
         | LinkKind::Decision
         | LinkKind::PushedRequest
         | LinkKind::Session
-        | LinkKind::Transaction => None,
+        | LinkKind::Transaction
+        | LinkKind::UserCode => None,
     }
 }
 

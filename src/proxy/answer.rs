@@ -253,6 +253,13 @@ fn oauth_error(kind: RejectionKind, step_up: &StepUpSettings) -> String {
             "acr_values": step_up.acr,
             "max_age": step_up.max_age_seconds,
         }),
+        // RFC 8628 section 3.5, CIBA Core section 11: the client stops polling and may begin anew.
+        RejectionKind::StepUpDenied => json!({
+            "error": "access_denied",
+            "error_description": "a stronger authentication is required and was not given; begin anew",
+            "acr_values": step_up.acr,
+            "max_age": step_up.max_age_seconds,
+        }),
         RejectionKind::StepUpImpossible => json!({
             "error": "interaction_required",
             "error_description": "a stronger authentication is required, which this grant cannot give",
@@ -291,6 +298,7 @@ fn api_message(kind: RejectionKind) -> &'static str {
         RejectionKind::RateLimited => "too many requests",
         RejectionKind::ChallengesExhausted => "too many sign-ins asked for a second proof",
         RejectionKind::StepUpByAuthorization
+        | RejectionKind::StepUpDenied
         | RejectionKind::StepUpHidden
         | RejectionKind::StepUpImpossible
         | RejectionKind::StepUpLooped => "a stronger authentication is required",

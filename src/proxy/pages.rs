@@ -108,7 +108,9 @@ pub fn rejection(kind: RejectionKind, reference: &str) -> String {
             "A further proof is needed",
             "This sign-in needs a second proof that it is you, and none was given. Close this window, wait five minutes and sign in again with your second proof at hand. If you were never asked for one, contact your help desk with the reference below.",
         ),
-        RejectionKind::StepUpByAuthorization | RejectionKind::StepUpImpossible => (
+        RejectionKind::StepUpByAuthorization
+        | RejectionKind::StepUpDenied
+        | RejectionKind::StepUpImpossible => (
             "A further proof is needed",
             "This sign-in needs a second proof that it is you. Go back to the application and sign in again.",
         ),

@@ -161,7 +161,15 @@ pub fn write_head(
 pub fn reads_answer(door: Option<Door>) -> bool {
     matches!(
         door,
-        Some(Door::Token | Door::Authn | Door::Par | Door::Flow | Door::Authorize)
+        Some(
+            Door::Token
+                | Door::Authn
+                | Door::Par
+                | Door::Flow
+                | Door::Authorize
+                | Door::DeviceAuthorize
+                | Door::Ciba
+        )
     )
 }
 

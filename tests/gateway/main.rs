@@ -14,6 +14,7 @@ mod gateway;
 
 mod actions;
 mod attacks;
+mod back_channel;
 mod challenger;
 mod demands;
 mod devices;

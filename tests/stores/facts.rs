@@ -119,6 +119,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
             address: Some(short(hash(1))),
         }),
         application: Some("an application".to_owned()),
+        approves: Some(pseudonym(n)),
     }
 }
 

@@ -87,30 +87,40 @@ pub(crate) fn enter_code(ctx: &Ctx<'_>) -> Response {
         return Response::empty(415);
     };
     let typed = params.get("user_code").unwrap_or_default().to_owned();
+    begin(ctx, &typed, "device")
+        .unwrap_or_else(|| ctx.to_page("device.do", &pairs(&[("error", "invalid.code")])))
+}
+
+/// Begins the login that approves what was handed out with `key`; `None` when nothing was, or somebody has begun before.
+/// As in the real server the nonce of that login is what will be approved.
+pub(crate) fn begin(ctx: &Ctx<'_>, key: &str, response_type: &str) -> Option<Response> {
     let found = ctx
         .app
         .store()
         .devices
         .iter()
         .find(|(_, device)| {
-            device.user_code == typed
+            device.user_code == key
                 && device.realm == ctx.realm.key
                 && device.expires_ms > ctx.now_ms
                 && matches!(device.state, DeviceState::Pending)
         })
         .map(|(code, device)| (code.clone(), device.clone()));
-    let client = found
-        .as_ref()
-        .and_then(|(_, device)| ctx.client(&device.client_id));
-    let (Some((device_code, device)), Some(client)) = (found, client) else {
-        return ctx.to_page("device.do", &pairs(&[("error", "invalidUserCode")]));
+    let (device_code, device) = found?;
+    let client = ctx.client(&device.client_id)?;
+    if let Some(device) = ctx.app.store().devices.get_mut(&device_code) {
+        device.state = DeviceState::Entered;
+    }
+    let nonce = match response_type {
+        "device" => device.user_code.clone(),
+        _ => device_code.clone(),
     };
     let request = AuthorizeRequest {
         purpose: Purpose::Device { device_code },
         client_id: device.client_id,
         redirect_uri: ctx.url("/authenticationendpoint/device_success.do"),
         is_redirect_named: false,
-        response_types: vec!["device".to_owned()],
+        response_types: vec![response_type.to_owned()],
         mode: ResponseMode::Query,
         scopes: words(Some(&device.scope)),
         state: None,
@@ -122,17 +132,21 @@ pub(crate) fn enter_code(ctx: &Ctx<'_>) -> Response {
         wants_auth_time: false,
         params: pairs(&[
             ("client_id", &client.client_id),
-            ("response_type", "device"),
+            ("nonce", &nonce),
+            ("response_type", response_type),
             ("scope", &device.scope),
         ]),
     };
-    authorize::start(ctx, client, request).unwrap_or_else(|refusal| authorize::refuse(ctx, refusal))
+    Some(
+        authorize::start(ctx, client, request)
+            .unwrap_or_else(|refusal| authorize::refuse(ctx, refusal)),
+    )
 }
 
 /// The user signed in for a device.
 pub(crate) fn approve(ctx: &Ctx<'_>, device_code: &str, outcome: &Outcome) -> Response {
     if let Some(device) = ctx.app.store().devices.get_mut(device_code)
-        && matches!(device.state, DeviceState::Pending)
+        && matches!(device.state, DeviceState::Entered)
     {
         device.state = DeviceState::Approved(Box::new(outcome.clone()));
     }
@@ -165,8 +179,8 @@ pub(crate) fn redeem(
     device.polled_ms = ctx.now_ms;
     match std::mem::replace(&mut device.state, DeviceState::Used) {
         DeviceState::Approved(outcome) => Ok(*outcome),
-        DeviceState::Pending => {
-            device.state = DeviceState::Pending;
+        state @ (DeviceState::Entered | DeviceState::Pending) => {
+            device.state = state;
             Err(if since_poll_ms < INTERVAL_S * 1000 {
                 OAuthError::new("slow_down", "Polling too frequently.")
             } else {

@@ -34,6 +34,7 @@ pub(crate) fn configuration(ctx: &Ctx<'_>) -> Response {
             "introspection_endpoint": ctx.url("/oauth2/introspect"),
             "revocation_endpoint": ctx.url("/oauth2/revoke"),
             "pushed_authorization_request_endpoint": ctx.url("/oauth2/par"),
+            "backchannel_authentication_endpoint": ctx.url("/oauth2/ciba"),
             "device_authorization_endpoint": ctx.url("/oauth2/device_authorize"),
             "end_session_endpoint": ctx.url("/oidc/logout"),
             "check_session_iframe": ctx.url("/oidc/checksession"),

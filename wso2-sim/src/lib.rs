@@ -52,6 +52,7 @@ mod pages;
 mod script;
 
 mod action;
+mod ciba;
 mod client_auth;
 mod device;
 mod discovery;

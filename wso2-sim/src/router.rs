@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::app::Ctx;
 use crate::authn;
 use crate::authorize;
+use crate::ciba;
 use crate::device;
 use crate::discovery;
 use crate::federation;
@@ -133,6 +134,8 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
         "/oauth2/par" if is_post => par::answer(ctx),
         "/oauth2/device_authorize" if is_post => device::authorize(ctx),
         "/oauth2/device" if is_post => device::enter_code(ctx),
+        "/oauth2/ciba" if is_post => ciba::authorize(ctx),
+        "/oauth2/ciba_authorize" if is_get => ciba::open_link(ctx),
         "/oauth2/token/.well-known/openid-configuration"
         | "/oauth2/oidcdiscovery/.well-known/openid-configuration"
         | "/oauth2/token/.well-known/oauth-authorization-server"

@@ -14,7 +14,7 @@
 //!
 //! | application | kind | secret |
 //! |---|---|---|
-//! | demo-web | confidential, code + refresh + device, JWT, adaptive script, app-native | demo-web-secret |
+//! | demo-web | confidential, code + refresh + device + CIBA, JWT, adaptive script, app-native | demo-web-secret |
 //! | demo-spa | public, PKCE required, JWT, adaptive script, app-native | none |
 //! | demo-consent | as demo-web, asks for consent, no script | demo-consent-secret |
 //! | demo-mfa | as demo-web, both factors always | demo-mfa-secret |
@@ -291,6 +291,9 @@ fn clients_of(realm: &str) -> Vec<Client> {
         client
             .grants
             .push("urn:ietf:params:oauth:grant-type:device_code".to_owned());
+        client
+            .grants
+            .push("urn:openid:params:grant-type:ciba".to_owned());
         client
             .grants
             .push("urn:ietf:params:oauth:grant-type:token-exchange".to_owned());

@@ -213,15 +213,18 @@ pub(crate) struct Pushed {
 #[derive(Clone, Debug)]
 pub(crate) enum DeviceState {
     Approved(Box<Outcome>),
+    /// A browser has brought the code; no other one can.
+    Entered,
     Pending,
     Used,
 }
 
-/// A device login (RFC 8628); its key is the device code.
+/// A device login (RFC 8628) or one in the background (CIBA); its key is the device code or the `auth_req_id`.
 #[derive(Clone, Debug)]
 pub(crate) struct Device {
     pub(crate) realm: String,
     pub(crate) client_id: String,
+    /// What the browser brings: the user code, or the `authCodeKey`.
     pub(crate) user_code: String,
     pub(crate) scope: String,
     pub(crate) state: DeviceState,

@@ -9,6 +9,7 @@ use sha2::Sha256;
 use crate::app::Ctx;
 use crate::authorize::Challenge;
 use crate::authorize::words;
+use crate::ciba::CIBA;
 use crate::client_auth;
 use crate::device;
 use crate::grant_response;
@@ -66,6 +67,7 @@ async fn grant(ctx: &Ctx<'_>, params: &Params) -> Result<Value, OAuthError> {
             | "refresh_token"
             | TOKEN_EXCHANGE
             | DEVICE_CODE
+            | CIBA
     );
     if !is_known {
         return Err(OAuthError::new(
@@ -88,6 +90,10 @@ async fn grant(ctx: &Ctx<'_>, params: &Params) -> Result<Value, OAuthError> {
         "password" => by_password(ctx, client, params)?,
         "refresh_token" => by_refresh(ctx, client, params)?,
         TOKEN_EXCHANGE => by_exchange(ctx, client, params)?,
+        CIBA => {
+            let outcome = device::redeem(ctx, client, required(params, "auth_req_id")?)?;
+            grant_response::grant_of(&outcome, CIBA)
+        }
         _ => {
             let outcome = device::redeem(ctx, client, required(params, "device_code")?)?;
             grant_response::grant_of(&outcome, DEVICE_CODE)

@@ -303,7 +303,8 @@ impl Codec {
 /// then is one that was not issued here, and a service account begins anew.
 fn version(kind: Kind) -> u8 {
     match kind {
-        Kind::Client | Kind::Link(_) => SCHEMA + 1,
+        Kind::Client => SCHEMA + 1,
+        Kind::Link(_) => SCHEMA + 2,
         Kind::Address
         | Kind::Addresses
         | Kind::Agent

@@ -165,7 +165,7 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
@@ -175,12 +175,14 @@ impl Kind {
         Self::Demand(DemandScope::Source),
         Self::Demand(DemandScope::User),
         Self::Link(LinkKind::AccessToken),
+        Self::Link(LinkKind::BackChannel),
         Self::Link(LinkKind::Code),
         Self::Link(LinkKind::Decision),
         Self::Link(LinkKind::PushedRequest),
         Self::Link(LinkKind::RefreshToken),
         Self::Link(LinkKind::Session),
         Self::Link(LinkKind::Transaction),
+        Self::Link(LinkKind::UserCode),
         Self::Prefix,
         Self::Profile,
         Self::Review,
@@ -208,12 +210,14 @@ impl Kind {
             Self::Demand(DemandScope::Source) => "demand_source",
             Self::Demand(DemandScope::User) => "demand_user",
             Self::Link(LinkKind::AccessToken) => "access_token",
+            Self::Link(LinkKind::BackChannel) => "back_channel",
             Self::Link(LinkKind::Code) => "code",
             Self::Link(LinkKind::Decision) => "decision",
             Self::Link(LinkKind::PushedRequest) => "pushed_request",
             Self::Link(LinkKind::RefreshToken) => "refresh_token",
             Self::Link(LinkKind::Session) => "session",
             Self::Link(LinkKind::Transaction) => "transaction",
+            Self::Link(LinkKind::UserCode) => "user_code",
             Self::Prefix => "prefix",
             Self::Profile => "profile",
             Self::Review => "review",

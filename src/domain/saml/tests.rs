@@ -1,3 +1,5 @@
+//! Messages of both kinds, good, odd and hostile.
+
 use super::*;
 use crate::domain::time::Timestamp;
 use base64::Engine;

@@ -124,6 +124,7 @@ fn provenance() -> Provenance {
         scopes: vec![1, 2, 3],
         family: None,
         redeemed: None,
+        approves: None,
     }
 }
 

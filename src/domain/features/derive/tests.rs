@@ -141,6 +141,7 @@ fn link(issued: &Signals, at: i64) -> Provenance {
         scopes: vec![short(1 << 32)],
         family: None,
         redeemed: None,
+        approves: None,
     }
 }
 
