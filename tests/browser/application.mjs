@@ -13,7 +13,7 @@ import https from 'node:https';
 const ANSWER_WITHIN_MS = 10_000;
 
 /** One HTTPS exchange with a server whose certificate is `ca`. */
-function exchange(url, { ca, method = 'GET', headers = {}, body }) {
+export function exchange(url, { ca, method = 'GET', headers = {}, body }) {
   return new Promise((resolve, reject) => {
     const request = https.request(url, {
       agent: false, ca, family: 4, headers, method, timeout: ANSWER_WITHIN_MS,
@@ -32,12 +32,17 @@ function exchange(url, { ca, method = 'GET', headers = {}, body }) {
 }
 
 /** The applications of the simulator; `demo-spa` is a public client. */
-const SECRETS = {
+export const SECRETS = {
   'demo-consent': 'demo-consent-secret',
   'demo-opaque': 'demo-opaque-secret',
   'demo-spa': undefined,
   'demo-web': 'demo-web-secret',
 };
+
+/** The PKCE challenge of `verifier` (RFC 7636 section 4.2, S256). */
+export function challengeOf(verifier) {
+  return createHash('sha256').update(verifier).digest('base64url');
+}
 
 /** The callback endpoint that all applications share. */
 export class CallbackServer {
@@ -83,7 +88,7 @@ export class SignIn {
       scope: 'openid profile',
       state: this.state,
       nonce: this.nonce,
-      code_challenge: createHash('sha256').update(this.verifier).digest('base64url'),
+      code_challenge: challengeOf(this.verifier),
       code_challenge_method: 'S256',
     });
     return `${this.issuerOrigin}/oauth2/authorize?${query}`;

@@ -33,6 +33,8 @@ export async function launchChromium() {
   });
   const screenshots = process.env.SCREENSHOTS ?? await mkdtemp(path.join(tmpdir(), 'riskgate-screenshots-'));
   return {
+    /** What this browser calls itself with a window. */
+    userAgent: `Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/${browser.version().split('.')[0]}.0.0.0 Safari/537.36`,
     /** A fresh browser profile: no cookies, nothing cached. */
     async profile(options = {}) {
       const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: 'en-GB', ...options });

@@ -289,10 +289,10 @@ export function providerHandler(origin, { secondFactor = false } = {}) {
     try {
       if (url.pathname === '/authenticationendpoint/login.do') {
         const key = flowKey(url.searchParams.get('sessionDataKey'));
-        page(res, 'Sign in', `<form id="loginForm" method="post" action="../commonauth"><input name="username"><input name="password" type="password"><input type="hidden" name="sessionDataKey" value="${key}"></form>`);
+        page(res, 'Sign in', `<form id="loginForm" method="post" action="../commonauth"><input name="username"><input name="password" type="password"><input type="hidden" name="sessionDataKey" value="${key}"><button>Sign in</button></form>`);
       } else if (url.pathname === '/authenticationendpoint/totp.do') {
         const key = flowKey(url.searchParams.get('sessionDataKey'));
-        page(res, 'One-time code', `<form method="post" action="../commonauth"><input name="token"><input type="hidden" name="sessionDataKey" value="${key}"></form>`);
+        page(res, 'One-time code', `<form method="post" action="../commonauth"><input name="token"><input type="hidden" name="sessionDataKey" value="${key}"><button>Go on</button></form>`);
       } else if (url.pathname === '/authenticationendpoint/oauth2_consent.do') {
         const key = flowKey(url.searchParams.get('sessionDataKeyConsent'));
         page(res, 'Consent', `<form method="post" action="../oauth2/authorize"><input type="hidden" name="sessionDataKeyConsent" value="${key}"><button name="consent" value="approve">Approve</button></form>`);
