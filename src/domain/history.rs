@@ -839,6 +839,55 @@ mod tests {
         }
     }
 
+    fn approval(demanded_at: i64, factors: u8, confirmed: bool) -> Provenance {
+        Provenance {
+            decision_id: RequestId::new("d".to_owned()),
+            at: Timestamp(demanded_at),
+            tenant: 1,
+            client: None,
+            subject: None,
+            score: None,
+            reasons: Vec::new(),
+            demanded: demanded_at > 0,
+            demanded_at: Timestamp(demanded_at),
+            barred: false,
+            factors,
+            confirmed,
+            issued_to: Familiarity::default(),
+            coordinates: None,
+            used_by: Familiarity::default(),
+            used_from: None,
+            evidence: 0,
+            demand_keys: Vec::new(),
+            login_score: None,
+            scopes: Vec::new(),
+            family: None,
+            redeemed: None,
+            application: None,
+            approves: None,
+        }
+    }
+
+    #[test]
+    fn of_two_words_about_a_poll_the_stricter_counts() {
+        let given = FACTOR_PASSWORD | FACTOR_STRONG | FACTOR_SINCE;
+        // Who asked owed a factor; the browser that approves has given one since.
+        let kept = approval(0, given, true).stricter(&approval(5, 0, false));
+        assert!(kept.owes_proof() && kept.has_factor_since());
+        assert_eq!(kept.demanded_at, Timestamp(5));
+        // One browser owed it, and another one gave it: that is another login.
+        let kept = approval(0, given | FACTOR_PROVEN, true).stricter(&approval(5, 0, true));
+        assert!(kept.owes_proof() && !kept.has_factor_since());
+        // Nothing was owed, or it was proved.
+        for before in [approval(0, 0, true), approval(5, FACTOR_PROVEN, true)] {
+            let kept = approval(0, FACTOR_PASSWORD, true).stricter(&before);
+            assert!(!kept.owes_proof() && !kept.barred);
+        }
+        let mut barred = approval(0, 0, true);
+        barred.barred = true;
+        assert!(approval(0, 0, true).stricter(&barred).barred);
+    }
+
     #[test]
     fn a_profile_is_bounded() {
         let mut profile = Profile::default();

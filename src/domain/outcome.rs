@@ -5,6 +5,7 @@
 
 use crate::domain::history::LinkKind;
 use crate::domain::route::Door;
+use crate::domain::route::OWN_PREFIX;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -338,6 +339,9 @@ fn conclude_redirect(
             _ => transaction(AuthOutcome::NextFactor),
         };
     }
+    if target.is_own_step() {
+        return Conclusion::new(AuthOutcome::NextFactor);
+    }
     if target.is_resume() {
         let Some(key) = target.param("sessionDataKey") else {
             return Conclusion::new(AuthOutcome::None);
@@ -421,6 +425,13 @@ impl<'a> RedirectTarget<'a> {
     fn page(&self) -> Option<&'a str> {
         let (_, page) = self.path.rsplit_once("/authenticationendpoint/")?;
         Some(page)
+    }
+
+    /// Whether it leads to the page of our own step, where the identity server was told to send the browser.
+    fn is_own_step(&self) -> bool {
+        self.path
+            .strip_prefix(OWN_PREFIX)
+            .is_some_and(|rest| rest.starts_with("/step/"))
     }
 
     /// Whether it leads back into a protocol endpoint of WSO2 with the flow's key.

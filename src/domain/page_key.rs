@@ -13,7 +13,7 @@ use std::fmt;
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 /// The longest payload, in bytes.
-const PAYLOAD_MAX: usize = 64;
+pub const PAYLOAD_MAX: usize = 64;
 /// The longest sealed text that is looked at.
 const ENCODED_MAX: usize = 128;
 
@@ -28,6 +28,8 @@ pub enum Purpose {
     Device,
     /// The page of a held login.
     Review,
+    /// The page of our own step in a login.
+    Step,
 }
 
 /// Seals and checks.
@@ -102,6 +104,7 @@ impl PageKey {
             Purpose::Form => b'f',
             Purpose::Device => b'd',
             Purpose::Review => b'r',
+            Purpose::Step => b's',
         };
         let mut mac = self.mac.clone().chain_update([tag]);
         for field in bound.iter().copied().chain([body]) {

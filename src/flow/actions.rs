@@ -5,6 +5,10 @@ use crate::domain::action::Answer;
 use crate::domain::action::AuthenticationCall;
 use crate::domain::action::AuthenticationReply;
 use crate::domain::action::Question;
+use crate::domain::demand::Proved;
+use crate::domain::enforcement::step_up::ProofKind;
+use crate::domain::history::FACTOR_PROVEN;
+use crate::domain::history::FACTOR_SINCE;
 use crate::domain::history::FACTOR_STRONG;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
@@ -12,12 +16,17 @@ use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::Conclusion;
+use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::route::Door;
 use crate::domain::signals::network::velocity_host;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
+use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
@@ -32,8 +41,11 @@ const LOOK: Duration = Duration::from_millis(25);
 /// Looks before an id counts as unknown.
 const LOOKS: u32 = 2;
 
+/// What our own step proves: a stronger factor, given since it was demanded.
+const PROVEN_HERE: u8 = FACTOR_STRONG | FACTOR_SINCE | FACTOR_PROVEN;
+
 /// What was found of a decision.
-enum Found {
+pub(in crate::flow) enum Found {
     /// It was taken under this.
     Link(Arc<Provenance>),
     /// There is none.
@@ -59,6 +71,12 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
     link.decision_id = exchange.id.clone();
     // In `advise` nothing is demanded; the script is told all the same what the headers say.
     link.demanded |= decided.decision.verdict > Verdict::Allow;
+    // What became of our own step in this login stays so.
+    link.factors |= confirmed_factors(dependencies, assessed);
+    link.barred |= assessed
+        .own_step
+        .as_deref()
+        .is_some_and(|step| step.barred && step.subject == assessed.subject());
     let keys = [Some(key), assessed.presented.and_then(of_flow)];
     for key in keys.into_iter().flatten() {
         dependencies.recent.insert(key, link.clone());
@@ -72,18 +90,67 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
     }
 }
 
-/// Factors of a login in progress that WSO2 has confirmed to this node's authenticator while it handled the request.
+/// The factors that our own step has proved for the user of this login, before this request or while the identity server
+/// handled it.
 pub(in crate::flow) fn confirmed_factors(dependencies: &Dependencies, assessed: &Assessed) -> u8 {
-    assessed
+    let recent = assessed
         .presented
         .and_then(of_flow)
-        .and_then(|key| dependencies.recent.find(&key))
-        .map_or(0, |link| link.factors)
+        .and_then(|key| dependencies.recent.find(&key));
+    let proven = |link: &&Arc<Provenance>| {
+        link.factors & FACTOR_PROVEN != 0 && link.subject == assessed.subject()
+    };
+    let is_proven = recent
+        .iter()
+        .chain(&assessed.own_step)
+        .any(|link| proven(&link));
+    if is_proven { PROVEN_HERE } else { 0 }
+}
+
+/// Our own step has proved the factor of a login that is at its end now: what was owed for it is met.
+pub(in crate::flow) fn meet(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let is_met = door == Door::Login
+        && exchange.outcome == AuthOutcome::Succeeded
+        && confirmed_factors(dependencies, assessed) != 0;
+    let (true, Some(subject)) = (is_met, assessed.subject()) else {
+        return;
+    };
+    let keys = assessed
+        .provenance
+        .as_deref()
+        .map_or(&[][..], |link| &link.demand_keys);
+    let proof = Proved {
+        subject,
+        at: exchange.at,
+    };
+    demands::proved(dependencies, exchange, keys, proof);
+    dependencies.metrics.proof(door.as_str(), "proven");
+    exchange.proof = Some("proven");
+}
+
+/// The login goes on at the page of our own step: it is remembered as one that has named its user.
+pub(in crate::flow) fn goes_on(
+    exchange: &Exchange,
+    assessed: &Assessed,
+    door: Door,
+    conclusion: &Conclusion,
+) -> Option<(LinkKey, Provenance, Duration)> {
+    let is_ours = door == Door::Login
+        && conclusion.outcome == AuthOutcome::NextFactor
+        && conclusion.issued.is_empty();
+    let key = assessed
+        .presented
+        .filter(|key| is_ours && key.kind == LinkKind::Transaction)?;
+    let link = observe::provenance(exchange, assessed, door, key.kind);
+    Some((key, link, TRANSACTION_LIFETIME))
 }
 
 /// The key of the latest decision within a login in progress. The link of the login itself is not touched before WSO2
 /// has answered: a request with a stranger's key must not change it.
-fn of_flow(presented: LinkKey) -> Option<LinkKey> {
+pub(in crate::flow) fn of_flow(presented: LinkKey) -> Option<LinkKey> {
     (presented.kind == LinkKind::Transaction).then_some(LinkKey {
         kind: LinkKind::Decision,
         ..presented
@@ -118,6 +185,7 @@ impl AuthFlow {
         if !of_user || !of_address || !is_of_tenant(people, &link, &question.tenant) {
             return Answer::unknown();
         }
+        // Within a login what was seen counts, as for the header: the proof comes when it is at its end.
         let owes = link.demanded && !link.has_strong_factor();
         Answer {
             risk_status: if link.score.is_some() {
@@ -137,7 +205,8 @@ impl AuthFlow {
     }
 
     /// Answers a custom authenticator: passed when nothing is owed, or when a stronger authenticator has been passed in
-    /// this login. `flowId` or the decision id must be known, else the login went around the gateway.
+    /// this login; an application that proves by our own step is sent to its page. `flowId` or the decision id must be
+    /// known, else the login went around the gateway.
     pub async fn authenticate(&self, call: &AuthenticationCall) -> AuthenticationReply {
         let snapshot = self.snapshot();
         let people = &snapshot.people;
@@ -174,29 +243,58 @@ impl AuthFlow {
                 "The sign-in did not come through the gateway.",
             );
         }
-        if !link.demanded || link.has_strong_factor() {
+        if !link.owes_proof() {
             return AuthenticationReply::Success {};
         }
+        let settings = &snapshot.step_up;
+        let application = link.application.as_deref().unwrap_or("");
+        let proves = settings.proof(&call.tenant, application) == Some(ProofKind::Action);
         let passed = call
             .passed
             .iter()
-            .any(|name| snapshot.step_up.is_strong_method(name));
-        if !passed {
-            return refused(
-                "insufficient_authentication",
-                "A second factor is required for this sign-in.",
-            );
+            .any(|name| settings.is_strong_method(name));
+        if passed {
+            // WSO2 itself, authenticated, has said so. Other applications prove it by what WSO2 signs.
+            if proves {
+                self.prove_step(flow, &link);
+            }
+            return AuthenticationReply::Success {};
         }
-        // WSO2 itself, authenticated, has said so.
-        let proven = Provenance {
-            factors: link.factors | FACTOR_STRONG,
-            ..Provenance::clone(&link)
-        };
-        self.dependencies().recent.insert(flow, proven);
-        AuthenticationReply::Success {}
+        if link.barred {
+            return refused("declined", "The sign-in was given up.");
+        }
+        if proves
+            && call.may_redirect
+            && let Some(url) = self.step_url(call, flow, &link).await
+        {
+            return AuthenticationReply::redirect(url);
+        }
+        refused(
+            "insufficient_authentication",
+            "A second factor is required for this sign-in.",
+        )
     }
 
-    async fn find(&self, key: &LinkKey) -> Found {
+    /// Keeps that the factor of the login in progress under `flow` is proved.
+    pub(in crate::flow) fn prove_step(&self, flow: LinkKey, link: &Provenance) {
+        self.keep_step(
+            flow,
+            Provenance {
+                factors: link.factors | PROVEN_HERE,
+                ..link.clone()
+            },
+        );
+    }
+
+    /// Keeps what became of the login in progress under `flow`.
+    pub(in crate::flow) fn keep_step(&self, flow: LinkKey, link: Provenance) {
+        let dependencies = self.dependencies();
+        dependencies.recent.insert(flow, link.clone());
+        let now = dependencies.clock.now();
+        write(dependencies, now, flow, link, DECISION_LIFETIME);
+    }
+
+    pub(in crate::flow) async fn find(&self, key: &LinkKey) -> Found {
         let dependencies = self.dependencies();
         if let Some(link) = dependencies.recent.find(key) {
             return Found::Link(link);

@@ -34,6 +34,7 @@ use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
+use crate::flow::actions;
 use crate::flow::demands;
 use crate::flow::demands::Owed;
 use crate::flow::demands::Places;
@@ -110,11 +111,16 @@ pub async fn assess(
     }
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
     let limited = limited(dependencies, &signals);
+    let own_step = identity
+        .presented
+        .and_then(actions::of_flow)
+        .filter(|_| door == Door::Login && snapshot.answers_wso2);
     let loaded = if limited.is_some() {
         // A source over its limit is not worth a look into the history: whoever floods gets the cheap answer.
         Err(FallbackCause::Overload)
     } else {
         let mut query = query(exchange, &signals, &identity);
+        query.links.extend(own_step);
         query.demands.clone_from(&demand_keys);
         query.previous = before.as_ref().map(|before| before.previous(&query));
         load(dependencies, exchange, &query, deadline).await
@@ -149,6 +155,7 @@ pub async fn assess(
     let session = identity
         .session
         .and_then(|key| found(dependencies, history.as_ref(), &key));
+    let own_step = own_step.and_then(|key| found(dependencies, history.as_ref(), &key));
     if let Some(link) = provenance.as_deref() {
         // The login door does not say again for which client it is.
         signals.client_id = signals.client_id.take().or(link.application.clone());
@@ -231,6 +238,7 @@ pub async fn assess(
         continues,
         approves,
         approval_demanded,
+        own_step,
         profile,
         device,
         state_answered: degraded.is_none(),

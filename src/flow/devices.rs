@@ -7,6 +7,7 @@ use crate::domain::history::HistoryQuery;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
+use crate::domain::history::Provenance;
 use crate::domain::history::WhichDevices;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonym;
@@ -24,6 +25,7 @@ use crate::flow::exchange::Served;
 use crate::flow::identify::link_key;
 use crate::flow::ports::StateError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// For how long a form can be sent.
@@ -80,9 +82,12 @@ pub enum ForgetError {
 }
 
 /// The browser that asks.
-struct Asking {
+pub(in crate::flow) struct Asking {
     session: Option<LinkKey>,
-    subject: Option<SubjectKey>,
+    /// The user whose session it holds.
+    pub(in crate::flow) subject: Option<SubjectKey>,
+    /// Under what that session was begun.
+    pub(in crate::flow) link: Option<Arc<Provenance>>,
     cookie: DeviceCookie,
     /// Its device, as profiles keep it.
     device: Option<ValueHash>,
@@ -163,7 +168,7 @@ impl AuthFlow {
         Ok(clears)
     }
 
-    async fn asking(
+    pub(in crate::flow) async fn asking(
         &self,
         exchange: &Exchange,
         headers: &http::HeaderMap,
@@ -184,6 +189,7 @@ impl AuthFlow {
         let mut asking = Asking {
             session: session.map(|value| link_key(&snapshot.people, LinkKind::Session, value)),
             subject: None,
+            link: None,
             cookie,
             device,
         };
@@ -194,31 +200,44 @@ impl AuthFlow {
                 break;
             };
             let key = link_key(people, LinkKind::Session, value);
-            asking.subject = self.subject_of(key, exchange.at).await?;
+            asking.link = self.session_of(key, exchange.at).await?;
+            asking.subject = asking.link.as_deref().and_then(|link| link.subject);
         }
         Ok(asking)
     }
 
-    /// Who has logged in to a session.
-    async fn subject_of(
+    /// Under what a session was begun that somebody has logged in to.
+    async fn session_of(
         &self,
         key: LinkKey,
         now: Timestamp,
-    ) -> Result<Option<SubjectKey>, StateError> {
+    ) -> Result<Option<Arc<Provenance>>, StateError> {
         let link = match self.dependencies.recent.find(&key) {
-            Some(link) => Some(link.as_ref().clone()),
+            Some(link) => Some(link),
             None => {
                 let query = HistoryQuery {
                     links: vec![key],
                     ..nobody(now)
                 };
                 let history = in_time(self.dependencies.state.load(&query)).await?;
-                history.links.get(&key).cloned()
+                history.links.get(&key).cloned().map(Arc::new)
             }
         };
-        Ok(link
-            .filter(|link| link.confirmed)
-            .and_then(|link| link.subject))
+        Ok(link.filter(|link| link.confirmed))
+    }
+
+    /// Whether the browser is known to be its user's: its device cookie speaks for the user of its session, and has not
+    /// been forgotten.
+    pub(in crate::flow) async fn is_at_home(
+        &self,
+        exchange: &Exchange,
+        asking: &Asking,
+    ) -> Result<bool, StateError> {
+        let (DeviceCookie::Valid(token), Some(subject)) = (&asking.cookie, asking.subject) else {
+            return Ok(false);
+        };
+        let devices = self.known_devices(exchange, asking, subject).await?;
+        Ok(token.names(subject) && devices.iter().any(|device| device.is_this))
     }
 
     async fn known_devices(
@@ -256,8 +275,13 @@ impl AuthFlow {
 }
 
 impl Asking {
+    /// Its device, as profiles keep it.
+    pub(in crate::flow) fn device(&self) -> Option<ValueHash> {
+        self.device
+    }
+
     /// What a form is bound to: the session and the device that it was made for.
-    fn bound(&self) -> [&[u8]; 2] {
+    pub(in crate::flow) fn bound(&self) -> [&[u8]; 2] {
         let session = self.session.as_ref();
         let device: &[u8] = match &self.cookie {
             DeviceCookie::Valid(token) => &token.device,

@@ -103,7 +103,7 @@ pub struct Exchange {
 /// What one of the gateway's own pages did, for the record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Served {
-    /// `served`, `forgot_device`, `forgot_devices`.
+    /// `served`, `forgot_device`, `forgot_devices`, `approved`, `approved_elsewhere`, `declined`.
     pub action: &'static str,
     /// Whose memory changed.
     pub subject: Option<SubjectKey>,
@@ -132,6 +132,8 @@ pub struct Assessed {
     pub approves: Option<Pseudonym>,
     /// Whether a stronger factor was demanded of who began it.
     pub approval_demanded: bool,
+    /// The latest decision within the login in progress, as our own step has left it.
+    pub own_step: Option<Arc<Provenance>>,
     /// The subject's own profile.
     pub profile: Option<Profile>,
     /// How the device cookie stands to the subject.

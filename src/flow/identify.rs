@@ -189,7 +189,13 @@ pub fn identify(
     .unwrap_or(Subject::Anonymous);
 
     let link = |kind, value: &str| link_key(people, kind, value);
-    let flow_key = || get("sessionDataKey").or_else(|| get("sessionDataKeyConsent"));
+    // A custom authenticator's page leads back to the login with the key under another name.
+    let flow_key = || {
+        let inner = || get("flowId").filter(|_| door == Door::Login);
+        get("sessionDataKey")
+            .or_else(|| get("sessionDataKeyConsent"))
+            .or_else(inner)
+    };
     let presented = match door {
         Door::Token => match grant_type {
             Some("authorization_code") => get("code").map(|code| link(LinkKind::Code, code)),

@@ -90,6 +90,9 @@ pub mod back_channel;
 /// Answers to what WSO2 asks.
 pub mod actions;
 
+/// Our own step in a login.
+pub mod step;
+
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::rejection;

@@ -117,6 +117,7 @@ pub fn bind(
             (key, link, issued.lifetime)
         })
         .collect();
+    links.extend(actions::goes_on(exchange, assessed, door, &conclusion));
     back_channel::join(exchange, &conclusion, &mut links);
     links.extend(turned_in::used_up(exchange, assessed, door, &links));
     links.extend(back_channel::approved(
@@ -130,6 +131,7 @@ pub fn bind(
     }
     exchange.issued.extend(links);
     demands::challenged(dependencies, exchange);
+    actions::meet(dependencies, exchange, door);
     exchange.under_way = None;
 }
 

@@ -13,6 +13,7 @@ use crate::flow::devices::ForgetError;
 use crate::flow::devices::Wish;
 use crate::flow::error::Refusal;
 use crate::flow::ports::StateError;
+use crate::flow::step::StepPage;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::context::RequestContext;
@@ -27,6 +28,8 @@ use std::time::Duration;
 const FORM_BYTES_MAX: usize = 4_096;
 /// The page of devices.
 const DEVICES: &str = "devices";
+/// The page of approvals.
+const APPROVE: &str = "approve";
 
 /// Serves one request to a path of our own.
 pub async fn serve(
@@ -64,6 +67,28 @@ pub async fn serve(
             forget(flow, session, context, body_deadline).await
         }
         None if inner == DEVICES => devices(flow, session, context, &query).await,
+        Some(("step", sealed)) if !sealed.contains('/') => {
+            let is_asked = session.req_header().method == Method::GET;
+            step(flow, context, sealed, &query, is_asked).await
+        }
+        None if inner == APPROVE && session.req_header().method == Method::POST => {
+            approve(flow, session, context, body_deadline).await
+        }
+        None if inner == APPROVE => {
+            let exchange = context.exchange.as_ref();
+            let headers = &session.req_header().headers;
+            match exchange {
+                Some(exchange) => flow
+                    .approve_page(exchange, headers)
+                    .await
+                    .map_err(not_done)
+                    .map(|page| {
+                        let html = own_pages::approve(&page, query == own_pages::APPROVED);
+                        Answer::own(200, html, "same-origin")
+                    }),
+                None => Err(nothing()),
+            }
+        }
         _ => Err(nothing()),
     };
     result.unwrap_or_else(|refusal| {
@@ -102,6 +127,69 @@ async fn waiting(
     })
 }
 
+/// A login that waits for our step, or the end of it.
+async fn step(
+    flow: &AuthFlow,
+    context: &mut RequestContext,
+    sealed: &str,
+    query: &str,
+    is_asked: bool,
+) -> Result<Answer, Refusal> {
+    let exchange = context.exchange.as_mut().ok_or_else(nothing)?;
+    let (tenant, look) = query.split_once('&').unwrap_or((query, ""));
+    let is_given_up = is_asked && look == own_pages::GIVE_UP;
+    let tenant = tenant
+        .strip_prefix("tenant=")
+        .ok_or_else(nothing)?
+        .to_owned();
+    let looks = own_pages::Looks::of(look);
+    if is_given_up {
+        let back = flow.give_up_step(exchange, sealed, &tenant).await;
+        return back
+            .map(|back| Answer::see_other(&back))
+            .ok_or_else(nothing);
+    }
+    let address = format!("{OWN_PREFIX}/step/{sealed}?tenant={tenant}");
+    match flow.step_page(exchange, sealed, &tenant).await {
+        StepPage::Goes(back) => Ok(Answer::see_other(&back)),
+        StepPage::Ended => Ok(Answer::own(
+            410,
+            own_pages::step(&StepPage::Ended, &address, looks),
+            "no-referrer",
+        )),
+        waiting @ StepPage::Waiting(_) => {
+            let html = own_pages::step(&waiting, &address, looks);
+            let answer = Answer::own(200, html, "same-origin");
+            Ok(match looks.next() {
+                Some((seconds, next)) => {
+                    answer.with(header::REFRESH, format!("{seconds}; url={address}&{next}"))
+                }
+                None => answer,
+            })
+        }
+    }
+}
+
+/// Approves the sign-in whose number was typed, and leads back to the page.
+async fn approve(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Result<Answer, Refusal> {
+    let fields = form(session, body_deadline).await?;
+    let number = fields.number.as_deref().ok_or_else(expired)?;
+    let exchange = context.exchange.as_mut().ok_or_else(nothing)?;
+    let headers = &session.req_header().headers;
+    flow.approve(exchange, headers, &fields.form, number)
+        .await
+        .map_err(not_done)?;
+    Ok(Answer::see_other(&format!(
+        "{OWN_PREFIX}/{APPROVE}?{}",
+        own_pages::APPROVED
+    )))
+}
+
 /// The devices of the user whose session the browser holds.
 async fn devices(
     flow: &AuthFlow,
@@ -125,6 +213,33 @@ async fn forget(
     context: &mut RequestContext,
     body_deadline: Duration,
 ) -> Result<Answer, Refusal> {
+    let fields = form(session, body_deadline).await?;
+    let wish = match (fields.device.as_deref(), fields.what.as_deref()) {
+        (Some(handle), None) => Wish::Device(handle),
+        (None, Some("others")) => Wish::Others,
+        (None, Some("this_browser")) => Wish::ThisBrowser,
+        _ => return Err(expired()),
+    };
+    let exchange = context.exchange.as_mut().ok_or_else(nothing)?;
+    let clears = flow
+        .forget_by_form(exchange, &session.req_header().headers, &fields.form, wish)
+        .await
+        .map_err(not_done)?;
+    let answer = Answer::see_other(&format!("{OWN_PREFIX}/{DEVICES}?{}", own_pages::FORGOTTEN));
+    Ok(if clears {
+        answer.with_cookie(format!(
+            "{DEVICE_COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=None"
+        ))
+    } else {
+        answer
+    })
+}
+
+/// The fields of a form of ours.
+async fn form(
+    session: &mut Session,
+    body_deadline: Duration,
+) -> Result<own_pages::Fields, Refusal> {
     let headers = &session.req_header().headers;
     if !is_form(headers) {
         return Err(Refusal::closing(
@@ -140,29 +255,14 @@ async fn forget(
     if body.len() > FORM_BYTES_MAX {
         return Err(Refusal::new(413, "body_size", "the form is too large"));
     }
-    let fields = own_pages::fields(&body).ok_or_else(expired)?;
-    let wish = match (fields.device.as_deref(), fields.what.as_deref()) {
-        (Some(handle), None) => Wish::Device(handle),
-        (None, Some("others")) => Wish::Others,
-        (None, Some("this_browser")) => Wish::ThisBrowser,
-        _ => return Err(expired()),
-    };
-    let exchange = context.exchange.as_mut().ok_or_else(nothing)?;
-    let clears = flow
-        .forget_by_form(exchange, &session.req_header().headers, &fields.form, wish)
-        .await
-        .map_err(|error| match error {
-            ForgetError::Form => expired(),
-            ForgetError::State(error) => unavailable(error),
-        })?;
-    let answer = Answer::see_other(&format!("{OWN_PREFIX}/{DEVICES}?{}", own_pages::FORGOTTEN));
-    Ok(if clears {
-        answer.with_cookie(format!(
-            "{DEVICE_COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=None"
-        ))
-    } else {
-        answer
-    })
+    own_pages::fields(&body).ok_or_else(expired)
+}
+
+fn not_done(error: ForgetError) -> Refusal {
+    match error {
+        ForgetError::Form => expired(),
+        ForgetError::State(error) => unavailable(error),
+    }
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

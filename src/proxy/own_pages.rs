@@ -7,10 +7,17 @@ use crate::domain::route::OWN_PREFIX;
 use crate::flow::desk::WaitingPage;
 use crate::flow::devices::DevicesPage;
 use crate::flow::devices::KnownDevice;
+use crate::flow::step::ApprovePage;
+use crate::flow::step::StepPage;
 use crate::proxy::pages;
 use std::fmt::Write;
 use std::time::Duration;
 
+/// What gives up a sign-in that waits. A link and not a form: browsers would hold the policy for forms against the
+/// application to which it leads in the end.
+pub const GIVE_UP: &str = "give_up=1";
+/// The query with which the page of approvals says that something was approved.
+pub const APPROVED: &str = "approved=1";
 /// The query with which the page of devices says that something was forgotten.
 pub const FORGOTTEN: &str = "forgotten=1";
 
@@ -32,6 +39,8 @@ pub struct Fields {
     pub device: Option<String>,
     /// What else to forget.
     pub what: Option<String>,
+    /// The number of a sign-in to approve.
+    pub number: Option<String>,
 }
 
 impl Looks {
@@ -100,6 +109,61 @@ pub fn waiting(page: &WaitingPage, looks: Looks) -> String {
         });
     }
     pages::document(title, &body)
+}
+
+/// A login that waits for our step. `address` is that of the page itself.
+pub fn step(page: &StepPage, address: &str, looks: Looks) -> String {
+    let mut body = "<h1>Confirm that it is you</h1>\n".to_owned();
+    match page {
+        StepPage::Waiting(number) => {
+            let _infallible = writeln!(
+                body,
+                "<p>Your organization asks for a second proof of this sign-in. On a device with which you have signed in \
+                 before, and on which you are signed in now, open <code>{OWN_PREFIX}/approve</code> at this address and type \
+                 this number:</p>\n<p role=\"status\"><strong>{number}</strong></p>\n\
+                 <p>Type it for a sign-in that you have begun yourself, and for no other: nobody will ever ask you for it.</p>"
+            );
+            body.push_str(match looks.next() {
+                Some(_) => "<p>This page goes on by itself once that is done.</p>\n",
+                None => "<p>Reload this page once that is done.</p>\n",
+            });
+            let _infallible = writeln!(
+                body,
+                "<p><a href=\"{address}&amp;{GIVE_UP}\">Give up this sign-in</a></p>"
+            );
+        }
+        StepPage::Goes(_) => body.push_str("<p>It is confirmed.</p>\n"),
+        StepPage::Ended => body.push_str(
+            "<p>This page has ended. Go back to the application and sign in again.</p>\n",
+        ),
+    }
+    pages::document("Confirm that it is you", &body)
+}
+
+/// The page on which a sign-in elsewhere is approved.
+pub fn approve(page: &ApprovePage, is_done: bool) -> String {
+    let mut body = "<h1>Approve a sign-in</h1>\n".to_owned();
+    if is_done {
+        body.push_str(
+            "<p role=\"status\">Done: if the number was right, the other sign-in goes on.</p>\n",
+        );
+    }
+    if page.may_approve {
+        let _infallible = writeln!(
+            body,
+            "<p>Type the number that your other sign-in shows. If you have not begun one yourself, do not type anything: \
+             somebody else knows your password. Change it.</p>\n\
+             <form method=\"post\" action=\"{OWN_PREFIX}/approve\"><input type=\"hidden\" name=\"form\" value=\"{}\">\
+             <label for=\"number\">Number</label> <input id=\"number\" name=\"number\" inputmode=\"numeric\" \
+             pattern=\"[0-9]{{6}}\" maxlength=\"6\" autocomplete=\"off\" required> <button>Approve</button></form>",
+            page.form
+        );
+    } else {
+        body.push_str(
+            "<p>Sign in first, in a browser in which you have signed in before. Only there can a sign-in be approved.</p>\n",
+        );
+    }
+    pages::document("Approve a sign-in", &body)
 }
 
 /// The devices of a user, or what a browser without a session can ask for.
@@ -216,6 +280,7 @@ pub fn fields(body: &[u8]) -> Option<Fields> {
         let place = match name {
             "form" => &mut form,
             "device" => &mut fields.device,
+            "number" => &mut fields.number,
             "what" => &mut fields.what,
             _ => return None,
         };

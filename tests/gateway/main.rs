@@ -29,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod open_redirects;
 mod own;
+mod own_step;
 mod paths;
 mod proof;
 mod redirects;

@@ -131,6 +131,14 @@ impl Action {
         Err(OAuthError::server_error())
     }
 
+    /// Calls the endpoint once; the answer to a call that went well.
+    pub(crate) async fn call(&self, body: &Value) -> Option<Value> {
+        match self.attempt(body).await {
+            Attempt::Answer(200, answer) => Some(answer),
+            Attempt::Answer(..) | Attempt::Retry | Attempt::Useless => None,
+        }
+    }
+
     async fn attempt(&self, body: &Value) -> Attempt {
         let mut call = self
             .http

@@ -64,7 +64,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
             username: param("username"),
             password: param("password"),
         },
-        Step::Totp => Credentials::Totp {
+        Step::Custom | Step::Totp => Credentials::Totp {
             code: param("token"),
         },
     };
@@ -79,6 +79,12 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
             bad_request(ctx, "ABA-60001", "Invalid request", detail)
         }
         Progress::Enrol | Progress::NoSecondFactor => no_second_factor(ctx),
+        Progress::Custom => bad_request(
+            ctx,
+            "ABA-60003",
+            "Authentication failed.",
+            "not supported here",
+        ),
         Progress::Refused(message) => {
             bad_request(ctx, "ABA-60003", "Authentication failed.", message)
         }
@@ -124,7 +130,7 @@ fn bad_request(ctx: &Ctx<'_>, code: &str, message: &str, description: &str) -> R
 fn authenticator_id(flow: &Flow) -> String {
     let name = match flow.step {
         Step::Password => BASIC,
-        Step::Totp => TOTP,
+        Step::Custom | Step::Totp => TOTP,
     };
     URL_SAFE_NO_PAD.encode(format!("{name}:LOCAL"))
 }
@@ -144,7 +150,7 @@ fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str) -> Value {
             ],
             vec!["username", "password"],
         ),
-        Step::Totp => (
+        Step::Custom | Step::Totp => (
             "TOTP",
             "authenticator.totp",
             vec![param(

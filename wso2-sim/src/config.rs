@@ -27,6 +27,8 @@ pub struct SimConfig {
     pub clients: Vec<Client>,
     /// Pre-issue access token action; `None` is no action.
     pub action: Option<ActionSettings>,
+    /// Custom authenticator of the applications that have one as their last step; `None` fails them.
+    pub authenticator: Option<ActionSettings>,
     /// Receiver of events; `None` is none.
     pub webhook: Option<WebhookSettings>,
     /// Adaptive script stand-in.
@@ -68,6 +70,7 @@ impl Default for SimConfig {
             users: seed::users(),
             clients: seed::clients(),
             action: None,
+            authenticator: None,
             webhook: None,
             script: ScriptSettings::default(),
             show_auth_failure_reason: false,

@@ -43,6 +43,7 @@ mod router;
 mod store;
 mod users;
 
+mod authenticator;
 mod authn;
 mod authorize;
 mod federation;

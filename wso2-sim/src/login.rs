@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::app::Ctx;
 use crate::app::pairs;
+use crate::authenticator;
 use crate::authorize;
 use crate::authorize::BASIC;
 use crate::authorize::Purpose;
@@ -60,6 +61,8 @@ pub(crate) enum Progress {
         outcome: Box<Outcome>,
         cookie: String,
     },
+    /// What WSO2 itself asks for is passed; the custom authenticator is next.
+    Custom,
     /// The submission does not fit the step that the login waits for, or lacks a value.
     Incomplete,
     /// The second step is needed and the user has no authenticator app: one is enrolled.
@@ -82,7 +85,7 @@ pub(crate) fn is_asked_in_place(request: &Request) -> bool {
 }
 
 /// POST and GET `/commonauth`, and the same at the endpoint of a protocol, where a finished login is answered at once.
-pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
+pub(crate) async fn answer(ctx: &Ctx<'_>) -> Response {
     let Some(params) = ctx.request.params() else {
         return Response::empty(415);
     };
@@ -91,6 +94,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
     }
     let Some(flow) = params
         .get("sessionDataKey")
+        .or_else(|| params.get("flowId"))
         .and_then(|key| live_flow(ctx, key))
     else {
         return ctx.retry("authentication.context.null");
@@ -112,7 +116,9 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
         .get("username")
         .or_else(|| params.get("usernameUserInput"))
         .unwrap_or_default();
+    let remembers = params.get("chkRemember") == Some("on");
     let credentials = match flow.step {
+        Step::Custom => return authenticator::step(ctx, flow, remembers).await,
         Step::Password => Credentials::Password {
             username,
             password: params.get("password").unwrap_or_default(),
@@ -121,8 +127,10 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
             code: params.get("token").unwrap_or_default(),
         },
     };
-    let remembers = params.get("chkRemember") == Some("on");
     let (flow, progress) = submit(ctx, flow, credentials, remembers);
+    if let Progress::Custom = progress {
+        return authenticator::step(ctx, flow, remembers).await;
+    }
     respond(ctx, &flow, progress)
 }
 
@@ -210,8 +218,9 @@ pub(crate) fn submit(
         Step::Password => after_password(ctx, client, &mut flow, user, remembers),
         Step::Totp => {
             flow.methods.push(TOTP.to_owned());
-            complete(ctx, client, &flow, user, remembers)
+            authenticator::last_step(ctx, client, &mut flow, user, remembers)
         }
+        Step::Custom => Progress::Incomplete,
     };
     let mut store = ctx.app.store();
     if matches!(progress, Progress::Done { .. } | Progress::Refused(_)) {
@@ -237,7 +246,7 @@ fn after_password(
         .after_password(flow.is_mfa_demanded, ctx.request)
     {
         AfterPassword::Fail => Progress::Refused("not_through_gateway"),
-        AfterPassword::Finish => complete(ctx, client, flow, user, remembers),
+        AfterPassword::Finish => authenticator::last_step(ctx, client, flow, user, remembers),
         AfterPassword::StepTwo if has_second_factor(ctx, flow) => {
             flow.step = Step::Totp;
             Progress::StepTwo
@@ -318,7 +327,7 @@ pub(crate) fn has_second_factor(ctx: &Ctx<'_>, flow: &Flow) -> bool {
 }
 
 /// All steps are passed: makes or renews the session and remembers the outcome.
-fn complete(
+pub(crate) fn complete(
     ctx: &Ctx<'_>,
     client: &Client,
     flow: &Flow,
@@ -439,7 +448,7 @@ fn selected_acr(ctx: &Ctx<'_>, client: &Client, methods: &[String]) -> Option<St
 fn report_failure(ctx: &Ctx<'_>, client: &Client, flow: &Flow, typed: &str, check: &Check) {
     let (step, authenticator) = match flow.step {
         Step::Password => (1, BASIC),
-        Step::Totp => (2, TOTP),
+        Step::Custom | Step::Totp => (2, TOTP),
     };
     ctx.app.webhooks.publish(
         ctx,
@@ -476,7 +485,7 @@ fn restart(ctx: &Ctx<'_>, mut flow: Flow) -> Response {
 }
 
 /// The answer of `/commonauth`.
-fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
+pub(crate) fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
     match progress {
         Progress::Done { outcome, cookie } if is_asked_in_place(ctx.request) => {
             ctx.app.store().outcomes.remove(&flow.caller_key);
@@ -493,7 +502,9 @@ fn respond(ctx: &Ctx<'_>, flow: &Flow, progress: Progress) -> Response {
                 .with_header("Set-Cookie", cookie)
                 .with_header("Set-Cookie", ctx.cookie(&used_nonce, "", true, Some(0)))
         }
-        Progress::Incomplete => next_page(ctx, flow, &failure_params(flow.step, None)),
+        Progress::Custom | Progress::Incomplete => {
+            next_page(ctx, flow, &failure_params(flow.step, None))
+        }
         Progress::Enrol => enrolment_page(ctx, flow),
         Progress::NoSecondFactor => no_second_factor(ctx, flow),
         Progress::Refused(message) => {
@@ -537,7 +548,7 @@ pub(crate) fn no_second_factor(ctx: &Ctx<'_>, flow: &Flow) -> Response {
 fn failure_params(step: Step, reason: Option<&[(String, String)]>) -> Vec<(String, String)> {
     let message = match step {
         Step::Password => "login.fail.message",
-        Step::Totp => "authentication.fail.message",
+        Step::Custom | Step::Totp => "authentication.fail.message",
     };
     let mut params = pairs(&[("authFailure", "true"), ("authFailureMsg", message)]);
     params.extend(reason.into_iter().flatten().cloned());
@@ -593,11 +604,11 @@ pub(crate) fn to_login_page(
     };
     let (page, authenticators) = match flow.step {
         Step::Password => ("login.do", "BasicAuthenticator:LOCAL"),
-        Step::Totp => ("totp.do", TOTP),
+        Step::Custom | Step::Totp => ("totp.do", TOTP),
     };
     let mut params = match flow.step {
         Step::Password => flow.request.params.clone(),
-        Step::Totp => Vec::new(),
+        Step::Custom | Step::Totp => Vec::new(),
     };
     params.extend(pairs(&[
         ("commonAuthCallerPath", caller),

@@ -121,7 +121,7 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
             | "/passivests"
     );
     if is_protocol && (is_get || is_post) && login::is_asked_in_place(ctx.request) {
-        return login::answer(ctx);
+        return login::answer(ctx).await;
     }
     match path.as_str() {
         "/oauth2/authorize" if is_get || is_post => authorize::answer(ctx),
@@ -144,7 +144,7 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
         {
             discovery::configuration(ctx)
         }
-        "/commonauth" if is_get || is_post => login::answer(ctx),
+        "/commonauth" if is_get || is_post => login::answer(ctx).await,
         "/logincontext" if is_get => login::context(ctx),
         "/oidc/logout" if is_get || is_post => logout::answer(ctx),
         "/samlsso" | "/passivests" if is_get || is_post => federation::answer(ctx, &path),

@@ -165,6 +165,8 @@ pub struct Client {
     pub is_session_bound: bool,
     /// How a SAML service provider is answered.
     pub saml: SamlProfile,
+    /// The custom authenticator is the last step.
+    pub has_authenticator: bool,
 }
 
 impl Client {
@@ -186,6 +188,7 @@ impl Client {
             is_app_native: false,
             is_session_bound: true,
             saml: SamlProfile::default(),
+            has_authenticator: false,
         }
     }
 

@@ -79,6 +79,8 @@ pub(crate) struct UserRef {
 /// Which factor a login waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
+    /// The custom authenticator.
+    Custom,
     Password,
     Totp,
 }

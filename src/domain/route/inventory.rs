@@ -84,7 +84,9 @@ pub(super) const INVENTORY: &[Entry] = &[
     passed("/api/*", P::Api, Methods::ANY, Everywhere),
     passed("/oid4vci/*", P::Api, Methods::ANY, Everywhere),
     // Own: served here and never forwarded.
+    own("/riskgate/approve", Methods::GET_HEAD_POST),
     own("/riskgate/devices", Methods::GET_HEAD_POST),
+    own("/riskgate/step/{}", Methods::GET_HEAD),
     own("/riskgate/review/{}", Methods::GET_HEAD),
     own("/riskgate/*", Methods::ANY),
     // Blocked: management by SOAP and JSP, never needed from outside.
