@@ -48,7 +48,14 @@ fn said(record: &AuditEvent) -> (Option<u8>, Option<&str>, Option<&str>, Vec<&st
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_recorded_and_changes_nothing() {
     let (alone, quiet_alone, risky_alone) = two_logins("").await;
-    let (world, quiet, risky) = two_logins(NETWORK).await;
+    // ONNX Runtime alone can evaluate it, and on a busy machine that may look too slow to be asked.
+    let (mut world, mut quiet, mut risky) = two_logins(NETWORK).await;
+    for _ in 0..4 {
+        if quiet.challenger_score.is_some() && risky.challenger_score.is_some() {
+            break;
+        }
+        (world, quiet, risky) = two_logins(NETWORK).await;
+    }
     for (with, without) in [(&quiet, &quiet_alone), (&risky, &risky_alone)] {
         assert_eq!(said(with), said(without), "{with:#?}\n{without:#?}");
         assert!(
