@@ -128,6 +128,17 @@ pub fn snapshot_with(
             keep(Err(at(&key, &remedy)));
         }
     }
+    for (place, entry) in config.step_up.applications.iter().enumerate() {
+        if entry.proof == Some(ProofKind::Action) && config.actions.secret_file.is_none() {
+            let key = format!("step_up.applications[{place}].proof");
+            let remedy = format!(
+                "`action` for `{}`, but nobody is answered without `actions.secret_file`: nothing would show that the \
+                 factor was given",
+                entry.client_id
+            );
+            keep(Err(at(&key, &remedy)));
+        }
+    }
     if config.score.budget_ms == 0 {
         keep(Err(at(
             "score.budget_ms",

@@ -72,7 +72,8 @@ pub fn link_key(people: &Pseudonymizer, kind: LinkKind, value: &str) -> LinkKey 
 }
 
 /// The door that a request really knocks at. The identity server hands a request to any of its protocol endpoints to the
-/// login when it says so; the forms of some login pages do.
+/// login when it says so and names one that is in progress; the forms of some login pages do. Without one it goes on
+/// with what was asked for.
 ///
 /// # Errors
 /// It asks for a logout at the same time: which of the two is meant would be a matter of taste.
@@ -82,9 +83,12 @@ pub fn inner_door(door: Door, parameters: Option<&Parameters>) -> Result<Door, R
             .and_then(|parameters| parameters.get(name))
             .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
     };
+    let names_login = parameters
+        .and_then(|parameters| parameters.get("sessionDataKey"))
+        .is_some_and(|key| !key.is_empty());
     match door {
         Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize
-            if says("tocommonauth") =>
+            if says("tocommonauth") && names_login =>
         {
             if parameters.is_some_and(|parameters| parameters.get("commonAuthLogout").is_some()) {
                 return Err(Refusal::new(

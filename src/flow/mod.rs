@@ -299,7 +299,9 @@ impl AuthFlow {
             return Ok(());
         };
         let dependencies = &self.dependencies;
-        let door = match identify::inner_door(door, request.parameters) {
+        let inner = identify::check_response_type(door, request.parameters)
+            .and_then(|()| identify::inner_door(door, request.parameters));
+        let door = match inner {
             Ok(door) => door,
             Err(refusal) => {
                 refuse(exchange, &refusal);
@@ -307,10 +309,6 @@ impl AuthFlow {
             }
         };
         exchange.door = Some(door);
-        if let Err(refusal) = identify::check_response_type(door, request.parameters) {
-            refuse(exchange, &refusal);
-            return Err(refusal);
-        }
         let refused = assess::assess(dependencies, exchange, door, request)
             .await
             .err();

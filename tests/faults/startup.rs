@@ -268,6 +268,19 @@ fn an_application_that_proves_nothing_cannot_be_enforced() {
 }
 
 #[test]
+fn an_application_that_proves_by_our_own_step_needs_the_listener() {
+    let _alone = alone_without_runtime();
+    assert_refused(
+        "step_up.applications = [{ client_id = \"expenses\", proof = \"action\" }]\n",
+        &[
+            "step_up.applications[0].proof",
+            "expenses",
+            "actions.secret_file",
+        ],
+    );
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let _alone = alone_without_runtime();
     let setup = Setup::with("");

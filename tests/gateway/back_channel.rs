@@ -316,6 +316,13 @@ async fn an_approval_has_one_door() {
             .body(body);
         assert_eq!(alice.send(request).await.status, 400, "{kind}");
     }
+    let inner = [
+        ("response_type", "device"),
+        ("nonce", device.user_code.as_str()),
+        ("tocommonauth", "true"),
+        ("sessionDataKey", "k"),
+    ];
+    assert_eq!(alice.get(&alice.authorize_path(&inner)).await.status, 400);
     // Nor can a code be approved in another tenant.
     let answer = alice
         .post(
@@ -331,15 +338,15 @@ async fn an_approval_has_one_door() {
         .into_iter()
         .filter_map(|record| record.error)
         .collect();
-    assert_eq!(errors.len(), 7);
+    assert_eq!(errors.len(), 8);
     assert_eq!(
         errors
             .iter()
             .filter(|error| *error == "response_type")
             .count(),
-        6
+        7
     );
-    assert_eq!(errors[6], "user_code");
+    assert_eq!(errors[7], "user_code");
     // A device code belongs to its client.
     let fields = [
         ("grant_type", DEVICE_CODE),

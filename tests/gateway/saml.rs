@@ -517,8 +517,20 @@ async fn a_login_that_is_answered_in_place_is_a_login() {
         !record.reasons.contains(&"code_unknown".to_owned()),
         "{record:#?}"
     );
+    // Who names no login asks for one, and not at the login door.
+    let path = format!("{}&tocommonauth=true", alice.authorize_path(&[]));
+    alice.get(&path).await;
+    let record = world.last_record().await;
+    assert_eq!(
+        (record.door.as_deref(), record.client_id.as_deref()),
+        (Some("authorize"), Some("demo-web"))
+    );
     // What is a login and a logout at once is neither.
-    let fields = [("tocommonauth", "true"), ("commonAuthLogout", "true")];
+    let fields = [
+        ("tocommonauth", "true"),
+        ("commonAuthLogout", "true"),
+        ("sessionDataKey", "k"),
+    ];
     for path in ["/samlsso", "/oauth2/authorize", "/passivests"] {
         assert_eq!(alice.post(path, &fields).await.status, 400, "{path}");
     }
