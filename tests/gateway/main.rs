@@ -23,6 +23,7 @@ mod enrolment;
 mod front_channel;
 mod headers;
 mod held;
+mod in_place;
 mod input;
 mod learning;
 mod lifecycle;

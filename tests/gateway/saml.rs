@@ -24,14 +24,14 @@ use wso2_sim::SamlProfile;
 use wso2_sim::SimConfig;
 
 const AT_SAML: &str = "request.door == \"saml\" && client.id == \"demo-saml\"";
-const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
+pub(crate) const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
 /// Nobody owes anything.
-const NOBODY: &str = "user.name == \"nobody\"";
+pub(crate) const NOBODY: &str = "user.name == \"nobody\"";
 /// What a service provider gets back unchanged, whatever is in it.
 const RELAY: &str = "r 1&%2f+<>\"'";
 
 /// An identity server whose applications do not follow a demand.
-fn deaf() -> SimConfig {
+pub(crate) fn deaf() -> SimConfig {
     let mut sim = SimConfig::default();
     for client in &mut sim.clients {
         client.has_script = false;
@@ -46,7 +46,7 @@ fn with_profile(mut sim: SimConfig, profile: SamlProfile) -> SimConfig {
     sim
 }
 
-async fn world(rule: &str, sim: SimConfig, config: &'static str) -> World {
+pub(crate) async fn world(rule: &str, sim: SimConfig, config: &'static str) -> World {
     World::start(Options {
         mode: "enforce",
         policy: Some(rules(&[(rule, "step_up")])),
@@ -57,7 +57,7 @@ async fn world(rule: &str, sim: SimConfig, config: &'static str) -> World {
     .await
 }
 
-fn request(more: &str, children: &str) -> String {
+pub(crate) fn request(more: &str, children: &str) -> String {
     format!(
         "<samlp:AuthnRequest xmlns:samlp=\"urn:oasis:names:tc:SAML:2.0:protocol\" \
          xmlns:saml=\"urn:oasis:names:tc:SAML:2.0:assertion\" ID=\"_r1\" Version=\"2.0\"{more}>\
@@ -71,7 +71,7 @@ pub(crate) fn deflated(xml: &str) -> String {
     STANDARD.encode(encoder.finish().unwrap())
 }
 
-fn in_query(xml: &str) -> String {
+pub(crate) fn in_query(xml: &str) -> String {
     format!(
         "/samlsso?{}",
         form(&[("SAMLRequest", &deflated(xml)), ("RelayState", RELAY)])
@@ -111,7 +111,7 @@ fn response(answer: &Answer) -> Option<String> {
     Some(String::from_utf8(STANDARD.decode(value).unwrap()).unwrap())
 }
 
-fn reached(answer: &Answer, context: &str) {
+pub(crate) fn reached(answer: &Answer, context: &str) {
     let response = response(answer).unwrap_or_else(|| panic!("no response: {answer:?}"));
     assert!(
         response.contains(&format!(">{context}</saml:AuthnContextClassRef>")),
@@ -126,7 +126,7 @@ fn reached(answer: &Answer, context: &str) {
 }
 
 /// A page of our own that says what to do, and nothing of the identity server's answer.
-fn withheld(answer: &Answer, record: &AuditEvent, proof: &str) {
+pub(crate) fn withheld(answer: &Answer, record: &AuditEvent, proof: &str) {
     assert_eq!(answer.status, 403, "{answer:?}");
     assert!(
         answer.body.contains("second proof that it is you"),
@@ -174,7 +174,7 @@ async fn to_page(person: &mut Person<'_>, mut answer: Answer) -> Answer {
     answer
 }
 
-async fn open(person: &mut Person<'_>, path: &str) -> Answer {
+pub(crate) async fn open(person: &mut Person<'_>, path: &str) -> Answer {
     let answer = person.get(path).await;
     to_page(person, answer).await
 }
@@ -459,100 +459,6 @@ async fn an_application_may_prove_by_something_else_only() {
     assert_eq!(record.proof.as_deref(), Some("other_proof"), "{record:#?}");
 }
 
-/// The fields of a login form that posts to the endpoint of its protocol.
-async fn submit_in_place(
-    person: &mut Person<'_>,
-    path: &str,
-    page: &Answer,
-    password: &str,
-) -> Answer {
-    let key = param(&page.url, "sessionDataKey").unwrap();
-    let fields = [
-        ("username", "alice"),
-        ("password", password),
-        ("sessionDataKey", &key),
-        ("tocommonauth", "true"),
-    ];
-    person.post(path, &fields).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_that_is_answered_in_place_is_a_login() {
-    let world = world(NOBODY, SimConfig::default(), "").await;
-    let mut alice = world.person("alice");
-    let page = open(&mut alice, &in_query(&request("", ""))).await;
-    let mark = world.mark().await;
-    let answer = submit_in_place(&mut alice, "/samlsso", &page, "wrong").await;
-    assert_eq!(answer.status, 302);
-    let record = world.record_since(mark).await;
-    assert_eq!(
-        (
-            record.door.as_deref(),
-            record.outcome.as_str(),
-            record.client_id.as_deref()
-        ),
-        (Some("login"), "failed", Some("demo-saml")),
-        "{record:#?}"
-    );
-    let page = alice.get(answer.location().unwrap().as_str()).await;
-    let mark = world.mark().await;
-    let answer = submit_in_place(&mut alice, "/samlsso", &page, "wonderland").await;
-    reached(&answer, "urn:riskgate:acr:pwd");
-    let record = world.record_since(mark).await;
-    assert_eq!(
-        (record.door.as_deref(), record.outcome.as_str()),
-        (Some("login"), "succeeded"),
-        "{record:#?}"
-    );
-    // The same at the authorize endpoint: the code is known to come from this login.
-    let mut alice = world.person("alice");
-    let page = alice.open().await;
-    let answer = submit_in_place(&mut alice, "/oauth2/authorize", &page, "wonderland").await;
-    assert_eq!(world.last_record().await.outcome, "succeeded");
-    let code = answer.code().unwrap();
-    let mark = world.mark().await;
-    assert_eq!(alice.redeem(&code).await.status, 200);
-    let record = world.record_since(mark).await;
-    assert!(
-        !record.reasons.contains(&"code_unknown".to_owned()),
-        "{record:#?}"
-    );
-    // Who names no login asks for one, and not at the login door.
-    let path = format!("{}&tocommonauth=true", alice.authorize_path(&[]));
-    alice.get(&path).await;
-    let record = world.last_record().await;
-    assert_eq!(
-        (record.door.as_deref(), record.client_id.as_deref()),
-        (Some("authorize"), Some("demo-web"))
-    );
-    // What is a login and a logout at once is neither.
-    let fields = [
-        ("tocommonauth", "true"),
-        ("commonAuthLogout", "true"),
-        ("sessionDataKey", "k"),
-    ];
-    for path in ["/samlsso", "/oauth2/authorize", "/passivests"] {
-        assert_eq!(alice.post(path, &fields).await.status, 400, "{path}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_login_in_place_is_no_way_around_a_demand() {
-    let world = world(AT_LOGIN, deaf(), "").await;
-    let mut alice = world.person("alice");
-    let page = open(&mut alice, &in_query(&request("", ""))).await;
-    let answer = submit_in_place(&mut alice, "/samlsso", &page, "wonderland").await;
-    withheld(&answer, &world.last_record().await, "acr");
-    let mut alice = world.person("alice").from(FAR);
-    let page = alice.open().await;
-    let answer = submit_in_place(&mut alice, "/oauth2/authorize", &page, "wonderland").await;
-    let code = answer
-        .code()
-        .expect("a code is checked when it is redeemed");
-    assert_eq!(alice.redeem(&code).await.status, 400);
-    assert_eq!(world.last_record().await.proof.as_deref(), Some("acr"));
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_message_gets_no_further() {
     let world = world(NOBODY, SimConfig::default(), "").await;
@@ -575,7 +481,7 @@ async fn what_is_no_message_gets_no_further() {
         &bomb,
         &split,
         &request("", &"<a>".repeat(2_000)),
-        &request("", &"<saml:Issuer>b</saml:Issuer>"),
+        &request("", "<saml:Issuer>b</saml:Issuer>"),
         "<AuthnRequest",
         "",
     ] {

@@ -58,7 +58,10 @@ pub(crate) fn answer(ctx: &Ctx<'_>, path: &str) -> Response {
     let id = request.nonce.clone();
     authorize::start(ctx, client, request).unwrap_or_else(|refusal| {
         let status = match refusal {
-            Refusal::Client { code, .. } if code == "login_required" => Status::NoPassive,
+            Refusal::Client {
+                code: "login_required",
+                ..
+            } => Status::NoPassive,
             Refusal::Client { .. } | Refusal::Page { .. } => Status::AuthnFailed,
         };
         let relay = params.get_owned("RelayState");
