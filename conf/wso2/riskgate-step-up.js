@@ -1,8 +1,9 @@
 // Adaptive authentication script for WSO2 Identity Server 7.x behind riskgate.
 //
 // Step 1 is the application's usual first factor, step 2 the stronger one. riskgate says in X-Risk-Verdict what it wants:
-// the script runs step 2 when it wants more than `allow`. With `mode = "enforce"` only `allow` and `step_up` get here;
-// with `advise` riskgate acts on nothing, so that `review` and `block` arrive as well and are asked for step 2.
+// the script runs step 2 when it wants more than `allow`. With `mode = "enforce"` a `block` gets here where it must not
+// show before the password is right: riskgate then drops the answer, whatever this script does. With `advise` riskgate
+// acts on nothing, so that `review` and `block` arrive and are asked for step 2.
 //
 // X-Risk-Status is there on every request that passed riskgate, whatever its mode; `unscored` and `off` are no reason to
 // stop anybody. A request without it did not come through riskgate.

@@ -120,6 +120,12 @@ pub struct AuditEvent {
     /// The verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
+    /// What showed as long as the name was not proved, where that was another verdict: what a name that nobody has gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
+    /// The score behind it, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown_score: Option<u8>,
     /// What happened to a demand for a stronger factor: `raised` by this request, or `outstanding` from before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demand: Option<String>,

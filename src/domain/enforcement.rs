@@ -160,6 +160,8 @@ pub struct PlanInput<'a> {
     /// Whether the answer of the identity server will say if the factor was given: then it is asked, and its answer is
     /// held until it has proved it.
     pub provable: bool,
+    /// Whether a refusal must wait for the identity server's answer: the request goes on, whatever the verdict.
+    pub deferred: bool,
     /// The signer of the headers, when it is configured.
     pub signer: Option<&'a HeaderSigner>,
 }
@@ -217,18 +219,20 @@ fn enforce(input: &PlanInput<'_>) -> Enforcement {
     let forward = || Enforcement::Forward(risk_headers(input, input.target), grounds);
     let reject = |kind| Enforcement::Reject(rejection(input.door, kind, None));
     match input.decision.verdict {
+        _ if input.deferred => forward(),
         Verdict::Allow => forward(),
+        // Nobody is asked again, neither for a factor nor on the way to a refusal.
+        _ if input.exhausted.is_some() => Enforcement::Reject(rejection(
+            input.door,
+            RejectionKind::ChallengesExhausted,
+            input.exhausted,
+        )),
         // Standard clients answer `invalid_grant` with a new authorization, where the user can be asked.
         Verdict::Block if input.door == Door::Token && renews(input.grant_type) => {
             reject(RejectionKind::GrantRefused)
         }
         Verdict::Block => reject(RejectionKind::Blocked),
         Verdict::Review => reject(RejectionKind::Held),
-        Verdict::StepUp if input.exhausted.is_some() => Enforcement::Reject(rejection(
-            input.door,
-            RejectionKind::ChallengesExhausted,
-            input.exhausted,
-        )),
         Verdict::StepUp => match input.door {
             Door::Authorize => stepped(input, grounds, authorize::step(input)),
             Door::Saml => stepped(input, grounds, saml::step(input)),

@@ -697,6 +697,11 @@ impl Profile {
 }
 
 impl Provenance {
+    /// Whether the password was accepted.
+    pub fn has_password(&self) -> bool {
+        self.factors & FACTOR_PASSWORD != 0
+    }
+
     /// Whether a factor beyond the password was accepted.
     pub fn has_strong_factor(&self) -> bool {
         self.factors & FACTOR_STRONG != 0

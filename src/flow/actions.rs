@@ -26,6 +26,7 @@ use crate::domain::signals::network::velocity_host;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
+use crate::flow::decide;
 use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
@@ -70,7 +71,11 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
     let mut link = observe::provenance(exchange, assessed, door, LinkKind::Decision);
     link.decision_id = exchange.id.clone();
     // In `advise` nothing is demanded; the script is told all the same what the headers say.
-    link.demanded |= decided.decision.verdict > Verdict::Allow;
+    let told = match decided.decision.verdict {
+        Verdict::Review if exchange.withheld.is_some() => decide::lifted(assessed, door),
+        verdict => verdict,
+    };
+    link.demanded |= told > Verdict::Allow;
     // What became of our own step in this login stays so.
     link.factors |= confirmed_factors(dependencies, assessed);
     link.barred |= assessed

@@ -1,5 +1,7 @@
 //! Signals, history, features, score: from one request to one [`Assessed`], within the budget and without fail.
 
+use crate::domain::demand::DemandKey;
+use crate::domain::demand::DemandScope;
 use crate::domain::demand::SKEW;
 use crate::domain::demand::sealed::browser_demands;
 use crate::domain::enforcement::StepUpSettings;
@@ -13,6 +15,7 @@ use crate::domain::history::LinkKind;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::kind::RequestKind;
 use crate::domain::outcome::HandsOver;
@@ -47,6 +50,8 @@ use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
 use crate::flow::rotation::Before;
 use crate::flow::saml;
+use crate::flow::unproven;
+use crate::flow::unproven::Naming;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +97,7 @@ pub async fn assess(
         .filter(|_| door != Door::Token);
     let places = Places::of(sealed, &signals);
     let address = signals.hashes.address;
-    let demand_keys = places.asked(&snapshot.people, door, &tenant, &identity, address);
+    let mut demand_keys = places.asked(&snapshot.people, door, &tenant, &identity, address);
     let before = snapshot
         .people
         .previous()
@@ -105,29 +110,23 @@ pub async fn assess(
     let unnamed = signals.client_id.is_none()
         && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode))
         && snapshot.rollout.strongest() != Mode::Off;
-    if !unnamed && mode_is_off(exchange, &signals) {
+    if !unnamed && mode_of(exchange, &signals) == Mode::Off {
         exchange.off = true;
         return Ok(());
     }
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
     let limited = limited(dependencies, &signals);
-    let own_step = identity
+    let own_step_key = identity
         .presented
         .and_then(actions::of_flow)
         .filter(|_| door == Door::Login && snapshot.answers_wso2);
-    let loaded = if limited.is_some() {
+    let (mut history, mut degraded) = if limited.is_some() {
         // A source over its limit is not worth a look into the history: whoever floods gets the cheap answer.
-        Err(FallbackCause::Overload)
+        (None, Some(FallbackCause::Overload))
     } else {
-        let mut query = query(exchange, &signals, &identity);
-        query.links.extend(own_step);
-        query.demands.clone_from(&demand_keys);
-        query.previous = before.as_ref().map(|before| before.previous(&query));
+        let mut query = query(exchange, &signals, &identity, &demand_keys, before.as_ref());
+        query.links.extend(own_step_key);
         load(dependencies, exchange, &query, deadline).await
-    };
-    let (history, degraded) = match loaded {
-        Ok(history) => (Some(history), None),
-        Err(cause) => (None, Some(cause)),
     };
 
     let mut notes = Vec::new();
@@ -155,17 +154,32 @@ pub async fn assess(
     let session = identity
         .session
         .and_then(|key| found(dependencies, history.as_ref(), &key));
-    let own_step = own_step.and_then(|key| found(dependencies, history.as_ref(), &key));
+    let own_step = own_step_key.and_then(|key| found(dependencies, history.as_ref(), &key));
     if let Some(link) = provenance.as_deref() {
         // The login door does not say again for which client it is.
         signals.client_id = signals.client_id.take().or(link.application.clone());
         signals.client = signals.client.or(link.client);
     }
-    if unnamed && mode_is_off(exchange, &signals) {
+    if unnamed && mode_of(exchange, &signals) == Mode::Off {
         exchange.off = true;
         return Ok(());
     }
-    let owed = demands::owed(
+    let continues = provenance
+        .as_ref()
+        .is_some_and(|link| continues(door, &identity, link, &signals));
+    if !continues
+        && limited.is_none()
+        && let Some(key) = unproven::begun_for(door, &signals, provenance.as_deref())
+    {
+        // Whose history it is shows only now.
+        let name = String::new();
+        signals.subject = Subject::Named { key, name };
+        demand_keys.push(DemandKey::user(key));
+        let mut query = query(exchange, &signals, &identity, &demand_keys, before.as_ref());
+        query.links.extend(own_step_key);
+        (history, degraded) = load(dependencies, exchange, &query, deadline).await;
+    }
+    let mut owed = demands::owed(
         dependencies,
         places,
         &demand_keys,
@@ -174,22 +188,35 @@ pub async fn assess(
         session.as_deref(),
         exchange.at,
     );
-    let continues = provenance
-        .as_ref()
-        .is_some_and(|link| continues(door, &identity, link, &signals));
-
     let demanded_since = session
         .as_deref()
         .filter(|link| is_proved(link, &snapshot.step_up, &owed, &signals, exchange.at))
         .map(|link| link.at);
-    let profile = history.as_ref().and_then(|history| history.profile.clone());
+    let mut profile = history.as_ref().and_then(|history| history.profile.clone());
+    let device = DeviceStanding::of(&signals, profile.as_ref());
+    let naming = unproven::naming(door, &identity.facts, &signals, device, session.as_deref());
+    if naming == Naming::Hint {
+        // What is known of a name is no business of whoever writes it into a link.
+        profile = None;
+        owed.outstanding
+            .retain(|(scope, _)| *scope != DemandScope::User);
+        owed.user = None;
+    }
     // A token, a session or a login in progress stands in for a subject that the request does not name.
     let stand_in = profile
         .is_none()
         .then(|| stand_in(door, provenance.as_deref(), session.as_deref()))
-        .flatten();
+        .flatten()
+        .filter(|(subject, _)| match naming {
+            Naming::Claim => false,
+            Naming::Hint => true,
+            Naming::Settled => signals
+                .subject
+                .key()
+                .is_none_or(|key| *subject == Some(key)),
+        })
+        .map(|(_, profile)| profile);
     let compared = profile.as_ref().or(stand_in.as_ref());
-    let device = DeviceStanding::of(&signals, profile.as_ref());
 
     let inherited = provenance.as_deref().filter(|link| {
         let is_approved = identity.presents(LinkKind::BackChannel) && link.confirmed;
@@ -198,24 +225,45 @@ pub async fn assess(
     let score_start = dependencies.clock.instant();
     let asked = RequestKind::of(door, identity.facts.grant_type.as_deref());
     let (kind, models) = snapshot.models.serving(asked);
+    let population: Arc<Population> = dependencies.population.load_full();
+    let known = Known {
+        history: history.as_ref(),
+        profile: compared,
+        link: provenance.as_deref(),
+        population: &population,
+    };
     let (features, assessment) = match inherited.and_then(inherit) {
         // Who turns in a code is judged by the login alone, unless there is a model for that.
         Some(assessment) if kind != RequestKind::Token => (None, assessment),
         inherited => {
-            let population: Arc<Population> = dependencies.population.load_full();
-            let known = Known {
-                history: history.as_ref(),
-                profile: compared,
-                link: provenance.as_deref(),
-                population: &population,
+            let row = match naming {
+                Naming::Hint => {
+                    derive::derive(kind, &unproven::nameless(&signals), known, exchange.at)
+                }
+                Naming::Claim | Naming::Settled => {
+                    derive::derive(kind, &signals, known, exchange.at)
+                }
             };
-            let row = derive::derive(kind, &signals, known, exchange.at);
             let own = dependencies
                 .scorer
                 .score(models, &row, degraded, deadline)
                 .await;
             (Some(row), riskier(inherited, own))
         }
+    };
+    // Scored for known and unknown names alike, so that it takes as long.
+    let shown = if naming == Naming::Claim && mode_of(exchange, &signals) == Mode::Enforce {
+        let bare = history.as_ref().map(unproven::without_name);
+        let known = Known {
+            history: bare.as_ref(),
+            profile: None,
+            ..known
+        };
+        let row = derive::derive(kind, &signals, known, exchange.at);
+        let scorer = &dependencies.scorer;
+        Some(scorer.score(models, &row, degraded, deadline).await)
+    } else {
+        None
     };
     exchange.timing.score = dependencies
         .clock
@@ -231,6 +279,8 @@ pub async fn assess(
         kind,
         features,
         assessment,
+        shown,
+        is_hint: naming == Naming::Hint,
         // Where a session that is already there answers, it is what a code or an assertion is issued under.
         provenance: provenance.or(session
             .clone()
@@ -327,8 +377,14 @@ fn signals(
     }
 }
 
-fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> HistoryQuery {
-    HistoryQuery {
+fn query(
+    exchange: &Exchange,
+    signals: &Signals,
+    identity: &Identity,
+    demands: &[DemandKey],
+    before: Option<&Before>,
+) -> HistoryQuery {
+    let query = HistoryQuery {
         now: exchange.at,
         subject: signals.subject.key(),
         address: signals.hashes.address,
@@ -346,11 +402,15 @@ fn query(exchange: &Exchange, signals: &Signals, identity: &Identity) -> History
             .into_iter()
             .chain(identity.session)
             .collect(),
-        demands: Vec::new(),
+        demands: demands.to_vec(),
+    };
+    HistoryQuery {
+        previous: before.map(|before| before.previous(&query)),
+        ..query
     }
 }
 
-fn mode_is_off(exchange: &Exchange, signals: &Signals) -> bool {
+fn mode_of(exchange: &Exchange, signals: &Signals) -> Mode {
     let application = signals.client_id.as_deref().unwrap_or("");
     let stable = signals
         .subject
@@ -360,7 +420,6 @@ fn mode_is_off(exchange: &Exchange, signals: &Signals) -> bool {
         .snapshot
         .rollout
         .mode_for(exchange.tenant(), application, stable)
-        == Mode::Off
 }
 
 fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
@@ -375,8 +434,21 @@ fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
         .err()
 }
 
-/// Reads the history, unless too much is in flight, the store's breaker is open or the budget runs out.
+/// Reads the history, or says why it cannot be read.
 async fn load(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    query: &HistoryQuery,
+    deadline: Deadline,
+) -> (Option<History>, Option<FallbackCause>) {
+    match try_load(dependencies, exchange, query, deadline).await {
+        Ok(history) => (Some(history), None),
+        Err(cause) => (None, Some(cause)),
+    }
+}
+
+/// Fails when too much is in flight, the store's breaker is open or the budget runs out.
+async fn try_load(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
     query: &HistoryQuery,
@@ -506,7 +578,8 @@ fn is_same_browser(link: &Provenance, signals: &Signals) -> bool {
 }
 
 /// Whether a request goes on with a login that was decided before: the return to the authorize endpoint, the consent,
-/// the next factor. Another browser that presents the same key begins anew.
+/// the next factor. Another browser that presents the same key begins anew, and so does a login in which no password was
+/// accepted yet.
 fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signals) -> bool {
     let same_browser = is_same_browser(link, signals);
     let unnamed = signals.subject.key().is_none();
@@ -514,7 +587,9 @@ fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signa
         && same_browser
         && match door {
             Door::Authorize | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => true,
-            Door::Login | Door::Authn | Door::Flow => unnamed && link.subject.is_some(),
+            Door::Login | Door::Authn | Door::Flow => {
+                unnamed && link.subject.is_some() && link.has_password()
+            }
             Door::Token
             | Door::Par
             | Door::DeviceAuthorize
@@ -524,18 +599,18 @@ fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signa
         }
 }
 
-/// What a request is compared with when its subject has no profile at hand.
+/// What a request is compared with when its subject has no profile at hand, and whose it is.
 fn stand_in(
     door: Door,
     provenance: Option<&Provenance>,
     session: Option<&Provenance>,
-) -> Option<Profile> {
+) -> Option<(Option<SubjectKey>, Profile)> {
     let of_token = provenance.filter(|link| link.subject.is_some());
     match door {
         Door::Authorize | Door::Saml | Door::WsFed => session.or(of_token),
         _ => of_token,
     }
-    .map(Provenance::as_profile)
+    .map(|link| (link.subject, link.as_profile()))
 }
 
 /// The riskier of what a code brings along from its login and what is to be said of whoever turns it in.

@@ -8,9 +8,11 @@ use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::HeaderPlan;
 use crate::domain::enforcement::PlanInput;
+use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::headers;
+use crate::domain::history::LinkKind;
 use crate::domain::history::Provenance;
 use crate::domain::outcome::HandsOver;
 use crate::domain::parameters::Parameters;
@@ -40,12 +42,14 @@ use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::demands;
+use crate::flow::demands::Exhausted;
 use crate::flow::enrolment;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::ProofDue;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::unproven::Shown;
 
 /// Decides an assessed request.
 pub fn decide(
@@ -71,11 +75,21 @@ pub fn decide(
             .snapshot
             .rollout
             .mode_for(exchange.tenant(), application, stable_key(assessed));
-    let (decision, own_demand) = verdict(exchange, assessed, door, now, mode);
+    let (decision, own_demand) = verdict(exchange, assessed, &assessed.assessment, door, now, mode);
+    let shown = assessed.shown.as_ref().filter(|_| mode == Mode::Enforce);
+    let shown = shown.map(|assessment| {
+        let (decision, own_demand) = verdict(exchange, assessed, assessment, door, now, mode);
+        Shown {
+            decision,
+            own_demand,
+            refused: false,
+        }
+    });
     let taken = Taken {
         decision,
         mode,
         own_demand,
+        shown,
     };
     enact(dependencies, exchange, door, parameters, taken, now);
 }
@@ -91,20 +105,25 @@ pub fn lift(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
-    let owes = outstanding(assessed, door) || !assessed.owed.binding.is_empty();
+    let lifted = lifted(assessed, door);
     let Some(mut decided) = exchange.decided.take() else {
         return;
     };
-    decided.decision.verdict = if owes {
-        Verdict::StepUp
-    } else {
-        Verdict::Allow
-    };
+    if decided.decision.verdict == Verdict::Review {
+        decided.decision.verdict = lifted;
+    }
+    if let Some(shown) = &mut decided.shown
+        && shown.decision.verdict == Verdict::Review
+    {
+        shown.decision.verdict = Verdict::Allow;
+        shown.refused = false;
+    }
     push_reason(&mut decided.decision, Reason::ReviewReleased);
     let taken = Taken {
         decision: decided.decision,
         mode: decided.mode,
         own_demand: decided.own_demand,
+        shown: decided.shown,
     };
     let now = exchange.at;
     enact(dependencies, exchange, door, parameters, taken, now);
@@ -115,16 +134,21 @@ pub fn lift_answered(exchange: &mut Exchange, door: Door) {
     let Some(assessed) = &exchange.assessed else {
         return;
     };
-    let owes = outstanding(assessed, door) || !assessed.owed.binding.is_empty();
+    let lifted = lifted(assessed, door);
     if let Some(decided) = &mut exchange.decided {
         if decided.decision.verdict == Verdict::Review {
-            decided.decision.verdict = if owes {
-                Verdict::StepUp
-            } else {
-                Verdict::Allow
-            };
+            decided.decision.verdict = lifted;
         }
         push_reason(&mut decided.decision, Reason::ReviewReleased);
+    }
+}
+
+/// What is left of a review that was lifted: a factor that is owed is still owed.
+pub(in crate::flow) fn lifted(assessed: &Assessed, door: Door) -> Verdict {
+    if outstanding(assessed, door) || !assessed.owed.binding.is_empty() {
+        Verdict::StepUp
+    } else {
+        Verdict::Allow
     }
 }
 
@@ -133,6 +157,8 @@ struct Taken {
     decision: Decision,
     mode: Mode,
     own_demand: bool,
+    /// What is decided as if nobody had the name, where it is not proved.
+    shown: Option<Shown>,
 }
 
 /// From a decision to its effects.
@@ -151,11 +177,15 @@ fn enact(
         decision,
         mode,
         own_demand,
+        mut shown,
     } = taken;
     let snapshot = &exchange.snapshot;
     let tenant = exchange.tenant();
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
-    let (exhausted, under_way) = if mode == Mode::Enforce && decision.verdict == Verdict::StepUp {
+    // What goes on with a name that is not proved may ring its telephone, even if it is refused in the end.
+    let rings = decision.verdict == Verdict::StepUp
+        || (shown.is_some() && decision.verdict > Verdict::StepUp);
+    let (exhausted, under_way) = if mode == Mode::Enforce && rings {
         demands::challenge(dependencies, exchange, assessed, door)
     } else {
         (None, None)
@@ -164,16 +194,11 @@ fn enact(
     let failed = outstanding.map(|(_, demand)| demand.failed).max();
     let body = parameters.and_then(Parameters::form);
     let provable = is_provable(assessed, door);
-    let enforcement = match assessed.limited {
-        Some(limited) if mode == Mode::Enforce => Enforcement::Reject(enforcement::rejection(
-            door,
-            RejectionKind::RateLimited,
-            Some(limited.retry_after),
-        )),
-        _ => enforcement::plan(&PlanInput {
+    let plan = |decision: &Decision, assessment: &Assessment, exhausted: Option<u64>, deferred| {
+        enforcement::plan(&PlanInput {
             mode,
-            assessment: &assessed.assessment,
-            decision: &decision,
+            assessment,
+            decision,
             door,
             method: exchange.method,
             target: exchange
@@ -197,8 +222,35 @@ fn enact(
             failed: failed.unwrap_or(0),
             exhausted,
             provable,
+            deferred,
             signer: snapshot.signer.as_ref(),
-        }),
+        })
+    };
+    let seconds = exhausted.map(|exhausted| exhausted.seconds);
+    let own = || plan(&decision, &assessed.assessment, seconds, false);
+    let (enforcement, withheld) = match (assessed.limited, &mut shown, &assessed.shown) {
+        (Some(limited), _, _) if mode == Mode::Enforce => {
+            let kind = RejectionKind::RateLimited;
+            let rejection = enforcement::rejection(door, kind, Some(limited.retry_after));
+            (Enforcement::Reject(rejection), None)
+        }
+        (_, Some(shown), Some(assessment)) if shown.decision.verdict > Verdict::StepUp => {
+            shown.refused = true;
+            (plan(&shown.decision, assessment, None, false), None)
+        }
+        (_, Some(shown), _) => match own() {
+            Enforcement::Reject(rejection) if !shows(&rejection, exhausted, shown) => {
+                let mut told = decision.clone();
+                if told.verdict == Verdict::Review {
+                    // The identity server goes on as it must if an analyst lets the login in.
+                    told.verdict = lifted(assessed, door);
+                }
+                let forwarded = plan(&told, &assessed.assessment, None, true);
+                (forwarded, Some(rejection))
+            }
+            own => (own, None),
+        },
+        _ => (own(), None),
     };
     let owes = owed(assessed, door, &decision, provable, now);
     exchange.permit = match &enforcement {
@@ -212,13 +264,24 @@ fn enact(
         Enforcement::Redirect(_) | Enforcement::Reject(_) => None,
     };
     exchange.under_way = under_way;
+    exchange.withheld = withheld;
     exchange.owes = owes.filter(|_| mode == Mode::Enforce && exchange.permit.is_some());
     exchange.decided = Some(Decided {
         decision,
         mode,
         own_demand,
+        shown,
         enforcement,
     });
+}
+
+/// Whether a refusal may show before the name is proved. That a user was asked too often does where challenges were given
+/// already, each after the right password: else telephones would go on ringing where WSO2 asks for the factor by itself.
+/// Of those that are only under way nobody knows whether the password was right.
+fn shows(rejection: &Rejection, exhausted: Option<Exhausted>, shown: &Shown) -> bool {
+    rejection.kind == RejectionKind::ChallengesExhausted
+        && (exhausted.is_some_and(|exhausted| exhausted.were_given)
+            || shown.decision.verdict == Verdict::StepUp)
 }
 
 /// Whether the answer to this request can prove that a stronger factor was given: the tokens of an authorization that a
@@ -308,10 +371,11 @@ fn level(exchange: &Exchange, assessed: &Assessed) -> Option<RiskLevel> {
     score.map(|score| score.level(thresholds))
 }
 
-/// The decision, and whether it is a demand of its own.
+/// The decision about a request that is assessed like this, and whether it is a demand of its own.
 pub(in crate::flow) fn verdict(
     exchange: &Exchange,
     assessed: &Assessed,
+    assessment: &Assessment,
     door: Door,
     now: Timestamp,
     mode: Mode,
@@ -323,6 +387,7 @@ pub(in crate::flow) fn verdict(
     let mut decision = exchange.snapshot.policy.decide(&input(
         exchange,
         assessed,
+        assessment,
         door,
         outstanding || bound,
         now,
@@ -331,7 +396,7 @@ pub(in crate::flow) fn verdict(
     let mut own_demand = !adjusted && demands::is_own_demand(&decision);
     let by_rule = matches!(decision.matched, Matched::Rule { .. });
     let inherited = matches!(
-        assessed.assessment,
+        assessment,
         Assessment::Scored {
             source: ScoreSource::Provenance,
             ..
@@ -339,11 +404,15 @@ pub(in crate::flow) fn verdict(
     );
     if assessed.continues {
         // Decided when the login began: it is not challenged again, and a demand stays until it is met.
-        decision.verdict = if outstanding {
+        decision.verdict = if is_barred(assessed) {
+            Verdict::Block
+        } else if outstanding {
             Verdict::StepUp
         } else {
             Verdict::Allow
         };
+    } else if is_barred(assessed) {
+        decision.verdict = Verdict::Block;
     } else if redeems && outstanding {
         // The answer has to prove the factor that was demanded for it.
         decision.verdict = decision.verdict.max(Verdict::StepUp);
@@ -389,9 +458,19 @@ pub(in crate::flow) fn push_reason(decision: &mut Decision, reason: Reason) {
     }
 }
 
+/// Whether a login that was withheld is gone on with. Whoever names somebody again begins anew.
+pub(in crate::flow) fn is_barred(assessed: &Assessed) -> bool {
+    let link = assessed.provenance.as_deref();
+    let presented = assessed.presented.map(|key| key.kind);
+    let names =
+        matches!(&assessed.signals.subject, Subject::Named { name, .. } if !name.is_empty());
+    presented == Some(LinkKind::Transaction) && link.is_some_and(|link| link.barred) && !names
+}
+
 fn input<'a>(
     exchange: &'a Exchange,
     assessed: &'a Assessed,
+    assessment: &'a Assessment,
     door: Door,
     outstanding: bool,
     now: Timestamp,
@@ -400,7 +479,7 @@ fn input<'a>(
     let signals = &assessed.signals;
     let facts = &assessed.facts;
     PolicyInput {
-        risk: RiskInput::from(&assessed.assessment),
+        risk: RiskInput::from(assessment),
         request: RequestInput {
             door,
             method: exchange.method,

@@ -130,8 +130,9 @@ pub fn binding(assessed: &Assessed, door: Door, level: Option<RiskLevel>) -> Vec
         return Vec::new();
     }
     let session = assessed.session.as_deref().and_then(|link| link.subject);
+    let named = assessed.signals.subject.key();
     let bearer = Bearer {
-        subject: assessed.signals.subject.key().or(session),
+        subject: named.filter(|_| !assessed.is_hint).or(session),
         at_home: level == Some(RiskLevel::Low) && is_at_home(assessed, door, session),
         shared: matches!(door, Door::Token | Door::Basic) && assessed.address_is_shared,
     };
@@ -149,8 +150,8 @@ fn is_at_home(assessed: &Assessed, door: Door, session: Option<SubjectKey>) -> b
         (DeviceCookie::Valid(token), None) => !token.subjects.is_empty(),
         _ => false,
     };
-    assessed.device == DeviceStanding::Known
-        || (door != Door::Token && assessed.signals.subject.key().is_none() && unnamed())
+    let names_nobody = assessed.is_hint || assessed.signals.subject.key().is_none();
+    assessed.device == DeviceStanding::Known || (door != Door::Token && names_nobody && unnamed())
 }
 
 /// The keys that a proof of this login meets: of its browser and, if something was demanded, of its source.
@@ -194,21 +195,25 @@ pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
         return;
     }
     let grant = assessed.facts.grant_type.as_deref();
-    let demanded = decided.own_demand;
-    let bound = !assessed.owed.binding.is_empty();
+    let unproven = decided.shown.as_ref().filter(|_| !exchange.accepted);
+    let (demanded, bound) = match unproven {
+        // As for a name that nobody has; the history's word is raised once the password was accepted.
+        Some(shown) if shown.refused && shown.own_demand => (true, false),
+        Some(_) => return,
+        None => (decided.own_demand, !assessed.owed.binding.is_empty()),
+    };
     if !demanded && !bound {
         forget_met_copy(dependencies, exchange);
         return;
     }
+    let score = unproven.and(assessed.shown.as_ref());
+    let score = score.unwrap_or(&assessed.assessment).score();
     let settings = &exchange.snapshot.step_up;
     let ends = |scope| exchange.at.plus(settings.window(scope));
     let raise_of = |scope| Raise {
         at: assessed.demanded_since.unwrap_or(exchange.at),
         until: ends(scope),
-        points: assessed
-            .assessment
-            .score()
-            .map_or(0, |score| score.points()),
+        points: score.map_or(0, |score| score.points()),
         about: assessed.subject(),
     };
     let provenance = assessed.provenance.as_deref();
@@ -393,14 +398,23 @@ pub fn is_own_demand(decision: &Decision) -> bool {
     }
 }
 
-/// Whether a user may be asked for a factor once more, else the seconds until then; and the place that the challenge
-/// takes until it is known whether it was given. A device that is known to be the user's is always asked.
+/// A user was asked for a factor too often.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exhausted {
+    /// Seconds until they may be asked again.
+    pub seconds: u64,
+    /// Whether that many challenges were given already; else some of them are only under way.
+    pub were_given: bool,
+}
+
+/// Whether a user may be asked for a factor once more; and the place that the challenge takes until it is known whether
+/// it was given. A device that is known to be the user's is always asked.
 pub fn challenge(
     dependencies: &Dependencies,
     exchange: &Exchange,
     assessed: &Assessed,
     door: Door,
-) -> (Option<u64>, Option<UnderWay>) {
+) -> (Option<Exhausted>, Option<UnderWay>) {
     let facts = &assessed.facts;
     let asks = matches!(door, Door::Login | Door::Authn | Door::Flow)
         && facts.credentials
@@ -421,9 +435,12 @@ pub fn challenge(
     }
     let since = user.map_or(exchange.at, |demand| demand.counted_since);
     let passed = exchange.at.since(since);
-    let left = CHALLENGE_WINDOW.saturating_sub(passed).as_secs().max(1);
+    let exhausted = Exhausted {
+        seconds: CHALLENGE_WINDOW.saturating_sub(passed).as_secs().max(1),
+        were_given: u32::from(given) >= most,
+    };
     dependencies.metrics.demand("exhausted");
-    (Some(left), None)
+    (Some(exhausted), None)
 }
 
 /// A person was asked for the factor: the password was right. Whoever was named is real then.
@@ -432,7 +449,7 @@ pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
         return;
     };
     let asks = decided.mode == Mode::Enforce
-        && decided.decision.verdict == Verdict::StepUp
+        && decided.decision.verdict >= Verdict::StepUp
         && exchange.outcome == AuthOutcome::NextFactor
         && assessed.facts.credentials
         && !assessed.facts.second_factor;

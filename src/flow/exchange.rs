@@ -2,6 +2,7 @@
 
 use crate::domain::demand::DemandKey;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::enforcement::Rejection;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::LinkKey;
@@ -35,6 +36,7 @@ use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::review::Reviewed;
 use crate::flow::snapshot::Snapshot;
+use crate::flow::unproven::Shown;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -70,6 +72,10 @@ pub struct Exchange {
     pub served: Option<Served>,
     /// The permit to forward.
     pub permit: Option<ForwardPermit>,
+    /// What goes out in place of the identity server's answer if that one accepts the password.
+    pub withheld: Option<Rejection>,
+    /// Whether the identity server has accepted the password.
+    pub accepted: bool,
     /// What was wrong with a refused request.
     pub error: Option<&'static str>,
     /// What the answer of the identity server must prove before it is let through.
@@ -122,6 +128,10 @@ pub struct Assessed {
     pub features: Option<FeatureVector>,
     /// The answer of the scoring.
     pub assessment: Assessment,
+    /// The same for a name that nobody has, where a name is presented that is not proved yet.
+    pub shown: Option<Assessment>,
+    /// Whether the name is a mere hint: nothing that is known of it was looked at.
+    pub is_hint: bool,
     /// What the presented code, token, session or login in progress was given under.
     pub provenance: Option<Arc<Provenance>>,
     /// The code, token or login in progress that the request presents.
@@ -212,6 +222,8 @@ pub struct Decided {
     pub mode: Mode,
     /// Whether policy itself demands a factor, whatever was demanded before.
     pub own_demand: bool,
+    /// What is decided as if nobody had the name, where it is not proved yet: that alone shows until it is.
+    pub shown: Option<Shown>,
     /// With these effects.
     pub enforcement: Enforcement,
 }
@@ -277,6 +289,19 @@ impl Exchange {
         self.route
             .as_ref()
             .is_some_and(|route| route.class == RouteClass::Own)
+    }
+
+    /// Whether a name is presented that is not proved, or not yet: what its history says must not show.
+    pub fn is_unproven(&self) -> bool {
+        let shown = self.decided.as_ref().map(|decided| &decided.shown);
+        shown.is_some_and(Option::is_some) && !self.accepted
+    }
+
+    /// The decision that was carried out, so far.
+    pub fn carried_out(&self) -> Option<&Decision> {
+        let decided = self.decided.as_ref()?;
+        let shown = decided.shown.as_ref().filter(|shown| shown.refused);
+        Some(shown.map_or(&decided.decision, |shown| &shown.decision))
     }
 
     /// The mode, once it is known.

@@ -184,11 +184,8 @@ fn challenge(dependencies: &Dependencies, exchange: &mut Exchange) -> Option<Cha
         source: ScoreSource::Model,
         fallback: None,
     };
-    let own_assessment = std::mem::replace(&mut exchange.assessed.as_mut()?.assessment, theirs);
-    let (assessed, at) = (exchange.assessed.as_ref()?, exchange.at);
-    let (decision, _) = decide::verdict(exchange, assessed, door, at, mode);
+    let (decision, _) = decide::verdict(exchange, assessed, &theirs, door, exchange.at, mode);
     let their_verdict = decision.verdict;
-    exchange.assessed.as_mut()?.assessment = own_assessment;
     dependencies
         .metrics
         .challenged(kind, (champion, output.score), (verdict, their_verdict));

@@ -87,6 +87,9 @@ pub mod turned_in;
 /// Clients that poll, and browsers that approve.
 pub mod back_channel;
 
+/// Names that nobody has proved yet.
+pub mod unproven;
+
 /// Answers to what WSO2 asks.
 pub mod actions;
 
@@ -248,6 +251,8 @@ impl AuthFlow {
             review: None,
             served: None,
             permit: None,
+            withheld: None,
+            accepted: false,
             error: None,
             failure: None,
             off: false,
@@ -380,7 +385,8 @@ impl AuthFlow {
 
     /// Whether the answer must be held back as a whole, for [`AuthFlow::settle`] to judge.
     pub fn holds(&self, exchange: &Exchange) -> bool {
-        exchange.owes.is_some() && exchange.permit.is_some()
+        let waits = exchange.owes.is_some() || unproven::is_held(exchange);
+        waits && exchange.permit.is_some()
     }
 
     /// Judges an answer that was held back. `None` lets it through; else the replacement goes out in its place.
@@ -408,7 +414,14 @@ impl AuthFlow {
         exchange.response_status = head.status;
         if let Some(door) = exchange.door {
             let conclusion = observe::head(exchange, door, head);
-            plan.replace = self.enrolment(exchange, door, head, headers).await;
+            let facts = exchange.assessed.as_ref().map(|assessed| &assessed.facts);
+            let accepts = |facts| unproven::accepts(door, head, &conclusion, facts);
+            if exchange.is_unproven() && facts.is_some_and(accepts) {
+                plan.replace = unproven::proved(dependencies, exchange, door, headers).await;
+            }
+            if plan.replace.is_none() {
+                plan.replace = self.enrolment(exchange, door, head, headers).await;
+            }
             observe::bind(dependencies, exchange, door, conclusion);
             if plan.replace.is_some() {
                 exchange.outcome = AuthOutcome::RefusedHere;
@@ -449,7 +462,39 @@ impl AuthFlow {
 
     /// The body of the identity server's answer has come.
     pub fn answered_with(&self, exchange: &mut Exchange, body: &[u8]) {
-        observe::body(&self.dependencies, exchange, body);
+        if let Some(door) = exchange.door
+            && let Some(conclusion) = observe::body(exchange, door, body)
+        {
+            observe::bind(&self.dependencies, exchange, door, conclusion);
+        }
+    }
+
+    /// The same for an answer that was held back as a whole; `None` is a body that cannot be read. Says what goes out in
+    /// its place, if the answer accepts a password and must not go out. `headers` are those of the request.
+    pub async fn answered_whole(
+        &self,
+        exchange: &mut Exchange,
+        body: Option<&[u8]>,
+        headers: &http::HeaderMap,
+    ) -> Option<Replacement> {
+        let dependencies = &self.dependencies;
+        let door = exchange.door?;
+        let conclusion = body.and_then(|body| observe::body(exchange, door, body));
+        let status = exchange.response_status;
+        let mut replacement = None;
+        let facts = exchange.assessed.as_ref().map(|assessed| &assessed.facts);
+        let accepts = |facts| unproven::accepts_whole(status, conclusion.as_ref(), facts);
+        if unproven::is_held(exchange) && facts.is_some_and(accepts) {
+            replacement = unproven::proved(dependencies, exchange, door, headers).await;
+        }
+        if let Some(conclusion) = conclusion {
+            observe::bind(dependencies, exchange, door, conclusion);
+        }
+        if replacement.is_some() {
+            exchange.outcome = AuthOutcome::RefusedHere;
+            exchange.replaced = replacement.as_ref().map(Replacement::as_str);
+        }
+        replacement
     }
 
     /// The exchange has ended. Called exactly once for each.

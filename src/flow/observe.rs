@@ -35,12 +35,15 @@ use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::actions;
 use crate::flow::back_channel;
+use crate::flow::decide::is_barred;
 use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::hindsight;
 use crate::flow::identify::link_key;
 use crate::flow::record::action;
+use crate::flow::record::describe_demand;
+use crate::flow::record::describe_shown;
 use crate::flow::record::prefix_text;
 use crate::flow::record::printable;
 use crate::flow::review;
@@ -81,19 +84,13 @@ pub fn wants_body(exchange: &Exchange, status: u16) -> bool {
         && exchange.assessed.is_some()
 }
 
-/// The body of the answer has come.
-pub fn body(dependencies: &Dependencies, exchange: &mut Exchange, body: &[u8]) {
-    let (Some(door), Some(assessed)) = (exchange.door, &exchange.assessed) else {
-        return;
-    };
-    let conclusion = outcome::conclude_body(
-        door,
-        exchange.response_status,
-        assessed.facts.starts_flow,
-        body,
-    );
+/// The body of the answer has come: what it says, and how the exchange ended.
+pub fn body(exchange: &mut Exchange, door: Door, body: &[u8]) -> Option<Conclusion> {
+    let starts_flow = exchange.assessed.as_ref()?.facts.starts_flow;
+    let status = exchange.response_status;
+    let conclusion = outcome::conclude_body(door, status, starts_flow, body);
     exchange.outcome = conclusion.outcome;
-    bind(dependencies, exchange, door, conclusion);
+    Some(conclusion)
 }
 
 /// Binds what was issued to the decision behind it.
@@ -107,9 +104,12 @@ pub fn bind(
         return;
     };
     let confirmed = actions::confirmed_factors(dependencies, assessed);
+    // The browser does not get the session of a login that is withheld; one that it has had before is as good as it was.
+    let is_withheld = is_withheld(exchange);
     let mut links: Vec<_> = conclusion
         .issued
         .iter()
+        .filter(|issued| !is_withheld || issued.kind != LinkKind::Session)
         .map(|issued| {
             let key = link_key(&exchange.snapshot.people, issued.kind, &issued.value);
             let mut link = provenance(exchange, assessed, door, issued.kind);
@@ -145,9 +145,14 @@ pub(in crate::flow) fn provenance(
     let before = assessed.provenance.as_deref();
     let seen = assessed.signals.hashes.familiarity;
     let decided = exchange.decided.as_ref();
-    let demands = decided.is_some_and(|decided| {
-        decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
-    });
+    // What the history of a name says is kept with the login once it was proved; the identity server alone may know before.
+    let shown = decided
+        .and_then(|decided| decided.shown.as_ref())
+        .filter(|_| kind != LinkKind::Decision && !exchange.accepted);
+    let demands = shown.is_none()
+        && decided.is_some_and(|decided| {
+            decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
+        });
     let demanded = demands || before.is_some_and(|link| link.demanded);
     let accepted = matches!(
         exchange.outcome,
@@ -164,7 +169,14 @@ pub(in crate::flow) fn provenance(
     // What goes on with a login repeats its demand; anything else raises one anew, and what was given before it is old.
     let raised = demands && !assessed.continues && door != Door::Token;
     let is_old = raised && assessed.demanded_since.is_none();
-    let factors = history::factors_after(before.map_or(0, |link| link.factors), is_old, step);
+    // What one user has proved says nothing about another who is named in the same login.
+    let named = assessed.signals.subject.key();
+    let known_factors = before.filter(|link| match (named, link.subject) {
+        (Some(named), Some(other)) => named == other,
+        _ => true,
+    });
+    let known_factors = known_factors.map_or(0, |link| link.factors);
+    let factors = history::factors_after(known_factors, is_old, step);
     // A code keeps what the front channel showed for good; who redeems it is only the latest user.
     let is_token = door == Door::Token;
     let issued_to = before
@@ -175,14 +187,13 @@ pub(in crate::flow) fn provenance(
     let kept = before.filter(|_| is_token && !low && presents_refresh(assessed));
     let used_by = kept.map_or(seen, |link| link.used_by);
     let used_from = kept.map_or(assessed.signals.network.coordinates, |link| link.used_from);
-    let own_score = assessed.assessment.score().map(|score| score.points());
-    let reasons = decided.map(|decided| {
-        decided
-            .decision
-            .reasons
-            .iter()
-            .map(|reason| reason.code().to_owned())
-            .collect()
+    let assessment = shown.and(assessed.shown.as_ref());
+    let assessment = assessment.unwrap_or(&assessed.assessment);
+    let own_score = assessment.score().map(|score| score.points());
+    let own = decided.map(|decided| &decided.decision);
+    let reasons = shown.map(|shown| &shown.decision).or(own).map(|decision| {
+        let codes = decision.reasons.iter().map(|reason| reason.code());
+        codes.map(str::to_owned).collect()
     });
     let inherits = assessed.continues || (is_token && before.is_some());
     // Within one login the highest score counts.
@@ -213,7 +224,7 @@ pub(in crate::flow) fn provenance(
             _ if demands => assessed.demanded_since.unwrap_or(exchange.at),
             _ => Timestamp::default(),
         },
-        barred: false,
+        barred: is_withheld(exchange) || is_barred(assessed),
         factors: review::factors(exchange, kind, factors),
         confirmed: before.is_some_and(|link| link.confirmed)
             || exchange.outcome == AuthOutcome::Succeeded,
@@ -249,6 +260,11 @@ pub(in crate::flow) fn provenance(
             .filter(|id| id.len() <= APPLICATION_BYTES_MAX),
         approves: assessed.approves.filter(|_| kind == LinkKind::Transaction),
     }
+}
+
+/// Whether the answer that carries a success does not go out.
+fn is_withheld(exchange: &Exchange) -> bool {
+    exchange.accepted && exchange.withheld.is_some()
 }
 
 fn presents_refresh(assessed: &Assessed) -> bool {
@@ -363,9 +379,8 @@ fn client_use(exchange: &Exchange, assessed: &Assessed) -> Option<ClientUse> {
 fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
     let blocked = exchange.outcome == AuthOutcome::RefusedHere
         && exchange
-            .decided
-            .as_ref()
-            .is_some_and(|decided| decided.decision.verdict == Verdict::Block)
+            .carried_out()
+            .is_some_and(|decision| decision.verdict == Verdict::Block)
         && assessed.facts.credentials;
     let failed = match exchange.outcome {
         AuthOutcome::Failed | AuthOutcome::Locked => true,
@@ -567,30 +582,14 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         event.policy = Some(decision.policy_version.to_string());
         event.mode = Some(decided.mode.as_str().to_owned());
         if decided.mode == Mode::Enforce {
-            describe_demand(&mut event, exchange, decided.own_demand);
+            describe_demand(&mut event, exchange, decided);
         }
+        describe_shown(&mut event, exchange, decided);
         if decided.mode == Mode::Off {
             event.status = Some("off".to_owned());
         }
     }
     event
-}
-
-fn describe_demand(event: &mut AuditEvent, exchange: &Exchange, own: bool) {
-    let Some(assessed) = &exchange.assessed else {
-        return;
-    };
-    let binding = &assessed.owed.binding;
-    let demand = match (own && !assessed.continues, binding.is_empty()) {
-        (true, _) => Some("raised"),
-        (false, false) => Some("outstanding"),
-        (false, true) => None,
-    };
-    event.demand = demand.map(str::to_owned);
-    event.demand_scopes = binding
-        .iter()
-        .map(|scope| scope.as_str().to_owned())
-        .collect();
 }
 
 fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {

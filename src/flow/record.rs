@@ -1,7 +1,10 @@
 //! The words of a record: what was done, and what may be written of what a client sent.
 
+use crate::domain::audit::AuditEvent;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::risk::Assessment;
 use crate::domain::signals::network::velocity_prefix;
+use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
 use std::net::IpAddr;
 
@@ -24,6 +27,52 @@ pub(in crate::flow) fn action(exchange: &Exchange) -> String {
         Some(Enforcement::Rewrite(..)) => "rewritten".to_owned(),
         Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),
     }
+}
+
+/// What showed in place of the verdict, where that was another.
+pub(in crate::flow) fn describe_shown(
+    event: &mut AuditEvent,
+    exchange: &Exchange,
+    decided: &Decided,
+) {
+    let assessed = exchange.assessed.as_ref();
+    let Some(shown) = &decided.shown else {
+        return;
+    };
+    if shown.decision.verdict == decided.decision.verdict {
+        return;
+    }
+    event.shown = Some(shown.decision.verdict.as_str().to_owned());
+    event.shown_score = assessed
+        .and_then(|assessed| assessed.shown.as_ref())
+        .and_then(Assessment::score)
+        .map(|score| score.points());
+}
+
+/// What became of a demand.
+pub(in crate::flow) fn describe_demand(
+    event: &mut AuditEvent,
+    exchange: &Exchange,
+    decided: &Decided,
+) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let own = match &decided.shown {
+        Some(shown) if !exchange.accepted => shown.refused && shown.own_demand,
+        _ => decided.own_demand,
+    };
+    let binding = &assessed.owed.binding;
+    let demand = match (own && !assessed.continues, binding.is_empty()) {
+        (true, _) => Some("raised"),
+        (false, false) => Some("outstanding"),
+        (false, true) => None,
+    };
+    event.demand = demand.map(str::to_owned);
+    event.demand_scopes = binding
+        .iter()
+        .map(|scope| scope.as_str().to_owned())
+        .collect();
 }
 
 /// The /24 or /48 of an address.

@@ -146,7 +146,8 @@ pub async fn review(
         return;
     };
     let is_held = matches!(&decided.enforcement, Enforcement::Reject(rejection) if rejection.kind == RejectionKind::Held);
-    if decided.mode != Mode::Enforce || decided.decision.verdict != Verdict::Review || !is_held {
+    let verdict = exchange.carried_out().map(|decision| decision.verdict);
+    if decided.mode != Mode::Enforce || verdict != Some(Verdict::Review) || !is_held {
         return;
     }
     if redeems_released_code(door, assessed) {

@@ -59,12 +59,13 @@ pub async fn serve(
     let seen = response::seen(&head);
     let request = &session.req_header().headers;
     let plan = flow.answered(exchange, &seen, request).await;
-    let replacement = if plan.replace.is_some() {
-        plan.replace
-    } else {
-        if is_plain && response::is_json(&head) && flow.wants_body(exchange, seen.status) {
-            flow.answered_with(exchange, &body);
-        }
+    let is_read = is_plain && response::is_json(&head) && flow.wants_body(exchange, seen.status);
+    let mut replacement = plan.replace;
+    if replacement.is_none() {
+        let read = is_read.then_some(&body[..]);
+        replacement = flow.answered_whole(exchange, read, request).await;
+    }
+    if replacement.is_none() {
         let answer = HeldAnswer {
             status: seen.status,
             location: seen.location.as_deref(),
@@ -72,19 +73,24 @@ pub async fn serve(
             body: is_plain.then_some(&body),
         };
         let client = proof::client_auth(request, context.parameters.as_ref());
-        flow.settle(exchange, answer, client).await
-    };
+        replacement = flow.settle(exchange, answer, client).await;
+    }
+    let cookies = plan
+        .cookies
+        .into_iter()
+        .chain(exchange.demand_cookie.take());
+    let cookies: Vec<String> = cookies.collect();
     match replacement {
         Some(replacement) => {
             let answer = Answer::replacement(
                 &replacement,
-                plan.cookies,
+                cookies,
                 &exchange.snapshot.step_up,
                 exchange.id.as_str(),
             );
             answer.write(session).await
         }
-        None => release(session, head, body, plan.cookies).await,
+        None => release(session, head, body, cookies).await,
     }
 }
 

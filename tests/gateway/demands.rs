@@ -106,7 +106,7 @@ async fn another_tab_of_the_same_browser_is_still_challenged() {
 async fn the_password_grant_does_not_go_round_it() {
     let world = world().await;
     let mut alice = challenged(&world).await;
-    alice = alice.with(CHROME_ON_WINDOWS);
+    alice = alice.with(CHROME_ON_WINDOWS).in_app("demo-legacy");
     let mark = world.mark().await;
     let password = alice.password().to_owned();
     let answer = alice
@@ -122,7 +122,9 @@ async fn the_password_grant_does_not_go_round_it() {
         (400, "interaction_required"),
         "{answer:?}"
     );
-    assert!(world.received_since(mark).is_empty());
+    assert!(!answer.body.contains("access_token"), "{answer:?}");
+    let record = world.record_since(mark).await;
+    assert_eq!(record.action, "step_up_impossible", "{record:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,4 +40,5 @@ mod routes;
 mod saml;
 mod step_up;
 mod tls;
+mod usernames;
 mod verdicts;

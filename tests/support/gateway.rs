@@ -432,19 +432,12 @@ impl World {
             .expect("the admin listener answers")
     }
 
-    /// How many confirmed logins of a user the gateway has learnt. Asks by an authorize request that names the user, which
-    /// teaches nothing.
+    /// How many confirmed logins of a user the gateway has learnt. Asks by a CIBA request that names the user, which teaches
+    /// nothing.
     pub async fn history_of(&self, user: &str) -> u32 {
         let mark = self.mark().await;
-        let query = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([
-                ("client_id", "demo-web"),
-                ("response_type", "code"),
-                ("redirect_uri", CALLBACK),
-                ("login_hint", user),
-            ])
-            .finish();
-        self.get(&format!("/oauth2/authorize?{query}")).await;
+        let fields = [("login_hint", user), ("scope", "openid")];
+        self.post("/oauth2/ciba", Some("demo-web"), &fields).await;
         let record = self.record_since(mark).await;
         let value = feature(&record, Feature::UserHistory)
             .unwrap_or_else(|| panic!("the history of {user} is not known: {record:#?}"));

@@ -345,7 +345,7 @@ impl Town {
                 "https://login.example.com/authenticationendpoint/{name}?sessionDataKey={key}{failed}"
             )
         };
-        let head = if verdict == Verdict::Block {
+        let head = if exchange.permit.is_none() {
             None
         } else {
             Some(match answer {

@@ -563,14 +563,14 @@ impl Played {
 }
 
 fn played(exchange: &Exchange) -> Played {
-    let (Some(assessed), Some(decided)) = (&exchange.assessed, &exchange.decided) else {
+    let (Some(assessed), Some(decision)) = (&exchange.assessed, exchange.carried_out()) else {
         return Played {
             said: Said::Refused,
             ..Played::unreached()
         };
     };
     Played {
-        said: Said::Verdict(decided.decision.verdict),
+        said: Said::Verdict(decision.verdict),
         score: assessed.assessment.score(),
         features: assessed.features.clone(),
         logins: assessed.logins(),
