@@ -6,7 +6,11 @@
 //! refuses what is strange for a user, so that the verdicts differ and only the answers must not. It ends with an error
 //! when an answer differs or when the means differ by a millisecond or more.
 
-#![allow(clippy::print_stdout, reason = "a bench prints what it found")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a bench prints what it found, and ends at the first surprise"
+)]
 
 use anyhow::Context;
 use anyhow::Result;
