@@ -287,6 +287,41 @@ describe('sign-in with a browser through riskgate over TLS', () => {
     });
   }
 
+  test('the page of approvals is accessible, inert and discreet, signed in or not', { timeout: 2 * TEST_WITHIN_MS }, async () => {
+    const profile = await browser.profile();
+    const page = await profile.newPage();
+    const open = async () => {
+      const response = await page.goto(`${origin}/riskgate/approve`);
+      assert.equal(response.status(), 200);
+      await assertInert(page, response);
+      await assertAccessible(page, response);
+      await assertDiscreet(response, { 'the user': BOB.username, 'the upstream': `127.0.0.1:${upstreamPort}` });
+      return response;
+    };
+    await open();
+    assert.equal(await page.locator('form').count(), 0, 'a stranger is given the form');
+
+    const signIn = signInAt('demo-web');
+    await page.goto(signIn.authorizationUrl);
+    await enterPassword(page, BOB);
+    await signIn.redeem(await landed(page));
+    // What a login teaches is there a moment later.
+    for (let tries = 0; tries < 40; tries += 1) {
+      await page.goto(`${origin}/riskgate/approve`);
+      if (await page.locator('form').count() > 0) break;
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+    }
+    await open();
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await open();
+    await browser.screenshot(page, 'approve');
+    await page.locator('input[name="number"]').fill('000000');
+    await page.locator('[type="submit"], button').first().click();
+    await page.waitForURL(/approved=1/);
+    assert.equal(await page.locator('h1').count(), 1);
+    await profile.close();
+  });
+
   test('the device cookie is bound to the host, and comes back', { timeout: TEST_WITHIN_MS }, async () => {
     const profile = await browser.profile();
     const page = await profile.newPage();
