@@ -5,14 +5,14 @@ use crate::gateway::FAR;
 use crate::gateway::HOME;
 use crate::gateway::HOSTING;
 use crate::gateway::MFA;
-use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::basic;
 use crate::gateway::claims;
+use crate::gateway::deaf;
 use crate::gateway::form;
 use crate::gateway::param;
-use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use reqwest::Method;
 use std::time::Duration;
 use wso2_sim::SimConfig;
@@ -22,25 +22,6 @@ const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
 const NOBODY: &str = "user.name == \"nobody\"";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const CIBA: &str = "urn:openid:params:grant-type:ciba";
-
-/// An identity server whose applications do not follow a demand.
-fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
-}
-
-async fn world(rule: &str, sim: SimConfig) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(rule, "step_up")])),
-        sim,
-        ..Options::default()
-    })
-    .await
-}
 
 /// POST as the client on the device.
 async fn from_device(world: &World, path: &str, fields: &[(&str, &str)]) -> Answer {
@@ -110,21 +91,9 @@ fn is_denied(answer: &Answer) {
     }
 }
 
-/// Neither records nor log say in clear what was handed out.
-fn leaks_nothing(world: &World, secrets: &[&str]) {
-    let records = std::fs::read_to_string(world.data_dir().join("audit.jsonl")).expect("records");
-    let log = world.log();
-    for secret in secrets {
-        assert!(
-            !records.contains(secret) && !log.contains(secret),
-            "{secret}"
-        );
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poll_is_found_under_the_browser_that_approved_it() {
-    let world = world(NOBODY, SimConfig::default()).await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let device = start(&world).await;
     let waiting = poll_device(&world, &device).await;
     assert_eq!(error(&waiting), (400, "authorization_pending".to_owned()));
@@ -165,12 +134,12 @@ async fn a_poll_is_found_under_the_browser_that_approved_it() {
         ),
         ("tokens_issued", None, Some("allow"))
     );
-    leaks_nothing(&world, &[&device.device_code, &device.user_code]);
+    world.leaks_nothing(&[&device.device_code, &device.user_code]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_gave_the_factor_releases_the_poll() {
-    let world = world(AT_LOGIN, SimConfig::default()).await;
+    let world = stepped_up(AT_LOGIN, SimConfig::default(), "").await;
     let device = start(&world).await;
     let page = enter(&mut world.person("alice"), &device.user_code).await;
     assert!(page.is_page("device_success.do"), "{page:?}");
@@ -183,7 +152,7 @@ async fn a_browser_that_gave_the_factor_releases_the_poll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_demanded_of_a_device_is_owed_by_its_browser() {
-    let world = world(NOBODY, SimConfig::default()).await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let request = world
         .http()
         .post(format!("{}/oauth2/device_authorize", world.url))
@@ -214,7 +183,7 @@ async fn what_is_demanded_of_a_device_is_owed_by_its_browser() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_owes_withholds_the_poll() {
-    let world = world(AT_LOGIN, deaf()).await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     let device = start(&world).await;
     let mut alice = world.person("alice");
     let answer = alice
@@ -258,7 +227,7 @@ async fn a_browser_that_owes_withholds_the_poll() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_approves_owes_as_well() {
-    let world = world("request.door == \"device\"", deaf()).await;
+    let world = stepped_up("request.door == \"device\"", deaf(), "").await;
     let mut alice = world.person("alice");
     alice.sign_in().await;
     let device = start(&world).await;
@@ -270,7 +239,7 @@ async fn a_session_that_approves_owes_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_code_unties_nothing() {
-    let world = world(AT_LOGIN, deaf()).await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     let device = start(&world).await;
     let mut alice = world.person("alice");
     let page = enter(&mut alice, &device.user_code).await;
@@ -297,7 +266,7 @@ async fn a_forged_code_unties_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_approval_has_one_door() {
-    let world = world(NOBODY, SimConfig::default()).await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let device = start(&world).await;
     let mut alice = world.person("alice");
     let mark = world.mark().await;
@@ -390,7 +359,7 @@ async fn begin_ciba(world: &World, url: &str) -> (String, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_the_background_is_joined_to_its_browser() {
     for (sim, is_proven) in [(SimConfig::default(), true), (deaf(), false)] {
-        let world = world(AT_LOGIN, sim).await;
+        let world = stepped_up(AT_LOGIN, sim, "").await;
         // The gateway has seen the link, or only the page to which it leads.
         for begins_here in [true, false] {
             let url = if begins_here {
@@ -414,7 +383,7 @@ async fn a_request_in_the_background_is_joined_to_its_browser() {
                 is_denied(&answer);
                 assert_eq!(record.proof.as_deref(), Some("acr"), "{record:#?}");
             }
-            leaks_nothing(&world, &[&id]);
+            world.leaks_nothing(&[&id]);
         }
     }
 }

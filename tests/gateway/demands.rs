@@ -6,6 +6,7 @@ use crate::gateway::FAR;
 use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
+use crate::gateway::deaf;
 use crate::gateway::rules;
 
 /// A world in which one browser string is risky and every other is not: as if it alone made the score.
@@ -28,10 +29,6 @@ async fn world() -> World {
 
 /// The same, and every authorize request of demo-web is risky; applications run no script.
 async fn deaf_world(config: &'static str) -> World {
-    let mut sim = wso2_sim::SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
     World::start(Options {
         mode: "enforce",
         policy: Some(rules(&[
@@ -42,7 +39,7 @@ async fn deaf_world(config: &'static str) -> World {
             ("true", "allow"),
         ])),
         config,
-        sim,
+        sim: deaf(),
         ..Options::default()
     })
     .await

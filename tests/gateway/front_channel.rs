@@ -7,31 +7,14 @@ use crate::gateway::MFA;
 use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::claims;
+use crate::gateway::deaf;
 use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use reqwest::Method;
 use wso2_sim::SimConfig;
 
 const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
 const AT_AUTHORIZE: &str = "request.door == \"authorize\" && client.id == \"demo-web\"";
-
-/// An identity server whose applications do not follow a demand.
-fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
-}
-
-async fn world(rule: &str, sim: SimConfig) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(rule, "step_up")])),
-        sim,
-        ..Options::default()
-    })
-    .await
-}
 
 /// What an answer hands to the application: the parameters of its fragment or query.
 fn handed(answer: &Answer) -> Vec<(String, String)> {
@@ -80,7 +63,7 @@ async fn through_login(world: &World, client: &str, more: &[(&str, &str)]) -> An
 
 #[tokio::test(flavor = "multi_thread")]
 async fn front_channel_tokens_without_a_proof_become_an_error() {
-    let world = world(AT_LOGIN, deaf()).await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     for response_type in [
         "token",
         "id_token",
@@ -128,7 +111,7 @@ async fn front_channel_tokens_without_a_proof_become_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn front_channel_tokens_with_a_proof_pass() {
-    let world = world(AT_LOGIN, SimConfig::default()).await;
+    let world = stepped_up(AT_LOGIN, SimConfig::default(), "").await;
     let answer = through_login(&world, "demo-spa", &[("response_type", "id_token token")]).await;
     let found = handed(&answer);
     assert_eq!(
@@ -149,7 +132,7 @@ async fn front_channel_tokens_with_a_proof_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_self_posting_form_becomes_one_that_posts_the_error() {
-    let world = world(AT_LOGIN, deaf()).await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     let more = [
         ("response_type", "code id_token"),
         ("response_mode", "form_post"),
@@ -222,7 +205,7 @@ async fn a_silent_request_under_a_demand_gets_no_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_gave_the_factor_is_renewed_in_silence() {
-    let world = world(AT_LOGIN, SimConfig::default()).await;
+    let world = stepped_up(AT_LOGIN, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     assert_eq!(alice.redeem(&code).await.status, 200);
@@ -243,7 +226,7 @@ async fn a_session_that_gave_the_factor_is_renewed_in_silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_withheld_access_token_opens_nothing_here() {
-    let world = world(AT_LOGIN, deaf()).await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     // This client is confidential: its token cannot be revoked without its secret.
     let answer = through_login(&world, "demo-web", &[("response_type", "id_token token")]).await;
     is_error(&answer, "unmet_authentication_requirements");

@@ -10,6 +10,7 @@ use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::basic;
 use crate::gateway::claims;
+use crate::gateway::deaf;
 use crate::gateway::form;
 use crate::gateway::rules;
 use tokio::task::JoinSet;
@@ -28,15 +29,6 @@ async fn world(sim: SimConfig) -> World {
     .await;
     assert!(world.sim.url.starts_with("https://"));
     world
-}
-
-/// An identity server whose applications do not follow a demand.
-fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
 }
 
 /// Redeems a code on a connection of HTTP/2, the form in pieces of so many bytes.

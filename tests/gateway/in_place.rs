@@ -4,16 +4,16 @@
 use crate::gateway::Answer;
 use crate::gateway::FAR;
 use crate::gateway::Person;
+use crate::gateway::deaf;
 use crate::gateway::param;
+use crate::gateway::stepped_up;
 use crate::saml::AT_LOGIN;
 use crate::saml::NOBODY;
-use crate::saml::deaf;
 use crate::saml::in_query;
 use crate::saml::open;
 use crate::saml::reached;
 use crate::saml::request;
 use crate::saml::withheld;
-use crate::saml::world;
 use wso2_sim::SimConfig;
 
 /// The fields of a login form that posts to the endpoint of its protocol.
@@ -35,7 +35,7 @@ async fn submit_in_place(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_answered_in_place_is_a_login() {
-    let world = world(NOBODY, SimConfig::default(), "").await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let page = open(&mut alice, &in_query(&request("", ""))).await;
     let mark = world.mark().await;
@@ -95,7 +95,7 @@ async fn a_login_that_is_answered_in_place_is_a_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_in_place_is_no_way_around_a_demand() {
-    let world = world(AT_LOGIN, deaf(), "").await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     let mut alice = world.person("alice");
     let page = open(&mut alice, &in_query(&request("", ""))).await;
     let answer = submit_in_place(&mut alice, "/samlsso", &page, "wonderland").await;

@@ -9,8 +9,10 @@ use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::basic;
 use crate::gateway::claims;
+use crate::gateway::deaf;
 use crate::gateway::form;
 use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::time::Duration;
@@ -23,26 +25,6 @@ use wso2_sim::SimConfig;
 const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
 /// Everybody owes one at the authorize door of one application.
 const AT_AUTHORIZE: &str = "request.door == \"authorize\" && client.id == \"demo-web\"";
-
-/// An identity server whose applications do not follow a demand.
-fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
-}
-
-async fn world(rule: &str, sim: SimConfig, config: &'static str) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(rule, "step_up")])),
-        sim,
-        config,
-        ..Options::default()
-    })
-    .await
-}
 
 /// The redemption was refused in the way that standard clients understand.
 fn withheld(answer: &Answer) {
@@ -89,21 +71,9 @@ async fn is_active(world: &World, revocation: &RecordedRequest) -> bool {
     answer["active"].as_bool().expect("a flag")
 }
 
-/// Nothing in records or logs of what was issued.
-fn leaks_nothing(world: &World, secrets: &[&str]) {
-    let records = std::fs::read_to_string(world.data_dir().join("audit.jsonl")).expect("records");
-    let log = world.log();
-    for secret in secrets {
-        assert!(
-            !records.contains(secret) && !log.contains(secret),
-            "a secret was written"
-        );
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proven_login_gets_its_tokens_unchanged() {
-    let world = world(AT_AUTHORIZE, SimConfig::default(), "").await;
+    let world = stepped_up(AT_AUTHORIZE, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     let mark = world.mark().await;
@@ -148,19 +118,16 @@ async fn a_proven_login_gets_its_tokens_unchanged() {
             .abs()
             < 0.1
     );
-    leaks_nothing(
-        &world,
-        &[
-            &code,
-            &tokens.member("access_token"),
-            &tokens.member("refresh_token"),
-        ],
-    );
+    world.leaks_nothing(&[
+        &code,
+        &tokens.member("access_token"),
+        &tokens.member("refresh_token"),
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_a_server_that_ignores_the_demand_are_withheld_and_revoked() {
-    let world = world(AT_LOGIN, deaf(), "").await;
+    let world = stepped_up(AT_LOGIN, deaf(), "").await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     let mark = world.mark().await;
@@ -236,7 +203,7 @@ async fn what_is_wrong_with_the_id_token_is_no_proof() {
             "stale",
         ),
     ] {
-        let world = world(AT_AUTHORIZE, SimConfig::default(), "").await;
+        let world = stepped_up(AT_AUTHORIZE, SimConfig::default(), "").await;
         let mut alice = world.person("alice");
         let code = alice.sign_in().await;
         world.sim.set_flaws(flaws);
@@ -250,7 +217,7 @@ async fn what_is_wrong_with_the_id_token_is_no_proof() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_application_without_openid_cannot_prove() {
-    let world = world(AT_LOGIN, SimConfig::default(), "").await;
+    let world = stepped_up(AT_LOGIN, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let page = alice.open_with(&[("scope", "profile")]).await;
     let answer = alice.submit_password(&page).await;
@@ -270,12 +237,12 @@ async fn methods_prove_where_there_is_no_acr() {
     for client in &mut sim.clients {
         client.is_mfa_always = true;
     }
-    let strict = world(AT_AUTHORIZE, sim.clone(), "[step_up]\namr_values = []").await;
+    let strict = stepped_up(AT_AUTHORIZE, sim.clone(), "[step_up]\namr_values = []").await;
     let mut alice = strict.person("alice");
     let code = alice.sign_in().await;
     withheld(&alice.redeem(&code).await);
 
-    let world = world(AT_AUTHORIZE, sim, "").await;
+    let world = stepped_up(AT_AUTHORIZE, sim, "").await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     let tokens = alice.redeem(&code).await;
@@ -285,7 +252,7 @@ async fn methods_prove_where_there_is_no_acr() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_key_is_fetched_and_an_absent_key_set_withholds() {
-    let world = world(AT_AUTHORIZE, SimConfig::default(), "").await;
+    let world = stepped_up(AT_AUTHORIZE, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     assert_eq!(alice.redeem(&code).await.status, 200);
@@ -322,7 +289,7 @@ async fn a_rotated_key_is_fetched_and_an_absent_key_set_withholds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_issuer_may_be_configured() {
-    let world = world(
+    let world = stepped_up(
         AT_AUTHORIZE,
         SimConfig::default(),
         "[step_up]\nissuer = \"https://other.example\"",
@@ -379,7 +346,7 @@ async fn redeem_by_assertion(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_with_an_assertion_has_its_tokens_barred_or_the_session_ended() {
-    let plain = world(AT_LOGIN, deaf(), "").await;
+    let plain = stepped_up(AT_LOGIN, deaf(), "").await;
     let mut alice = plain.person("alice");
     let code = alice.sign_in().await;
     withheld(&redeem_by_assertion(&plain, &mut alice, &code, "1").await);
@@ -398,7 +365,7 @@ async fn a_client_with_an_assertion_has_its_tokens_barred_or_the_session_ended()
         "[upstream.management]\nclient_id = \"riskgate-ops\"\nsecret_file = '{}'",
         file.display()
     );
-    let world = world(AT_LOGIN, deaf(), Box::leak(config.into_boxed_str())).await;
+    let world = stepped_up(AT_LOGIN, deaf(), Box::leak(config.into_boxed_str())).await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     withheld(&redeem_by_assertion(&world, &mut alice, &code, "1").await);
@@ -417,7 +384,7 @@ async fn a_client_with_an_assertion_has_its_tokens_barred_or_the_session_ended()
     );
 
     // The right assertion with the factor given is served.
-    let good = self::world(AT_LOGIN, SimConfig::default(), "").await;
+    let good = stepped_up(AT_LOGIN, SimConfig::default(), "").await;
     let mut alice = good.person("alice");
     let code = alice.sign_in().await;
     let tokens = redeem_by_assertion(&good, &mut alice, &code, "1").await;
@@ -427,7 +394,7 @@ async fn a_client_with_an_assertion_has_its_tokens_barred_or_the_session_ended()
 #[tokio::test(flavor = "multi_thread")]
 async fn one_code_is_redeemed_once_however_many_try() {
     for (sim, successes) in [(SimConfig::default(), 1), (deaf(), 0)] {
-        let world = world(AT_LOGIN, sim, "").await;
+        let world = stepped_up(AT_LOGIN, sim, "").await;
         let mut alice = world.person("alice");
         let code = alice.sign_in().await;
         let tries = (0..50).map(|_| {

@@ -7,9 +7,11 @@ use crate::gateway::MFA;
 use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
+use crate::gateway::deaf;
 use crate::gateway::form;
 use crate::gateway::param;
 use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -30,31 +32,11 @@ pub(crate) const NOBODY: &str = "user.name == \"nobody\"";
 /// What a service provider gets back unchanged, whatever is in it.
 const RELAY: &str = "r 1&%2f+<>\"'";
 
-/// An identity server whose applications do not follow a demand.
-pub(crate) fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
-}
-
 fn with_profile(mut sim: SimConfig, profile: SamlProfile) -> SimConfig {
     for client in &mut sim.clients {
         client.saml = profile;
     }
     sim
-}
-
-pub(crate) async fn world(rule: &str, sim: SimConfig, config: &'static str) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(rule, "step_up")])),
-        sim,
-        config,
-        ..Options::default()
-    })
-    .await
 }
 
 pub(crate) fn request(more: &str, children: &str) -> String {
@@ -181,7 +163,7 @@ pub(crate) async fn open(person: &mut Person<'_>, path: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_owed_nothing_is_changed() {
-    let world = world(NOBODY, SimConfig::default(), "").await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let path = in_query(&request(" ForceAuthn = 'false'", "<!-- kept -->"));
     let mark = world.mark().await;
@@ -203,7 +185,7 @@ async fn where_nothing_is_owed_nothing_is_changed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_browser_is_sent_round_with_the_context_in_the_request() {
-    let world = world(AT_SAML, SimConfig::default(), "").await;
+    let world = stepped_up(AT_SAML, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let mark = world.mark().await;
     let first = alice.get(&in_query(&request("", "<samlp:Scoping/>"))).await;
@@ -258,7 +240,7 @@ async fn the_browser_is_sent_round_with_the_context_in_the_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_posted_request_is_rewritten_on_its_way() {
-    let world = world(AT_SAML, SimConfig::default(), "").await;
+    let world = stepped_up(AT_SAML, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let own = "<samlp:RequestedAuthnContext Comparison=\"minimum\"><saml:AuthnContextClassRef>weak\
                </saml:AuthnContextClassRef></samlp:RequestedAuthnContext>";
@@ -283,7 +265,7 @@ async fn a_posted_request_is_rewritten_on_its_way() {
 async fn a_signed_request_is_left_alone() {
     let signature = "<ds:Signature xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"/>";
     let signed = request("", signature);
-    let world = world(AT_SAML, SimConfig::default(), "").await;
+    let world = stepped_up(AT_SAML, SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     // Beside the message in a query; in it in a form.
     let beside = format!("{}&SigAlg=rsa&Signature=c2ln", in_query(&request("", "")));
@@ -304,7 +286,7 @@ async fn a_signed_request_is_left_alone() {
     assert_eq!(answer.status, 302);
     assert_eq!(received(&world.received_one_since(mark)).1, signed);
 
-    let world = self::world(
+    let world = stepped_up(
         AT_SAML,
         SimConfig::default(),
         "[step_up]\nfixed_requests = \"refuse\"",
@@ -320,7 +302,7 @@ async fn a_signed_request_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_has_to_be_proved_anew() {
-    let world = world(AT_SAML, SimConfig::default(), "").await;
+    let world = stepped_up(AT_SAML, SimConfig::default(), "").await;
     let mut alice = world.person("alice").in_app("demo-opaque");
     alice.sign_in().await;
     let mark = world.mark().await;
@@ -340,7 +322,7 @@ async fn a_session_has_to_be_proved_anew() {
 async fn a_response_without_the_context_is_withheld() {
     for style in ["redirect", "rewrite", "header"] {
         let config = format!("[step_up]\nstyle = \"{style}\"");
-        let world = world(AT_SAML, deaf(), Box::leak(config.into_boxed_str())).await;
+        let world = stepped_up(AT_SAML, deaf(), Box::leak(config.into_boxed_str())).await;
         let mut alice = world.person("alice");
         for _ in 0..2 {
             let page = open(&mut alice, &in_query(&request("", ""))).await;
@@ -364,7 +346,7 @@ async fn a_response_without_the_context_is_withheld() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_another_application_does_not_slip_through() {
-    let world = world(AT_SAML, deaf(), "[step_up]\nstyle = \"header\"").await;
+    let world = stepped_up(AT_SAML, deaf(), "[step_up]\nstyle = \"header\"").await;
     let mut alice = world.person("alice").in_app("demo-opaque");
     alice.sign_in().await;
     for more in ["", " IsPassive=\"true\""] {
@@ -397,13 +379,13 @@ async fn what_cannot_be_read_here_passes_only_where_nothing_is_owed() {
         ),
     ] {
         let sim = with_profile(SimConfig::default(), profile);
-        let world = world(AT_SAML, sim.clone(), "").await;
+        let world = stepped_up(AT_SAML, sim.clone(), "").await;
         let mut alice = world.person("alice");
         let page = open(&mut alice, &in_query(&request("", ""))).await;
         let answer = through_login(&mut alice, &page).await;
         withheld(&answer, &world.last_record().await, proof);
 
-        let world = self::world(NOBODY, sim, "").await;
+        let world = stepped_up(NOBODY, sim, "").await;
         let mut alice = world.person("alice");
         let page = open(&mut alice, &in_query(&request("", ""))).await;
         let answer = through_login(&mut alice, &page).await;
@@ -425,7 +407,7 @@ async fn the_moment_of_the_answer_proves_no_moment_of_authentication() {
             ..SamlProfile::default()
         };
         let sim = with_profile(SimConfig::default(), profile);
-        let world = world(AT_SAML, sim, "[step_up]\nstyle = \"header\"").await;
+        let world = stepped_up(AT_SAML, sim, "[step_up]\nstyle = \"header\"").await;
         let mut alice = world.person("alice").in_app("demo-mfa");
         alice.sign_in().await;
         // The cookie of a session with both factors, in another hand: the context is good, and only the session's age
@@ -447,7 +429,7 @@ async fn an_application_may_prove_by_something_else_only() {
                   [[step_up.applications]]\nclient_id = \"demo-web\"\nproof = \"saml\"";
     let rule =
         "client.id in [\"demo-saml\", \"demo-web\"] && request.door in [\"saml\", \"authorize\"]";
-    let world = world(rule, SimConfig::default(), config).await;
+    let world = stepped_up(rule, SimConfig::default(), config).await;
     let mut alice = world.person("alice");
     let page = open(&mut alice, &in_query(&request("", ""))).await;
     let answer = through_login(&mut alice, &page).await;
@@ -461,7 +443,7 @@ async fn an_application_may_prove_by_something_else_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_message_gets_no_further() {
-    let world = world(NOBODY, SimConfig::default(), "").await;
+    let world = stepped_up(NOBODY, SimConfig::default(), "").await;
     let entity =
         "<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>".to_owned() + &request("", "&x;");
     let lol: String = (1..9)

@@ -164,6 +164,27 @@ pub fn rules(rules: &[(&str, &str)]) -> String {
     text
 }
 
+/// An identity server whose applications do not follow a demand.
+pub fn deaf() -> SimConfig {
+    let mut sim = SimConfig::default();
+    for client in &mut sim.clients {
+        client.has_script = false;
+    }
+    sim
+}
+
+/// A world that enforces and asks for a stronger factor where `rule` holds, with further configuration.
+pub async fn stepped_up(rule: &str, sim: SimConfig, config: &'static str) -> World {
+    World::start(Options {
+        mode: "enforce",
+        policy: Some(rules(&[(rule, "step_up")])),
+        sim,
+        config,
+        ..Options::default()
+    })
+    .await
+}
+
 /// The identity server, the gateway in front of it, and where both write.
 pub struct World {
     /// The identity server.
@@ -278,6 +299,19 @@ impl World {
     /// Where the gateway writes its data.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Neither records nor log say any of `secrets` in clear.
+    pub fn leaks_nothing(&self, secrets: &[&str]) {
+        let records =
+            std::fs::read_to_string(self.data_dir().join("audit.jsonl")).expect("records");
+        let log = self.log();
+        for secret in secrets {
+            assert!(
+                !records.contains(secret) && !log.contains(secret),
+                "a secret was written: {secret}"
+            );
+        }
     }
 
     /// What the gateway has logged.

@@ -47,18 +47,7 @@ pub(crate) fn authorize(ctx: &Ctx<'_>) -> Response {
 }
 
 fn hand_out(ctx: &Ctx<'_>, params: &Params) -> Result<(String, String), OAuthError> {
-    if params.has_repeated() {
-        return Err(OAuthError::invalid_request(
-            "Invalid request with repeated parameters.",
-        ));
-    }
-    let client = client_auth::authenticate(ctx, params)?;
-    if !client.allows_grant(CIBA) {
-        return Err(OAuthError::new(
-            "unauthorized_client",
-            "The authenticated client is not authorized to use this authorization grant type",
-        ));
-    }
+    let client = client_auth::authenticate_for(ctx, params, CIBA)?;
     let hint = params.get("login_hint").unwrap_or_default();
     let users = ctx.app.users();
     if users

@@ -14,6 +14,31 @@ use crate::store::fingerprint;
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const FAILED: &str = "Client Authentication failed.";
 
+/// The client that a request of unrepeated parameters proves to come from, if it may use `grant`.
+///
+/// # Errors
+///
+/// Those of [`authenticate`], `invalid_request` or `unauthorized_client`.
+pub(crate) fn authenticate_for<'a>(
+    ctx: &Ctx<'a>,
+    params: &Params,
+    grant: &str,
+) -> Result<&'a Client, OAuthError> {
+    if params.has_repeated() {
+        return Err(OAuthError::invalid_request(
+            "Invalid request with repeated parameters.",
+        ));
+    }
+    let client = authenticate(ctx, params)?;
+    if !client.allows_grant(grant) {
+        return Err(OAuthError::new(
+            "unauthorized_client",
+            "The authenticated client is not authorized to use this authorization grant type",
+        ));
+    }
+    Ok(client)
+}
+
 /// The client that a request proves to come from.
 ///
 /// # Errors

@@ -50,18 +50,7 @@ pub(crate) fn authorize(ctx: &Ctx<'_>) -> Response {
 }
 
 fn hand_out(ctx: &Ctx<'_>, params: &Params) -> Result<(String, String), OAuthError> {
-    if params.has_repeated() {
-        return Err(OAuthError::invalid_request(
-            "Invalid request with repeated parameters.",
-        ));
-    }
-    let client = client_auth::authenticate(ctx, params)?;
-    if !client.allows_grant(GRANT_TYPE) {
-        return Err(OAuthError::new(
-            "unauthorized_client",
-            "The authenticated client is not authorized to use this authorization grant type",
-        ));
-    }
+    let client = client_auth::authenticate_for(ctx, params, GRANT_TYPE)?;
     let device_code = random_uuid();
     let user_code: String = random_uuid()
         .chars()
