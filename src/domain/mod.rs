@@ -48,6 +48,9 @@ pub mod risk;
 /// What to do about it.
 pub mod policy;
 
+/// The risk as members of tokens.
+pub mod risk_claims;
+
 /// The signature over the risk headers.
 pub mod signature;
 

@@ -306,6 +306,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "drift",
     "risk",
     "policy",
+    "risk_claims",
     "signature",
     "id_token",
     "front_channel",
