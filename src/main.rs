@@ -4,6 +4,7 @@
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use riskgate::adapters::clock::SystemClock;
 use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
@@ -17,6 +18,7 @@ use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
 use riskgate::domain::time::Timestamp;
+use riskgate::flow::ports::Clock;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -70,7 +72,7 @@ enum Command {
         #[command(subcommand)]
         command: ReviewCommand,
     },
-    /// Exchange the secret of the deployment
+    /// Exchange the secret of the deployment, or the keys that sign
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
@@ -300,7 +302,13 @@ enum KeysCommand {
     Rotate {
         #[command(flatten)]
         place: Place,
-        /// Give up a previous secret that is still there
+        /// Exchange the keys that sign tokens and assertions instead: the next ones sign, and new next ones are made
+        ///
+        /// The gateway takes them over while it runs. Copy the folder to every node. Refused within 24 hours of the last
+        /// time: tokens of the keys that would be given up are still about.
+        #[arg(long)]
+        signing: bool,
+        /// Give up a previous secret, or previous signing keys, that may still be in use
         #[arg(long)]
         force: bool,
     },
@@ -530,13 +538,37 @@ fn review(command: ReviewCommand) -> Result<ExitCode, RunError> {
 }
 
 fn rotate(command: &KeysCommand) -> Result<(), RunError> {
-    let KeysCommand::Rotate { place, force } = command;
+    let KeysCommand::Rotate {
+        place,
+        signing,
+        force,
+    } = command;
     let (config, _) = place.config()?;
+    if *signing {
+        return rotate_signing(&config, *force);
+    }
     let rotated = app::keys::rotate(&config, &OsEntropy, *force)
         .map_err(|error| RunError::Config(vec![error]))?;
     println!("new secret       {}", rotated.secret.display());
     println!("previous secret  {}", rotated.previous.display());
     println!("restart every node of the fleet with both files");
+    Ok(())
+}
+
+fn rotate_signing(config: &Config, force: bool) -> Result<(), RunError> {
+    let rotated = app::signing::rotate(config, SystemClock.now(), force)
+        .map_err(|error| RunError::Config(vec![error]))?;
+    for ring in rotated {
+        let name = ring.algorithm.as_str();
+        println!("{name:<5}  signs  {}", ring.current);
+        println!("{name:<5}  next   {}", ring.next);
+        if !ring.is_changed {
+            println!(
+                "{name:<5}  there was no next key: rotate again once the new one is known everywhere"
+            );
+        }
+    }
+    println!("copy {} to every node", config.signing_dir().display());
     Ok(())
 }
 

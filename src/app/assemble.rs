@@ -14,6 +14,7 @@ use crate::adapters::redis::RedisTls;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
 use crate::app::keys::Keys;
+use crate::app::signing;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::demand::sealed::DemandCookieKey;
@@ -113,6 +114,10 @@ pub fn snapshot_with(
         .map_err(|error| keep(Err(at("headers.reserved", &error))))
         .ok();
     let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
+    let signing = signing::load(config).unwrap_or_else(|error| {
+        keep(Err(error));
+        None
+    });
     for problem in config.step_up.problems() {
         keep(Err(at("step_up", &problem)));
     }
@@ -171,6 +176,7 @@ pub fn snapshot_with(
         rollout: config.mode.clone(),
         step_up: config.step_up.clone(),
         signer,
+        signing: signing.map(Arc::new),
         trusted_proxies,
         reserved_headers,
         hosts: config

@@ -10,6 +10,7 @@ use crate::app::reach;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
+use crate::domain::signing::SigningKeys;
 use crate::proxy::listener::ServerCertificate;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
             findings
                 .fine
                 .push(format!("model: {}", snapshot.models.versions()));
+            findings
+                .fine
+                .extend(signing(config, snapshot.signing.as_deref()));
             findings.warnings.extend(assembled.warnings);
         }
         Err(problems) => findings.problems.extend(problems),
@@ -119,6 +123,24 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(error) => findings.problems.push(error),
     }
     findings
+}
+
+/// What there is to say of the keys that sign, where something is signed.
+fn signing(config: &Config, keys: Option<&SigningKeys>) -> Option<String> {
+    let folder = config.signing_dir();
+    let folder = folder.display();
+    match keys {
+        _ if !config.signs() => None,
+        None => Some(format!("signing keys: made in {folder} at the first start")),
+        Some(keys) => {
+            let key = keys.default_key().ok()?;
+            Some(format!(
+                "signing keys: {folder}; {} signs, key {}",
+                key.algorithm().as_str(),
+                key.id()
+            ))
+        }
+    }
 }
 
 fn throwaway_keys() -> Keys {

@@ -187,7 +187,7 @@ pub fn rotate(config: &Config, entropy: &dyn Entropy, force: bool) -> Result<Rot
 }
 
 /// Puts a file in the place of another in one step, for its owner only.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+pub(in crate::app) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     let failed = |error: std::io::Error| {
         ConfigError::new(
             path.display().to_string(),
@@ -244,7 +244,7 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
 }
 
 /// Writes a file that is not there yet, for its owner only.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(in crate::app) fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.create_new(true).write(true);
     #[cfg(unix)]

@@ -4,6 +4,9 @@
 /// The secret of a deployment.
 pub mod keys;
 
+/// The keys that sign.
+pub mod signing;
+
 /// From the configuration to the parts.
 pub mod assemble;
 
@@ -118,6 +121,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
 
     // Everything that can be wrong is found before a port is bound.
     let keys = Keys::load(&config, &OsEntropy).map_err(one)?;
+    signing::prepare(&config).map_err(one)?;
     let assembled = assemble::snapshot(&config, &file, &keys, 1).map_err(RunError::Config)?;
     let upstream_settings = assemble::upstream(&config, &file).map_err(one)?;
     let address = resolve(&upstream_settings.host, upstream_settings.port)

@@ -3,6 +3,7 @@
 
 use crate::app::assemble;
 use crate::app::keys::Keys;
+use crate::app::signing;
 use crate::config::Config;
 use crate::config::overrides::Overrides;
 use crate::flow::AuthFlow;
@@ -86,6 +87,9 @@ impl Reloader {
                 .map_err(|error| refuse(&error))
                 .ok()?;
         }
+        signing::prepare(&config)
+            .map_err(|error| refuse(&error))
+            .ok()?;
         let version = self.flow.snapshot().version + 1;
         let mut assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
             Ok(assembled) => assembled,
@@ -143,6 +147,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain(config.policy_file())
         .chain([config.model_dir().join("manifest.toml")])
         .chain(challenger)
+        .chain(signing::files(config))
         .chain(tls);
     files
         .map(|path| {

@@ -9,6 +9,7 @@ use crate::domain::enforcement::StepUpSettings;
 use crate::domain::policy::rollout::Rollout;
 use crate::domain::review::ReviewSettings;
 use crate::domain::route::RouteSettings;
+use crate::domain::signing::SigningAlgorithm;
 use crate::flow::limits::LimitSettings;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::breaker::BreakerSettings;
@@ -54,6 +55,8 @@ pub struct Config {
     pub headers: HeaderSettings,
     /// Secrets of the gateway's own.
     pub keys: KeySettings,
+    /// The keys that sign tokens and assertions.
+    pub signing: SigningSettings,
     /// Records.
     pub audit: AuditSettings,
     /// Logs.
@@ -270,6 +273,18 @@ pub struct KeySettings {
     pub previous_secret_file: Option<PathBuf>,
 }
 
+/// `[signing]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct SigningSettings {
+    /// Whether keys are made and published although nothing is signed yet. What signs brings them along by itself.
+    pub enabled: bool,
+    /// With what access tokens and assertions are signed.
+    pub algorithm: SigningAlgorithm,
+    /// The folder of the keys; `signing` under `data_dir` when absent.
+    pub directory: Option<PathBuf>,
+}
+
 /// `[audit]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -361,6 +376,17 @@ impl Config {
             .file
             .clone()
             .unwrap_or_else(|| self.state.data_dir.join("audit.jsonl"))
+    }
+
+    /// Whether anything is signed, so that there must be keys for it.
+    pub fn signs(&self) -> bool {
+        self.signing.enabled
+    }
+
+    /// The folder of the keys that sign.
+    pub fn signing_dir(&self) -> PathBuf {
+        let made = || self.state.data_dir.join("signing");
+        self.signing.directory.clone().unwrap_or_else(made)
     }
 
     /// The file with the operators' token.

@@ -54,6 +54,9 @@ pub mod risk_claims;
 /// The signature over the risk headers.
 pub mod signature;
 
+/// The keys that sign tokens and assertions.
+pub mod signing;
+
 /// What an ID token proves.
 pub mod id_token;
 

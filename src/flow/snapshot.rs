@@ -13,8 +13,10 @@ use crate::domain::route::RouteTable;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
+use crate::domain::signing::SigningKeys;
 use crate::flow::hindsight::Challenger;
 use crate::flow::score::Models;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One consistent set of everything that can be reloaded.
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub step_up: StepUpSettings,
     /// Signs the risk headers, when configured.
     pub signer: Option<HeaderSigner>,
+    /// Signs tokens and assertions, where something is signed.
+    pub signing: Option<Arc<SigningKeys>>,
     /// Whose word on client addresses is taken.
     pub trusted_proxies: TrustedProxies,
     /// Headers that clients may not send on.

@@ -17,6 +17,9 @@ use serde_json::json;
 /// Bytes of an unread body that are drained before the connection is closed, so that the client sees the answer.
 const DRAIN_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Seconds for which the public keys may be kept. A key is published long before it signs.
+const KEYS_FRESH: u32 = 300;
+
 /// An answer that is ready to be written.
 #[derive(Debug)]
 pub struct Answer {
@@ -106,6 +109,21 @@ impl Answer {
             }
         }
         answer.with(header::REFERRER_POLICY, referrer.to_owned())
+    }
+
+    /// A JSON Web Key Set (RFC 7517 section 8.5.2), which whoever verifies may keep for a while.
+    pub fn key_set(json: String) -> Self {
+        let mut answer = Self::new(200, Form::Api, json);
+        answer.content_type = "application/jwk-set+json";
+        answer
+            .headers
+            .retain(|(name, _)| name != header::CACHE_CONTROL);
+        answer
+            .with(
+                header::CACHE_CONTROL,
+                format!("public, max-age={KEYS_FRESH}"),
+            )
+            .with(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*".to_owned())
     }
 
     /// A redirect (303) to a page of our own.

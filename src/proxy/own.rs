@@ -28,6 +28,8 @@ use std::time::Duration;
 const FORM_BYTES_MAX: usize = 4_096;
 /// The page of devices.
 const DEVICES: &str = "devices";
+/// The public part of the keys that sign.
+const KEYS_PATH: &str = "/riskgate/jwks.json";
 /// The page of approvals.
 const APPROVE: &str = "approve";
 
@@ -42,6 +44,12 @@ pub async fn serve(
         return Answer::refusal(&nothing(), None, "");
     };
     let reference = exchange.id.to_string();
+    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(KEYS_PATH)
+        && let Some(keys) = &exchange.snapshot.signing
+    {
+        // Whoever verifies tokens reads it, often many from one address; it costs nothing.
+        return Answer::key_set(keys.document().to_owned());
+    }
     if let Err(limited) = flow.limit_own(exchange) {
         let rejection = Rejection {
             status: 429,

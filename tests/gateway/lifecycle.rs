@@ -269,7 +269,7 @@ async fn an_idle_gateway_ends_at_once() {
 }
 
 /// Waits until the gateway has counted a reload.
-async fn until_reloaded(world: &World, result: &str, count: f64) {
+pub(crate) async fn until_reloaded(world: &World, result: &str, count: f64) {
     let end = Instant::now() + PATIENCE;
     while world
         .metric("riskgate_reloads_total", &[("result", result)])

@@ -38,6 +38,7 @@ mod replay;
 mod review;
 mod routes;
 mod saml;
+mod signing;
 mod step_up;
 mod tls;
 mod usernames;

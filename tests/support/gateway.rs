@@ -291,6 +291,24 @@ impl World {
         code
     }
 
+    /// Runs another command of the program on this configuration: exit code, output, errors.
+    pub fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let folder = self.folder.path();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_riskgate"))
+            .args(arguments)
+            .arg("--config")
+            .arg(folder.join("riskgate.toml"))
+            .current_dir(folder)
+            .output()
+            .expect("the program can be started");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    }
+
     /// The Redis of this world.
     pub fn redis(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("a world with Redis")

@@ -85,6 +85,7 @@ pub(super) const INVENTORY: &[Entry] = &[
     passed("/oid4vci/*", P::Api, Methods::ANY, Everywhere),
     // Own: served here and never forwarded.
     own("/riskgate/approve", Methods::GET_HEAD_POST),
+    own("/riskgate/jwks.json", Methods::GET_HEAD),
     own("/riskgate/devices", Methods::GET_HEAD_POST),
     own("/riskgate/step/{}", Methods::GET_HEAD),
     own("/riskgate/review/{}", Methods::GET_HEAD),

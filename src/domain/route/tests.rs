@@ -109,6 +109,7 @@ const PATHS: &[(&str, &str, RouteClass)] = &[
     ("GET", "/", RouteClass::Passed(P::Static)),
     ("GET HEAD POST", "/riskgate/approve", RouteClass::Own),
     ("GET HEAD POST", "/riskgate/devices", RouteClass::Own),
+    ("GET HEAD", "/riskgate/jwks.json", RouteClass::Own),
     ("GET HEAD", "/riskgate/review/AbC_-9", RouteClass::Own),
     ("GET HEAD", "/riskgate/step/AbC_-9", RouteClass::Own),
     ("GET POST", "/riskgate/nothing", RouteClass::Own),
