@@ -21,7 +21,7 @@ use criterion::criterion_main;
 use riskgate::domain::front_channel::FrontChannel;
 use riskgate::domain::id_token::Expected;
 use riskgate::domain::id_token::IdToken;
-use riskgate::domain::id_token::KeySet;
+use riskgate::domain::jwt::KeySet;
 use riskgate::domain::time::Timestamp;
 use serde_json::json;
 use std::hint::black_box;

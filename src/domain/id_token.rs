@@ -1,37 +1,17 @@
 //! What an ID token proves: its signature by a published key, whom and what it is for, and how and when its user was
 //! authenticated (OpenID Connect Core sections 2 and 3.1.3.7, RFC 7519, RFC 8725).
 //!
-//! Nothing in the token chooses how it is checked: the algorithms are a fixed list, the keys are those of the identity
-//! server's key set, and what a header brings along (`jku`, `jwk`, `x5u`, `x5c`) is not looked at. No error carries a
-//! part of a token.
+//! How form and signature are checked is in `jwt`. No error carries a part of a token.
 
-/// The keys that an identity server publishes.
-pub mod keys;
-
+use crate::domain::jwt;
+use crate::domain::jwt::Audience;
+use crate::domain::jwt::JwtError;
+use crate::domain::jwt::KeySet;
+use crate::domain::jwt::LIST_MAX;
+use crate::domain::jwt::SKEW;
+use crate::domain::jwt::TokenKind;
 use crate::domain::time::Timestamp;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
-pub use keys::KeySet;
-pub use keys::KeySetError;
-pub use keys::RealmKeys;
 use serde::Deserialize;
-use serde::Deserializer;
-use std::time::Duration;
-
-/// The longest token that is looked at.
-pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
-/// Audiences and methods that a token may list.
-const LIST_MAX: usize = 16;
-/// How far the identity server's clock may be from the gateway's.
-pub const SKEW: Duration = Duration::from_secs(60);
-
-/// The header of a token, before anything is verified: enough to find the key.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UnverifiedHeader {
-    algorithm: Algorithm,
-    key_id: Option<String>,
-}
 
 /// What a token says of itself before anything is verified: enough to tell what is to be expected of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -104,39 +84,22 @@ pub enum IdTokenError {
 }
 
 #[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    typ: Option<String>,
-    crit: Option<serde_json::Value>,
-    enc: Option<serde_json::Value>,
-    b64: Option<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
 struct Claims {
     iss: String,
     sub: String,
     aud: Audience,
     azp: Option<String>,
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "jwt::seconds")]
     exp: Timestamp,
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "jwt::seconds")]
     iat: Timestamp,
-    #[serde(default, deserialize_with = "some_seconds")]
+    #[serde(default, deserialize_with = "jwt::some_seconds")]
     nbf: Option<Timestamp>,
-    #[serde(default, deserialize_with = "some_seconds")]
+    #[serde(default, deserialize_with = "jwt::some_seconds")]
     auth_time: Option<Timestamp>,
     acr: Option<String>,
     #[serde(default)]
     amr: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Several(Vec<String>),
 }
 
 impl IdTokenError {
@@ -157,38 +120,15 @@ impl IdTokenError {
     }
 }
 
-impl UnverifiedHeader {
-    /// Reads the header of `token`.
-    ///
-    /// # Errors
-    /// What can be said without a key: form, algorithm, type.
-    pub fn read(token: &str) -> Result<Self, IdTokenError> {
-        let (header, _, _) = parts(token)?;
-        let header: Header = decoded(header)?;
-        if header.crit.is_some() || header.enc.is_some() || header.b64.is_some() {
-            return Err(IdTokenError::Malformed);
+impl From<JwtError> for IdTokenError {
+    fn from(error: JwtError) -> Self {
+        match error {
+            JwtError::Algorithm => Self::Algorithm,
+            JwtError::KeyUnknown => Self::KeyUnknown,
+            JwtError::Malformed => Self::Malformed,
+            JwtError::Signature => Self::Signature,
+            JwtError::Type => Self::Type,
         }
-        // WSO2 writes no type into ID tokens; `at+jwt`, `logout+jwt` and the like are other tokens (RFC 8725 3.11).
-        if header
-            .typ
-            .is_some_and(|kind| !kind.eq_ignore_ascii_case("JWT"))
-        {
-            return Err(IdTokenError::Type);
-        }
-        Ok(Self {
-            algorithm: algorithm(&header.alg).ok_or(IdTokenError::Algorithm)?,
-            key_id: header.kid,
-        })
-    }
-
-    /// The id of the key, if the token names one.
-    pub fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-
-    /// Whether `keys` have a key for such a token.
-    pub fn is_known_to(&self, keys: &KeySet) -> bool {
-        keys.find(self.key_id(), self.algorithm).next().is_some()
     }
 }
 
@@ -202,21 +142,8 @@ impl IdToken {
         keys: &KeySet,
         expected: &Expected<'_>,
     ) -> Result<Self, IdTokenError> {
-        let header = UnverifiedHeader::read(token)?;
-        let (signed, signature) = token.rsplit_once('.').ok_or(IdTokenError::Malformed)?;
-        let mut found = keys.find(header.key_id(), header.algorithm).peekable();
-        if found.peek().is_none() {
-            return Err(IdTokenError::KeyUnknown);
-        }
-        let is_signed = found.any(|key| {
-            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, header.algorithm)
-                .unwrap_or(false)
-        });
-        if !is_signed {
-            return Err(IdTokenError::Signature);
-        }
-        let (_, claims, _) = parts(token)?;
-        let claims: Claims = decoded(claims).map_err(|_| IdTokenError::Claims)?;
+        let claims = jwt::signed(token, TokenKind::Id, keys)?;
+        let claims: Claims = jwt::decoded(claims).map_err(|_| IdTokenError::Claims)?;
         claims.check(expected)?;
         Ok(Self {
             subject: claims.sub,
@@ -236,14 +163,15 @@ impl Claimed {
             aud: Audience,
             sub: Option<String>,
         }
-        let named = parts(token).and_then(|(_, claims, _)| decoded::<Named>(claims));
+        let named = jwt::parts(token).and_then(|(_, claims, _)| jwt::decoded::<Named>(claims));
         let Ok(named) = named else {
             return Self::default();
         };
         Self {
-            audience: match named.aud {
-                Audience::One(one) => vec![one],
-                Audience::Several(several) => several.into_iter().take(LIST_MAX).collect(),
+            audience: {
+                let mut names = named.aud.into_names();
+                names.truncate(LIST_MAX);
+                names
             },
             subject: named.sub,
         }
@@ -281,62 +209,6 @@ impl Claims {
         }
         Ok(())
     }
-}
-
-/// The algorithms that are accepted: signatures with a key pair. Neither `none` nor a shared secret is among them.
-fn algorithm(name: &str) -> Option<Algorithm> {
-    Some(match name {
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
-        "PS256" => Algorithm::PS256,
-        "PS384" => Algorithm::PS384,
-        "PS512" => Algorithm::PS512,
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        _ => return None,
-    })
-}
-
-fn parts(token: &str) -> Result<(&str, &str, &str), IdTokenError> {
-    let mut parts = token.split('.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(claims), Some(signature), None)
-            if token.len() <= TOKEN_BYTES_MAX && !signature.is_empty() =>
-        {
-            Ok((header, claims, signature))
-        }
-        _ => Err(IdTokenError::Malformed),
-    }
-}
-
-/// JSON in Base64url. A member that stands twice is an error: two readers could take different ones.
-fn decoded<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, IdTokenError> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_| IdTokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| IdTokenError::Malformed)
-}
-
-/// A NumericDate (RFC 7519 section 2): seconds, perhaps with a fraction.
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    /// Some thousand years on either side: no sum below can overflow.
-    const SECONDS_MAX: f64 = 1e11;
-    let value = f64::deserialize(deserializer)?;
-    if !value.is_finite() || value.abs() > SECONDS_MAX {
-        return Err(serde::de::Error::custom("not a date"));
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the value is bounded above and fractions of a millisecond say nothing"
-    )]
-    let millis = (value * 1000.0) as i64;
-    Ok(Timestamp(millis))
-}
-
-fn some_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
-    seconds(deserializer).map(Some)
 }
 
 #[cfg(test)]

@@ -57,8 +57,14 @@ pub mod signature;
 /// The keys that sign tokens and assertions.
 pub mod signing;
 
+/// What every signed JWT has in common.
+pub mod jwt;
+
 /// What an ID token proves.
 pub mod id_token;
+
+/// What an access token grants.
+pub mod access_token;
 
 /// What the browser hands to the client.
 pub mod front_channel;

@@ -17,8 +17,9 @@ use crate::domain::id_token::Claimed;
 use crate::domain::id_token::Expected;
 use crate::domain::id_token::IdToken;
 use crate::domain::id_token::IdTokenError;
-use crate::domain::id_token::SKEW;
-use crate::domain::id_token::UnverifiedHeader;
+use crate::domain::jwt::SKEW;
+use crate::domain::jwt::TokenKind;
+use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::CODE_LIFETIME;
 use crate::domain::outcome::Conclusion;
@@ -314,7 +315,8 @@ async fn prove(
         return Err(Unproven::OtherProof);
     }
     let token = token.ok_or(Unproven::NoIdToken)?;
-    let header = UnverifiedHeader::read(token).map_err(Unproven::IdToken)?;
+    let header = UnverifiedHeader::read(token, TokenKind::Id)
+        .map_err(|error| Unproven::IdToken(error.into()))?;
     let client_id = client_of(exchange, token).ok_or(Unproven::IdToken(IdTokenError::Audience))?;
     let realm = exchange.target.as_ref().map_or("", CanonicalTarget::prefix);
     let known = dependencies

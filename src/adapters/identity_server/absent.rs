@@ -1,7 +1,7 @@
 //! Where no identity server is: replay, simulations, benches. Nothing is proved there and nothing taken back.
 
-use crate::domain::id_token::RealmKeys;
-use crate::domain::id_token::UnverifiedHeader;
+use crate::domain::jwt::RealmKeys;
+use crate::domain::jwt::UnverifiedHeader;
 use crate::flow::ports::ClientAuth;
 use crate::flow::ports::IssuedToken;
 use crate::flow::ports::KeySource;

@@ -2,11 +2,11 @@
 //! many logins ask and however often, the identity server sees two attempts per realm and [`RETRY_WITHIN`] at most.
 
 use crate::adapters::identity_server::IdentityServer;
-use crate::domain::id_token::KeySet;
-use crate::domain::id_token::KeySetError;
-use crate::domain::id_token::RealmKeys;
-use crate::domain::id_token::UnverifiedHeader;
-use crate::domain::id_token::keys::DOCUMENT_BYTES_MAX;
+use crate::domain::jwt::KeySet;
+use crate::domain::jwt::KeySetError;
+use crate::domain::jwt::RealmKeys;
+use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::jwt::keys::DOCUMENT_BYTES_MAX;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
 use async_trait::async_trait;

@@ -1,7 +1,8 @@
 //! Against a server of a few lines that counts what it is asked.
 
 use super::*;
-use crate::domain::id_token::UnverifiedHeader;
+use crate::domain::jwt::TokenKind;
+use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::ClientAuth;
 use crate::flow::ports::IssuedToken;
@@ -28,7 +29,7 @@ fn key_set(id: &str) -> String {
 
 fn header(id: &str) -> UnverifiedHeader {
     let head = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"EdDSA","kid":"{id}"}}"#));
-    UnverifiedHeader::read(&format!("{head}.e30.AA")).unwrap()
+    UnverifiedHeader::read(&format!("{head}.e30.AA"), TokenKind::Id).unwrap()
 }
 
 fn ok(body: &str) -> String {

@@ -1,98 +1,21 @@
 //! Tokens that prove something, and everything that only looks like one.
 
 use super::*;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature;
-use aws_lc_rs::signature::EcdsaKeyPair;
-use aws_lc_rs::signature::Ed25519KeyPair;
-use aws_lc_rs::signature::KeyPair;
+use crate::domain::jwt::TOKEN_BYTES_MAX;
+use crate::domain::jwt::forge;
+use crate::domain::jwt::forge::FOREIGN;
+use crate::domain::jwt::forge::OWN;
+use crate::domain::jwt::forge::SHARED;
+use crate::domain::jwt::forge::b64;
+use crate::domain::jwt::forge::key_set;
+use crate::domain::jwt::forge::raw;
+use crate::domain::jwt::forge::token;
 use serde_json::Value;
 use serde_json::json;
-use std::sync::LazyLock;
 
 const ISSUER: &str = "https://login.example.com/oauth2/token";
 const CLIENT: &str = "demo-web";
 const NOW: Timestamp = Timestamp(1_770_000_000_000);
-
-/// The identity server's keys.
-static OWN: LazyLock<Signers> = LazyLock::new(Signers::generate);
-/// Somebody else's.
-static FOREIGN: LazyLock<Signers> = LazyLock::new(Signers::generate);
-
-struct Signers {
-    rsa: RsaKeyPair,
-    ec: EcdsaKeyPair,
-    ed: Ed25519KeyPair,
-}
-
-fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-impl Signers {
-    fn generate() -> Self {
-        Self {
-            rsa: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(),
-            ec: EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
-            ed: Ed25519KeyPair::generate().unwrap(),
-        }
-    }
-
-    fn rsa_jwk(&self, id: &str, algorithm: &str) -> Value {
-        let public = self.rsa.public_key();
-        json!({
-            "kty": "RSA", "use": "sig", "alg": algorithm, "kid": id,
-            "n": b64(public.modulus().big_endian_without_leading_zero()),
-            "e": b64(public.exponent().big_endian_without_leading_zero()),
-        })
-    }
-
-    fn ec_jwk(&self, id: &str) -> Value {
-        let point = self.ec.public_key().as_ref();
-        json!({
-            "kty": "EC", "crv": "P-256", "use": "sig", "kid": id,
-            "x": b64(&point[1..33]), "y": b64(&point[33..65]),
-        })
-    }
-
-    fn ed_jwk(&self, id: &str) -> Value {
-        json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": b64(self.ed.public_key().as_ref()) })
-    }
-
-    fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
-        let random = SystemRandom::new();
-        let rsa = |padding| {
-            let mut bytes = vec![0; self.rsa.public_modulus_len()];
-            self.rsa
-                .sign(padding, &random, message, &mut bytes)
-                .unwrap();
-            bytes
-        };
-        match algorithm {
-            "RS256" => rsa(&signature::RSA_PKCS1_SHA256),
-            "RS512" => rsa(&signature::RSA_PKCS1_SHA512),
-            "PS256" => rsa(&signature::RSA_PSS_SHA256),
-            "ES256" => self.ec.sign(&random, message).unwrap().as_ref().to_vec(),
-            "EdDSA" => self.ed.sign(message).as_ref().to_vec(),
-            other => panic!("{other}"),
-        }
-    }
-}
-
-fn key_set() -> KeySet {
-    let keys = json!({"keys": [
-        OWN.rsa_jwk("rsa_RS256", "RS256"),
-        OWN.rsa_jwk("rsa_PS256", "PS256"),
-        OWN.ec_jwk("ec"),
-        OWN.ed_jwk("ed"),
-        {"kty": "oct", "kid": "shared", "alg": "HS256", "k": b64("a shared secret of thirty-two byte")},
-        {"kty": "RSA", "use": "enc", "kid": "enc", "n": OWN.rsa_jwk("", "")["n"], "e": "AQAB"},
-        {"kty": "unheard-of", "kid": "odd"},
-    ]});
-    KeySet::parse(keys.to_string().as_bytes()).unwrap()
-}
 
 fn claims() -> Value {
     json!({
@@ -112,16 +35,6 @@ fn without(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     claims
-}
-
-fn token(signers: &Signers, algorithm: &str, header: &Value, claims: &Value) -> String {
-    raw(signers, algorithm, &header.to_string(), &claims.to_string())
-}
-
-fn raw(signers: &Signers, algorithm: &str, header: &str, claims: &str) -> String {
-    let signed = format!("{}.{}", b64(header), b64(claims));
-    let signature = signers.sign(algorithm, signed.as_bytes());
-    format!("{signed}.{}", b64(signature))
 }
 
 fn signed(claims: &Value) -> String {
@@ -144,14 +57,7 @@ fn verify(token: &str) -> Result<IdToken, IdTokenError> {
 
 /// HMAC-SHA-256 over a token, with whatever key.
 fn hmac_token(key: &[u8], kid: &str) -> String {
-    let signed = format!(
-        "{}.{}",
-        b64(json!({"alg": "HS256", "kid": kid}).to_string()),
-        b64(claims().to_string())
-    );
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
-    let tag = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", b64(tag))
+    forge::hmac(key, &json!({"alg": "HS256", "kid": kid}), &claims())
 }
 
 #[test]
@@ -218,7 +124,7 @@ fn forgeries_are_refused() {
         let header = b64(json!({"alg": alg, "kid": "rsa_RS256"}).to_string());
         format!("{header}.{body}.")
     };
-    let public_key = OWN.rsa.public_key().as_ref().to_vec();
+    let public_key = OWN.rsa_der();
     let modulus = OWN.rsa_jwk("", "")["n"].as_str().unwrap().to_owned();
     let headed = |header: Value| token(&OWN, "RS256", &header, &claims());
     let foreign = |header: Value| token(&FOREIGN, "RS256", &header, &claims());
@@ -267,7 +173,7 @@ fn forgeries_are_refused() {
         ),
         (
             "HS256 with a shared secret of the set",
-            hmac_token(b"a shared secret of thirty-two byte", "shared"),
+            hmac_token(SHARED.as_bytes(), "shared"),
             Algorithm,
         ),
         // Another key, or one that the token brings along.
@@ -588,37 +494,6 @@ fn forgeries_are_refused() {
     for (name, token, expected) in forgeries {
         assert_eq!(verify(&token), Err(expected), "{name}");
     }
-}
-
-#[test]
-fn key_sets_are_bounded_and_must_be_usable() {
-    let parse = |value: Value| KeySet::parse(value.to_string().as_bytes()).err();
-    assert_eq!(parse(json!({"keys": []})), Some(KeySetError::Unusable));
-    assert_eq!(
-        parse(json!({"keys": [{"kty": "oct", "k": "AAAA"}]})),
-        Some(KeySetError::Unusable)
-    );
-    assert_eq!(parse(json!([])), Some(KeySetError::Malformed));
-    assert_eq!(parse(json!({"keys": "x"})), Some(KeySetError::Malformed));
-    let many: Vec<Value> = (0..=keys::KEYS_MAX).map(|_| OWN.ec_jwk("ec")).collect();
-    assert_eq!(parse(json!({ "keys": many })), Some(KeySetError::Large));
-    let long = vec![b' '; keys::DOCUMENT_BYTES_MAX + 1];
-    assert_eq!(KeySet::parse(&long).err(), Some(KeySetError::Large));
-}
-
-#[test]
-fn the_header_tells_whether_a_key_is_known() {
-    let header = |kid: &str| {
-        UnverifiedHeader::read(&token(
-            &OWN,
-            "RS256",
-            &json!({"alg": "RS256", "kid": kid}),
-            &claims(),
-        ))
-        .unwrap()
-    };
-    assert!(header("rsa_RS256").is_known_to(&key_set()));
-    assert!(!header("new").is_known_to(&key_set()));
 }
 
 /// RFC 8037 appendix A.4: a signature that was not made here.
