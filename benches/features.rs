@@ -128,6 +128,14 @@ fn history(profile: Profile) -> History {
             failures: 120.0,
             attempts: 4_000.0,
         },
+        asn_24h: FailureRatio {
+            failures: 900.0,
+            attempts: 30_000.0,
+        },
+        agent_24h: FailureRatio {
+            failures: 600.0,
+            attempts: 70_000.0,
+        },
         agent: FailureRatio {
             failures: 80.0,
             attempts: 9_000.0,
@@ -147,7 +155,8 @@ fn history(profile: Profile) -> History {
 
 fn population(like: &Signals) -> Population {
     let seen = like.hashes.familiarity;
-    let known = [seen.asn, seen.country, seen.agent].into_iter().flatten();
+    let known = [seen.asn, seen.country, seen.agent, seen.language, seen.tls];
+    let known = known.into_iter().flatten();
     Population {
         total: 1_000_000,
         counts: (0..50_000).chain(known).map(|value| (value, 20)).collect(),

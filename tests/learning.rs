@@ -231,7 +231,7 @@ async fn a_service_account_has_a_baseline_of_what_it_was_granted() {
         baseline.scopes.count(value)
     };
     assert_eq!((scope("read"), scope("write"), scope("admin")), (10, 10, 0));
-    assert!(baseline.rate > 1.0 && baseline.peak >= baseline.rate);
+    assert!(baseline.rate > 1.0 && baseline.peak.current >= baseline.rate);
 }
 
 #[tokio::test]

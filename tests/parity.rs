@@ -35,6 +35,8 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 const SHIPPED: &str = "conf/model";
+/// The starter, whose files have names that tests may rely on.
+const STARTER: &str = "tests/data/models/starter";
 
 fn misbehaving(kind: &str) -> PathBuf {
     Path::new("tests/data/models").join(kind)
@@ -235,7 +237,7 @@ fn without_history_the_same_models_answer() {
 
 #[test]
 fn each_model_is_checked_for_its_own_kind() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     edit(
         copy.path(),
         "manifest.toml",
@@ -260,11 +262,11 @@ fn each_model_is_checked_for_its_own_kind() {
             && fault.contains("risk-token-0.1.0.onnx"),
         "{fault}"
     );
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     fs::remove_file(copy.path().join("golden-m2m.json")).unwrap();
     let fault = refused(copy.path()).to_string();
     assert!(fault.contains("golden-m2m.json` cannot be read"), "{fault}");
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     let file = copy.path().join("risk-m2m-0.1.0.onnx");
     let mut bytes = fs::read(&file).unwrap();
     bytes.pop();
@@ -475,7 +477,7 @@ fn a_deadline_that_never_comes_is_no_trouble() {
 
 #[test]
 fn a_flipped_byte_is_noticed() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     let file = copy.path().join("risk-login-0.1.0.onnx");
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -491,7 +493,7 @@ fn a_flipped_byte_is_noticed() {
 
 #[test]
 fn a_missing_model_file_is_named() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     fs::remove_file(copy.path().join("risk-login-0.1.0.onnx")).unwrap();
     assert!(
         refused(copy.path())
@@ -522,7 +524,7 @@ fn breaches_of_the_contract_are_refused_with_file_and_expectation() {
         ),
         (
             "wrong_names",
-            "for `feature_names` in its metadata; expected `the 67 names of the schema in its order`",
+            "for `feature_names` in its metadata; expected `the 77 names of the schema in its order`",
         ),
         (
             "wrong_schema",
@@ -530,7 +532,7 @@ fn breaches_of_the_contract_are_refused_with_file_and_expectation() {
         ),
         (
             "wrong_shape",
-            "`features` of shape [N, 66]; expected [N, 67]",
+            "`features` of shape [N, 76]; expected [N, 77]",
         ),
     ] {
         let fault = refused(&misbehaving(kind)).to_string();
@@ -541,7 +543,7 @@ fn breaches_of_the_contract_are_refused_with_file_and_expectation() {
 
 #[test]
 fn a_manifest_cannot_lead_out_of_its_directory() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     edit(
         copy.path(),
         "manifest.toml",
@@ -557,23 +559,23 @@ fn a_manifest_cannot_lead_out_of_its_directory() {
 
 #[test]
 fn a_manifest_of_another_schema_is_refused() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     edit(
         copy.path(),
         "manifest.toml",
-        "schema_version = 2",
         "schema_version = 3",
+        "schema_version = 4",
     );
     let fault = refused(copy.path()).to_string();
     assert!(
-        fault.contains("is for schema 3; expected schema 2"),
+        fault.contains("is for schema 4; expected schema 3"),
         "{fault}"
     );
 }
 
 #[test]
 fn golden_vectors_of_another_model_are_refused() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     edit(
         copy.path(),
         "golden.json",
@@ -589,7 +591,7 @@ fn golden_vectors_of_another_model_are_refused() {
 
 #[test]
 fn a_model_that_answers_otherwise_than_its_trainer_says_is_refused() {
-    let copy = copy_of(Path::new(SHIPPED));
+    let copy = copy_of(Path::new(STARTER));
     edit(
         copy.path(),
         "golden.json",
@@ -615,7 +617,7 @@ fn a_model_over_the_size_limit_is_not_read() {
         model_bytes_max: 1000,
         ..LoadSettings::default()
     };
-    let fault = load_with(Path::new(SHIPPED), &settings)
+    let fault = load_with(Path::new(STARTER), &settings)
         .unwrap_err()
         .to_string();
     assert!(
@@ -626,15 +628,15 @@ fn a_model_over_the_size_limit_is_not_read() {
 
 #[test]
 fn the_manifest_itself_can_be_named() {
-    let model = loaded(&Path::new(SHIPPED).join("manifest.toml"));
+    let model = loaded(&Path::new(STARTER).join("manifest.toml"));
     assert_eq!(model.identity.version, "0.1.0");
     assert_eq!(model.identity.digest.len(), 64);
 }
 
 #[test]
 fn the_native_model_stands_alone() {
-    let model = loaded(Path::new(SHIPPED));
-    let bytes = fs::read("conf/model/risk-login-0.1.0.onnx").unwrap();
+    let model = loaded(Path::new(STARTER));
+    let bytes = fs::read("tests/data/models/starter/risk-login-0.1.0.onnx").unwrap();
     let native =
         NativeModel::from_bytes(&bytes, RequestKind::Login, model.identity.clone()).unwrap();
     assert_eq!(Some(native.bias()), model.bias);

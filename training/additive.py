@@ -73,7 +73,8 @@ class Additive:
         features = len(schema.names)
         segments = max(len(shape.x) - 1 for shape in shapes)
         lo = np.zeros((features, segments), np.float32)
-        inv = np.zeros((features, segments), np.float32)
+        # A segment that only pads the table has no weight; its width must not turn an infinite value into none.
+        inv = np.ones((features, segments), np.float32)
         weight = np.zeros((features, segments), np.float32)
         offset = np.zeros(features, np.float32)
         for f, shape in enumerate(shapes):

@@ -1,4 +1,7 @@
-"""Writes the starter models: conf/model/risk-<kind>-<version>.onnx, manifest.toml, golden vectors, the tables of CARD.md.
+"""Writes the starter models to tests/data/models/starter/: ONNX files, manifest.toml, golden vectors, the tables of CARD.md.
+
+They are what the trained models began from: the prior of the fit, the first model of the replay, and a fallback that can
+be named in `[model] dir`.
 
 The weights come from starter.toml, set by hand. Every run gives the same bytes; `--check` compares instead of writing.
 Refuses weights that break the monotone directions of the schema or the scenarios of scenarios.toml.
@@ -18,7 +21,7 @@ import onnxruntime
 import additive
 
 HERE = Path(__file__).resolve().parent
-MODEL_DIR = additive.ROOT / "conf" / "model"
+MODEL_DIR = additive.ROOT / "tests" / "data" / "models" / "starter"
 NOTE = "weights set by hand, not trained"
 GOLDEN = {"login": "golden.json", "token": "golden-token.json", "m2m": "golden-m2m.json"}
 TITLES = {"login": "Logins", "token": "Codes and tokens", "m2m": "Service accounts"}
@@ -61,9 +64,9 @@ def read_starter(schema: additive.Schema, kind: str = "login") -> tuple[str, lis
 
 
 def read_scenarios(
-    schema: additive.Schema, typical: list[float], kind: str = "login"
+    schema: additive.Schema, typical: list[float], kind: str = "login", points: str = "points"
 ) -> list[tuple[str, np.ndarray, int, int]]:
-    """Name, row and permitted points of each scenario of `kind`."""
+    """Name, row and permitted points of each scenario of `kind`; `points` is the key that holds them, if it is there."""
     rows = {"typical": np.array(typical, np.float32), "missing": np.full(len(schema.names), np.nan, np.float32)}
     scenarios = []
     for entry in tomllib.loads((HERE / "scenarios.toml").read_text())["scenario"]:
@@ -79,7 +82,7 @@ def read_scenarios(
                 raise Refused(f"{entry['name']}: {name} = {value} is outside {low}..{high}")
             row[f] = value
         rows[entry["name"]] = row
-        scenarios.append((entry["name"], row, *entry["points"]))
+        scenarios.append((entry["name"], row, *entry.get(points, entry["points"])))
     return scenarios
 
 
@@ -168,7 +171,7 @@ def outputs() -> dict[Path, bytes]:
     tables = "\n\n".join(tables)
     files[MODEL_DIR / "CARD.md"] = f"{head}{BEGIN}\n\n{tables}\n\n{END}{tail}".encode()
     files[MODEL_DIR / "manifest.toml"] = additive.manifest(
-        schema, listed, "The models that the gateway loads. Written by training/export_starter.py."
+        schema, listed, "The starter models. Written by training/export_starter.py."
     ).encode()
     return files
 

@@ -383,7 +383,7 @@ mod tests {
     }
 
     fn starter_bytes() -> Vec<u8> {
-        std::fs::read("conf/model/risk-login-0.1.0.onnx").unwrap()
+        std::fs::read("tests/data/models/starter/risk-login-0.1.0.onnx").unwrap()
     }
 
     fn starter() -> NativeModel {
@@ -492,7 +492,7 @@ mod tests {
         });
         assert_eq!(
             refused.unwrap_err(),
-            form("`seg_weight` is not a float tensor of shape [67, 5]")
+            form("`seg_weight` is not a float tensor of shape [77, 5]")
         );
         let refused = changed(|graph| {
             let at = find(graph, "one");

@@ -346,7 +346,7 @@ async fn summary(
                 let _infallible = writeln!(
                     text,
                     "client     {} confirmed requests, the first {}, the last {}; {} scopes; rate {:.1}, mean {:.1}, \
-                     deviation {:.1}, peak {:.1} (decayed over 5 minutes)",
+                     deviation {:.1}, highest {:.1} (decayed over 5 minutes)",
                     client.requests,
                     age(client.first),
                     age(client.last),
@@ -354,7 +354,7 @@ async fn summary(
                     client.rate_at(now),
                     client.mean_at(now),
                     client.variance_at(now).sqrt(),
-                    client.peak_at(now)
+                    client.peak.usual.max(client.peak.current)
                 );
             }
             Some(Body::Demand(demand)) => {
@@ -372,7 +372,7 @@ async fn summary(
                 );
             }
             Some(Body::Rates(rates)) => {
-                let [minutes, day, _] = rates.decayed_to(kind, now);
+                let [minutes, day, ..] = rates.decayed_to(kind, now);
                 let _infallible = writeln!(
                     text,
                     "failures   {minutes:.1} (half-life 10 minutes), {day:.1} (24 hours)"

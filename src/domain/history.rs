@@ -396,8 +396,12 @@ pub struct History {
     pub prefix_failures_1h: f32,
     /// The autonomous system, half-life 1 hour.
     pub asn: FailureRatio,
+    /// The autonomous system, half-life 24 hours.
+    pub asn_24h: FailureRatio,
     /// Agent and TLS fingerprint, half-life 1 hour.
     pub agent: FailureRatio,
+    /// Agent and TLS fingerprint, half-life 24 hours.
+    pub agent_24h: FailureRatio,
     /// The tenant, half-life 5 minutes.
     pub tenant: FailureRatio,
     /// What is usual for the service account that asks.

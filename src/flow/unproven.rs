@@ -26,6 +26,7 @@ use crate::flow::demands;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::RequestFacts;
 use crate::flow::review;
+use std::collections::HashMap;
 
 /// How a request stands to the user whom it names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,17 +96,36 @@ pub fn begun_for(door: Door, signals: &Signals, login: Option<&Provenance>) -> O
     login?.subject.filter(|_| steps && unnamed)
 }
 
-/// `history` without what is known of the name itself: what a name that nobody has would find.
+/// `history` without what is known of the name itself: what a name that nobody has would find. Every field is named, so
+/// that a new one cannot be left out unnoticed: what the two decisions do not share tells whose name exists.
 pub fn without_name(history: &History) -> History {
+    let History {
+        profile: _,
+        subject: _,
+        address,
+        prefix_failures_1h,
+        asn,
+        asn_24h,
+        agent,
+        agent_24h,
+        tenant,
+        client: _,
+        links: _,
+        demands: _,
+    } = history;
     History {
         profile: None,
         subject: SubjectCounts::default(),
-        address: history.address,
-        prefix_failures_1h: history.prefix_failures_1h,
-        asn: history.asn,
-        agent: history.agent,
-        tenant: history.tenant,
-        ..History::default()
+        address: *address,
+        prefix_failures_1h: *prefix_failures_1h,
+        asn: *asn,
+        asn_24h: *asn_24h,
+        agent: *agent,
+        agent_24h: *agent_24h,
+        tenant: *tenant,
+        client: None,
+        links: HashMap::new(),
+        demands: HashMap::new(),
     }
 }
 

@@ -459,7 +459,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn starter() -> Vec<u8> {
-        std::fs::read("conf/model/risk-login-0.1.0.onnx").unwrap()
+        std::fs::read("tests/data/models/starter/risk-login-0.1.0.onnx").unwrap()
     }
 
     fn of(kind: &str) -> Vec<u8> {
@@ -498,7 +498,7 @@ mod tests {
         ));
         assert_eq!(
             fault("wrong_shape"),
-            ContractError::Interface("`features` of shape [N, 66]; expected [N, 67]".into())
+            ContractError::Interface("`features` of shape [N, 76]; expected [N, 77]".into())
         );
     }
 

@@ -133,7 +133,17 @@ impl Codec {
     ) -> Option<ClientBaseline> {
         let client: ClientBaseline = self.open(key, bytes)?;
         let lists = [&client.scopes, &client.prefixes, &client.tls];
-        let sound = [client.rate, client.mean, client.mean_square, client.peak]
+        let numbers = [
+            client.rate,
+            client.mean,
+            client.mean_square,
+            client.volume,
+            client.peak.usual,
+            client.peak.current,
+            client.volume_peak.usual,
+            client.volume_peak.current,
+        ];
+        let sound = numbers
             .iter()
             .all(|number| (0.0..=f32::MAX).contains(number))
             && client.gap.is_finite()

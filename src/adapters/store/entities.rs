@@ -23,7 +23,7 @@ pub(crate) const HALF_LIVES_KEPT: u32 = 10;
 /// is brought to the event's moment, so that it does not stand still until the clock catches up.
 pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(600);
 /// The most numbers that one entry of counters holds.
-pub(crate) const RATES_MAX: usize = 3;
+pub(crate) const RATES_MAX: usize = 4;
 /// No counter goes above this, whatever a store says.
 pub(crate) const RATE_CEILING: f32 = 1e9;
 
@@ -234,7 +234,8 @@ impl Kind {
         const ADDRESS: [Duration; 3] = [MINUTE.saturating_mul(10), DAY, DAY];
         const SUBJECT: [Duration; 2] = [MINUTE.saturating_mul(10), DAY];
         const PREFIX: [Duration; 1] = [HOUR];
-        const SOURCE: [Duration; 2] = [HOUR, HOUR];
+        // Failures of the hour and of the day, attempts of the hour and of the day.
+        const SOURCE: [Duration; 4] = [HOUR, DAY, HOUR, DAY];
         const TENANT: [Duration; 2] = [MINUTE.saturating_mul(5), MINUTE.saturating_mul(5)];
         match self {
             Self::Address => &ADDRESS,
@@ -423,7 +424,8 @@ impl Rates {
     /// How long these counters are kept: see [`Kind::quiet_ttl`].
     pub(crate) fn ttl(&self, kind: Kind) -> Duration {
         const NOTHING: f32 = 0.001;
-        let failures = kind.half_lives().len().saturating_sub(1).max(1);
+        // The first half of the counters are failures, the others attempts.
+        let failures = kind.half_lives().len().div_ceil(2);
         if self
             .values
             .iter()
@@ -536,8 +538,8 @@ mod tests {
 
     #[test]
     fn merging_in_any_order_gives_the_same_counts() {
-        let early = Rates::new(Timestamp(0), [8.0, 0.0, 0.0]);
-        let late = Rates::new(Timestamp(60_000), [1.0, 0.0, 0.0]);
+        let early = Rates::new(Timestamp(0), [8.0, 0.0, 0.0, 0.0]);
+        let late = Rates::new(Timestamp(60_000), [1.0, 0.0, 0.0, 0.0]);
         let one = early.merged(Kind::Prefix, &late);
         let other = late.merged(Kind::Prefix, &early);
         assert_eq!(one.at(), Timestamp(60_000));
@@ -547,20 +549,16 @@ mod tests {
 
     #[test]
     fn counters_from_a_clock_that_ran_ahead_are_brought_back() {
-        let ahead = Rates::new(Timestamp(365 * 24 * HOUR_MS), [5.0, 5.0, 0.0]);
-        let merged = ahead.merged(Kind::Agent, &Rates::new(Timestamp(1_000), [1.0, 1.0, 0.0]));
-        assert_eq!(merged, Rates::new(Timestamp(1_000), [6.0, 6.0, 0.0]));
+        let ahead = Rates::new(Timestamp(365 * 24 * HOUR_MS), [5.0; RATES_MAX]);
+        let now = Rates::new(Timestamp(1_000), [1.0, 1.0, 0.0, 0.0]);
+        let merged = ahead.merged(Kind::Agent, &now);
+        assert_eq!(merged, Rates::new(Timestamp(1_000), [6.0, 6.0, 5.0, 5.0]));
     }
 
     #[test]
     fn counters_survive_their_encoding() {
-        for kind in [
-            Kind::Address,
-            Kind::Agent,
-            Kind::Prefix,
-            Kind::Subject,
-            Kind::Tenant,
-        ] {
+        let counts = |kind: &Kind| !kind.half_lives().is_empty();
+        for kind in Kind::ALL.into_iter().filter(counts) {
             let mut values = [0.0; RATES_MAX];
             for (i, _) in kind.half_lives().iter().enumerate() {
                 values[i] = i as f32 + 0.5;
@@ -576,7 +574,7 @@ mod tests {
 
     #[test]
     fn hostile_counters_read_as_missing() {
-        let good = Rates::new(Timestamp(5), [1.0, 2.0, 3.0]).encode(Kind::Address);
+        let good = Rates::new(Timestamp(5), [1.0, 2.0, 3.0, 0.0]).encode(Kind::Address);
         for cut in 0..good.len() {
             assert_eq!(Rates::decode(Kind::Address, &good[..cut]), None);
         }
@@ -624,11 +622,11 @@ mod tests {
 
     #[test]
     fn addresses_without_failures_are_forgotten_sooner() {
-        let quiet = Rates::new(Timestamp(0), [0.0, 0.0, 5.0]);
-        let loud = Rates::new(Timestamp(0), [0.0, 1.0, 5.0]);
+        let quiet = Rates::new(Timestamp(0), [0.0, 0.0, 5.0, 0.0]);
+        let loud = Rates::new(Timestamp(0), [0.0, 1.0, 5.0, 0.0]);
         assert_eq!(quiet.ttl(Kind::Address), DAY);
         assert_eq!(loud.ttl(Kind::Address), DAY * 10);
-        let failed = Rates::new(Timestamp(0), [1.0, 1.0, 0.0]);
+        let failed = Rates::new(Timestamp(0), [1.0, 1.0, 0.0, 0.0]);
         assert_eq!(failed.ttl(Kind::Subject), DAY * 10);
         assert_eq!(failed.ttl(Kind::Prefix), HOUR * 10);
     }

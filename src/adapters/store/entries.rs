@@ -214,7 +214,9 @@ fn add_previous(history: &mut History, before: History, query: &HistoryQuery, na
     history.prefix_failures_1h += before.prefix_failures_1h;
     for (ratio, more) in [
         (&mut history.asn, before.asn),
+        (&mut history.asn_24h, before.asn_24h),
         (&mut history.agent, before.agent),
+        (&mut history.agent_24h, before.agent_24h),
         (&mut history.tenant, before.tenant),
     ] {
         ratio.failures += more.failures;
@@ -401,25 +403,28 @@ pub(crate) fn sketched(codec: &Codec, key: &EntryKey, value: &[u8], now: Timesta
         .map(|windows| windows.estimate(key.kind, now))
 }
 
-fn place(history: &mut History, kind: Kind, [a, b, c]: [f32; RATES_MAX]) {
-    let ratio = FailureRatio {
-        failures: a,
-        attempts: b,
-    };
+fn place(history: &mut History, kind: Kind, [a, b, c, d]: [f32; RATES_MAX]) {
+    let ratio = |failures, attempts| FailureRatio { failures, attempts };
     match kind {
         Kind::Address => {
             history.address.failures_10m = a;
             history.address.failures_24h = b;
             history.address.attempts_24h = c;
         }
-        Kind::Agent => history.agent = ratio,
-        Kind::AutonomousSystem => history.asn = ratio,
+        Kind::Agent => {
+            history.agent = ratio(a, c);
+            history.agent_24h = ratio(b, d);
+        }
+        Kind::AutonomousSystem => {
+            history.asn = ratio(a, c);
+            history.asn_24h = ratio(b, d);
+        }
         Kind::Prefix => history.prefix_failures_1h = a,
         Kind::Subject => {
             history.subject.failures_10m = a;
             history.subject.failures_24h = b;
         }
-        Kind::Tenant => history.tenant = ratio,
+        Kind::Tenant => history.tenant = ratio(a, b),
         Kind::Addresses
         | Kind::Client
         | Kind::Demand(_)

@@ -4,6 +4,7 @@
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
+use crate::adapters::store::entities::RATES_MAX;
 use crate::adapters::store::entities::Rates;
 use crate::adapters::store::entities::WindowValue;
 use crate::domain::demand::DemandChange;
@@ -190,30 +191,30 @@ impl<'a> Plan<'a> {
         self.count(
             EntryKey::value(Kind::Address, attempt.address),
             at,
-            [failed, failed, 1.0],
+            [failed, failed, 1.0, 0.0],
         );
         self.count(
             EntryKey::value(Kind::Agent, attempt.agent),
             at,
-            [failed, 1.0, 0.0],
+            [failed, failed, 1.0, 1.0],
         );
         self.count(
             EntryKey::value(Kind::Tenant, attempt.tenant),
             at,
-            [failed, 1.0, 0.0],
+            [failed, 1.0, 0.0, 0.0],
         );
         if let Some(asn) = attempt.asn {
             self.count(
                 EntryKey::value(Kind::AutonomousSystem, asn),
                 at,
-                [failed, 1.0, 0.0],
+                [failed, failed, 1.0, 1.0],
             );
         }
         if attempt.failed {
             self.count(
                 EntryKey::value(Kind::Prefix, attempt.prefix),
                 at,
-                [1.0, 0.0, 0.0],
+                [1.0, 0.0, 0.0, 0.0],
             );
         }
         let Some(subject) = attempt.subject else {
@@ -237,7 +238,7 @@ impl<'a> Plan<'a> {
                 self.count(
                     EntryKey::subject(Kind::Subject, subject),
                     at,
-                    [1.0, 1.0, 0.0],
+                    [1.0, 1.0, 0.0, 0.0],
                 );
             }
         }
@@ -253,7 +254,7 @@ impl<'a> Plan<'a> {
                 lesson.subject.0.value_hash(),
             );
         }
-        let values = [seen.asn, seen.country, seen.agent];
+        let values = [seen.asn, seen.country, seen.agent, seen.language, seen.tls];
         add_to_population(
             &mut self.population,
             1,
@@ -261,7 +262,7 @@ impl<'a> Plan<'a> {
         );
     }
 
-    fn count(&mut self, key: EntryKey, at: Timestamp, values: [f32; 3]) {
+    fn count(&mut self, key: EntryKey, at: Timestamp, values: [f32; RATES_MAX]) {
         let new = Rates::new(at, values);
         self.rates
             .entry(key)
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(plan.distinct.len(), 1);
         assert_eq!(plan.distinct.values().next().map(BTreeSet::len), Some(50));
         let address = plan.rates.get(&EntryKey::value(Kind::Address, 1)).unwrap();
-        assert_eq!(address.values(), [50.0, 50.0, 50.0]);
+        assert_eq!(address.values(), [50.0, 50.0, 50.0, 0.0]);
     }
 
     #[test]

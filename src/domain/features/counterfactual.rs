@@ -73,11 +73,13 @@ fn familiar(feature: Feature, lowest: f32) -> f32 {
         | Feature::LlrTls => -1.0,
         Feature::HourSurprise => 2.0,
         Feature::M2mHourSurprise => 3.0,
-        Feature::AsnRarity | Feature::AgentRarity => 3.0,
-        Feature::CountryRarity => 1.5,
+        Feature::AsnRarity | Feature::AgentRarity | Feature::TlsRarity => 3.0,
+        Feature::CountryRarity | Feature::LanguageRarity => 1.5,
         Feature::AddressFailureRatio
         | Feature::AsnFailureRatio
+        | Feature::AsnFailureRatio24h
         | Feature::AgentFailureRatio
+        | Feature::AgentFailureRatio24h
         | Feature::TenantFailureRatio => 0.1,
         Feature::UserAddresses24h | Feature::AddressUsers1h | Feature::TokenAsns24h => {
             std::f32::consts::LN_2
@@ -86,7 +88,7 @@ fn familiar(feature: Feature, lowest: f32) -> f32 {
         Feature::UserHistory | Feature::UserGapHours => 2.5,
         Feature::AddressTrust => 0.7,
         Feature::TokenKeyBinding => 0.5,
-        Feature::TokenGapRatio | Feature::M2mRateRatio => 0.0,
+        Feature::TokenGapRatio | Feature::M2mRateRatio | Feature::M2mVolumeRatio => 0.0,
         _ => lowest,
     }
 }
@@ -113,6 +115,7 @@ fn supposed(reason: Reason) -> &'static str {
         Reason::NewAccount => "for a known account",
         Reason::PublicClient => "with a client that authenticates itself",
         Reason::RareAgent => "with a common browser",
+        Reason::RareLanguage => "with a common language",
         Reason::RareCountry => "from a common country",
         Reason::RareNetwork => "from a common network",
         Reason::RiskyLogin => "after a login without risk",

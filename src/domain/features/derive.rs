@@ -121,7 +121,13 @@ fn login(row: &mut FeatureVector, signals: &Signals, known: Known<'_>, now: Time
     network_kind(row, signals, at_home);
     rarity(row, signals, known.population);
     let seen = signals.hashes.familiarity;
-    rarity_of(row, Feature::AgentRarity, seen.agent, known.population);
+    for (feature, value) in [
+        (Feature::AgentRarity, seen.agent),
+        (Feature::LanguageRarity, seen.language),
+        (Feature::TlsRarity, seen.tls),
+    ] {
+        rarity_of(row, feature, value, known.population);
+    }
     if let Some(history) = known.history {
         sources(row, history);
         more_sources(row, history);
@@ -138,10 +144,25 @@ fn login(row: &mut FeatureVector, signals: &Signals, known: Known<'_>, now: Time
             against_profile(row, signals, profile, known.population, device, now)
         }
         // A name that never logged in has an empty history; without a name or without state nothing is known.
-        _ if known.history.is_some() && signals.subject.key().is_some() => {
-            row.set(Feature::UserHistory, 0.0)
-        }
+        _ if known.history.is_some() && signals.subject.key().is_some() => newcomer(row),
         _ => {}
+    }
+}
+
+/// A name without a confirmed login: what a strange request shows is all that there is to go by, and weighs on its own.
+fn newcomer(row: &mut FeatureVector) {
+    row.set(Feature::UserHistory, 0.0);
+    for (feature, of) in [
+        (Feature::NewcomerAsn, Feature::AsnRarity),
+        (Feature::NewcomerCountry, Feature::CountryRarity),
+        (Feature::NewcomerLanguage, Feature::LanguageRarity),
+        (Feature::NewcomerTls, Feature::TlsRarity),
+        (
+            Feature::NewcomerAgentFailures,
+            Feature::AgentFailureRatio24h,
+        ),
+    ] {
+        row.set(feature, row.value(of));
     }
 }
 
@@ -257,10 +278,13 @@ fn more_sources(row: &mut FeatureVector, history: &History) {
         Feature::AddressFailureRatio,
         velocity::failure_ratio(counts),
     );
-    row.set(
-        Feature::AgentFailureRatio,
-        velocity::shared_failure_ratio(history.agent),
-    );
+    for (feature, counts) in [
+        (Feature::AgentFailureRatio, history.agent),
+        (Feature::AgentFailureRatio24h, history.agent_24h),
+        (Feature::AsnFailureRatio24h, history.asn_24h),
+    ] {
+        row.set(feature, velocity::shared_failure_ratio(counts));
+    }
     address_trust(row, history);
 }
 

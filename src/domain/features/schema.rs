@@ -102,6 +102,15 @@ features! {
     ParametersHidden => "parameters_hidden",
     LlrTls => "llr_tls",
     SurpriseTls => "surprise_tls",
+    LanguageRarity => "language_rarity",
+    TlsRarity => "tls_rarity",
+    AsnFailureRatio24h => "asn_failure_ratio_24h",
+    AgentFailureRatio24h => "agent_failure_ratio_24h",
+    NewcomerAsn => "newcomer_asn",
+    NewcomerCountry => "newcomer_country",
+    NewcomerLanguage => "newcomer_language",
+    NewcomerTls => "newcomer_tls",
+    NewcomerAgentFailures => "newcomer_agent_failures",
     TokenAddressNew => "token_address_new",
     TokenAsnNew => "token_asn_new",
     TokenCountryNew => "token_country_new",
@@ -130,6 +139,7 @@ features! {
     M2mRateRatio => "m2m_rate_ratio",
     M2mGapShort => "m2m_gap_short",
     M2mHourSurprise => "m2m_hour_surprise",
+    M2mVolumeRatio => "m2m_volume_ratio",
 }
 
 impl Feature {
@@ -211,7 +221,7 @@ mod tests {
             .collect();
         let compiled: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
         assert_eq!(names, compiled);
-        assert_eq!(schema.version, 2);
+        assert_eq!(schema.version, 3);
     }
 
     #[test]

@@ -16,8 +16,12 @@ use std::time::Duration;
 pub const CLIENT_RATE_HALF_LIFE: Duration = Duration::from_secs(5 * 60);
 /// Half-life of the habit: mean and variance of the rate over time.
 pub const CLIENT_HABIT_HALF_LIFE: Duration = Duration::from_secs(2 * 24 * 3600);
-/// Half-life of the highest rate seen.
-pub const CLIENT_PEAK_HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Half-life of the rate that shows what a burst of minutes does not: how much is drawn over an hour.
+pub const CLIENT_VOLUME_HALF_LIFE: Duration = Duration::from_secs(3600);
+/// Half-life of the highest rates seen.
+pub const CLIENT_PEAK_HALF_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The highest rates count as usual from the next stretch of this length on.
+const STRETCH: Duration = Duration::from_secs(12 * 3600);
 /// Scopes of one request that are learnt.
 pub const SCOPES_MAX: usize = 12;
 /// Requests from which on a baseline says something, unless it is a day old.
@@ -48,6 +52,16 @@ pub struct ClientUse {
     pub learns: bool,
 }
 
+/// The highest value of something, in two steps: what is going on now does not become its own measure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Highest {
+    /// Of the stretches of time before the present one; 0 while there is none. Decays with [`CLIENT_PEAK_HALF_LIFE`] from
+    /// the beginning of the present one.
+    pub usual: f32,
+    /// Of the present stretch.
+    pub current: f32,
+}
+
 /// What is usual for one client.
 ///
 /// The mean weighs by time and not by request: a client that sleeps at night has a low mean and a large variance. Each
@@ -66,8 +80,14 @@ pub struct ClientBaseline {
     pub mean: f32,
     /// The mean of its square.
     pub mean_square: f32,
-    /// The highest rate, decayed with [`CLIENT_PEAK_HALF_LIFE`].
-    pub peak: f32,
+    /// The highest learnt rate.
+    pub peak: Highest,
+    /// Requests, decayed with [`CLIENT_VOLUME_HALF_LIFE`].
+    pub volume: f32,
+    /// The highest learnt volume.
+    pub volume_peak: Highest,
+    /// When the present stretch of [`STRETCH`] began, by which the highest values are told apart.
+    pub stretch: Timestamp,
     /// Scopes it was given, with their ages.
     pub scopes: KnownValues,
     /// The /24 or /48 that it came from.
@@ -90,20 +110,37 @@ impl ClientBaseline {
         if self.last == Timestamp::default() {
             self.first = used.at;
             self.last = used.at;
+            self.stretch = used.at;
         }
-        let (rate, peak) = (self.rate_at(used.at), self.peak_at(used.at));
+        let (rate, volume) = (self.rate_at(used.at), self.volume_at(used.at));
         if used.learns {
             self.mean_square = self.mean_square_at(used.at);
             self.mean = self.mean_at(used.at);
             self.learn_habits(used);
         }
         self.rate = rate + 1.0;
-        self.peak = if used.learns {
-            peak.max(self.rate)
-        } else {
-            peak
-        };
+        self.volume = volume + 1.0;
+        if used.learns {
+            self.learn_highest(used.at);
+        }
         self.last = self.last.max(used.at);
+    }
+
+    fn learn_highest(&mut self, at: Timestamp) {
+        let age = at.since(self.stretch);
+        for (highest, value) in [
+            (&mut self.peak, self.rate),
+            (&mut self.volume_peak, self.volume),
+        ] {
+            if age >= STRETCH {
+                highest.usual = highest.usual_after(age);
+                highest.current = 0.0;
+            }
+            highest.current = highest.current.max(value);
+        }
+        if age >= STRETCH {
+            self.stretch = at;
+        }
     }
 
     fn learn_habits(&mut self, used: &ClientUse) {
@@ -170,9 +207,16 @@ impl ClientBaseline {
         (self.gap - log_gap(self.last, now)).max(0.0)
     }
 
-    /// The log of how the rate, this request included, stands to the highest one.
-    pub fn rate_ratio_at(&self, now: Timestamp) -> f32 {
-        ((self.rate_at(now) + 1.0) / (self.peak_at(now) + 1.0)).ln()
+    /// The log of how the rate, this request included, stands to the usual highest one; `None` while none is known.
+    pub fn rate_ratio_at(&self, now: Timestamp) -> Option<f32> {
+        let usual = self.peak.usual_after(now.since(self.stretch));
+        (usual > 0.0).then(|| ((self.rate_at(now) + 1.0) / (usual + 1.0)).ln())
+    }
+
+    /// The same for the volume.
+    pub fn volume_ratio_at(&self, now: Timestamp) -> Option<f32> {
+        let usual = self.volume_peak.usual_after(now.since(self.stretch));
+        (usual > 0.0).then(|| ((self.volume_at(now) + 1.0) / (usual + 1.0)).ln())
     }
 
     /// The rate at `now`.
@@ -180,9 +224,9 @@ impl ClientBaseline {
         decayed(self.rate, now.since(self.last), CLIENT_RATE_HALF_LIFE)
     }
 
-    /// The highest rate at `now`.
-    pub fn peak_at(&self, now: Timestamp) -> f32 {
-        decayed(self.peak, now.since(self.last), CLIENT_PEAK_HALF_LIFE)
+    /// The volume at `now`.
+    pub fn volume_at(&self, now: Timestamp) -> f32 {
+        decayed(self.volume, now.since(self.last), CLIENT_VOLUME_HALF_LIFE)
     }
 
     /// The mean rate at `now`.
@@ -217,6 +261,18 @@ impl ClientBaseline {
         let average = value * (1.0 - (-lives).exp2()) / (lives * std::f32::consts::LN_2);
         let kept = decayed(1.0, gap, CLIENT_HABIT_HALF_LIFE);
         mean * kept + average * (1.0 - kept)
+    }
+}
+
+impl Highest {
+    /// What is usual when the present stretch began `age` ago: when it is over, what it has shown as well.
+    pub fn usual_after(&self, age: Duration) -> f32 {
+        let before = decayed(self.usual, age, CLIENT_PEAK_HALF_LIFE);
+        if age >= STRETCH {
+            before.max(self.current)
+        } else {
+            before
+        }
     }
 }
 
@@ -257,10 +313,32 @@ mod tests {
         assert!(baseline.variance_at(now) < 1.0);
         // The same client, a hundred times as busy for five minutes.
         for n in 0..500 {
-            baseline.learn(&used(14 * 24 * 60 + n / 100, &[1]));
+            baseline.learn(&used(14 * 24 * 60 + 30 + n / 100, &[1]));
         }
         assert!(baseline.excess_at(baseline.last) > 50.0);
-        assert!(baseline.peak > 300.0);
+        assert!(baseline.peak.current > 300.0);
+        // The burst is not its own measure, neither by minutes nor by the hour.
+        let now = baseline.last;
+        assert!(baseline.rate_ratio_at(now).unwrap() > 3.0);
+        assert!(baseline.volume_ratio_at(now).unwrap() > 1.5);
+        let later = now.plus(STRETCH);
+        baseline.learn(&ClientUse {
+            at: later,
+            ..used(0, &[1])
+        });
+        assert!(baseline.rate_ratio_at(later).unwrap() < -3.0);
+    }
+
+    #[test]
+    fn nothing_is_usual_on_the_first_day() {
+        let mut baseline = ClientBaseline::default();
+        for minute in 0..11 * 60 {
+            baseline.learn(&used(minute, &[1]));
+        }
+        assert_eq!(baseline.rate_ratio_at(baseline.last), None);
+        assert_eq!(baseline.volume_ratio_at(baseline.last), None);
+        let next = Timestamp(MINUTE).plus(STRETCH);
+        assert!(baseline.volume_ratio_at(next).unwrap() < 0.0);
     }
 
     #[test]
@@ -272,7 +350,7 @@ mod tests {
             }
         }
         assert!(baseline.mean < 2.0, "{baseline:?}");
-        assert!(baseline.peak > 50.0, "{baseline:?}");
+        assert!(baseline.peak.usual > 50.0, "{baseline:?}");
     }
 
     #[test]

@@ -50,6 +50,7 @@ reasons! {
     NewAccount, "new_account", "little is known of this account";
     PublicClient, "public_client", "the client does not authenticate itself";
     RareAgent, "rare_agent", "hardly anybody uses this browser here";
+    RareLanguage, "rare_language", "hardly anybody here has this language set";
     RareCountry, "rare_country", "hardly anybody logs in from this country";
     RareNetwork, "rare_network", "hardly anybody logs in from this network";
     RiskyLogin, "risky_login", "the login behind the token was risky";

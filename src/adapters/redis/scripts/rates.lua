@@ -1,6 +1,6 @@
 -- Adds decayed counters to a key. The same arithmetic as Rates::merged, where no update of another node can get lost.
 -- KEYS[1]  the counters: version byte, moment as a double, one float per half-life, little-endian
--- ARGV     moment (ms), time to live (ms), time to live while nothing but the last count is there (ms), how far ahead a
+-- ARGV     moment (ms), time to live (ms), time to live while there is no failure (ms), how far ahead a
 --          stored moment may be (ms), then pairs of half-life (ms) and count at the moment
 local n = (#ARGV - 4) / 2
 local at, ahead_max = tonumber(ARGV[1]), tonumber(ARGV[4])
@@ -24,8 +24,9 @@ if type(old) == 'string' and #old == 9 + 4 * n and string.byte(old, 1) == 1 then
   end
 end
 local ttl = ARGV[3]
-for i = 1, n do
-  if (i < n or n == 1) and counts[i] >= 0.001 then ttl = ARGV[2] end
+-- The first half of the counters are failures, the others attempts.
+for i = 1, math.floor((n + 1) / 2) do
+  if counts[i] >= 0.001 then ttl = ARGV[2] end
 end
 redis.call('SET', KEYS[1], struct.pack('<Bd' .. string.rep('f', n), 1, at, unpack(counts)), 'PX', ttl)
 return 1

@@ -204,7 +204,7 @@ fn real(codec: &Codec) -> Vec<Real> {
                     }
                     codec.windows(&key, &windows)
                 }
-                _ => Some(Rates::new(NOW, [1.0, 2.0, 3.0]).encode(kind)),
+                _ => Some(Rates::new(NOW, [1.0, 2.0, 3.0, 4.0]).encode(kind)),
             };
             reals.push(Real {
                 key,
@@ -278,7 +278,7 @@ fn assert_in_range(key: &EntryKey, value: &[u8]) {
         for number in rates.decayed_to(key.kind, NOW) {
             assert!(number.is_finite() && number >= 0.0, "{value:?}");
         }
-        let now = Rates::new(NOW, [1.0; 3]);
+        let now = Rates::new(NOW, [1.0; 4]);
         assert!(
             rates
                 .merged(key.kind, &now)

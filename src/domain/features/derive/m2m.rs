@@ -40,7 +40,14 @@ pub(super) fn derive(row: &mut FeatureVector, signals: &Signals, known: Known<'_
     values(row, signals, known.profile, baseline, now);
     scopes(row, &signals.grant.scopes, baseline, now);
     row.set(Feature::M2mRateZ, baseline.excess_at(now).max(0.0).ln_1p());
-    row.set(Feature::M2mRateRatio, baseline.rate_ratio_at(now));
+    for (feature, ratio) in [
+        (Feature::M2mRateRatio, baseline.rate_ratio_at(now)),
+        (Feature::M2mVolumeRatio, baseline.volume_ratio_at(now)),
+    ] {
+        if let Some(ratio) = ratio {
+            row.set(feature, ratio);
+        }
+    }
     row.set(Feature::M2mGapShort, baseline.haste_at(now));
     row.set(
         Feature::M2mHourSurprise,
