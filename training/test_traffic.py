@@ -39,6 +39,27 @@ class Contract(unittest.TestCase):
         self.assertEqual(times, sorted(times))
         self.assertTrue(all(len(time) == 23 for time in times))
 
+    def test_nobody_goes_back_to_an_hour_that_is_over(self) -> None:
+        """East of Greenwich the small hours of a local day lie in the day before: a night worker who has logged in at
+        23:57 must not come again at 23:35."""
+        made = run(users=300)
+        people = made.world.people
+        evening = 23 * event.HOUR_MS + 57 * 60_000
+        for user in people.users:
+            user.habit, user.offset_hours, user.hours = "daily", 9, [(2.0, 1.5), (4.0, 1.5)]
+            for day in range(20):
+                after = day * event.DAY_MS + evening
+                self.assertGreater(people._next(user, after), after)
+
+    def test_what_lies_in_the_past_is_refused(self) -> None:
+        made = run(days=3)
+        events = made.events()
+        first = next(e for e in events if e.at > event.DAY_MS)
+        with self.assertRaisesRegex(ValueError, "on the agenda"):
+            made.at(made.now - 1, lambda simulation, now: None)
+        with self.assertRaisesRegex(ValueError, "were given out"):
+            made.emit(event.Event(0, event.LOGIN, first.user, first.address, first.agent))
+
     def test_rows_are_counted(self) -> None:
         self.assertEqual([row["index"] for row in self.rows], [str(n) for n in range(len(self.rows))])
 
@@ -90,6 +111,8 @@ class Contract(unittest.TestCase):
             self.assertEqual(bad, bool(row["Campaign"]))
             if bad:
                 self.assertEqual((row["Second Factor"], row["Cohort"]), ("False", ""))
+            else:
+                self.assertEqual(row["Variant"], "")
 
     def test_every_kind_of_attacker_comes(self) -> None:
         found = {row["Attacker Kind"] for row in rows(run(users=1500, days=40))} - {""}

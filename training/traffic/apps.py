@@ -224,7 +224,10 @@ class Apps:
         at = now + int((0.05 + chance.exponential(24.0 / family.per_day)) * HOUR_MS)
         hour = (at / HOUR_MS + family.user.offset_hours) % 24
         # Telephones are put aside at night, mostly.
-        return at + int((7.5 - hour + 3 * chance.random()) * HOUR_MS) if hour < 6.5 and chance.happens(0.8) else at
+        if hour < 6.5 and chance.happens(0.8):
+            at += int((7.5 - hour + 3 * chance.random()) * HOUR_MS)
+        # Apps that nobody opens refresh in the background, before the token ends.
+        return min(at, now + int(self.plan.token_hours * (0.75 + 0.2 * chance.random()) * HOUR_MS))
 
     def _event(self, kind: str, at: int, family: Family, where: Address, what: Agent, language: str, token: str, words: str) -> Event:
         client, user = family.client, family.user

@@ -29,7 +29,7 @@ ROWS_MIN, USERS_MIN = 100, 40
 ROWS_MAX = 1500
 """Per source: enough for a standard error of 0.01."""
 TREES = 30
-LABELS = {"Attacker Kind", "Campaign", "Cohort", "Second Factor", "Is Attack IP", "Is Account Takeover"}
+LABELS = {"Attacker Kind", "Campaign", "Cohort", "Variant", "Second Factor", "Is Attack IP", "Is Account Takeover"}
 BEHAVIOUR = {"Device ID", "Family ID", "Login Successful", "Language", "Token ID", "Scopes"}
 
 Row = dict[str, str]

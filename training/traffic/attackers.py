@@ -16,6 +16,9 @@ VICTIMS_TRIED = 50
 SCRIPTS = (("python-requests/2.{}.3", "python", 26, 8), ("Go-http-client/1.1", "go", 0, 1), ("curl/8.{}.0", "curl", 2, 12), ("axios/1.{}.4", "node", 4, 8))
 DISGUISES = ("python", "go", "curl", "node")
 
+Means = tuple[Address, Agent, str, str, str]
+"""What an attacker of one account speaks with: address, agent, language, cookie jar, and the word for it."""
+
 
 class PasswordAttackers:
     """All attackers at the login page. Each kind draws from a stream of its own."""
@@ -60,23 +63,23 @@ class PasswordAttackers:
             user = self.victim(chance, history)
             if user is None:
                 return
-            address, agent, language, jar = equip(chance, user, now)
+            address, agent, language, jar, variant = equip(chance, user, now)
             plan, campaign = self.plan.takeover, self.campaign()
             if kind == "targeted" and chance.happens(plan.waking_hours):
                 now = max(now, self.world.people.hour_of(chance, user, now // DAY_MS + 1))
             at = now
             if chance.happens(plan.failures_before):
                 for _ in range(1 + int(4 * chance.random())):
-                    self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, False)
+                    self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, False, variant)
                     at += 2500 + int(chance.exponential(15_000))
-            self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, True)
+            self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, True, variant)
             while chance.happens(plan.returns):
                 at += int((0.5 + chance.exponential(48)) * HOUR_MS)
-                self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, True)
+                self._emit(simulation, at, user, user.id, address, agent, language, jar, kind, campaign, True, variant)
 
         return act
 
-    def _naive(self, chance: Chance, user: User, now: int) -> tuple[Address, Agent, str, str]:
+    def _naive(self, chance: Chance, user: User, now: int) -> Means:
         """Speaks from anywhere with anything."""
         places = self.world.addresses
         country = places.attack_countries.pick(chance)
@@ -87,9 +90,9 @@ class PasswordAttackers:
             kind = RESIDENTIAL if draw < 0.55 else MOBILE if draw < 0.65 else HOSTING
             address = places.somewhere(chance, country, kind)
         address.flagged = address.flagged or chance.happens(0.3)
-        return address, self.browser(chance, now), places.language(chance, country), self._jar(chance)
+        return address, self.browser(chance, now), places.language(chance, country), self._jar(chance), address.pool.operator.kind
 
-    def _vpn(self, chance: Chance, user: User, now: int) -> tuple[Address, Agent, str, str]:
+    def _vpn(self, chance: Chance, user: User, now: int) -> Means:
         """Speaks from the victim's country."""
         places, country = self.world.addresses, user.home.city.country
         if chance.happens(0.75):
@@ -97,18 +100,18 @@ class PasswordAttackers:
         else:
             address = places.somewhere(chance, country, HOSTING)
         language = places.language(chance, country if chance.happens(0.4) else places.attack_countries.pick(chance))
-        return address, self.browser(chance, now), language, self._jar(chance)
+        return address, self.browser(chance, now), language, self._jar(chance), address.pool.operator.kind
 
-    def _targeted(self, chance: Chance, user: User, now: int) -> tuple[Address, Agent, str, str]:
+    def _targeted(self, chance: Chance, user: User, now: int) -> Means:
         """Knows the victim's city, browser and language, and some have the device cookie."""
         plan, places = self.plan.takeover, self.world.addresses
         city = user.home.city
         if chance.happens(plan.same_operator):
-            address = user.home.operator.address(chance, city)
+            address, variant = user.home.operator.address(chance, city), "own_operator"
         elif chance.happens(0.5):
-            address = places.somewhere(chance, city.country, MOBILE, city)
+            address, variant = places.somewhere(chance, city.country, MOBILE, city), "carrier"
         else:
-            address = places.somewhere(chance, city.country, RESIDENTIAL, city)
+            address, variant = places.somewhere(chance, city.country, RESIDENTIAL, city), "same_city"
         device, agent = browser_of(self.world, chance, user, now)
         if not chance.happens(plan.same_major):
             family = device.browser.family
@@ -116,8 +119,9 @@ class PasswordAttackers:
                 family = chance.choice([f for f in FAMILIES if f.name == family.name] or [family])
             agent = Updating(chance, family, now, 6.0).agent(self.world.agents, chance, now)
         language = device.language if chance.happens(plan.same_language) else places.language(chance, city.country)
-        jar = device.jar if chance.happens(plan.stolen_cookie) and not user.blocker else self._jar(chance)
-        return address, agent, language, jar
+        if chance.happens(plan.stolen_cookie) and not user.blocker and device.jar:
+            return address, agent, language, device.jar, "cookie"
+        return address, agent, language, self._jar(chance), variant
 
     # Many names or many passwords.
 
@@ -230,7 +234,7 @@ class PasswordAttackers:
             found.append(address)
         return found
 
-    def _emit(self, simulation, at, user, name, address, agent, language, jar, kind, campaign, succeeded) -> None:
+    def _emit(self, simulation, at, user, name, address, agent, language, jar, kind, campaign, succeeded, variant="") -> None:
         world = self.world
         client = world.apps.any_client(name)
         simulation.emit(
@@ -249,5 +253,6 @@ class PasswordAttackers:
                 attacker=kind,
                 campaign=campaign,
                 round_trip=world.people.round_trip(world.attack_chance),
+                variant=variant,
             )
         )

@@ -46,6 +46,7 @@ COLUMNS = (
     "Attacker Kind",
     "Campaign",
     "Cohort",
+    "Variant",
 )
 TENANT = "carbon.super"
 
@@ -78,6 +79,7 @@ class Event:
         "campaign",
         "cohort",
         "round_trip",
+        "variant",
     )
 
     def __init__(
@@ -100,6 +102,7 @@ class Event:
         campaign: str = "",
         cohort: str = "",
         round_trip: str = "",
+        variant: str = "",
     ) -> None:
         self.at = at
         self.kind = kind
@@ -119,6 +122,7 @@ class Event:
         self.campaign = campaign
         self.cohort = cohort
         self.round_trip = round_trip
+        self.variant = variant
 
 
 class Rows:
@@ -143,7 +147,7 @@ class Rows:
             f"{index},{self.timestamp(e.at)},{e.user},{e.round_trip},{address.ip},{pool.where},{agent.columns},"
             f"{e.succeeded},{address.flagged},{takeover},"
             f"{e.kind},{e.client},{TENANT},{e.scopes},{e.confidential if e.client else ''},{e.device},{agent.ja4},"
-            f"{e.language},{e.family},{e.token},{pool.listing},{e.factor},{e.attacker},{e.campaign},{e.cohort}\n"
+            f"{e.language},{e.family},{e.token},{pool.listing},{e.factor},{e.attacker},{e.campaign},{e.cohort},{e.variant}\n"
         )
 
     def timestamp(self, at: int) -> str:
@@ -164,15 +168,18 @@ class Ordered:
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, Event]] = []
         self.sequence = 0
+        self.given = 0
 
     def add(self, event: Event) -> None:
-        """Takes an event of now or later."""
+        """Takes an event of now or later: what lies before has been given out."""
+        if event.at < self.given:
+            raise ValueError(f"an event at {event.at} ms is made after those up to {self.given} ms were given out")
         self.sequence += 1
         heapq.heappush(self.heap, (event.at, self.sequence, event))
 
     def until(self, now: int) -> Iterator[Event]:
         """What lies before `now`, in order."""
-        heap = self.heap
+        heap, self.given = self.heap, max(self.given, now)
         while heap and heap[0][0] < now:
             yield heapq.heappop(heap)[2]
 

@@ -334,7 +334,10 @@ class People:
             if (day + self.world.weekday) % 7 >= 5:
                 expected *= WEEKEND if user.habit == "daily" else 0.6
             if chance.happens(expected):
-                return self._hour(user, day)
+                at = self._hour(user, day)
+                # East of Greenwich a local day begins before that of the run: its small hours may be over already.
+                if at > after:
+                    return at
 
     def _hour(self, user: User, day: int, chance: Chance | None = None) -> int:
         """A moment of that day, at one of the user's hours."""

@@ -71,6 +71,7 @@ class Apps:
     session_hours: float
     mobile_uses_per_day: float
     mobile_family_days: float
+    token_hours: float
     retry: Share
     release_days: float
 

@@ -62,6 +62,7 @@ class Simulation:
         self.days = days
         self.start: datetime = date(start)
         self.world = World(plan, seed, users, cold_start, self.start.weekday())
+        self.now = 0
         self._agenda: list[tuple[int, int, Act]] = []
         self._sequence = 0
         self._ahead = Ordered()
@@ -70,7 +71,9 @@ class Simulation:
             part.begin(self)
 
     def at(self, when: int, act: Act) -> None:
-        """Puts an act on the agenda; what lies beyond the end is dropped at once."""
+        """Puts an act on the agenda; what lies beyond the end is dropped at once. Nobody acts in the past."""
+        if when < self.now:
+            raise ValueError(f"an act at {when} ms is put on the agenda at {self.now} ms")
         if when < self.days * DAY_MS:
             self._sequence += 1
             heapq.heappush(self._agenda, (when, self._sequence, act))
@@ -81,5 +84,6 @@ class Simulation:
         while agenda:
             now, _, act = heapq.heappop(agenda)
             yield from self._ahead.until(now)
+            self.now = now
             act(self, now)
         yield from self._ahead.until(end)

@@ -78,6 +78,7 @@ class Thieves:
                     family=session.family,
                     attacker="session_theft",
                     campaign=campaign,
+                    variant="near" if near else "elsewhere",
                 )
             )
             at += 20_000 + int(chance.exponential(600_000))
@@ -94,13 +95,14 @@ class Thieves:
         chance = self.code_chance
         alone = chance.happens(self.plan.code_replay.unredeemed)
         at = redeem_at + 300 + int(chance.exponential(20_000))
-        address = self._near(chance, family.user, True) if chance.happens(0.3) else self._remote(chance)
+        near = chance.happens(0.3)
+        address = self._near(chance, family.user, True) if near else self._remote(chance)
         where, agent, language = address, self._script(chance), ""
         if not family.client.confidential and chance.happens(0.5):
             # The thief imitates the application.
             _, agent, language = self.world.apps.speaker(family, address, None, at)
         campaign = self.world.attackers.campaign()
-        event = self._token_event(CODE, at, family, where, agent, language, "", "code_replay", campaign)
+        event = self._token_event(CODE, at, family, where, agent, language, "", "code_replay", campaign, near)
         simulation.emit(event)
         return alone
 
@@ -140,7 +142,7 @@ class Thieves:
 
         def act(simulation, now: int) -> None:
             nonlocal left, token
-            simulation.emit(self._token_event(REFRESH, now, family, address, agent, language, token, kind, campaign))
+            simulation.emit(self._token_event(REFRESH, now, family, address, agent, language, token, kind, campaign, near))
             if kind == "refresh_theft":
                 token = chance.hex(16)
             left -= 1
@@ -150,7 +152,7 @@ class Thieves:
 
         act(simulation, now)
 
-    def _token_event(self, kind, at, family: Family, where, agent, language, token, attacker, campaign) -> Event:
+    def _token_event(self, kind, at, family: Family, where, agent, language, token, attacker, campaign, near) -> Event:
         client = family.client
         return Event(
             at,
@@ -166,6 +168,7 @@ class Thieves:
             token=token,
             attacker=attacker,
             campaign=campaign,
+            variant="near" if near else "elsewhere",
         )
 
     # Of service accounts.
@@ -186,7 +189,7 @@ class Thieves:
             agent = self.world.services.agent(service) if chance.happens(0.3) else self._script(chance)
         left = int(chance.log_uniform(*plan.requests))
         pace = chance.log_uniform(0.05, 6.0) * HOUR_MS
-        self._requests(simulation, chance, now, service, "secret_theft", left, pace, address, agent, lambda: (service.rights, True))
+        self._requests(simulation, chance, now, service, "secret_theft", left, pace, address, agent, lambda: (service.rights, True), near)
 
     def _guess(self, simulation, chance: Chance, now: int) -> None:
         """Tries secrets."""
@@ -230,14 +233,15 @@ class Thieves:
             simulation, chance, now, service, "volume_abuse", left, pace, address, agent, lambda: (self.world.services.scopes(chance, service), True)
         )
 
-    def _requests(self, simulation, chance, now, service: Service, kind, left, pace, address, agent, ask) -> None:
+    def _requests(self, simulation, chance, now, service: Service, kind, left, pace, address, agent, ask, near=None) -> None:
         campaign = self.world.attackers.campaign()
+        variant = "" if near is None else "near" if near else "elsewhere"
 
         def act(simulation, now: int) -> None:
             nonlocal left
             scopes, succeeded = ask()
             event = self.world.services.event(service, now, address, agent, scopes, succeeded)
-            event.attacker, event.campaign = kind, campaign
+            event.attacker, event.campaign, event.variant = kind, campaign, variant
             simulation.emit(event)
             left -= 1
             if left > 0:

@@ -165,12 +165,13 @@ columns! {
 }
 
 /// Columns of the data set and of the generator that say nothing to the gateway.
-const UNUSED: [&str; 5] = [
+const UNUSED: [&str; 6] = [
     "Round-Trip Time [ms]",
     "Region",
     "Browser Name and Version",
     "OS Name and Version",
     "Device Type",
+    "Variant",
 ];
 
 /// Reads events.
