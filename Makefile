@@ -115,12 +115,29 @@ training-env:
 	@training/.venv/bin/pip install --quiet --disable-pip-version-check --requirement training/requirements.txt
 
 .PHONY: train-starter
-train-starter: ## write the starter model to conf/model/ and the test models from training/
+train-starter: ## write the starter models (weights set by hand) and the test models to tests/data/models/
 	@scripts/setup.sh test
 	@$(MAKE) --no-print-directory training-env
 	@echo "--> exporting the starter model and the models of the tests"
 	@training/.venv/bin/python training/export_starter.py
 	@training/.venv/bin/python training/make_test_models.py
+
+.PHONY: train
+train: ## train the shipped models from simulated traffic, measure them, write training/REPORT.md
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@$(MAKE) --no-print-directory training-env
+	@echo "--> building the gateway, which computes the features"
+	@cargo build --release --locked --package riskgate --bin riskgate
+	@RISKGATE_BIN=$(CURDIR)/target/release/riskgate training/.venv/bin/python training/run.py
+
+.PHONY: train-quick
+train-quick: ## the same on little traffic, into training/.cache/quick/
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@$(MAKE) --no-print-directory training-env
+	@cargo build --release --locked --package riskgate --bin riskgate
+	@RISKGATE_BIN=$(CURDIR)/target/release/riskgate training/.venv/bin/python training/run.py --quick
 
 .PHONY: test-training
 test-training: training-env ## the committed models are those that training/ writes

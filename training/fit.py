@@ -50,6 +50,14 @@ class Fitted:
     loss: float
 
 
+@dataclass(frozen=True)
+class Flat:
+    """Between `low` and `high` the values of a feature are told apart by nothing."""
+
+    low: float
+    high: float
+
+
 def fill(rows: np.ndarray, cold_start: list[float]) -> np.ndarray:
     """The rows as the graph sees them: missing values replaced."""
     return np.where(np.isnan(rows), np.array(cold_start, np.float32), rows)
@@ -68,20 +76,22 @@ def knots_of(values: np.ndarray, weight: np.ndarray, segments: int, extra: list[
         # Quantiles of a lopsided feature coincide; the space beyond them still needs a few knots.
         top, low = float(distinct[-1]), float(distinct[0])
         found = np.concatenate([found, low + (top - low) * np.array([0.0, 0.25, 0.5, 0.75, 1.0])])
-    found = np.unique(np.concatenate([found, extra]).astype(np.float32)).astype(np.float64)
-    if len(found) == 1:
-        return found
-    # Knots closer than a hundredth of the range make segments that say nothing and weigh much.
-    gap = 0.01 * (found[-1] - found[0])
-    kept = [found[0]]
-    for knot in found[1:]:
-        if knot - kept[-1] >= gap or any(abs(knot - value) < 1e-6 for value in extra):
-            kept.append(knot)
-    if kept[-1] != found[-1]:
-        kept[-1] = found[-1]
-    kept = np.array(kept)
+    # The given knots stay; a found one that is closer to its neighbours than a hundredth of the range says nothing new.
+    given = np.unique(np.round(np.array(extra, np.float64), 4))
+    found = np.unique(found.astype(np.float64))
+    low, high = min([found[0], *given]), max([found[-1], *given])
+    gap = 0.01 * (high - low)
+    kept = list(given)
+    for knot in [low, high, *found]:
+        if not kept or np.abs(np.array(kept) - knot).min() >= max(gap, 1e-4):
+            kept.append(float(knot))
+    kept = np.sort(np.array(kept))
     while len(kept) - 1 > SEGMENTS_MAX:
-        kept = np.delete(kept, 1 + int(np.argmin(np.diff(kept)[1:-1])))
+        room = kept[2:] - kept[:-2]
+        room[np.isin(kept[1:-1], given)] = np.inf
+        if not np.isfinite(room).any():
+            break
+        kept = np.delete(kept, 1 + int(np.argmin(room)))
     return kept
 
 
@@ -130,17 +140,30 @@ def fit(
     floors: dict[int, Floor],
     frozen: set[int],
     settings: Settings,
+    flats: dict[int, Flat] | None = None,
+    prior: list[additive.Shape] | None = None,
 ) -> Fitted:
-    """Fits shapes to `rows` (no missing values). Features in `frozen` stay at 0; `floors` keep a least slope."""
+    """Fits shapes to `rows` (no missing values). Features in `frozen` stay at 0; `floors` keep a least slope, `flats` none.
+
+    Where the rows say little, a shape stays near that of `prior`, or near 0 without one.
+    """
     weight = weight / weight.sum()
+    flats = flats or {}
     knots = []
     for f in range(rows.shape[1]):
-        extra = floors[f].x if f in floors else []
+        extra = list(floors[f].x) if f in floors else []
+        if prior:
+            extra += prior[f].x
+        if f in flats:
+            extra += [flats[f].low, flats[f].high]
         found = knots_of(rows[:, f], weight, settings.segments, extra)
+        if f in flats:
+            found = found[(found <= flats[f].low) | (found >= flats[f].high)]
         knots.append(found[:1] if f in frozen else found)
     basis = Basis(knots)
     lower = np.full(basis.columns, -np.inf)
     upper = np.full(basis.columns, np.inf)
+    expected = np.zeros(basis.columns)
     smooth = []
     for f, k in enumerate(knots):
         start, end = basis.starts[f], basis.starts[f + 1]
@@ -155,6 +178,11 @@ def fit(
                 upper[start:end] = np.diff(at_least)
             else:
                 lower[start:end] = np.diff(at_least)
+        if f in flats and end > start:
+            still = start + np.flatnonzero((k[:-1] >= flats[f].low) & (k[1:] <= flats[f].high))
+            lower[still] = upper[still] = 0.0
+        if prior and end > start:
+            expected[start:end] = np.diff(np.interp(k, prior[f].x, prior[f].y))
         smooth += [(i, i + 1) for i in range(start, end - 1)]
     left = np.array([a for a, _ in smooth], int)
     right = np.array([b for _, b in smooth], int)
@@ -168,16 +196,18 @@ def fit(
         value = float(weight @ (np.logaddexp(0.0, z) - target * z))
         residual = weight * (1.0 / (1.0 + np.exp(-np.clip(z, -60.0, 60.0))) - target)
         gradient = basis.running.T @ (transposed @ residual)
-        value += settings.shrink * float(w @ w)
-        gradient = gradient + 2.0 * settings.shrink * w
-        step = w[right] - w[left]
+        away = w - expected
+        value += settings.shrink * float(away @ away)
+        gradient = gradient + 2.0 * settings.shrink * away
+        step = away[right] - away[left]
         value += settings.smooth * float(step @ step)
         np.add.at(gradient, right, 2.0 * settings.smooth * step)
         np.add.at(gradient, left, -2.0 * settings.smooth * step)
         return value, np.append(gradient, residual.sum())
 
     share = float(np.clip(weight @ target, 1e-6, 1.0 - 1e-6))
-    start = np.append(np.clip(np.zeros(basis.columns), lower, upper), np.log(share / (1.0 - share)))
+    expected = np.clip(expected, lower, upper)
+    start = np.append(expected, np.log(share / (1.0 - share)))
     bounds = scipy.optimize.Bounds(np.append(lower, -np.inf), np.append(upper, np.inf))
     found = scipy.optimize.minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": settings.iterations, "maxcor": 30}

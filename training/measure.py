@@ -85,6 +85,16 @@ def detection(bad: np.ndarray, above: float, group: np.ndarray, seed: int = 1) -
     return Rate(float(hit.mean()), float(low), float(high), n, len(names))
 
 
+def caught(bad: np.ndarray, above: float, group: np.ndarray) -> Rate:
+    """The share of groups (incidents) of which any row is above a threshold."""
+    if len(bad) == 0:
+        return Rate(float("nan"), float("nan"), float("nan"), 0, 0)
+    names, index = np.unique(group, return_inverse=True)
+    hit = np.bincount(index, bad > above) > 0
+    low, high = wilson(float(hit.sum()), len(names))
+    return Rate(float(hit.mean()), low, high, len(names), len(names))
+
+
 def wilson(hits: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
     z, p = 1.959964, hits / n

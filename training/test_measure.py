@@ -40,6 +40,10 @@ class Measure(unittest.TestCase):
         self.assertEqual(few.value, 1.0)
         self.assertLess(few.low, 0.6)
 
+    def test_an_incident_is_caught_by_one_of_its_requests(self) -> None:
+        rate = measure.caught(np.array([0.9, 0.1, 0.1, 0.2]), 0.5, np.array(["a", "a", "b", "c"]))
+        self.assertAlmostEqual(rate.value, 1 / 3)
+
     def test_calibration_error_weighs_bins_by_their_rows(self) -> None:
         p = np.array([0.1, 0.1, 0.9, 0.9])
         label = np.array([0.0, 0.0, 1.0, 0.0])
