@@ -173,7 +173,16 @@ fn read(outputs: &SessionOutputs<'_>) -> Result<ModelOutput, ModelError> {
     let contributions = floats(CONTRIBUTIONS)?
         .try_into()
         .map_err(|_| ModelError::Output)?;
-    checked(probability, contributions)
+    checked(rounded(probability), contributions)
+}
+
+/// The vectorised sigmoid of ONNX Runtime may round to one step above 1: that is 1. Anything beyond stays wrong.
+fn rounded(probability: f32) -> f32 {
+    if probability > 1.0 && probability <= 1.0 + f32::EPSILON {
+        1.0
+    } else {
+        probability
+    }
 }
 
 /// What ONNX Runtime says, on one line and bounded.
