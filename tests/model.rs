@@ -10,6 +10,9 @@
     reason = "a panic is how a test reports a failure"
 )]
 
+#[path = "model/outcome.rs"]
+mod outcome;
+
 use riskgate::domain::features::Feature;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -158,8 +161,6 @@ fn scores_are_ordered_as_a_person_would() {
             "{order:?} {scores:?}"
         );
     }
-    // Nothing was learnt from the attacker, so that the second try is no more familiar.
-    assert!(score("far-vpn-again") >= score("far-vpn-new-device") - 0.01);
     // A browser that never keeps cookies is not suspected for it.
     assert!(score("carol-without-cookie") < score("new-device-at-home"));
     // An attack on others leaves a user at home in peace.

@@ -213,7 +213,7 @@ async fn a_replay_makes_the_rows_that_were_recorded() {
     let place = |name: &str| folder.path().join(name);
     std::fs::write(place("events.csv"), &events).expect("a file");
     let evaluation = Evaluation {
-        model: root().join("conf/model"),
+        model: root().join("tests/data/models/starter"),
         input: Input::Events(place("events.csv")),
         geo: Some(root().join("tests/data/geo")),
         scores: Some(place("scores.csv")),

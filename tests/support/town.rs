@@ -1,5 +1,5 @@
 //! A town without sockets: people, an attacker and a service account sign in through the real path, with the shipped
-//! policy, the shipped model in its native evaluator, a store in memory and a clock that is moved by hand.
+//! policy, the starter model in its native evaluator, a store in memory and a clock that is moved by hand.
 
 #![allow(
     clippy::expect_used,
@@ -69,6 +69,8 @@ use tokio::sync::mpsc;
 const CONFIG: &str = r#"
 [mode]
 default = "enforce"
+[model]
+dir = "tests/data/models/starter"
 [score]
 cache_entries = 0
 budget_ms = 10000

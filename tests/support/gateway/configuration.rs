@@ -96,7 +96,8 @@ kinds = '{kinds}'
         upstream = sim.url,
         mode = options.mode,
         policy = text(folder.join("policy.toml")),
-        model = text(root().join("conf/model")),
+        // Its weights are set by hand, so that tests know what it says of what they do.
+        model = text(root().join("tests/data/models/starter")),
         library = text(root().join("vendor/onnxruntime/libonnxruntime.so")),
         store = redis.map_or_else(|| "embedded:".to_owned(), RedisServer::url),
         data = text(folder.join("data")),
