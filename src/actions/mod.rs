@@ -11,7 +11,9 @@ use crate::actions::caller::Caller;
 use crate::actions::caller::Callers;
 use crate::domain::action::AuthenticationCall;
 use crate::domain::action::AuthenticationReply;
+use crate::domain::action::CallError;
 use crate::domain::action::Question;
+use crate::domain::token_action::ActionCall;
 use crate::flow::AuthFlow;
 use crate::telemetry::metrics::Metrics;
 use axum::Json;
@@ -49,6 +51,9 @@ pub fn router(state: ActionsState) -> Router {
     Router::new()
         .route("/actions/risk", post(risk))
         .route("/actions/authenticate", post(authenticate))
+        .route("/actions/pre-issue-access-token", post(access_token))
+        .route("/actions/pre-issue-id-token", post(id_token))
+        .route("/actions/pre-update-password", post(password))
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(state.clone(), known_caller))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -93,15 +98,42 @@ async fn authenticate(State(state): State<ActionsState>, body: Bytes) -> Respons
             state.metrics.action("authenticate", status_of(&reply));
             Json(reply).into_response()
         }
-        Err(error) => {
-            state.metrics.action("authenticate", "bad_request");
-            let reply = AuthenticationReply::Error {
-                error_message: "invalid_request",
-                error_description: error.to_string(),
-            };
-            (StatusCode::BAD_REQUEST, Json(reply)).into_response()
-        }
+        Err(error) => bad_call(&state, "authenticate", &error),
     }
+}
+
+async fn access_token(state: State<ActionsState>, body: Bytes) -> Response {
+    act("pre_issue_access_token", state, body).await
+}
+
+async fn id_token(state: State<ActionsState>, body: Bytes) -> Response {
+    act("pre_issue_id_token", state, body).await
+}
+
+async fn password(state: State<ActionsState>, body: Bytes) -> Response {
+    act("pre_update_password", state, body).await
+}
+
+/// Answers an action by its type, whichever of these paths it was registered with. Only what cannot be a call of WSO2's
+/// is an error: it makes a failed login of each.
+async fn act(action: &'static str, State(state): State<ActionsState>, body: Bytes) -> Response {
+    match ActionCall::parse(&body) {
+        Ok(call) => {
+            let (reply, result) = state.flow.act(&call).await;
+            state.metrics.action(action, result);
+            Json(reply).into_response()
+        }
+        Err(error) => bad_call(&state, action, &error),
+    }
+}
+
+fn bad_call(state: &ActionsState, action: &'static str, error: &CallError) -> Response {
+    state.metrics.action(action, "bad_request");
+    let reply = AuthenticationReply::Error {
+        error_message: "invalid_request",
+        error_description: error.to_string(),
+    };
+    (StatusCode::BAD_REQUEST, Json(reply)).into_response()
 }
 
 async fn nothing_here() -> StatusCode {

@@ -113,6 +113,9 @@ pub enum CallError {
     /// It is a call of another kind.
     #[error("`actionType` must be `AUTHENTICATION`")]
     Kind,
+    /// It is a step of a login, which has an endpoint of its own.
+    #[error("`AUTHENTICATION` is answered at `/actions/authenticate` alone")]
+    Endpoint,
 }
 
 impl Answer {
@@ -174,7 +177,7 @@ impl AuthenticationCall {
             flow_id: text(&call, "/flowId").ok_or(CallError::Member("flowId"))?,
             tenant: text(&call, "/event/tenant/name").unwrap_or_else(|| SUPER_TENANT.into()),
             username: text(&call, "/event/user/sub"),
-            decision_id: header(&call, DECISION_HEADER),
+            decision_id: decision_id(&call),
             passed: list("/event/authenticatedSteps")
                 .iter()
                 .take(STEPS_MAX)
@@ -187,14 +190,14 @@ impl AuthenticationCall {
     }
 }
 
-fn object(body: &[u8]) -> Result<Value, CallError> {
+pub(super) fn object(body: &[u8]) -> Result<Value, CallError> {
     serde_json::from_slice::<Value>(body)
         .ok()
         .filter(Value::is_object)
         .ok_or(CallError::Json)
 }
 
-fn text(value: &Value, pointer: &str) -> Option<String> {
+pub(super) fn text(value: &Value, pointer: &str) -> Option<String> {
     value
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -210,6 +213,11 @@ fn optional(value: &Value, pointer: &str, name: &'static str) -> Result<Option<S
             .map(Some)
             .ok_or(CallError::Member(name)),
     }
+}
+
+/// The decision about the client's request, where WSO2 passes the header on.
+pub(super) fn decision_id(call: &Value) -> Option<String> {
+    header(call, DECISION_HEADER)
 }
 
 /// A header of the client's request: in a list of `{name, value: [..]}`, or in a map as before October 2024.

@@ -157,6 +157,9 @@ pub struct AuditEvent {
     /// `pending`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation: Option<String>,
+    /// What WSO2 was told to do with the tokens while it issued them, by its actions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_actions: Vec<String>,
     /// Whether the subject's profile learnt from it.
     pub learnt: bool,
     /// What was wrong with a request that was refused before scoring: a code, never its content.

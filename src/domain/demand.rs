@@ -184,11 +184,6 @@ impl About {
 }
 
 impl Proof {
-    /// Whether it says that a stronger factor was used: an `acr` that is `acr`, or a method among `methods`.
-    pub fn is_sufficient(&self, acr: &str, methods: &[String]) -> bool {
-        self.acr.as_deref() == Some(acr) || self.amr.iter().any(|method| methods.contains(method))
-    }
-
     /// What is remembered of it, once it is known to be sufficient.
     pub fn proved(&self) -> Proved {
         Proved {

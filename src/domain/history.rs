@@ -12,6 +12,9 @@ pub mod family;
 /// What becomes of history when the secret is exchanged.
 pub mod renaming;
 
+/// What is kept of a token request for WSO2's token actions.
+pub mod token_request;
+
 use crate::domain::demand::Demand;
 use crate::domain::demand::DemandChange;
 use crate::domain::demand::DemandKey;
@@ -35,6 +38,10 @@ pub use family::TokenUse;
 pub use renaming::Previous;
 pub use renaming::Renamed;
 pub use renaming::Renaming;
+pub use token_request::OwedProof;
+pub use token_request::TOKEN_REQUEST_LIFETIME;
+pub use token_request::TokenRequest;
+pub use token_request::Told;
 
 /// Values kept for one attribute of a profile; the least recently used one makes room.
 pub const VALUES_MAX: usize = 12;
@@ -303,6 +310,10 @@ pub struct Provenance {
     pub application: Option<String>,
     /// What a client polls with that this login, or the code that began it, approves.
     pub approves: Option<Pseudonym>,
+    /// What the token actions need to know of a token request; with the link from its decision alone. The stores keep it
+    /// behind everything else.
+    #[serde(skip)]
+    pub token_request: Option<Box<TokenRequest>>,
 }
 
 /// Longer client ids are not kept with a link.
@@ -375,6 +386,23 @@ impl HistoryQuery {
             client: None,
             links: vec![key],
             demands: Vec::new(),
+            previous: None,
+        }
+    }
+
+    /// A query that is about demands alone, at most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX) of them.
+    pub fn of_demands(keys: Vec<DemandKey>, now: Timestamp) -> Self {
+        Self {
+            now,
+            subject: None,
+            address: 0,
+            prefix: 0,
+            asn: None,
+            agent: 0,
+            tenant: 0,
+            client: None,
+            links: Vec::new(),
+            demands: keys,
             previous: None,
         }
     }
@@ -874,6 +902,7 @@ mod tests {
             redeemed: None,
             application: None,
             approves: None,
+            token_request: None,
         }
     }
 

@@ -81,6 +81,9 @@ pub mod enforcement;
 /// What WSO2 asks beside the requests of browsers.
 pub mod action;
 
+/// What WSO2 asks before it issues a token or changes a password.
+pub mod token_action;
+
 /// Logins that wait for an analyst.
 pub mod review;
 

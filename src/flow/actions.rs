@@ -14,6 +14,7 @@ use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
+use crate::domain::history::TOKEN_REQUEST_LIFETIME;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::outcome::AuthOutcome;
@@ -32,6 +33,7 @@ use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::observe;
+use crate::flow::token_action;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,16 +84,18 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
         .own_step
         .as_deref()
         .is_some_and(|step| step.barred && step.subject == assessed.subject());
+    let mut lifetime = DECISION_LIFETIME;
+    if door == Door::Token {
+        // A token tells of this request: neither the worst of its family nor what was known before scoring failed.
+        link.score = assessed.assessment.score().map(|score| score.points());
+        let request = token_action::request(exchange, assessed, decided, door);
+        link.token_request = Some(Box::new(request));
+        lifetime = TOKEN_REQUEST_LIFETIME;
+    }
     let keys = [Some(key), assessed.presented.and_then(of_flow)];
     for key in keys.into_iter().flatten() {
         dependencies.recent.insert(key, link.clone());
-        write(
-            dependencies,
-            exchange.at,
-            key,
-            link.clone(),
-            DECISION_LIFETIME,
-        );
+        write(dependencies, exchange.at, key, link.clone(), lifetime);
     }
 }
 
@@ -327,12 +331,21 @@ fn refused(reason: &'static str, description: &'static str) -> AuthenticationRep
 }
 
 /// Whether the decision was about this user. WSO2 names users in forms of its own; the key is made of the canonical one.
-fn is_about(people: &Pseudonymizer, link: &Provenance, tenant: &str, name: &str) -> bool {
+pub(in crate::flow) fn is_about(
+    people: &Pseudonymizer,
+    link: &Provenance,
+    tenant: &str,
+    name: &str,
+) -> bool {
     let is = |people: &Pseudonymizer| link.subject == Some(people.user(tenant, name));
     is(people) || people.previous().is_some_and(is)
 }
 
-fn is_of_tenant(people: &Pseudonymizer, link: &Provenance, tenant: &str) -> bool {
+pub(in crate::flow) fn is_of_tenant(
+    people: &Pseudonymizer,
+    link: &Provenance,
+    tenant: &str,
+) -> bool {
     link.tenant == people.value(NameSpace::Tenant, tenant.as_bytes())
 }
 

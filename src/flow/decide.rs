@@ -467,7 +467,8 @@ pub(in crate::flow) fn is_barred(assessed: &Assessed) -> bool {
     presented == Some(LinkKind::Transaction) && link.is_some_and(|link| link.barred) && !names
 }
 
-fn input<'a>(
+/// What policy is asked about.
+pub(in crate::flow) fn input<'a>(
     exchange: &'a Exchange,
     assessed: &'a Assessed,
     assessment: &'a Assessment,

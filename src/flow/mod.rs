@@ -93,6 +93,9 @@ pub mod unproven;
 /// Answers to what WSO2 asks.
 pub mod actions;
 
+/// Answers around tokens and passwords.
+pub mod token_action;
+
 /// Our own step in a login.
 pub mod step;
 

@@ -47,6 +47,7 @@ use crate::flow::record::describe_shown;
 use crate::flow::record::prefix_text;
 use crate::flow::record::printable;
 use crate::flow::review;
+use crate::flow::token_action;
 use crate::flow::turned_in;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::RequestLabels;
@@ -259,6 +260,7 @@ pub(in crate::flow) fn provenance(
             .clone()
             .filter(|id| id.len() <= APPLICATION_BYTES_MAX),
         approves: assessed.approves.filter(|_| kind == LinkKind::Transaction),
+        token_request: None,
     }
 }
 
@@ -423,6 +425,8 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
             .saturating_duration_since(exchange.started);
         let mut event = event(&exchange, learnt, total);
         hindsight.describe(&mut event);
+        let told = token_action::told(dependencies, &exchange).into_iter();
+        event.token_actions = told.map(|told| told.as_str().to_owned()).collect();
         dependencies.audit.write(event);
     }
 }

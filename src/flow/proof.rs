@@ -6,6 +6,7 @@
 use crate::domain::demand::Proof;
 use crate::domain::enforcement;
 use crate::domain::enforcement::RejectionKind;
+use crate::domain::enforcement::StepUpSettings;
 use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::front_channel::FrontChannel;
 use crate::domain::front_channel::FrontChannelError;
@@ -13,6 +14,8 @@ use crate::domain::history::FACTOR_PROVEN;
 use crate::domain::history::FACTOR_SINCE;
 use crate::domain::history::FACTOR_STRONG;
 use crate::domain::history::LinkKind;
+use crate::domain::history::OwedProof;
+use crate::domain::history::Told;
 use crate::domain::id_token::Claimed;
 use crate::domain::id_token::Expected;
 use crate::domain::id_token::IdToken;
@@ -32,6 +35,7 @@ use crate::domain::policy::reason::Reason;
 use crate::domain::route::Door;
 use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
+use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
 use crate::flow::answer::Replacement;
 use crate::flow::decide::push_reason;
@@ -45,6 +49,7 @@ use crate::flow::ports::ClientAuth;
 use crate::flow::ports::IssuedToken;
 use crate::flow::ports::RevokeError;
 use crate::flow::ports::Revoker;
+use crate::flow::token_action;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +75,7 @@ pub struct HeldAnswer<'a> {
 
 /// Why an answer does not prove what is owed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Unproven {
+pub(in crate::flow) enum Unproven {
     /// Neither `acr` nor `amr` says that a stronger factor was given.
     Acr,
     /// Only a reference is handed over, which the client resolves elsewhere.
@@ -89,6 +94,8 @@ enum Unproven {
     NoIdToken,
     /// The application proves by something else.
     OtherProof,
+    /// The identity server was told before it issued anything that the tokens would not prove it.
+    RefusedBefore,
     /// The answer cannot be read.
     Unreadable,
 }
@@ -105,6 +112,7 @@ impl Unproven {
             Self::Stale => "stale",
             Self::NoIdToken => "no_id_token",
             Self::OtherProof => "other_proof",
+            Self::RefusedBefore => "refused_before_issue",
             Self::Unreadable => "unreadable",
         }
     }
@@ -161,9 +169,15 @@ async fn tokens(
     answer: HeldAnswer<'_>,
     client: Option<ClientAuth>,
 ) -> Option<Replacement> {
-    // An error of the identity server hands out nothing.
+    // An error of the identity server hands out nothing. Where it is one that it was told to give, the client is told what
+    // to ask for.
     if answer.status >= 400 {
-        return None;
+        if !token_action::told(dependencies, exchange).contains(&Told::Unproven) {
+            return None;
+        }
+        note(dependencies, exchange, Err(Unproven::RefusedBefore));
+        exchange.outcome = AuthOutcome::RefusedHere;
+        return Some(unproven_tokens(exchange));
     }
     let issued = answer.body.and_then(IssuedTokens::read);
     let proof = match &issued {
@@ -179,6 +193,11 @@ async fn tokens(
         unproven,
     )
     .await;
+    Some(unproven_tokens(exchange))
+}
+
+/// What a client gets in place of tokens that prove nothing.
+fn unproven_tokens(exchange: &Exchange) -> Replacement {
     let grant = exchange
         .assessed
         .as_ref()
@@ -188,11 +207,7 @@ async fn tokens(
     } else {
         RejectionKind::StepUpByAuthorization
     };
-    Some(Replacement::Reject(enforcement::rejection(
-        Door::Token,
-        kind,
-        None,
-    )))
+    Replacement::Reject(enforcement::rejection(Door::Token, kind, None))
 }
 
 /// What the browser carries to the client: tokens only with a proof. A code is checked when it is redeemed; but where
@@ -304,8 +319,26 @@ fn refusal(exchange: &Exchange) -> Replacement {
     ))
 }
 
-/// Whether an ID token proves what is owed.
+/// Whether an ID token proves what is owed. One that cannot be checked here counts as what the identity server said of it
+/// before it issued it.
 async fn prove(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    owed: ProofDue,
+    token: Option<&str>,
+) -> Result<Proof, Unproven> {
+    let checked = verify(dependencies, exchange, owed, token).await;
+    match checked {
+        Err(
+            unread @ (Unproven::IdToken(IdTokenError::Algorithm | IdTokenError::Malformed)
+            | Unproven::IssuerUnknown
+            | Unproven::KeysAway),
+        ) => token_action::proof_of(dependencies, exchange).ok_or(unread),
+        checked => checked,
+    }
+}
+
+async fn verify(
     dependencies: &Dependencies,
     exchange: &Exchange,
     owed: ProofDue,
@@ -340,14 +373,6 @@ async fn prove(
         now,
     };
     let verified = IdToken::verify(token, &known.keys, &expected).map_err(Unproven::IdToken)?;
-    let is_fresh = match verified.authenticated {
-        Some(at) => {
-            let max_age = Duration::from_secs(settings.max_age_seconds);
-            at.plus(SKEW) >= owed.at || at.plus(max_age).plus(SKEW) >= now
-        }
-        // Only who sends `max_age` is told the time. Then what was seen of this login has to say that it is new.
-        None => owed.seen,
-    };
     let assessed = exchange.assessed.as_ref();
     // A factor that was seen came between the demand and the code.
     let seen_at = assessed
@@ -357,20 +382,47 @@ async fn prove(
         let people = &exchange.snapshot.people;
         people.user(exchange.tenant(), &verified.subject)
     });
-    let proof = Proof {
+    let due = OwedProof {
+        at: owed.at,
+        seen: owed.seen,
+    };
+    judge(
+        settings,
+        verified.acr.as_deref(),
+        &verified.amr,
+        verified.authenticated,
+        due,
+        now,
+    )?;
+    Ok(Proof {
         subject,
         at: verified.authenticated.unwrap_or(seen_at).max(owed.at),
         acr: verified.acr,
         amr: verified.amr,
+    })
+}
+
+/// Whether what the identity server says of an authentication is what is owed.
+pub(in crate::flow) fn judge(
+    settings: &StepUpSettings,
+    acr: Option<&str>,
+    amr: &[String],
+    authenticated: Option<Timestamp>,
+    owed: OwedProof,
+    now: Timestamp,
+) -> Result<(), Unproven> {
+    let is_fresh = match authenticated {
+        Some(at) => {
+            let max_age = Duration::from_secs(settings.max_age_seconds);
+            at.plus(SKEW) >= owed.at || at.plus(max_age).plus(SKEW) >= now
+        }
+        // Only who sends `max_age` is told the time. Then what was seen of this login has to say that it is new.
+        None => owed.seen,
     };
-    let accepted = std::iter::once(&settings.acr).chain(&settings.accepted_acr);
-    let is_sufficient = accepted
-        .into_iter()
-        .any(|acr| proof.is_sufficient(acr, &settings.amr_values));
-    match (is_sufficient, is_fresh) {
+    match (settings.is_reached(acr, amr), is_fresh) {
         (false, _) => Err(Unproven::Acr),
         (true, false) => Err(Unproven::Stale),
-        (true, true) => Ok(proof),
+        (true, true) => Ok(()),
     }
 }
 

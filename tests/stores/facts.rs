@@ -12,9 +12,11 @@ use riskgate::domain::history::Lesson;
 use riskgate::domain::history::LinkKey;
 use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
+use riskgate::domain::history::OwedProof;
 use riskgate::domain::history::Provenance;
 use riskgate::domain::history::Redeemed;
 use riskgate::domain::history::TokenFamily;
+use riskgate::domain::history::TokenRequest;
 use riskgate::domain::history::TokenUse;
 use riskgate::domain::history::family::short;
 use riskgate::domain::ids::Pseudonym;
@@ -120,6 +122,13 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         }),
         application: Some("an application".to_owned()),
         approves: Some(pseudonym(n)),
+        token_request: Some(Box::new(TokenRequest {
+            grant: "authorization_code".to_owned(),
+            enforced: true,
+            rule: Some("a-rule".to_owned()),
+            owes: Some(OwedProof { at, seen: true }),
+            ..TokenRequest::default()
+        })),
     }
 }
 

@@ -322,6 +322,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "pdp",
     "enforcement",
     "action",
+    "token_action",
     "review",
     "operator",
     "page_key",

@@ -1,4 +1,4 @@
-//! The pre-issue access token action: the call as WSO2 makes it (contract v1.3), its timeouts and retries, and the operations
+//! Calls of actions, and the pre-issue access token action: the call as WSO2 makes it (contract v1.3), its timeouts and retries, and the operations
 //! of the answer. It is fail-closed: whatever is not a good answer becomes `server_error`.
 
 use serde_json::Map;
@@ -121,14 +121,25 @@ impl Action {
         draft: &mut Draft,
     ) -> Result<(), OAuthError> {
         let body = self.request_body(ctx, grant, grant_type, params, draft);
+        let answer = self.ask(&body).await;
+        apply(&answer.ok_or_else(OAuthError::server_error)?, draft)
+    }
+
+    /// Calls the endpoint, more than once where that may help; the body of an answer with status 200.
+    pub(crate) async fn ask(&self, body: &Value) -> Option<Value> {
         for _ in 0..self.settings.attempts_max.max(1) {
-            match self.attempt(&body).await {
-                Attempt::Answer(200, answer) => return apply(&answer, draft),
+            match self.attempt(body).await {
+                Attempt::Answer(200, answer) => return Some(answer),
                 Attempt::Answer(..) | Attempt::Useless => break,
                 Attempt::Retry => {}
             }
         }
-        Err(OAuthError::server_error())
+        None
+    }
+
+    /// Claims of the user that the action is given.
+    pub(crate) fn attributes(&self) -> &[String] {
+        &self.settings.attributes
     }
 
     /// Calls the endpoint once; the answer to a call that went well.
@@ -184,10 +195,7 @@ impl Action {
         params: &Params,
         draft: &Draft,
     ) -> Value {
-        let organization = json!({
-            "id": ctx.realm.org_id, "name": ctx.realm.org_name,
-            "orgHandle": ctx.realm.org_handle, "depth": i32::from(ctx.realm.key != ctx.realm.tenant),
-        });
+        let organization = organization(ctx);
         let mut parameters = vec!["access_token", "token_type", "scope", "expires_in"];
         if draft.refresh_expires_in_s.is_some() {
             parameters.push("refresh_token");
@@ -237,7 +245,7 @@ impl Action {
     }
 
     /// `[{"name": <lower case>, "value": [..]}]`, repeated headers together.
-    fn headers(&self, ctx: &Ctx<'_>) -> Value {
+    pub(crate) fn headers(&self, ctx: &Ctx<'_>) -> Value {
         let names = ctx.request.headers.iter();
         let items = names.map(|(name, value)| (name.to_ascii_lowercase(), value.as_str()));
         let is_passed = |name: &str| match &self.settings.allowed_headers {
@@ -249,7 +257,7 @@ impl Action {
         )
     }
 
-    fn params(&self, params: &Params) -> Value {
+    pub(crate) fn params(&self, params: &Params) -> Value {
         let items = params.items().iter();
         let items = items.map(|(name, value)| (name.clone(), value.as_str()));
         let is_passed = |name: &str| match &self.settings.allowed_params {
@@ -260,6 +268,14 @@ impl Action {
             items.filter(|(name, _)| is_passed(name) && !HIDDEN_PARAMS.contains(&name.as_str())),
         )
     }
+}
+
+/// The organization of an event.
+pub(crate) fn organization(ctx: &Ctx<'_>) -> Value {
+    json!({
+        "id": ctx.realm.org_id, "name": ctx.realm.org_name,
+        "orgHandle": ctx.realm.org_handle, "depth": i32::from(ctx.realm.key != ctx.realm.tenant),
+    })
 }
 
 fn grouped<'a>(items: impl Iterator<Item = (String, &'a str)>) -> Value {
@@ -337,18 +353,27 @@ fn allowed_operations(draft: &Draft) -> Value {
 
 /// Reads an answer with status 200.
 fn apply(answer: &Value, draft: &mut Draft) -> Result<(), OAuthError> {
+    let before = draft.clone();
+    // Indexes are those of the request, so what is removed goes only at the end.
+    let mut removed = Removed::default();
+    for operation in operations(answer)? {
+        apply_one(operation, &before, draft, &mut removed);
+    }
+    removed.take_out(&before, draft);
+    Ok(())
+}
+
+/// The operations of an answer with status 200.
+///
+/// # Errors
+///
+/// The refusal that it gives, or `server_error`.
+pub(crate) fn operations(answer: &Value) -> Result<&[Value], OAuthError> {
     let text = |name: &str| answer.get(name).and_then(Value::as_str);
     match text("actionStatus") {
         Some("SUCCESS") => {
-            let before = draft.clone();
             let operations = answer.get("operations").and_then(Value::as_array);
-            // Indexes are those of the request, so what is removed goes only at the end.
-            let mut removed = Removed::default();
-            for operation in operations.into_iter().flatten() {
-                apply_one(operation, &before, draft, &mut removed);
-            }
-            removed.take_out(&before, draft);
-            Ok(())
+            Ok(operations.map(Vec::as_slice).unwrap_or_default())
         }
         Some("FAILED") => {
             let reason = text("failureReason").unwrap_or_default();
@@ -487,7 +512,7 @@ fn add_claim(value: Option<&Value>, draft: &mut Draft) {
     }
 }
 
-fn name_and_value(value: Option<&Value>) -> Option<(String, Value)> {
+pub(crate) fn name_and_value(value: Option<&Value>) -> Option<(String, Value)> {
     let name = value?
         .get("name")?
         .as_str()
@@ -496,7 +521,7 @@ fn name_and_value(value: Option<&Value>) -> Option<(String, Value)> {
 }
 
 /// String, number, boolean or list of strings.
-fn is_claim_value(value: &Value) -> bool {
+pub(crate) fn is_claim_value(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().all(Value::is_string),
         Value::Bool(_) | Value::Number(_) | Value::String(_) => true,

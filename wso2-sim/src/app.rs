@@ -37,6 +37,8 @@ pub(crate) struct App {
     pub(crate) flaws: RwLock<Flaws>,
     pub(crate) recorder: Recorder,
     pub(crate) action: RwLock<Option<Arc<Action>>>,
+    pub(crate) id_token_action: RwLock<Option<Arc<Action>>>,
+    pub(crate) password_action: RwLock<Option<Arc<Action>>>,
     pub(crate) webhooks: Webhooks,
     pub(crate) outage: RwLock<Outage>,
     pub(crate) response_delay_ms: AtomicU64,
@@ -54,10 +56,15 @@ impl App {
     }
 
     pub(crate) fn action(&self) -> Option<Arc<Action>> {
-        self.action
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        held(&self.action)
+    }
+
+    pub(crate) fn id_token_action(&self) -> Option<Arc<Action>> {
+        held(&self.id_token_action)
+    }
+
+    pub(crate) fn password_action(&self) -> Option<Arc<Action>> {
+        held(&self.password_action)
     }
 
     /// The keys that sign now.
@@ -86,6 +93,13 @@ impl App {
             .iter()
             .find(|client| client.realm == realm && client.client_id == client_id)
     }
+}
+
+fn held(action: &RwLock<Option<Arc<Action>>>) -> Option<Arc<Action>> {
+    action
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
 }
 
 /// One request with everything around it.

@@ -27,6 +27,10 @@ pub struct SimConfig {
     pub clients: Vec<Client>,
     /// Pre-issue access token action; `None` is no action.
     pub action: Option<ActionSettings>,
+    /// Pre-issue ID token action; `None` is no action.
+    pub id_token_action: Option<ActionSettings>,
+    /// Pre-update password action; `None` is no action.
+    pub password_action: Option<ActionSettings>,
     /// Custom authenticator of the applications that have one as their last step; `None` fails them.
     pub authenticator: Option<ActionSettings>,
     /// Receiver of events; `None` is none.
@@ -70,6 +74,8 @@ impl Default for SimConfig {
             users: seed::users(),
             clients: seed::clients(),
             action: None,
+            id_token_action: None,
+            password_action: None,
             authenticator: None,
             webhook: None,
             script: ScriptSettings::default(),
@@ -153,7 +159,7 @@ impl Default for Validity {
     }
 }
 
-/// The pre-issue access token action: whom to call and with what.
+/// An action: whom to call and with what.
 #[derive(Clone, Debug)]
 pub struct ActionSettings {
     /// Endpoint, `http` or `https`.
@@ -166,6 +172,8 @@ pub struct ActionSettings {
     pub allowed_headers: Option<Vec<String>>,
     /// Parameter names that are passed on; `None` passes all but the credentials and the protocol's own.
     pub allowed_params: Option<Vec<String>>,
+    /// Claims of the user that the action is given, as URIs.
+    pub attributes: Vec<String>,
     /// Certificate authority of the endpoint, PEM.
     pub ca_pem: Option<String>,
     /// Connect timeout: 2 s.
@@ -185,6 +193,7 @@ impl ActionSettings {
             api_version: "v1.3".to_owned(),
             allowed_headers: None,
             allowed_params: None,
+            attributes: Vec::new(),
             ca_pem: None,
             connect_timeout: Duration::from_millis(2_000),
             read_timeout: Duration::from_millis(5_000),

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::action::Draft;
 use crate::app::Ctx;
 use crate::config::SignatureFlaw;
+use crate::id_token_action;
 use crate::keys;
 use crate::oauth_error::OAuthError;
 use crate::request::Params;
@@ -110,7 +111,14 @@ pub(crate) async fn issue(
             code,
             state: None,
         };
-        let id_token = id_token(ctx, &grant, &parts).map_err(|_| OAuthError::server_error())?;
+        let mut claims = id_claims(ctx, &grant, &parts);
+        if id_token_action::GRANTS.contains(&grant_type)
+            && let Some(action) = ctx.app.id_token_action()
+        {
+            id_token_action::run(&action, ctx, &grant, grant_type, params, &mut claims).await?;
+        }
+        let id_token =
+            sign_id_token(ctx, &grant, &claims).map_err(|_| OAuthError::server_error())?;
         put(&mut body, "id_token", json!(id_token));
     }
     for (name, value) in draft.response_params {
@@ -153,6 +161,10 @@ pub(crate) fn id_token(
     grant: &GrantInfo,
     parts: &IdTokenParts<'_>,
 ) -> anyhow::Result<String> {
+    sign_id_token(ctx, grant, &id_claims(ctx, grant, parts))
+}
+
+fn id_claims(ctx: &Ctx<'_>, grant: &GrantInfo, parts: &IdTokenParts<'_>) -> Value {
     let now_s = ctx.now_s();
     let user = grant.user.as_ref();
     let flaws = ctx.app.flaws();
@@ -199,13 +211,17 @@ pub(crate) fn id_token(
         session.map(|key| json!(key.get(..32).unwrap_or(key))),
     );
     add("isk", session.map(|key| json!(fingerprint(key))));
-    match flaws.signature {
-        SignatureFlaw::None => ctx.app.keys().sign(None, &claims),
-        SignatureFlaw::ForeignKey => keys::Keys::foreign()?.sign_as(&ctx.app.keys(), &claims),
+    claims
+}
+
+fn sign_id_token(ctx: &Ctx<'_>, grant: &GrantInfo, claims: &Value) -> anyhow::Result<String> {
+    match ctx.app.flaws().signature {
+        SignatureFlaw::None => ctx.app.keys().sign(None, claims),
+        SignatureFlaw::ForeignKey => keys::Keys::foreign()?.sign_as(&ctx.app.keys(), claims),
         SignatureFlaw::SharedSecret => {
             let client = ctx.client(&grant.client_id);
             let secret = client.and_then(|client| client.client_secret.as_deref());
-            keys::sign_shared(secret.unwrap_or_default(), &claims)
+            keys::sign_shared(secret.unwrap_or_default(), claims)
         }
     }
 }

@@ -57,6 +57,7 @@ mod ciba;
 mod client_auth;
 mod device;
 mod discovery;
+mod id_token_action;
 mod introspect;
 mod issue;
 mod oauth_error;
@@ -65,6 +66,7 @@ mod token;
 
 mod logout;
 mod management;
+mod password;
 mod saml;
 mod scim;
 mod sessions;

@@ -19,6 +19,7 @@ use crate::logout;
 use crate::management;
 use crate::pages;
 use crate::par;
+use crate::password;
 use crate::request::Request;
 use crate::response::Response;
 use crate::scim;
@@ -148,6 +149,7 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
         "/logincontext" if is_get => login::context(ctx),
         "/oidc/logout" if is_get || is_post => logout::answer(ctx),
         "/samlsso" | "/passivests" if is_get || is_post => federation::answer(ctx, &path),
+        "/scim2/Me" if method == "PATCH" => password::change(ctx).await,
         "/scim2/Me" | "/scim2/Users" => scim::answer(ctx, &path),
         "/api/identity/entitlement/decision/pdp" if is_post => management::decide(ctx),
         "/api/server/v1/flow/execute" if is_post => management::flow(ctx),

@@ -138,7 +138,7 @@ fn wanted_lock(body: &[u8]) -> Option<bool> {
     }
 }
 
-fn describe(ctx: &Ctx<'_>, user: &User) -> Value {
+pub(crate) fn describe(ctx: &Ctx<'_>, user: &User) -> Value {
     let id = user.id();
     let is_locked = ctx.app.users().is_locked(&id, ctx.now_ms);
     let location = ctx.url(&format!("/scim2/Users/{id}"));
@@ -152,13 +152,13 @@ fn describe(ctx: &Ctx<'_>, user: &User) -> Value {
     })
 }
 
-fn scim_json(status: u16, value: &Value) -> Response {
+pub(crate) fn scim_json(status: u16, value: &Value) -> Response {
     let mut response = Response::json(status, value);
     response.headers = vec![("Content-Type", "application/scim+json".to_owned())];
     response
 }
 
-fn error(status: u16, detail: &str) -> Response {
+pub(crate) fn error(status: u16, detail: &str) -> Response {
     scim_json(
         status,
         &json!({

@@ -111,12 +111,10 @@ impl Sim {
             format!("http://{addr}")
         };
         let keys = tokio::task::spawn_blocking(Keys::shared).await??;
-        let action = config
-            .action
-            .clone()
-            .map(Action::new)
-            .transpose()?
-            .map(Arc::new);
+        let action = |settings: &Option<ActionSettings>| {
+            let action = settings.clone().map(Action::new).transpose()?;
+            anyhow::Ok(RwLock::new(action.map(Arc::new)))
+        };
         let lock_ms = i64::try_from(config.lock_duration.as_millis()).unwrap_or(i64::MAX / 4);
         let public_url = config.public_url.clone().unwrap_or_else(|| url.clone());
         let (stop, stopped) = watch::channel(false);
@@ -126,7 +124,9 @@ impl Sim {
             keys: RwLock::new(keys),
             flaws: RwLock::new(Flaws::default()),
             recorder: Recorder::new(config.is_recording, config.recorded_max),
-            action: RwLock::new(action),
+            action: action(&config.action)?,
+            id_token_action: action(&config.id_token_action)?,
+            password_action: action(&config.password_action)?,
             webhooks: Webhooks::start(config.webhook.clone(), stopped.clone())?,
             outage: RwLock::new(Outage::None),
             response_delay_ms: AtomicU64::new(
@@ -200,13 +200,25 @@ impl Sim {
     ///
     /// The HTTP client for it cannot be made, for example for an unreadable certificate authority.
     pub fn set_action(&self, action: Option<ActionSettings>) -> anyhow::Result<()> {
-        let action = action.map(Action::new).transpose()?.map(Arc::new);
-        *self
-            .app
-            .action
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = action;
-        Ok(())
+        set(&self.app.action, action)
+    }
+
+    /// Sets or removes the pre-issue ID token action.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client for it cannot be made, for example for an unreadable certificate authority.
+    pub fn set_id_token_action(&self, action: Option<ActionSettings>) -> anyhow::Result<()> {
+        set(&self.app.id_token_action, action)
+    }
+
+    /// Sets or removes the pre-update password action.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP client for it cannot be made, for example for an unreadable certificate authority.
+    pub fn set_password_action(&self, action: Option<ActionSettings>) -> anyhow::Result<()> {
+        set(&self.app.password_action, action)
     }
 
     /// Sets or removes the receiver of events.
@@ -406,4 +418,10 @@ async fn answer(app: &App, request: Request) -> Option<Response> {
         "answered"
     );
     Some(response)
+}
+
+fn set(held: &RwLock<Option<Arc<Action>>>, settings: Option<ActionSettings>) -> anyhow::Result<()> {
+    let action = settings.map(Action::new).transpose()?.map(Arc::new);
+    *held.write().unwrap_or_else(PoisonError::into_inner) = action;
+    Ok(())
 }

@@ -136,6 +136,14 @@ impl Users {
         }
     }
 
+    /// Gives a user another password.
+    pub(crate) fn set_password(&mut self, id: &str, password: &str) {
+        let key = self.keys_by_id.get(id);
+        if let Some(account) = key.and_then(|key| self.accounts.get_mut(key)) {
+            account.user.password = password.to_owned();
+        }
+    }
+
     /// Locks or unlocks by hand; false when there is no such user.
     pub(crate) fn set_locked(&mut self, id: &str, is_locked: bool) -> bool {
         let account = self

@@ -15,6 +15,7 @@ use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::TokenFamily;
+use crate::domain::history::TokenRequest;
 use crate::domain::history::VALUES_MAX;
 use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::ids::Pseudonym;
@@ -186,13 +187,15 @@ impl Codec {
         provenance: &Provenance,
         expires: Timestamp,
     ) -> Option<Vec<u8>> {
-        self.seal(
-            key,
-            &Link {
-                expires,
-                provenance,
-            },
-        )
+        let link = Link {
+            expires,
+            provenance,
+        };
+        let mut bytes = postcard::to_extend(&link, vec![version(key.kind)]).ok()?;
+        if let Some(request) = &provenance.token_request {
+            bytes = postcard::to_extend(request, bytes).ok()?;
+        }
+        self.sign(key, bytes)
     }
 
     /// The provenance in `bytes`, if it is whole and not expired at `now`.
@@ -202,7 +205,14 @@ impl Codec {
         bytes: &[u8],
         now: Timestamp,
     ) -> Option<Provenance> {
-        let link: Link<Provenance> = self.open(key, bytes)?;
+        let body = self.body(key, bytes)?;
+        let (mut link, rest) = postcard::take_from_bytes::<Link<Provenance>>(body).ok()?;
+        // What follows is the token request: not every link has one, and links of before have none.
+        if !rest.is_empty() {
+            let (request, rest) = postcard::take_from_bytes::<TokenRequest>(rest).ok()?;
+            (rest.is_empty() && request.is_sound()).then_some(())?;
+            link.provenance.token_request = Some(Box::new(request));
+        }
         let sound = link.provenance.reasons.len() <= REASONS_MAX
             && link.provenance.coordinates.is_none_or(in_range)
             && link.provenance.used_from.is_none_or(in_range)

@@ -123,25 +123,6 @@ fn a_copy_of_before_the_proof_is_met_by_it() {
     assert!(copy.merged(&other).is_outstanding(at(1)));
 }
 
-#[test]
-fn a_proof_says_what_it_reached() {
-    let proof = Proof {
-        subject: subject(1),
-        at: START,
-        acr: Some("mfa".to_owned()),
-        amr: vec!["BasicAuthenticator".to_owned()],
-    };
-    let methods = ["totp".to_owned()];
-    assert!(proof.is_sufficient("mfa", &methods));
-    assert!(!proof.is_sufficient("other", &methods));
-    let by_method = Proof {
-        acr: None,
-        amr: vec!["BasicAuthenticator".to_owned(), "totp".to_owned()],
-        ..proof
-    };
-    assert!(by_method.is_sufficient("mfa", &methods) && !by_method.is_sufficient("mfa", &[]));
-}
-
 fn any_change() -> impl Strategy<Value = DemandChange> {
     (0..4_u8, 0..12_u32, 0..100_u8, proptest::option::of(1..3_u8)).prop_map(
         |(kind, minute, points, about)| match kind {

@@ -187,6 +187,14 @@ impl StepUpSettings {
             .and_then(|entry| entry.proof)
     }
 
+    /// Whether what was reached, as the identity server says it in an ID token, is a stronger factor: one of our `acr`
+    /// values, or a method that counts as one.
+    pub fn is_reached(&self, acr: Option<&str>, amr: &[String]) -> bool {
+        let mut accepted = std::iter::once(&self.acr).chain(&self.accepted_acr);
+        accepted.any(|known| acr == Some(known.as_str()))
+            || amr.iter().any(|method| self.amr_values.contains(method))
+    }
+
     /// What becomes of a user of an application who has no second factor.
     pub fn without_factor(&self, tenant: &str, client_id: &str) -> WithoutFactor {
         self.application(tenant, client_id)
@@ -238,5 +246,32 @@ impl StepUpSettings {
             }
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_or_a_method_reaches_it() {
+        let settings = StepUpSettings {
+            acr: "mfa".to_owned(),
+            accepted_acr: vec!["also".to_owned()],
+            amr_values: vec!["totp".to_owned()],
+            ..StepUpSettings::default()
+        };
+        let password = ["BasicAuthenticator".to_owned()];
+        let both = ["BasicAuthenticator".to_owned(), "totp".to_owned()];
+        for (acr, amr, reached) in [
+            (Some("mfa"), &password[..], true),
+            (Some("also"), &[], true),
+            (Some("other"), &password, false),
+            (None, &both, true),
+            (None, &password, false),
+            (None, &[], false),
+        ] {
+            assert_eq!(settings.is_reached(acr, amr), reached, "{acr:?} {amr:?}");
+        }
     }
 }

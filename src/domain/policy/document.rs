@@ -191,6 +191,29 @@ impl Section {
         }
     }
 
+    /// A whole number of seconds within `range`.
+    pub fn seconds(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        mistakes: &mut Mistakes,
+    ) -> Option<u32> {
+        let expected = format!(
+            "a whole number of seconds from {} to {}",
+            range.start(),
+            range.end()
+        );
+        let value = self.take(key)?;
+        let found = value
+            .as_integer()
+            .and_then(|number| u32::try_from(number).ok())
+            .filter(|number| range.contains(number));
+        if found.is_none() {
+            self.wrong_type(key, &value, &expected, mistakes);
+        }
+        found
+    }
+
     /// True or false.
     pub fn flag(&mut self, key: &'static str, mistakes: &mut Mistakes) -> Option<bool> {
         match self.take(key)? {

@@ -45,6 +45,9 @@ pub mod settings;
 /// "Did you mean".
 pub mod spelling;
 
+/// What holds for tokens that are about to be issued.
+pub mod token;
+
 /// The requests that the lint tries out.
 pub mod space;
 
@@ -69,6 +72,9 @@ use crate::domain::policy::rule::Rule;
 use crate::domain::policy::settings::Defaults;
 use crate::domain::policy::settings::OnUnscored;
 use crate::domain::policy::settings::Override;
+use crate::domain::policy::token::PasswordPolicy;
+use crate::domain::policy::token::TokenPolicy;
+use crate::domain::policy::token::TokenRule;
 use crate::domain::policy::vocabulary::Facts;
 use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskLevel;
@@ -97,6 +103,8 @@ pub struct PolicySet {
     on_unscored: OnUnscored,
     break_glass: BreakGlass,
     rules: Vec<Rule>,
+    tokens: TokenPolicy,
+    passwords: PasswordPolicy,
 }
 
 impl PolicySet {
@@ -130,6 +138,10 @@ impl PolicySet {
         let break_glass = settings::read_break_glass(&mut document, &mut mistakes);
         let overrides = settings::read_overrides(&mut document, &mut mistakes);
         let rules = read_rules(&mut document, &mut mistakes);
+        let below = document.section("token", &mut mistakes);
+        let tokens = TokenPolicy::read(below, &mut mistakes);
+        let below = document.section("password_update", &mut mistakes);
+        let passwords = PasswordPolicy::read(below, &mut mistakes);
         document.finish(&mut mistakes);
         if !mistakes.0.is_empty() {
             return Err(PolicyErrors(mistakes.0));
@@ -143,6 +155,8 @@ impl PolicySet {
             on_unscored,
             break_glass,
             rules,
+            tokens,
+            passwords,
         })
     }
 
@@ -231,6 +245,25 @@ impl PolicySet {
     /// The rules in their order, with those that are not enabled.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// What holds for tokens that are about to be issued.
+    pub fn tokens(&self) -> &TokenPolicy {
+        &self.tokens
+    }
+
+    /// The rule about tokens that speaks for a token request; the first one whose condition holds.
+    pub fn token_rule(&self, input: &PolicyInput<'_>) -> Option<&TokenRule> {
+        if self.tokens.rules().is_empty() {
+            return None;
+        }
+        let facts = Facts::new(input, self.level_of(input), &self.break_glass);
+        self.tokens.first_match(&facts)
+    }
+
+    /// What holds for passwords that are about to be changed.
+    pub fn passwords(&self) -> &PasswordPolicy {
+        &self.passwords
     }
 
     /// The break-glass accounts.

@@ -29,29 +29,8 @@ impl Rule {
     /// Reads one `[[rule]]`; none if anything is wrong with it.
     pub fn read(mut section: Section, mistakes: &mut Mistakes) -> Option<Self> {
         let before = mistakes.0.len();
-        let name = section.text("name", "a text", mistakes);
-        match &name {
-            Some(name) if is_name(name) => section.rename(format!("rule `{name}`")),
-            Some(name) => mistakes.add(
-                section.at("name"),
-                format!("is `{name}`"),
-                format!("expected 1 to {NAME_BYTES_MAX} letters, digits, `-` or `_`"),
-            ),
-            None if mistakes.0.len() == before => {
-                missing(&section, "name", "give it a unique name", mistakes)
-            }
-            None => {}
-        }
-        let noted = mistakes.0.len();
-        let when = section.text("when", "a condition in quotation marks", mistakes);
-        if when.is_none() && mistakes.0.len() == noted {
-            missing(
-                &section,
-                "when",
-                "write `when = \"true\"` to match every request",
-                mistakes,
-            );
-        }
+        let name = read_name(&mut section, "rule", mistakes);
+        let when = read_when(&mut section, mistakes);
         let noted = mistakes.0.len();
         let verdict = section.choice(
             "verdict",
@@ -74,15 +53,6 @@ impl Rule {
             .choice("reason", &codes, mistakes)
             .unwrap_or(Reason::RuleMatched);
         let enabled = section.flag("enabled", mistakes).unwrap_or(true);
-        let when = when.and_then(|source| match Condition::compile(&source) {
-            Ok(condition) => Some(condition),
-            Err(errors) => {
-                for error in errors {
-                    mistakes.add(section.at("when"), error.located_problem(), error.remedy);
-                }
-                None
-            }
-        });
         section.finish(mistakes);
         if mistakes.0.len() > before {
             return None;
@@ -94,6 +64,52 @@ impl Rule {
             reason,
             enabled,
         })
+    }
+}
+
+/// Reads the `name` of a rule, and calls the section by it from then on.
+pub(super) fn read_name(
+    section: &mut Section,
+    kind: &str,
+    mistakes: &mut Mistakes,
+) -> Option<String> {
+    let before = mistakes.0.len();
+    let name = section.text("name", "a text", mistakes);
+    match &name {
+        Some(name) if is_name(name) => section.rename(format!("{kind} `{name}`")),
+        Some(name) => mistakes.add(
+            section.at("name"),
+            format!("is `{name}`"),
+            format!("expected 1 to {NAME_BYTES_MAX} letters, digits, `-` or `_`"),
+        ),
+        None if mistakes.0.len() == before => {
+            missing(section, "name", "give it a unique name", mistakes)
+        }
+        None => {}
+    }
+    name
+}
+
+/// Reads and compiles the `when` of a rule.
+pub(super) fn read_when(section: &mut Section, mistakes: &mut Mistakes) -> Option<Condition> {
+    let before = mistakes.0.len();
+    let when = section.text("when", "a condition in quotation marks", mistakes);
+    if when.is_none() && mistakes.0.len() == before {
+        missing(
+            section,
+            "when",
+            "write `when = \"true\"` to match every request",
+            mistakes,
+        );
+    }
+    match Condition::compile(&when?) {
+        Ok(condition) => Some(condition),
+        Err(errors) => {
+            for error in errors {
+                mistakes.add(section.at("when"), error.located_problem(), error.remedy);
+            }
+            None
+        }
     }
 }
 

@@ -125,6 +125,7 @@ fn provenance() -> Provenance {
         family: None,
         redeemed: None,
         approves: None,
+        token_request: None,
     }
 }
 

@@ -142,6 +142,7 @@ fn link(issued: &Signals, at: i64) -> Provenance {
         family: None,
         redeemed: None,
         approves: None,
+        token_request: None,
     }
 }
 
