@@ -25,12 +25,15 @@ use crate::domain::ids::Pseudonymizer;
 use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::Severity;
+use crate::domain::resign::origin::OriginSeal;
 use crate::domain::route::RouteTable;
 use crate::domain::secret::Secret;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
+use crate::domain::signing::SigningKeys;
 use crate::flow::hindsight::Challenger;
+use crate::flow::resign::Resign;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
@@ -114,10 +117,8 @@ pub fn snapshot_with(
         .map_err(|error| keep(Err(at("headers.reserved", &error))))
         .ok();
     let signer = signer(config, file).map_err(|error| keep(Err(error))).ok();
-    let signing = signing::load(config).unwrap_or_else(|error| {
-        keep(Err(error));
-        None
-    });
+    let signing = signing::load(config).map_err(|error| keep(Err(error)));
+    let signing = signing.ok().flatten().map(Arc::new);
     for problem in config.step_up.problems() {
         keep(Err(at("step_up", &problem)));
     }
@@ -176,7 +177,8 @@ pub fn snapshot_with(
         rollout: config.mode.clone(),
         step_up: config.step_up.clone(),
         signer,
-        signing: signing.map(Arc::new),
+        resign: resign(config, signing.as_ref(), keys),
+        signing,
         trusted_proxies,
         reserved_headers,
         hosts: config
@@ -216,6 +218,18 @@ pub fn snapshot_with(
         snapshot,
         warnings,
         model_degraded: None,
+    })
+}
+
+/// How tokens are signed anew, if they are and there are keys.
+fn resign(config: &Config, signing: Option<&Arc<SigningKeys>>, keys: &Keys) -> Option<Resign> {
+    let signing = signing.filter(|_| config.signing.resign_tokens)?;
+    let previous = keys.previous.as_ref();
+    Some(Resign {
+        keys: Arc::clone(signing),
+        seal: OriginSeal::new(keys.origins.expose())
+            .with_previous(previous.map(|keys| keys.origins.expose().as_slice())),
+        algorithm: config.signing.access_token_algorithm,
     })
 }
 

@@ -151,6 +151,7 @@ fn throwaway_keys() -> Keys {
         demands: key(),
         seals: key(),
         pages: key(),
+        origins: key(),
         previous: None,
     }
 }

@@ -39,6 +39,8 @@ pub struct Keys {
     pub seals: Secret<Vec<u8>>,
     /// For the gateway's own pages and their cookies.
     pub pages: Secret<Vec<u8>>,
+    /// For what tokens carry that are signed anew.
+    pub origins: Secret<Vec<u8>>,
     /// Those of the previous secret, while it is being exchanged.
     pub previous: Option<Box<Keys>>,
 }
@@ -116,6 +118,7 @@ impl Keys {
             demands: derive("demand cookies"),
             seals: derive("state seals"),
             pages: derive("own pages"),
+            origins: derive("token origins"),
             previous: None,
         }
     }

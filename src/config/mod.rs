@@ -279,8 +279,12 @@ pub struct KeySettings {
 pub struct SigningSettings {
     /// Whether keys are made and published although nothing is signed yet. What signs brings them along by itself.
     pub enabled: bool,
-    /// With what access tokens and assertions are signed.
+    /// With what assertions are signed.
     pub algorithm: SigningAlgorithm,
+    /// Whether JWT access tokens from the token endpoint get the risk and are signed anew.
+    pub resign_tokens: bool,
+    /// With what they are signed; with the algorithm that each has when absent.
+    pub access_token_algorithm: Option<SigningAlgorithm>,
     /// The folder of the keys; `signing` under `data_dir` when absent.
     pub directory: Option<PathBuf>,
 }
@@ -380,7 +384,7 @@ impl Config {
 
     /// Whether anything is signed, so that there must be keys for it.
     pub fn signs(&self) -> bool {
-        self.signing.enabled
+        self.signing.enabled || self.signing.resign_tokens
     }
 
     /// The folder of the keys that sign.

@@ -54,6 +54,9 @@ pub mod risk_claims;
 /// The signature over the risk headers.
 pub mod signature;
 
+/// JSON that is changed without being written anew.
+pub mod json_text;
+
 /// The keys that sign tokens and assertions.
 pub mod signing;
 
@@ -65,6 +68,9 @@ pub mod id_token;
 
 /// What an access token grants.
 pub mod access_token;
+
+/// Tokens signed anew, and had back.
+pub mod resign;
 
 /// What the browser hands to the client.
 pub mod front_channel;

@@ -4,6 +4,9 @@
 //! Where the keys are kept is not known here, and no error or print carries a private part. A signature with ECDSA draws
 //! its nonce inside the library; that is the only chance in this layer.
 
+/// What is published with the keys.
+pub mod published;
+
 use aws_lc_rs::digest::SHA256;
 use aws_lc_rs::digest::digest;
 use aws_lc_rs::rsa::KeyPair as RsaKeyPair;

@@ -75,6 +75,12 @@ pub mod devices;
 /// Whether an answer proves what is owed.
 pub mod proof;
 
+/// Bodies of answers that go out changed.
+pub mod rewrite;
+
+/// Tokens signed anew, and had back.
+pub mod resign;
+
 /// Outcome, what is learnt, record.
 pub mod observe;
 
@@ -148,6 +154,7 @@ use crate::flow::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc;
 
 /// Everything that outlives a reload.
@@ -202,6 +209,8 @@ impl std::fmt::Debug for Dependencies {
 pub struct AuthFlow {
     dependencies: Dependencies,
     snapshot: ArcSwap<Snapshot>,
+    /// Whether new keys of the identity server are being looked for.
+    is_looking: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for AuthFlow {
@@ -216,6 +225,7 @@ impl AuthFlow {
         Self {
             dependencies,
             snapshot: ArcSwap::from_pointee(snapshot),
+            is_looking: Arc::default(),
         }
     }
 
@@ -271,7 +281,18 @@ impl AuthFlow {
             response_status: 0,
             timing: Timing::default(),
         };
-        let admission = admit::admit(knock, &exchange.snapshot);
+        let mut admission = admit::admit(knock, &exchange.snapshot);
+        let restored = self.restored_target(knock.raw_target, &admission, &exchange.snapshot);
+        if let Some(target) = restored {
+            let raw_target = target.as_bytes();
+            admission = admit::admit(
+                &Knock {
+                    raw_target,
+                    ..*knock
+                },
+                &exchange.snapshot,
+            );
+        }
         if let Some((target, route)) = admission.destination {
             exchange.target = Some(target);
             exchange.route = Some(route);

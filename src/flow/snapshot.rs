@@ -15,6 +15,7 @@ use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::signing::SigningKeys;
 use crate::flow::hindsight::Challenger;
+use crate::flow::resign::Resign;
 use crate::flow::score::Models;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub signer: Option<HeaderSigner>,
     /// Signs tokens and assertions, where something is signed.
     pub signing: Option<Arc<SigningKeys>>,
+    /// That tokens are signed anew, where they are.
+    pub resign: Option<Resign>,
     /// Whose word on client addresses is taken.
     pub trusted_proxies: TrustedProxies,
     /// Headers that clients may not send on.

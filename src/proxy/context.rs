@@ -5,6 +5,7 @@ use crate::domain::parameters::Parameters;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
 use crate::proxy::answer::Answer;
+use crate::proxy::rewrite::Collected;
 use bytes::Bytes;
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -17,10 +18,16 @@ pub struct RequestContext {
     pub exchange: Option<Exchange>,
     /// What the body holds, where it was read.
     pub parameters: Option<Parameters>,
+    /// Whether the body was read here: the client was told to go on with it.
+    pub is_body_read: bool,
+    /// An `Authorization` header that replaces the client's.
+    pub authorization: Option<String>,
     /// A body that replaces the client's.
     pub new_body: Option<Bytes>,
     /// The body of the answer, as long as it is wanted and not too long.
     pub answer: Option<BytesMut>,
+    /// The body of an answer that goes out changed.
+    pub collected: Option<Collected>,
     /// What goes out in place of the identity server's answer.
     pub replacement: Option<Answer>,
 }
@@ -32,8 +39,11 @@ impl RequestContext {
             flow,
             exchange: None,
             parameters: None,
+            is_body_read: false,
+            authorization: None,
             new_body: None,
             answer: None,
+            collected: None,
             replacement: None,
         }
     }

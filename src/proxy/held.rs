@@ -9,6 +9,7 @@ use crate::flow::proof::HeldAnswer;
 use crate::proxy::answer::Answer;
 use crate::proxy::context::RequestContext;
 use crate::proxy::response;
+use crate::proxy::rewrite;
 use crate::proxy::upstream;
 use crate::proxy::upstream::Upstream;
 use bytes::Bytes;
@@ -90,7 +91,11 @@ pub async fn serve(
             );
             answer.write(session).await
         }
-        None => release(session, head, body, cookies).await,
+        None => {
+            let mut head = head;
+            let body = rewrite::whole(flow, context, &mut head, body).await;
+            release(session, head, body, cookies).await
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::flow::admit::Knock;
 use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
+use crate::flow::resign;
 use crate::flow::review::Reviewed;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
@@ -42,7 +43,7 @@ pub async fn take(
         Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_own) => {
             return Some(own::serve(flow, session, context, body_deadline).await);
         }
-        Ok(None) => return None,
+        Ok(None) => return returning(flow, session, context, body_deadline).await,
         Ok(Some(door)) => judge(flow, session, context, door, body_deadline).await,
         Err(refusal) => Err(refusal),
     };
@@ -58,7 +59,9 @@ pub async fn take(
             let answer = match &decided.enforcement {
                 Enforcement::Forward(..) => return None,
                 Enforcement::Rewrite(_, _, changed) => {
-                    context.new_body = changed.body.clone().map(Bytes::from);
+                    if let Some(body) = &changed.body {
+                        context.new_body = Some(Bytes::from(body.clone()));
+                    }
                     return None;
                 }
                 Enforcement::Redirect(location) => Answer::redirect(location),
@@ -69,6 +72,34 @@ pub async fn take(
             let answer = answer.with_cookies(exchange.demand_cookie.take());
             exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
             Some(answer)
+        }
+    }
+}
+
+/// A request that is not scored goes on as it came, but for tokens of ours that return in it.
+async fn returning(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Option<Answer> {
+    let exchange = context.exchange.as_mut()?;
+    let headers = &session.req_header().headers;
+    context.authorization = flow.restored_authorization(exchange, headers);
+    if !resign::takes_form(exchange, headers) {
+        return None;
+    }
+    context.is_body_read = true;
+    match body::read(session, body_deadline).await {
+        Ok(body) => {
+            let headers = &session.req_header().headers;
+            let restored = flow.restored_body(exchange, headers, &body);
+            context.new_body = restored.map(Bytes::from);
+            None
+        }
+        Err(refusal) => {
+            flow.refuse(exchange, &refusal);
+            Some(Answer::refusal(&refusal, None, exchange.id.as_str()))
         }
     }
 }
@@ -119,13 +150,14 @@ async fn judge(
     let parameters = if door == Door::Basic {
         None
     } else {
-        Some(parameters(session, context, door, body_deadline).await?)
+        Some(parameters(flow, session, context, door, body_deadline).await?)
     };
     context.parameters = parameters;
     let Some(exchange) = context.exchange.as_mut() else {
         return Ok(());
     };
     let head = session.req_header();
+    context.authorization = flow.restored_authorization(exchange, &head.headers);
     let tls = session
         .digest()
         .and_then(|digest| digest.proxy_digest.as_ref())
@@ -142,8 +174,10 @@ async fn judge(
         tls,
     };
     flow.judge(exchange, request).await?;
-    if door == Door::Pdp {
-        context.new_body = pdp_body(exchange, context.parameters.as_ref());
+    if door == Door::Pdp
+        && let Some(body) = pdp_body(exchange, context.parameters.as_ref())
+    {
+        context.new_body = Some(body);
     }
     Ok(())
 }
@@ -161,8 +195,9 @@ fn pdp_body(exchange: &Exchange, parameters: Option<&Parameters>) -> Option<Byte
 }
 
 async fn parameters(
+    flow: &AuthFlow,
     session: &mut Session,
-    context: &RequestContext,
+    context: &mut RequestContext,
     door: Door,
     deadline: Duration,
 ) -> Result<Parameters, Refusal> {
@@ -170,12 +205,18 @@ async fn parameters(
         |error: ParameterError| Refusal::new(error.status(), error.as_str(), error.to_string());
     // Checked before the body is read: a wrong type needs no upload.
     let _: BodyHeaders<'_> = BodyHeaders::of(&session.req_header().headers).map_err(refuse)?;
-    let body = body::read(session, deadline).await?;
+    context.is_body_read = true;
+    let mut body = body::read(session, deadline).await?;
     let head = session.req_header();
     let headers = BodyHeaders::of(&head.headers).map_err(refuse)?;
-    let query = context
-        .exchange
-        .as_ref()
+    let exchange = context.exchange.as_ref();
+    if let Some(restored) =
+        exchange.and_then(|exchange| flow.restored_body(exchange, &head.headers, &body))
+    {
+        body = Bytes::from(restored);
+        context.new_body = Some(body.clone());
+    }
+    let query = exchange
         .and_then(|exchange| exchange.target.as_ref())
         .and_then(CanonicalTarget::query);
     Parameters::parse(door, &head.method, query, headers, &body).map_err(refuse)

@@ -34,6 +34,9 @@ pub mod upstream;
 /// Watches the answer.
 pub mod response;
 
+/// Bodies of answers that go out changed.
+pub mod rewrite;
+
 /// Exchanges whose answer has to prove something.
 pub mod held;
 
@@ -162,7 +165,8 @@ impl ProxyHttp for GatewayProxy {
         answer: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        response::head(&self.flow, session.req_header(), context, answer).await
+        response::head(&self.flow, session.req_header(), context, answer).await?;
+        rewrite::head(&self.flow, session, context, answer).await
     }
 
     fn response_body_filter(
@@ -173,6 +177,7 @@ impl ProxyHttp for GatewayProxy {
         context: &mut RequestContext,
     ) -> Result<Option<Duration>> {
         response::body(&self.flow, context, body.as_ref(), end);
+        rewrite::body(&self.flow, context, body, end);
         Ok(None)
     }
 

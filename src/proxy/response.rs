@@ -104,6 +104,11 @@ pub fn is_json(answer: &ResponseHeader) -> bool {
     has_type(answer, b"application/json")
 }
 
+/// Whether a body is JSON or a key set, which is JSON with a name of its own (RFC 7517 section 8.5.2).
+pub fn is_json_of_any_kind(answer: &ResponseHeader) -> bool {
+    is_json(answer) || has_type(answer, b"application/jwk-set+json")
+}
+
 /// Whether a body is HTML.
 pub fn is_page(answer: &ResponseHeader) -> bool {
     has_type(answer, b"text/html")

@@ -6,6 +6,7 @@ use crate::domain::route::Door;
 use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
 use crate::proxy::context::RequestContext;
+use crate::proxy::rewrite;
 use arc_swap::ArcSwap;
 use pingora::ErrorType;
 use pingora::http::RequestHeader;
@@ -127,7 +128,7 @@ pub fn write_head(
     remove_reserved(head, exchange);
     head.remove_header(&http::header::TE);
     head.remove_header(&http::header::TRAILER);
-    if context.parameters.is_some() {
+    if context.is_body_read {
         // The body is here already: the client was told to go on by the gateway.
         head.remove_header(&http::header::EXPECT);
     }
@@ -136,6 +137,10 @@ pub fn write_head(
     if reads_answer(exchange.door) || exchange.owes.is_some() {
         // The answer is read here as well and must not come compressed.
         head.remove_header(&http::header::ACCEPT_ENCODING);
+    }
+    rewrite::ask_for_all(head, exchange);
+    if let Some(authorization) = &context.authorization {
+        head.insert_header(http::header::AUTHORIZATION, authorization.as_str())?;
     }
     if let Some(host) = host {
         head.insert_header(http::header::HOST, host.as_str())?;

@@ -62,6 +62,8 @@ pub struct Metrics {
     audit_events: IntCounter,
     audit_dropped: IntCounter,
     upstream_errors: IntCounterVec,
+    resigned: IntCounterVec,
+    restored: IntCounterVec,
     proofs: IntCounterVec,
     withheld: IntCounterVec,
     breaker: IntGaugeVec,
@@ -244,6 +246,16 @@ impl Metrics {
                 "Failures of the identity server, by kind",
                 &["kind"],
             )?,
+            resigned: counters(
+                "riskgate_tokens_resigned_total",
+                "Token answers that were to be signed anew, by what became of them",
+                &["result"],
+            )?,
+            restored: counters(
+                "riskgate_tokens_restored_total",
+                "Requests in which a token came back as the identity server has signed it",
+                &["place"],
+            )?,
             proofs: counters(
                 "riskgate_proofs_total",
                 "Answers that had to prove a stronger factor, by what they proved",
@@ -294,6 +306,16 @@ impl Metrics {
         self.requests
             .with_label_values(&[labels.class, labels.door, verdict, mode, grounds])
             .inc();
+    }
+
+    /// A token answer was to be signed anew: `signed`, or why it stayed as it is.
+    pub fn resigned(&self, result: &str) {
+        self.resigned.with_label_values(&[result]).inc();
+    }
+
+    /// A token of ours came back in this place of a request.
+    pub fn restored(&self, place: &str) {
+        self.restored.with_label_values(&[place]).inc();
     }
 
     /// An answer had to prove a stronger factor.

@@ -82,9 +82,10 @@ async function redeem(config, callback) {
   return tokens;
 }
 
-/** The tokens of a fresh sign-in of `portal`. */
-async function portalTokens(party) {
+/** The tokens of a fresh sign-in of `portal`; with `verified` the client verifies signatures, TLS or not. */
+export async function portalTokens(party, { verified = false } = {}) {
   const config = await party.client('portal');
+  if (verified) openid.enableNonRepudiationChecks(config);
   const url = openid.buildAuthorizationUrl(config, await authorizationParameters('portal'));
   const tokens = await redeem(config, await signIn(party.userAgent, await party.userAgent.open(url)));
   return { config, tokens };

@@ -6,6 +6,7 @@
 
 import { generateKeyPairSync } from 'node:crypto';
 
+import { SignJWT, jwtVerify } from 'jose';
 import { Provider, errors, interactionPolicy } from 'oidc-provider';
 
 const FORM_BYTES_MAX = 16 * 1024;
@@ -168,6 +169,52 @@ const CONFIGURATION = {
   },
 };
 
+/** What the provider calls a token that it has signed itself; any other stays as it is. */
+async function referenceOf(token) {
+  try {
+    return (await jwtVerify(token, signing.publicKey, { typ: 'at+jwt' })).payload.jti;
+  } catch {
+    return token;
+  }
+}
+
+/** Makes access tokens what WSO2's are: signed JWTs whose hash is in the ID token and that userinfo takes. */
+function signAccessTokens(provider) {
+  const { AccessToken, IdToken } = provider;
+  /** Each by its reference. */
+  const signed = new Map();
+  const { save } = AccessToken.prototype;
+  const { find } = AccessToken;
+  AccessToken.prototype.save = async function saveSigned() {
+    const value = await save.call(this);
+    if (value.includes('.')) return value;
+    const now = Math.floor(Date.now() / 1000);
+    const token = await new SignJWT({
+      iss: provider.issuer,
+      sub: this.accountId,
+      aud: this.clientId,
+      client_id: this.clientId,
+      scope: this.scope,
+      jti: value,
+      iat: now,
+      exp: now + this.expiration,
+    }).setProtectedHeader({
+      x5t: 'provider', kid: 'provider_RS256', typ: 'at+jwt', alg: 'RS256',
+    }).sign(signing.privateKey);
+    signed.set(value, token);
+    return token;
+  };
+  AccessToken.find = async function findSigned(value, ...more) {
+    return find.call(this, await referenceOf(value), ...more);
+  };
+  const { issue } = IdToken.prototype;
+  IdToken.prototype.issue = async function issueWithHash(options) {
+    const token = signed.get(this.ctx?.oidc?.entities?.AccessToken?.jti);
+    if (options.use === 'idtoken' && token !== undefined) this.set('at_hash', token);
+    return issue.call(this, options);
+  };
+}
+
 async function readForm(req) {
   const chunks = [];
   let bytes = 0;
@@ -209,15 +256,17 @@ function flowKey(value) {
  * A request handler for `node:http` that serves the provider for the public URL `origin`.
  *
  * Each call makes a new provider with an empty memory, but with the same keys and clients. With `secondFactor` it asks for
- * one when `acr_values` says so; without it, it ignores the parameter, as WSO2 does without a script.
+ * one when `acr_values` says so; without it, it ignores the parameter, as WSO2 does without a script. With `jwtTokens`
+ * access tokens are signed JWTs.
  */
-export function providerHandler(origin, { secondFactor = false } = {}) {
+export function providerHandler(origin, { secondFactor = false, jwtTokens = false } = {}) {
   const provider = new Provider(`${origin}/oauth2/token`, secondFactor
     ? { ...CONFIGURATION, acrValues: [MFA], interactions: { ...CONFIGURATION.interactions, policy: askingForFactors() } }
     : CONFIGURATION);
   /** Interactions whose password was right and whose second factor is still to come. */
   const halfway = new Set();
   provider.proxy = true;
+  if (jwtTokens) signAccessTokens(provider);
 
   // WSO2 returns to /oauth2/authorize?sessionDataKey=K where this provider has /oauth2/authorize/K.
   provider.use(async (ctx, next) => {
@@ -298,6 +347,12 @@ export function providerHandler(origin, { secondFactor = false } = {}) {
         page(res, 'Consent', `<form method="post" action="../oauth2/authorize"><input type="hidden" name="sessionDataKeyConsent" value="${key}"><button name="consent" value="approve">Approve</button></form>`);
       } else if (url.pathname === '/commonauth' && req.method === 'POST') {
         await login(req, res);
+      } else if (jwtTokens && ['/oauth2/introspect', '/oauth2/revoke'].includes(url.pathname)) {
+        // The provider asks here for the reference.
+        const form = await readForm(req);
+        if (form.has('token')) form.set('token', await referenceOf(form.get('token')));
+        req.body = Object.fromEntries(form);
+        await respond(req, res);
       } else if (url.pathname === '/oauth2/authorize' && req.method === 'POST') {
         const form = await readForm(req);
         if (form.has('sessionDataKeyConsent')) {

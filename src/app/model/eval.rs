@@ -294,6 +294,7 @@ fn snapshot(
         demands: key(),
         seals: key(),
         pages: key(),
+        origins: key(),
         previous: None,
     };
     assemble::snapshot_with(&config, "defaults", &keys, 1, models)
