@@ -42,6 +42,7 @@ use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
@@ -183,6 +184,8 @@ impl Gateway {
             recent: RecentLinks::default(),
             barred: BarredTokens::default(),
             keys: Arc::new(NoIdentityServer),
+            introspector: Arc::new(NoIdentityServer),
+            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),

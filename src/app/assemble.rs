@@ -14,6 +14,7 @@ use crate::adapters::redis::RedisTls;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
 use crate::app::keys::Keys;
+use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -110,6 +111,11 @@ pub fn snapshot_with(
     let routes = RouteTable::with_settings(&config.routes)
         .map_err(|error| keep(Err(at("routes", &error))))
         .ok();
+    let routes = routes.and_then(|routes| {
+        resources::resources(config, file, routes)
+            .map_err(|found| found.into_iter().for_each(|problem| keep(Err(problem))))
+            .ok()
+    });
     let trusted = TrustedProxies::parse(&config.server.trusted_proxies)
         .map_err(|error| keep(Err(at("server.trusted_proxies", &error))))
         .ok();
@@ -162,8 +168,13 @@ pub fn snapshot_with(
         keep(Err(at("review", &problem)));
     }
 
-    let (Some(policy), Some(routes), Some(trusted_proxies), Some(reserved_headers), Some(signer)) =
-        (policy, routes, trusted, reserved, signer)
+    let (
+        Some(policy),
+        Some((routes, resources)),
+        Some(trusted_proxies),
+        Some(reserved_headers),
+        Some(signer),
+    ) = (policy, routes, trusted, reserved, signer)
     else {
         return Err(problems);
     };
@@ -179,6 +190,7 @@ pub fn snapshot_with(
         signer,
         resign: resign(config, signing.as_ref(), keys),
         signing,
+        resources,
         trusted_proxies,
         reserved_headers,
         hosts: config
@@ -450,28 +462,12 @@ pub fn identity_server(
 /// Where the identity server is.
 pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigError> {
     let settings = &config.upstream;
-    let expected = |what: &str| {
+    let origin = origin(&settings.url).map_err(|expected| {
         ConfigError::new(
             file,
-            format!("upstream.url: `{}`: expected {what}", settings.url),
+            format!("upstream.url: `{}`: {expected}", settings.url),
         )
-    };
-    let uri: http::Uri = settings
-        .url
-        .parse()
-        .map_err(|_| expected("https://host:port or http://host:port"))?;
-    let tls = match uri.scheme_str() {
-        Some("https") => true,
-        Some("http") => false,
-        _ => return Err(expected("https://host:port or http://host:port")),
-    };
-    let host = uri
-        .host()
-        .filter(|host| !host.is_empty())
-        .ok_or_else(|| expected("a host"))?;
-    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-        return Err(expected("no path: requests keep their own"));
-    }
+    })?;
     let authorities = match &settings.ca_file {
         Some(path) => listener::read_certificates(path)
             .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?
@@ -481,13 +477,53 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
         None => Vec::new(),
     };
     Ok(UpstreamSettings {
-        tls,
-        host: host.trim_matches(['[', ']']).to_owned(),
-        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+        tls: origin.tls,
+        host: origin.host,
+        port: origin.port,
         authorities,
         verify: !settings.danger.accept_any_certificate,
         connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
         read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
         idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),
+    })
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Its name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Reads `https://host:port` or `http://host:port`. The error says what was expected.
+pub fn origin(url: &str) -> Result<Origin, &'static str> {
+    let general = "expected https://host:port or http://host:port";
+    let uri: http::Uri = url.parse().map_err(|_| general)?;
+    let tls = match uri.scheme_str() {
+        Some("https") => true,
+        Some("http") => false,
+        _ => return Err(general),
+    };
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err("expected no credentials");
+    }
+    let host = uri
+        .host()
+        .filter(|host| !host.is_empty())
+        .ok_or("expected a host")?;
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        return Err("expected no path: requests keep their own");
+    }
+    Ok(Origin {
+        tls,
+        host: host.trim_matches(['[', ']']).to_owned(),
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
     })
 }

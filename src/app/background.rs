@@ -6,6 +6,7 @@ use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
 use crate::flow::score::breaker::BreakerState;
 use crate::flow::score::breaker::Listener;
+use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
@@ -81,6 +82,29 @@ pub async fn follow_upstream(upstream: Arc<Upstream>) {
             }
             Err(error) => {
                 tracing::error!(error = %error, "the name of the identity server could not be looked up")
+            }
+        }
+    }
+}
+
+/// The same for services of the operator's own.
+pub async fn follow_services(services: Arc<Services>) {
+    loop {
+        tokio::time::sleep(RESOLVE_EVERY).await;
+        for upstream in services.all() {
+            let settings = upstream.settings().clone();
+            let name = settings.host.clone();
+            let found =
+                tokio::task::spawn_blocking(move || app::resolve(&settings.host, settings.port))
+                    .await;
+            match found {
+                Ok(Ok(address)) => upstream.moved(address),
+                Ok(Err(error)) => {
+                    tracing::warn!(service = %name, error = %error, "the last good address of a service stays");
+                }
+                Err(error) => {
+                    tracing::error!(service = %name, error = %error, "the name of a service could not be looked up");
+                }
             }
         }
     }

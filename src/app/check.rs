@@ -7,6 +7,7 @@ use crate::app::actions;
 use crate::app::assemble;
 use crate::app::keys::Keys;
 use crate::app::reach;
+use crate::app::resources;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
@@ -53,6 +54,15 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .push(format!("model: {}", snapshot.models.versions()));
             findings
                 .fine
+                .extend(snapshot.resources.iter().map(|resource| {
+                    format!(
+                        "resource: {} (up to {})",
+                        resource.upstream,
+                        resource.max_level.as_str()
+                    )
+                }));
+            findings
+                .fine
                 .extend(signing(config, snapshot.signing.as_deref()));
             findings.warnings.extend(assembled.warnings);
         }
@@ -94,6 +104,9 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                     "upstream.danger.accept_any_certificate: passwords can be read on the way"
                         .to_owned(),
                 );
+            }
+            if reach {
+                findings.problems.extend(reach_services(config, file));
             }
             if reach && let Err(problem) = reach::upstream(&upstream) {
                 findings
@@ -141,6 +154,19 @@ fn signing(config: &Config, keys: Option<&SigningKeys>) -> Option<String> {
             ))
         }
     }
+}
+
+/// Services that do not answer as configured. What is wrong with the configuration is said elsewhere.
+fn reach_services(config: &Config, file: &str) -> Vec<ConfigError> {
+    let peers = resources::peers(config, file).unwrap_or_default();
+    let tried = peers.iter().enumerate();
+    tried
+        .filter_map(|(place, (_, peer))| {
+            let problem = reach::upstream(peer).err()?;
+            let key = format!("resource[{place}].upstream: {problem}");
+            Some(ConfigError::new(file, key))
+        })
+        .collect()
 }
 
 fn throwaway_keys() -> Keys {

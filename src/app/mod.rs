@@ -13,6 +13,9 @@ pub mod assemble;
 /// What WSO2 calls.
 pub mod actions;
 
+/// API routes.
+pub mod resources;
+
 /// `riskgate check`.
 pub mod check;
 
@@ -64,14 +67,17 @@ use crate::flow::limits::Limits;
 use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::Clock;
+use crate::flow::ports::Introspector;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
+use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
 use crate::proxy::listener;
 use crate::proxy::listener::ServerCertificate;
+use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
@@ -207,6 +213,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         in_flight: InFlight::new(config.score.concurrency_max),
         agents: KnownAgents::default(),
         keys: Arc::clone(&identity_server) as Arc<dyn KeySource>,
+        introspector: Arc::clone(&identity_server) as Arc<dyn Introspector>,
+        tokens: VerifiedTokens::default(),
         revoker: Arc::clone(&identity_server) as Arc<dyn Revoker>,
         recent: RecentLinks::default(),
         demands: RecentDemands::default(),
@@ -224,6 +232,11 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     metrics.info(&assembled.snapshot.models.versions(), state.kind());
     let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
+    let services = Arc::new(Services::default());
+    services.set(
+        resources::peers(&config, &file).map_err(RunError::Config)?,
+        resolve,
+    );
 
     let (stop, stopped) = watch::channel(false);
     let observer = runtime.spawn(learner::run(
@@ -253,6 +266,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     ));
     runtime.spawn(background::learn_keys(identity_server));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
+    runtime.spawn(background::follow_services(Arc::clone(&services)));
     runtime.spawn(background::announce(
         config.server.listen,
         Arc::clone(&health),
@@ -261,6 +275,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         overrides: overrides.clone(),
         keys,
         flow: Arc::clone(&flow),
+        services: Arc::clone(&services),
         certificate: certificate.clone(),
         health: Arc::clone(&health),
     };
@@ -274,7 +289,13 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         model = %flow.snapshot().models.versions(),
         "riskgate {} starts", env!("CARGO_PKG_VERSION"),
     );
-    serve(&config, Arc::clone(&flow), upstream, certificate, health)?;
+    serve(
+        &config,
+        Arc::clone(&flow),
+        (upstream, services),
+        certificate,
+        health,
+    )?;
 
     // The proxy has ended: what it has learnt and recorded goes to the disk before the process does.
     if stop.send(true).is_err() {
@@ -299,7 +320,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
 fn serve(
     config: &Config,
     flow: Arc<AuthFlow>,
-    upstream: Arc<Upstream>,
+    (upstream, services): (Arc<Upstream>, Arc<Services>),
     certificate: Option<Arc<ServerCertificate>>,
     health: Arc<Health>,
 ) -> Result<(), RunError> {
@@ -314,6 +335,7 @@ fn serve(
     let proxy = GatewayProxy::new(
         flow,
         upstream,
+        services,
         Duration::from_secs(config.server.body_timeout_seconds.max(1)),
     );
     let service = listener::service(

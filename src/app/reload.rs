@@ -1,13 +1,16 @@
 //! Watches the files that a snapshot is made of and exchanges the snapshot when they change. What is not valid is
 //! refused with its reason, and the old snapshot stays.
 
+use crate::app;
 use crate::app::assemble;
 use crate::app::keys::Keys;
+use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
 use crate::config::overrides::Overrides;
 use crate::flow::AuthFlow;
 use crate::proxy::listener::ServerCertificate;
+use crate::proxy::upstream::Services;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use std::path::PathBuf;
@@ -27,6 +30,8 @@ pub struct Reloader {
     pub keys: Keys,
     /// The path.
     pub flow: Arc<AuthFlow>,
+    /// Where services of the operator's own are.
+    pub services: Arc<Services>,
     /// The certificate of the listener.
     pub certificate: Option<Arc<ServerCertificate>>,
     /// The health.
@@ -98,6 +103,13 @@ impl Reloader {
                 return None;
             }
         };
+        let services = match resources::peers(&config, &file) {
+            Ok(services) => services,
+            Err(problems) => {
+                problems.iter().for_each(|problem| refuse(problem));
+                return None;
+            }
+        };
         // A broken model must not push out one that works.
         let had_model = self.flow.snapshot().models.login.is_there();
         let has_model = assembled.snapshot.models.login.is_there();
@@ -122,6 +134,8 @@ impl Reloader {
             &assembled.snapshot.models.versions(),
             self.flow.dependencies().state.kind(),
         );
+        // Before anybody is led there; whoever is on the way by the old snapshot finds what he looks for as well.
+        self.services.add(services, app::resolve);
         self.flow.swap(assembled.snapshot);
         metrics.reload(true);
         tracing::info!(

@@ -4,6 +4,9 @@
 /// Flags over the file.
 pub mod overrides;
 
+/// Services of the operator's own.
+pub mod resource;
+
 use crate::adapters::geo::GeoSettings;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::policy::rollout::Rollout;
@@ -14,6 +17,7 @@ use crate::flow::limits::LimitSettings;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::breaker::BreakerSettings;
 use crate::telemetry::LogFormat;
+use resource::ResourceSettings;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,6 +55,8 @@ pub struct Config {
     pub limits: LimitSettings,
     /// Changes to the route inventory.
     pub routes: RouteSettings,
+    /// Services of the operator's own.
+    pub resource: Vec<ResourceSettings>,
     /// Header fields.
     pub headers: HeaderSettings,
     /// Secrets of the gateway's own.
@@ -384,7 +390,7 @@ impl Config {
 
     /// Whether anything is signed, so that there must be keys for it.
     pub fn signs(&self) -> bool {
-        self.signing.enabled || self.signing.resign_tokens
+        self.signing.enabled || self.signing.resign_tokens || !self.resource.is_empty()
     }
 
     /// The folder of the keys that sign.

@@ -15,9 +15,14 @@ use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;
+use sha2::Digest;
+use sha2::Sha256;
 
 /// The longest subject, client or token id.
 pub const NAME_BYTES_MAX: usize = 256;
+
+/// The SHA-256 of a token: by that it is told from others without being kept.
+pub type TokenDigest = [u8; 32];
 
 /// A JWT whose signature and form were verified. That says nothing about whether it is good now and here: see
 /// [`AccessToken::check`] and [`Grant::check_audience`].
@@ -42,8 +47,8 @@ pub struct Grant {
     pub subject: String,
     /// The client that holds it.
     pub client_id: String,
-    /// The services that it is for.
-    pub audience: Vec<String>,
+    /// The services that it is for; `None` where nothing is said of them, as of many tokens that are no JWTs.
+    pub audience: Option<Vec<String>>,
     /// Scopes, separated by spaces.
     pub scope: String,
     /// When it ends.
@@ -176,7 +181,7 @@ impl AccessToken {
             grant: Grant {
                 subject: claims.sub,
                 client_id: claims.client_id,
-                audience,
+                audience: Some(audience),
                 scope: claims.scope.unwrap_or_default(),
                 expires: claims.exp,
                 binding: Binding::of(claims.cnf.as_ref()),
@@ -214,15 +219,17 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether it is for one of the services that go by the names of `accepted` (RFC 9068 section 4).
+    /// Whether it is for one of the services that go by the names of `accepted` (RFC 9068 section 4). Where nothing is said
+    /// of services the scopes alone decide.
     ///
     /// # Errors
     /// [`AccessTokenError::Audience`].
     pub fn check_audience(&self, accepted: &[String]) -> Result<(), AccessTokenError> {
-        if self.audience.iter().any(|name| accepted.contains(name)) {
-            Ok(())
-        } else {
-            Err(AccessTokenError::Audience)
+        match &self.audience {
+            Some(names) if !names.iter().any(|name| accepted.contains(name)) => {
+                Err(AccessTokenError::Audience)
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -259,6 +266,11 @@ impl Binding {
             Self::Other
         }
     }
+}
+
+/// The digest of a token.
+pub fn digest(token: &str) -> TokenDigest {
+    Sha256::digest(token).into()
 }
 
 #[cfg(test)]

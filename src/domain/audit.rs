@@ -18,7 +18,7 @@ pub struct AuditEvent {
     pub time: String,
     /// The id of exchange and decision.
     pub id: String,
-    /// `scored`, `passed`, `blocked`, `own` or `unknown`.
+    /// `scored`, `passed`, `resource`, `blocked`, `own` or `unknown`.
     pub class: String,
     /// The door, when it is a scored one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +39,12 @@ pub struct AuditEvent {
     /// The grant type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grant_type: Option<String>,
+    /// How an access token at an API route was checked: `jwt` or `introspection`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The id of the decision under which that token was issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_decision: Option<String>,
     /// The pseudonym of user or service account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,

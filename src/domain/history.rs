@@ -375,6 +375,11 @@ pub struct HistoryQuery {
 impl HistoryQuery {
     /// A query that is about one link alone; what it says of sources means nothing.
     pub fn of_link(key: LinkKey, now: Timestamp) -> Self {
+        Self::of_links(vec![key], Vec::new(), now)
+    }
+
+    /// A query that is about links and demands alone; what it says of sources means nothing.
+    pub fn of_links(links: Vec<LinkKey>, demands: Vec<DemandKey>, now: Timestamp) -> Self {
         Self {
             now,
             subject: None,
@@ -384,8 +389,8 @@ impl HistoryQuery {
             agent: 0,
             tenant: 0,
             client: None,
-            links: vec![key],
-            demands: Vec::new(),
+            links,
+            demands,
             previous: None,
         }
     }

@@ -72,6 +72,12 @@ pub mod access_token;
 /// Tokens signed anew, and had back.
 pub mod resign;
 
+/// What the identity server says of a token.
+pub mod introspection;
+
+/// What services of the operator's own ask for, and what they are told.
+pub mod resource;
+
 /// What the browser hands to the client.
 pub mod front_channel;
 

@@ -39,6 +39,8 @@ pub enum RouteClass {
     Scored(Door),
     /// Forwarded as it comes.
     Passed(PassedKind),
+    /// Led to a service of the operator's own, by its place in the configuration.
+    Resource(u16),
     /// Served by the gateway.
     Own,
     /// Not to be reached from outside: 404.
@@ -120,6 +122,7 @@ impl RouteClass {
         match self {
             Self::Scored(door) => door.as_str(),
             Self::Passed(kind) => kind.as_str(),
+            Self::Resource(_) => "resource",
             Self::Own => "own",
             Self::Blocked => "blocked",
             Self::Unknown => "unknown",
@@ -130,7 +133,7 @@ impl RouteClass {
     pub fn door(self) -> Option<Door> {
         match self {
             Self::Scored(door) => Some(door),
-            Self::Passed(_) | Self::Own | Self::Blocked | Self::Unknown => None,
+            Self::Passed(_) | Self::Resource(_) | Self::Own | Self::Blocked | Self::Unknown => None,
         }
     }
 }
@@ -261,6 +264,61 @@ impl RouteTable {
         Ok(table)
     }
 
+    /// Leads `prefixes`, each with everything beneath it, to the services of the operator's own, in their order.
+    ///
+    /// # Errors
+    /// Names the place of the prefix that cannot be used, and why: it is no canonical path, or it collides with another
+    /// one, with the identity server's paths or with the gateway's.
+    pub fn with_resources(mut self, prefixes: &[&str]) -> Result<Self, (usize, String)> {
+        for (place, prefix) in prefixes.iter().enumerate() {
+            let refused = |why: String| Err((place, format!("`{prefix}`: {why}")));
+            if !is_canonical(prefix) || *prefix == "/" || prefix.contains('*') {
+                return refused(
+                    "expected a path in canonical form such as `/orders`, without tenant, query, `*` and slash at its \
+                     end, and not `/`"
+                        .to_owned(),
+                );
+            }
+            if overlap(prefix, OWN_PREFIX) {
+                return refused(format!(
+                    "overlaps `{OWN_PREFIX}`, which the gateway serves itself; choose another path"
+                ));
+            }
+            let known = INVENTORY.iter().map(|line| line.pattern);
+            if let Some(pattern) = known.clone().find(|pattern| is_taken(prefix, pattern)) {
+                return refused(format!(
+                    "overlaps `{pattern}` of the identity server; choose another path"
+                ));
+            }
+            let earlier = prefixes.iter().take(place);
+            if let Some(other) = earlier.into_iter().find(|other| overlap(prefix, other)) {
+                return refused(format!(
+                    "overlaps the resource `{other}`; let each have a path of its own"
+                ));
+            }
+            let mut passed = self.subtrees.keys();
+            if let Some(other) = passed.find(|other| is_within(other, prefix)) {
+                return refused(format!(
+                    "`{other}` is listed under `routes.pass`; take it away there, or choose another path"
+                ));
+            }
+            if nearest(&self.blocked, prefix).is_some_and(Route::is_blocked) {
+                return refused("is listed under `routes.block`; take it away there".to_owned());
+            }
+            let index = u16::try_from(place).unwrap_or(u16::MAX);
+            self.subtrees.insert(
+                (*prefix).to_owned(),
+                Route {
+                    class: RouteClass::Resource(index),
+                    methods: Methods::ANY,
+                    reach: Reach::Root,
+                    pattern: Arc::from(format!("resource:{prefix}")),
+                },
+            );
+        }
+        Ok(self)
+    }
+
     /// The class of a request. Comparison is by whole segments and case-sensitive, as in the identity server.
     pub fn classify(&self, method: &Method, target: &CanonicalTarget) -> RouteMatch {
         let path = target.path();
@@ -349,6 +407,22 @@ fn is_within(path: &str, front: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether one of two paths is the other one or beneath it.
+fn overlap(one: &str, other: &str) -> bool {
+    is_within(one, other) || is_within(other, one)
+}
+
+/// Whether `prefix` and what is beneath it would take something of a line of the inventory, or the other way round.
+fn is_taken(prefix: &str, pattern: &str) -> bool {
+    let front = pattern.strip_suffix("/*").unwrap_or(pattern);
+    if front.is_empty() || front == "/" {
+        return false;
+    }
+    let both = prefix.split('/').zip(front.split('/'));
+    both.into_iter()
+        .all(|(segment, other)| segment == other || other == "{}")
+}
+
 fn matches_template(template: &str, path: &str) -> bool {
     let mut segments = path.split('/');
     let all_match = template.split('/').all(|expected| {
@@ -368,14 +442,7 @@ fn checked<'a>(list: &'static str, entries: &'a [String]) -> Result<&'a [String]
         });
     }
     for entry in entries {
-        let target = CanonicalTarget::parse(entry.as_bytes());
-        let is_canonical = target.is_ok_and(|target| {
-            !target.has_prefix()
-                && target.query().is_none()
-                && target.authority().is_none()
-                && target.path() == entry
-        });
-        if !is_canonical || (entry != "/" && entry.ends_with('/')) {
+        if !is_canonical(entry) {
             return Err(wrong(
                 list,
                 entry,
@@ -391,6 +458,18 @@ fn checked<'a>(list: &'static str, entries: &'a [String]) -> Result<&'a [String]
         }
     }
     Ok(entries)
+}
+
+/// Whether a path is written as it is compared: without tenant, query and slash at its end.
+fn is_canonical(path: &str) -> bool {
+    let target = CanonicalTarget::parse(path.as_bytes());
+    let is_plain = target.is_ok_and(|target| {
+        !target.has_prefix()
+            && target.query().is_none()
+            && target.authority().is_none()
+            && target.path() == path
+    });
+    is_plain && (path == "/" || !path.ends_with('/'))
 }
 
 fn wrong(list: &'static str, entry: &str, expected: &'static str) -> RouteError {

@@ -1,5 +1,6 @@
 //! The first step: one canonical form, one class, and the refusal of what cannot be read in exactly one way.
 
+use crate::domain::resource;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
@@ -73,8 +74,8 @@ pub fn client(knock: &Knock<'_>, snapshot: &Snapshot) -> Client {
 
 /// Reads the head.
 pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Admission {
-    let target = match readable(knock, snapshot) {
-        Ok(target) => target,
+    let (target, head) = match readable(knock, snapshot) {
+        Ok(read) => read,
         Err(refusal) => {
             return Admission {
                 destination: None,
@@ -83,23 +84,25 @@ pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Admission {
         }
     };
     let route = snapshot.routes.classify(knock.method, &target);
-    let result = enter(knock, &route);
+    let result = enter(knock, &route, head);
     Admission {
         destination: Some((target, route)),
         result,
     }
 }
 
-fn readable(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<CanonicalTarget, Refusal> {
+/// The target, and how long the head is that would be forwarded without our own headers.
+fn readable(knock: &Knock<'_>, snapshot: &Snapshot) -> Result<(CanonicalTarget, usize), Refusal> {
     framing(knock)?;
     let target = CanonicalTarget::parse(knock.raw_target)
         .map_err(|error| Refusal::new(error.status(), error.as_str(), error.to_string()))?;
     host(knock, &target, snapshot)?;
-    head_size(knock, &target, snapshot)?;
-    Ok(target)
+    let head = head_size(knock, &target, snapshot);
+    fits(head, OWN_HEAD_BYTES)?;
+    Ok((target, head))
 }
 
-fn enter(knock: &Knock<'_>, route: &RouteMatch) -> Result<Option<Door>, Refusal> {
+fn enter(knock: &Knock<'_>, route: &RouteMatch, head: usize) -> Result<Option<Door>, Refusal> {
     let basic = || identify::has_basic_credentials(knock.headers);
     match route.class {
         RouteClass::Blocked | RouteClass::Unknown => {
@@ -116,6 +119,11 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch) -> Result<Option<Door>, Refusal>
         RouteClass::Passed(
             PassedKind::Api | PassedKind::Scim | PassedKind::Configured | PassedKind::Portal,
         ) if basic() => Ok(Some(Door::Basic)),
+        RouteClass::Resource(_) => {
+            // The assertion is longer than what goes to the identity server.
+            fits(head, resource::OWN_HEAD_BYTES)?;
+            Ok(None)
+        }
         RouteClass::Own | RouteClass::Passed(_) => Ok(None),
     }
 }
@@ -213,22 +221,8 @@ fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Res
 }
 
 /// The head that would be forwarded must fit the identity server's buffer together with our own headers.
-fn head_size(
-    knock: &Knock<'_>,
-    target: &CanonicalTarget,
-    snapshot: &Snapshot,
-) -> Result<(), Refusal> {
-    /// Space, HTTP version and line end of the request line, and the empty line.
-    const LINE_BYTES: usize = 14;
-    let line = knock.method.as_str().len() + target.forwarded().len() + LINE_BYTES;
-    let fields = knock
-        .headers
-        .iter()
-        .filter(|(name, _)| !snapshot.reserved_headers.contains(name.as_str()));
-    let size = fields.fold(line, |size, (name, value)| {
-        size + name.as_str().len() + value.len() + 4
-    });
-    if size + OWN_HEAD_BYTES > HEAD_BYTES_MAX {
+fn fits(head: usize, own: usize) -> Result<(), Refusal> {
+    if head + own > HEAD_BYTES_MAX {
         return Err(Refusal::new(
             431,
             "head_size",
@@ -236,4 +230,18 @@ fn head_size(
         ));
     }
     Ok(())
+}
+
+/// The length of the head that would be forwarded, without our own headers.
+fn head_size(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> usize {
+    /// Space, HTTP version and line end of the request line, and the empty line.
+    const LINE_BYTES: usize = 14;
+    let line = knock.method.as_str().len() + target.forwarded().len() + LINE_BYTES;
+    let fields = knock
+        .headers
+        .iter()
+        .filter(|(name, _)| !snapshot.reserved_headers.contains(name.as_str()));
+    fields.fold(line, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + 4
+    })
 }

@@ -435,7 +435,7 @@ fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
 }
 
 /// Reads the history, or says why it cannot be read.
-async fn load(
+pub(in crate::flow) async fn load(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
     query: &HistoryQuery,

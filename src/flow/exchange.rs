@@ -34,6 +34,7 @@ use crate::flow::demands::Owed;
 use crate::flow::demands::UnderWay;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::resource::Visit;
 use crate::flow::review::Reviewed;
 use crate::flow::snapshot::Snapshot;
 use crate::flow::unproven::Shown;
@@ -66,6 +67,8 @@ pub struct Exchange {
     pub assessed: Option<Assessed>,
     /// What was decided.
     pub decided: Option<Decided>,
+    /// What was found out, where it leads to a service of the operator's own.
+    pub visit: Option<Visit>,
     /// What became of it where policy wants it reviewed.
     pub review: Option<Reviewed>,
     /// What the gateway's own page did.
@@ -289,6 +292,12 @@ impl Exchange {
         self.route
             .as_ref()
             .is_some_and(|route| route.class == RouteClass::Own)
+    }
+
+    /// Whether it leads to a service of the operator's own.
+    pub fn is_visit(&self) -> bool {
+        let class = self.route.as_ref().map(|route| route.class);
+        matches!(class, Some(RouteClass::Resource(_)))
     }
 
     /// Whether a name is presented that is not proved, or not yet: what its history says must not show.

@@ -54,6 +54,9 @@ pub mod permit;
 /// Policy, mode and permit.
 pub mod decide;
 
+/// Services of the operator's own.
+pub mod resource;
+
 /// What becomes of the identity server's answer.
 pub mod answer;
 
@@ -117,6 +120,7 @@ use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::outcome::access_token_key;
 use crate::domain::policy::decision::Mode;
+use crate::domain::resource::Denial;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
@@ -143,10 +147,12 @@ use crate::flow::ports::ClientAuth;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::GeoLookup;
+use crate::flow::ports::Introspector;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
 use crate::flow::ports::StateStore;
 use crate::flow::proof::HeldAnswer;
+use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -169,6 +175,10 @@ pub struct Dependencies {
     pub audit: Arc<dyn AuditSink>,
     /// Keys of the identity server.
     pub keys: Arc<dyn KeySource>,
+    /// Asks it about tokens.
+    pub introspector: Arc<dyn Introspector>,
+    /// Tokens that were presented to services lately.
+    pub tokens: VerifiedTokens,
     /// Takes back what it has issued.
     pub revoker: Arc<dyn Revoker>,
     /// The clocks.
@@ -261,6 +271,7 @@ impl AuthFlow {
             client,
             assessed: None,
             decided: None,
+            visit: None,
             review: None,
             served: None,
             permit: None,
@@ -305,8 +316,8 @@ impl AuthFlow {
         match admission.result {
             Ok(door) => {
                 exchange.door = door;
-                // What the gateway serves itself has no permit to be forwarded.
-                if door.is_none() && !exchange.is_own() {
+                // What the gateway serves itself has no permit to be forwarded, and a service's caller has none yet.
+                if door.is_none() && !exchange.is_own() && !exchange.is_visit() {
                     decide::unscored_permit(&mut exchange, Grounds::Exempt);
                 }
                 (exchange, Ok(()))
@@ -370,6 +381,19 @@ impl AuthFlow {
             .instant()
             .saturating_duration_since(exchange.started);
         Ok(())
+    }
+
+    /// Judges a request to a service of the operator's own. Without an error it may be forwarded.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub async fn visit(
+        &self,
+        exchange: &mut Exchange,
+        method: &http::Method,
+        headers: &http::HeaderMap,
+    ) -> Result<(), Denial> {
+        resource::visit(&self.dependencies, exchange, method, headers).await
     }
 
     /// Counts a request to a page of the gateway's own against the limit of its address, in every mode: these pages are

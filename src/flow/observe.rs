@@ -23,10 +23,10 @@ use crate::domain::outcome::Conclusion;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::resource::Denial;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
 use crate::domain::route::Door;
-use crate::domain::route::RouteClass;
 use crate::domain::signals::Subject;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
@@ -42,8 +42,10 @@ use crate::flow::exchange::Exchange;
 use crate::flow::hindsight;
 use crate::flow::identify::link_key;
 use crate::flow::record::action;
+use crate::flow::record::class;
 use crate::flow::record::describe_demand;
 use crate::flow::record::describe_shown;
+use crate::flow::record::describe_visit;
 use crate::flow::record::prefix_text;
 use crate::flow::record::printable;
 use crate::flow::review;
@@ -459,15 +461,23 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
 fn measure(metrics: &Metrics, exchange: &Exchange) {
     let door = exchange.door.map_or("none", Door::as_str);
     let decided = exchange.decided.as_ref();
+    let visit = exchange.visit.as_ref();
     metrics.request(RequestLabels {
         class: class(exchange),
         door,
-        verdict: decided.map(|decided| decided.decision.verdict),
-        mode: decided.map(|decided| decided.mode),
+        verdict: decided
+            .map(|decided| decided.decision.verdict)
+            .or(visit.and_then(|visit| visit.verdict).map(Verdict::from)),
+        mode: decided
+            .map(|decided| decided.mode)
+            .or(visit.and_then(|visit| visit.mode)),
         grounds: exchange.permit.as_ref().map(|permit| permit.grounds()),
     });
     if let Some(error) = exchange.error {
         metrics.refused(error);
+    }
+    if let Some(visit) = &exchange.visit {
+        metrics.resource(visit.denial.map_or("let_through", Denial::as_str));
     }
     let Some(assessed) = &exchange.assessed else {
         return;
@@ -492,21 +502,6 @@ fn measure(metrics: &Metrics, exchange: &Exchange) {
         decided.mode != Mode::Enforce && decided.decision.verdict != Verdict::Allow
     }) {
         metrics.would_have(door, decided.decision.verdict);
-    }
-}
-
-fn class(exchange: &Exchange) -> &'static str {
-    let Some(route) = &exchange.route else {
-        return "refused";
-    };
-    match route.class {
-        RouteClass::Own => "own",
-        RouteClass::Blocked => "blocked",
-        RouteClass::Unknown => "unknown",
-        RouteClass::Scored(_) | RouteClass::Passed(_) if exchange.error.is_some() => "refused",
-        RouteClass::Scored(_) => "scored",
-        RouteClass::Passed(_) if exchange.door.is_some() => "scored",
-        RouteClass::Passed(_) => "passed",
     }
 }
 
@@ -570,6 +565,9 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
     if let Some(assessed) = &exchange.assessed {
         describe_signals(&mut event, assessed);
         describe_assessment(&mut event, exchange, assessed);
+    }
+    if let Some(visit) = &exchange.visit {
+        describe_visit(&mut event, visit);
     }
     review::describe(&mut event, exchange);
     if let Some(decided) = &exchange.decided {

@@ -4,6 +4,7 @@
 use crate::domain::enforcement::Changed;
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::HeaderPlan;
+use std::sync::Arc;
 
 /// Proof that a decision, or the route's exemption, lets this request through, and with which headers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,6 +12,7 @@ pub struct ForwardPermit {
     grounds: Grounds,
     headers: HeaderPlan,
     changed: Option<Changed>,
+    resource: Option<Arc<str>>,
 }
 
 impl ForwardPermit {
@@ -19,7 +21,14 @@ impl ForwardPermit {
             grounds,
             headers,
             changed: None,
+            resource: None,
         }
+    }
+
+    /// The same, to a service of the operator's own in place of the identity server.
+    pub(in crate::flow) fn leading_to(mut self, upstream: Arc<str>) -> Self {
+        self.resource = Some(upstream);
+        self
     }
 
     pub(in crate::flow) fn with_change(mut self, changed: Changed) -> Self {
@@ -30,6 +39,11 @@ impl ForwardPermit {
     /// Why the request may pass.
     pub fn grounds(&self) -> Grounds {
         self.grounds
+    }
+
+    /// The service that it leads to; `None` for the identity server.
+    pub fn resource(&self) -> Option<&Arc<str>> {
+        self.resource.as_ref()
     }
 
     /// How the request is changed before it goes on.

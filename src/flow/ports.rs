@@ -11,8 +11,10 @@ use crate::domain::history::Provenance;
 use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
+use crate::domain::introspection::Introspected;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::resource::IntrospectionClient;
 use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
 use crate::domain::secret::Secret;
@@ -170,6 +172,26 @@ pub trait KeySource: Send + Sync {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the keys of the identity server cannot be had")]
 pub struct KeysAway;
+
+/// Asks the identity server about tokens that say nothing of themselves.
+#[async_trait]
+pub trait Introspector: Send + Sync {
+    /// What a token grants, as of now; `None` where it is not active. Takes a bounded time.
+    ///
+    /// # Errors
+    /// The identity server gave no answer, or none that can be understood.
+    async fn introspect(
+        &self,
+        realm: &str,
+        client: &IntrospectionClient,
+        token: &str,
+    ) -> Result<Option<Arc<Introspected>>, IntrospectionAway>;
+}
+
+/// The identity server did not say whether a token is active.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the identity server did not say whether the token is active")]
+pub struct IntrospectionAway;
 
 /// Takes back what the identity server has issued. Every call takes a bounded time.
 #[async_trait]

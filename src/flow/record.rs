@@ -2,11 +2,37 @@
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::resource::Denial;
 use crate::domain::risk::Assessment;
+use crate::domain::risk::ScoreSource;
+use crate::domain::risk_claims::RiskClaims;
+use crate::domain::route::RouteClass;
 use crate::domain::signals::network::velocity_prefix;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
+use crate::flow::resource::Visit;
 use std::net::IpAddr;
+
+/// What kind of request it was.
+pub(in crate::flow) fn class(exchange: &Exchange) -> &'static str {
+    let Some(route) = &exchange.route else {
+        return "refused";
+    };
+    match route.class {
+        RouteClass::Own => "own",
+        RouteClass::Blocked => "blocked",
+        RouteClass::Unknown => "unknown",
+        RouteClass::Scored(_) | RouteClass::Passed(_) | RouteClass::Resource(_)
+            if exchange.error.is_some() =>
+        {
+            "refused"
+        }
+        RouteClass::Resource(_) => "resource",
+        RouteClass::Scored(_) => "scored",
+        RouteClass::Passed(_) if exchange.door.is_some() => "scored",
+        RouteClass::Passed(_) => "passed",
+    }
+}
 
 /// What was done with a request.
 pub(in crate::flow) fn action(exchange: &Exchange) -> String {
@@ -17,6 +43,12 @@ pub(in crate::flow) fn action(exchange: &Exchange) -> String {
     {
         _ if exchange.error.is_some() => "refused".to_owned(),
         _ if exchange.failure.is_some() => "failed".to_owned(),
+        _ if exchange.visit.is_some() => exchange
+            .visit
+            .as_ref()
+            .and_then(|visit| visit.denial)
+            .map_or("forwarded", Denial::as_str)
+            .to_owned(),
         _ if exchange.is_own() => exchange
             .served
             .map_or("served", |done| done.action)
@@ -73,6 +105,33 @@ pub(in crate::flow) fn describe_demand(
         .iter()
         .map(|scope| scope.as_str().to_owned())
         .collect();
+}
+
+/// What was found out about a request to a service.
+pub(in crate::flow) fn describe_visit(event: &mut AuditEvent, visit: &Visit) {
+    event.token = visit.token.map(str::to_owned);
+    event.client_id = visit.client_id.as_deref().map(printable);
+    event.subject = visit.subject.map(|subject| subject.to_string());
+    event.token_decision = visit.decision.as_ref().map(ToString::to_string);
+    event.mode = visit.mode.map(|mode| mode.as_str().to_owned());
+    event.verdict = visit.verdict.map(|verdict| verdict.as_str().to_owned());
+    event.fallback = visit.cause.map(|cause| cause.as_str().to_owned());
+    event.demand = visit.demanded.then(|| "outstanding".to_owned());
+    match &visit.risk {
+        Some(risk) => {
+            event.status = Some(risk.status().to_owned());
+            event.level = risk.level().map(|level| level.as_str().to_owned());
+            if let RiskClaims::Scored { score, reasons, .. } = risk {
+                event.score = Some(*score);
+                event.source = Some(ScoreSource::Provenance.as_str().to_owned());
+                event.reasons = reasons
+                    .iter()
+                    .map(|reason| reason.code().to_owned())
+                    .collect();
+            }
+        }
+        None => event.status = visit.mode.map(|_| "off".to_owned()),
+    }
 }
 
 /// The /24 or /48 of an address.

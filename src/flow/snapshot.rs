@@ -8,6 +8,7 @@ use crate::domain::ids::Pseudonymizer;
 use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::rollout::Rollout;
+use crate::domain::resource::Resource;
 use crate::domain::review::ReviewSettings;
 use crate::domain::route::RouteTable;
 use crate::domain::signals::client_addr::TrustedProxies;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub signing: Option<Arc<SigningKeys>>,
     /// That tokens are signed anew, where they are.
     pub resign: Option<Resign>,
+    /// Services of the operator's own, in the order in which the routes name them.
+    pub resources: Vec<Arc<Resource>>,
     /// Whose word on client addresses is taken.
     pub trusted_proxies: TrustedProxies,
     /// Headers that clients may not send on.

@@ -4,6 +4,7 @@ use crate::domain::enforcement::Form;
 use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::StepUpSettings;
+use crate::domain::resource::Denial;
 use crate::domain::route::Door;
 use crate::flow::answer::Replacement;
 use crate::flow::error::Refusal;
@@ -19,6 +20,9 @@ const DRAIN_MAX: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Seconds for which the public keys may be kept. A key is published long before it signs.
 const KEYS_FRESH: u32 = 300;
+
+/// When a retry makes sense where something is away.
+const RETRY_AFTER_SECONDS: &str = "5";
 
 /// An answer that is ready to be written.
 #[derive(Debug)]
@@ -95,6 +99,25 @@ impl Answer {
             answer
                 .headers
                 .push((header::RETRY_AFTER, seconds.to_string()));
+        }
+        answer
+    }
+
+    /// The answer to a caller of a service who is not let through; `challenge` says what would help.
+    pub fn denial(denial: Denial, challenge: Option<String>, reference: &str) -> Self {
+        let body = json!({
+            "error": denial.error().unwrap_or("unauthorized"),
+            "error_description": denial.to_string(),
+            "traceId": reference,
+        });
+        let mut answer = Self::new(denial.status(), Form::Api, body.to_string());
+        if let Some(challenge) = challenge {
+            answer.headers.push((header::WWW_AUTHENTICATE, challenge));
+        }
+        if denial == Denial::Away {
+            answer
+                .headers
+                .push((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_owned()));
         }
         answer
     }
@@ -203,6 +226,19 @@ impl Answer {
         self.status
     }
 
+    /// A service of the operator's own failed.
+    pub fn service_failure(status: u16, reference: &str) -> Self {
+        let message = "the service does not answer";
+        let mut answer = Self::new(status, Form::Api, api_error(status, message, reference));
+        if status >= 502 {
+            answer
+                .headers
+                .push((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_owned()));
+        }
+        answer.close = true;
+        answer
+    }
+
     /// The identity server failed.
     pub fn upstream_failure(status: u16, door: Option<Door>, reference: &str) -> Self {
         let form = form_of(door);
@@ -215,7 +251,9 @@ impl Answer {
         };
         let mut answer = Self::new(status, form, body);
         if status >= 502 {
-            answer.headers.push((header::RETRY_AFTER, "5".to_owned()));
+            answer
+                .headers
+                .push((header::RETRY_AFTER, RETRY_AFTER_SECONDS.to_owned()));
         }
         answer.close = true;
         answer

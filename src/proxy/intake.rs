@@ -9,6 +9,7 @@ use crate::domain::parameters::ParameterError;
 use crate::domain::parameters::Parameters;
 use crate::domain::pdp;
 use crate::domain::policy::decision::Mode;
+use crate::domain::resource::Challenge;
 use crate::domain::risk::RiskScore;
 use crate::domain::route::Door;
 use crate::domain::signals::agent::TlsFingerprint;
@@ -42,6 +43,9 @@ pub async fn take(
     let result = match admitted {
         Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_own) => {
             return Some(own::serve(flow, session, context, body_deadline).await);
+        }
+        Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_visit) => {
+            return visit(flow, session, context).await;
         }
         Ok(None) => return returning(flow, session, context, body_deadline).await,
         Ok(Some(door)) => judge(flow, session, context, door, body_deadline).await,
@@ -102,6 +106,29 @@ async fn returning(
             Some(Answer::refusal(&refusal, None, exchange.id.as_str()))
         }
     }
+}
+
+/// A request to a service of the operator's own.
+async fn visit(flow: &AuthFlow, session: &Session, context: &mut RequestContext) -> Option<Answer> {
+    let exchange = context.exchange.as_mut()?;
+    let head = session.req_header();
+    let denial = flow
+        .visit(exchange, &head.method, &head.headers)
+        .await
+        .err()?;
+    let step_up = &exchange.snapshot.step_up;
+    let visit = exchange.visit.as_ref();
+    let field = visit.and_then(|visit| {
+        let challenge = Challenge {
+            denial,
+            resource: &visit.resource,
+            proves: visit.proves,
+            acr: &step_up.acr,
+            max_age: step_up.max_age_seconds,
+        };
+        challenge.field()
+    });
+    Some(Answer::denial(denial, field, exchange.id.as_str()))
 }
 
 /// Where a browser waits whose login is held.

@@ -60,12 +60,14 @@ use pingora::proxy::ProxyWarnLogContext;
 use pingora::proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
+use upstream::Services;
 use upstream::Upstream;
 
 /// The gateway as a Pingora application.
 pub struct GatewayProxy {
     flow: Arc<AuthFlow>,
     upstream: Arc<Upstream>,
+    services: Arc<Services>,
     connector: Connector,
     body_deadline: Duration,
 }
@@ -77,11 +79,17 @@ impl std::fmt::Debug for GatewayProxy {
 }
 
 impl GatewayProxy {
-    /// A gateway in front of `upstream`. A body on a scored door must be there within `body_deadline`.
-    pub fn new(flow: Arc<AuthFlow>, upstream: Arc<Upstream>, body_deadline: Duration) -> Self {
+    /// A gateway in front of `upstream` and `services`. A body on a scored door must be there within `body_deadline`.
+    pub fn new(
+        flow: Arc<AuthFlow>,
+        upstream: Arc<Upstream>,
+        services: Arc<Services>,
+        body_deadline: Duration,
+    ) -> Self {
         Self {
             flow,
             upstream,
+            services,
             connector: Connector::new(None),
             body_deadline,
         }
@@ -132,6 +140,10 @@ impl ProxyHttp for GatewayProxy {
             .as_ref()
             .and_then(|exchange| exchange.permit.as_ref())
         {
+            Some(permit) if permit.resource().is_some() => match self.services.peer(permit) {
+                Some(peer) => Ok(Box::new(peer)),
+                None => Error::e_explain(ErrorType::InternalError, "a service that is not known"),
+            },
             Some(permit) => Ok(Box::new(self.upstream.peer(permit))),
             None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
         }

@@ -3,6 +3,7 @@
 use crate::domain::fault::Fault;
 use crate::domain::outcome::AuthOutcome;
 use crate::flow::AuthFlow;
+use crate::flow::exchange::Exchange;
 use crate::proxy::answer::Answer;
 use crate::proxy::context::RequestContext;
 use pingora::Error;
@@ -48,14 +49,19 @@ pub async fn rescue(
     match fault {
         Fault::Client => {}
         Fault::Upstream | Fault::Dependency => {
-            tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "the identity server failed");
+            tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "an upstream failed");
         }
         Fault::Ours => {
             tracing::error!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "a request could not be served");
         }
     }
     if status > 0 && session.response_written().is_none() {
-        let answer = Answer::upstream_failure(status, door, &reference);
+        let is_visit = context.exchange.as_ref().is_some_and(Exchange::is_visit);
+        let answer = if is_visit {
+            Answer::service_failure(status, &reference)
+        } else {
+            Answer::upstream_failure(status, door, &reference)
+        };
         if answer.write(session).await.is_err() {
             tracing::debug!("the client was gone before the error could be written");
         }

@@ -35,6 +35,10 @@ pub async fn head(
     let Some(exchange) = context.exchange.as_mut() else {
         return Ok(());
     };
+    if exchange.is_visit() {
+        // A service is not to set cookies that the identity server or the gateway would read.
+        answer.remove_header(&header::SET_COOKIE);
+    }
     // An interim answer says nothing.
     if status < 200 || exchange.door.is_none() {
         if status >= 200 {

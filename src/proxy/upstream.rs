@@ -1,4 +1,5 @@
-//! To the identity server: the peer, which only a permit names, and the head as it is sent.
+//! To the identity server and to services of the operator's own: the peer, which only a permit names, and the head as it
+//! is sent.
 
 use crate::domain::headers;
 use crate::domain::parameters::Parameters;
@@ -15,6 +16,10 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpUpstreamRequestPolicy;
 use pingora::utils::tls::WrappedX509;
 use pingora::utils::tls::parse_x509;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +77,7 @@ impl Upstream {
     /// The name resolves to another address from now on.
     pub fn moved(&self, address: SocketAddr) {
         if **self.address.load() != address {
-            tracing::info!(upstream.address = %address, "the identity server has moved");
+            tracing::info!(upstream.host = %self.settings.host, upstream.address = %address, "an upstream has moved");
             self.address.store(Arc::new(address));
         }
     }
@@ -96,6 +101,59 @@ impl Upstream {
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         peer
     }
+}
+
+/// The services of the operator's own, by the names under which permits name them.
+#[derive(Debug, Default)]
+pub struct Services(ArcSwap<HashMap<Arc<str>, Arc<Upstream>>>);
+
+/// Where a service is whose name does not resolve: nobody listens there, and connecting fails at once.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The address of a name and port, or why there is none.
+type Resolve = fn(&str, u16) -> Result<SocketAddr, String>;
+
+impl Services {
+    /// These are all.
+    pub fn set(&self, peers: Vec<(Arc<str>, UpstreamSettings)>, resolve: Resolve) {
+        self.0.store(Arc::new(built(peers, resolve)));
+    }
+
+    /// These, beside those that the last call named: requests that began before it go on.
+    pub fn add(&self, peers: Vec<(Arc<str>, UpstreamSettings)>, resolve: Resolve) {
+        let names: HashSet<Arc<str>> = peers.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let mut services = built(peers, resolve);
+        let before = self.0.load();
+        let others = before.iter().filter(|(name, _)| !names.contains(*name));
+        services.extend(others.map(|(name, known)| (Arc::clone(name), Arc::clone(known))));
+        self.0.store(Arc::new(services));
+    }
+
+    /// Every one of them.
+    pub fn all(&self) -> Vec<Arc<Upstream>> {
+        self.0.load().values().map(Arc::clone).collect()
+    }
+
+    /// The service that a permit leads to; `None` when it leads to the identity server or to one that is not known.
+    pub fn peer(&self, permit: &ForwardPermit) -> Option<HttpPeer> {
+        let name = permit.resource()?;
+        self.0.load().get(name).map(|service| service.peer(permit))
+    }
+}
+
+fn built(
+    peers: Vec<(Arc<str>, UpstreamSettings)>,
+    resolve: Resolve,
+) -> HashMap<Arc<str>, Arc<Upstream>> {
+    let mut services = HashMap::with_capacity(peers.len());
+    for (name, settings) in peers {
+        let address = resolve(&settings.host, settings.port).unwrap_or_else(|error| {
+            tracing::warn!(service = %name, error = %error, "a service cannot be reached yet");
+            NOWHERE
+        });
+        services.insert(name, Arc::new(Upstream::new(settings, address)));
+    }
+    services
 }
 
 /// Writes the head as the identity server gets it: the canonical target, nothing that only the gateway may say, then
@@ -131,6 +189,10 @@ pub fn write_head(
     if context.is_body_read {
         // The body is here already: the client was told to go on by the gateway.
         head.remove_header(&http::header::EXPECT);
+    }
+    if permit.resource().is_some() {
+        // On this host they are the identity server's and the gateway's own.
+        head.remove_header(&http::header::COOKIE);
     }
     join_cookies(head)?;
     replace_content_type(head, context.parameters.as_ref())?;

@@ -40,6 +40,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     refused: IntCounterVec,
+    resources: IntCounterVec,
     rate_limited: IntCounterVec,
     actions: IntCounterVec,
     demands: IntCounterVec,
@@ -79,7 +80,7 @@ pub struct Metrics {
 /// What became of a request, as a label.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLabels {
-    /// `scored`, `passed`, `blocked`, `own`, `unknown` or `refused`.
+    /// `scored`, `passed`, `resource`, `blocked`, `own`, `unknown` or `refused`.
     pub class: &'static str,
     /// The door, or `none`.
     pub door: &'static str,
@@ -145,6 +146,11 @@ impl Metrics {
                 "riskgate_requests_refused_total",
                 "Requests refused before scoring, by what was wrong",
                 &["error"],
+            )?,
+            resources: counters(
+                "riskgate_resource_requests_total",
+                "Requests to API routes, by what became of them",
+                &["result"],
             )?,
             rate_limited: counters(
                 "riskgate_rate_limited_total",
@@ -331,6 +337,11 @@ impl Metrics {
     /// A request was refused before scoring.
     pub fn refused(&self, error: &'static str) {
         self.refused.with_label_values(&[error]).inc();
+    }
+
+    /// A request to an API route was let through, or why not.
+    pub fn resource(&self, result: &'static str) {
+        self.resources.with_label_values(&[result]).inc();
     }
 
     /// WSO2 has asked and was answered.

@@ -38,6 +38,8 @@ mod proof;
 mod redirects;
 mod replay;
 mod resign;
+mod resource;
+mod resource_routes;
 mod review;
 mod routes;
 mod saml;

@@ -52,6 +52,7 @@ use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
@@ -226,6 +227,8 @@ impl Town {
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
             keys: Arc::new(NoIdentityServer),
+            introspector: Arc::new(NoIdentityServer),
+            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
             agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),

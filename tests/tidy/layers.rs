@@ -319,6 +319,8 @@ const DOMAIN_ORDER: &[&str] = &[
     "id_token",
     "access_token",
     "resign",
+    "introspection",
+    "resource",
     "front_channel",
     "saml",
     "pdp",
@@ -559,10 +561,14 @@ fn only_the_flow_gives_permits() {
         .filter(|source| gives.is_match(&source.text))
         .map(|source| source.path.clone())
         .collect();
-    let expected: BTreeSet<String> = ["src/flow/decide.rs", "src/flow/permit.rs"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let expected: BTreeSet<String> = [
+        "src/flow/decide.rs",
+        "src/flow/permit.rs",
+        "src/flow/resource.rs",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .collect();
     assert_eq!(givers, expected);
 }
 

@@ -55,6 +55,7 @@ fn known_keys() -> BTreeSet<String> {
         "headers.signature",
         "mode.overrides",
         "model.challenger",
+        "resource.introspection",
         "score.breaker",
         "server.tls",
         "state.breaker",
@@ -67,10 +68,11 @@ fn known_keys() -> BTreeSet<String> {
     sections.extend(nested.map(str::to_owned));
     let mut keys = BTreeSet::new();
     for section in &sections {
-        let header = if ["mode.overrides", "step_up.applications"].contains(&section.as_str()) {
-            format!("[[{section}]]")
-        } else {
-            format!("[{section}]")
+        let lists = ["mode.overrides", "resource", "step_up.applications"];
+        let header = match section.split_once('.') {
+            _ if lists.contains(&section.as_str()) => format!("[[{section}]]"),
+            Some((list, _)) if lists.contains(&list) => format!("[[{list}]]\n[{section}]"),
+            _ => format!("[{section}]"),
         };
         for name in expected(&format!("{header}\nzzz = 1\n")) {
             let key = format!("{section}.{name}");

@@ -1,8 +1,12 @@
 //! Where no identity server is: replay, simulations, benches. Nothing is proved there and nothing taken back.
 
+use crate::domain::introspection::Introspected;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::resource::IntrospectionClient;
 use crate::flow::ports::ClientAuth;
+use crate::flow::ports::IntrospectionAway;
+use crate::flow::ports::Introspector;
 use crate::flow::ports::IssuedToken;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
@@ -23,6 +27,18 @@ impl KeySource for NoIdentityServer {
         _: Option<&UnverifiedHeader>,
     ) -> Result<Arc<RealmKeys>, KeysAway> {
         Err(KeysAway)
+    }
+}
+
+#[async_trait]
+impl Introspector for NoIdentityServer {
+    async fn introspect(
+        &self,
+        _: &str,
+        _: &IntrospectionClient,
+        _: &str,
+    ) -> Result<Option<Arc<Introspected>>, IntrospectionAway> {
+        Err(IntrospectionAway)
     }
 }
 

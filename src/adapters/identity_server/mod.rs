@@ -5,6 +5,9 @@
 /// None at all.
 mod absent;
 
+/// What it says of tokens.
+mod introspection;
+
 /// Keys, kept for a while.
 mod keys;
 
@@ -14,6 +17,7 @@ mod revocation;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
 pub use absent::NoIdentityServer;
+use introspection::Pending;
 use keys::Realms;
 use reqwest::Certificate;
 use reqwest::Client;
@@ -26,7 +30,7 @@ use std::time::Duration;
 /// The longest that one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections that are kept open.
-const IDLE_CONNECTIONS_MAX: usize = 2;
+const IDLE_CONNECTIONS_MAX: usize = 8;
 
 /// Where the identity server is.
 #[derive(Clone, Debug)]
@@ -85,6 +89,7 @@ pub struct IdentityServer {
     origin: String,
     management: Option<ManagementCredential>,
     realms: Realms,
+    pending: Pending,
     clock: Arc<dyn Clock>,
 }
 
@@ -127,6 +132,7 @@ impl IdentityServer {
             origin: settings.origin.clone(),
             management: settings.management.clone(),
             realms: Realms::default(),
+            pending: Pending::default(),
             clock,
         })
     }

@@ -45,6 +45,7 @@ use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::StateStore;
+use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::Scorer;
@@ -165,6 +166,8 @@ impl Replay {
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
             keys: Arc::new(NoIdentityServer),
+            introspector: Arc::new(NoIdentityServer),
+            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
