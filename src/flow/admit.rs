@@ -130,6 +130,24 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch, head: usize) -> Result<Option<Do
 
 /// Framing that two parsers could read in two ways.
 fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
+    if knock.headers.keys().any(resembles_framing) {
+        return Err(Refusal::closing(
+            400,
+            "framing",
+            "a field has almost the name of one that frames the request",
+        ));
+    }
+    let mut lengths = knock.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let is_number = |value: &http::HeaderValue| {
+        !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if lengths.next().is_some_and(|value| !is_number(value)) || lengths.next().is_some() {
+        return Err(Refusal::closing(
+            400,
+            "framing",
+            "the length of a request is one number",
+        ));
+    }
     let codings = knock
         .headers
         .get_all(http::header::TRANSFER_ENCODING)
@@ -166,6 +184,16 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
         return Err(Refusal::closing(400, "upgrade", "upgrades are not offered"));
     }
     Ok(())
+}
+
+/// Whether somebody who takes other signs for a hyphen would read a framing field in this name
+/// (`Transfer_Encoding`, `Content.Length`).
+fn resembles_framing(name: &http::HeaderName) -> bool {
+    if *name == http::header::CONTENT_LENGTH || *name == http::header::TRANSFER_ENCODING {
+        return false;
+    }
+    let letters = || name.as_str().bytes().filter(u8::is_ascii_alphanumeric);
+    letters().eq(*b"contentlength") || letters().eq(*b"transferencoding")
 }
 
 fn host(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -> Result<(), Refusal> {

@@ -44,6 +44,7 @@ mod review;
 mod routes;
 mod saml;
 mod signing;
+mod smuggling;
 mod step_up;
 mod tls;
 mod token_actions;

@@ -519,7 +519,7 @@ impl World {
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 
-    fn read_records(&self) -> Vec<AuditEvent> {
+    pub fn read_records(&self) -> Vec<AuditEvent> {
         let text = std::fs::read_to_string(self.data_dir().join("audit.jsonl")).unwrap_or_default();
         // A line without its end is being written.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);

@@ -1,0 +1,385 @@
+//! Framing: whatever a client writes for a Content-Length or a Transfer-Encoding, the identity server sees as many requests
+//! as were authorised, each framed in one plain way. The upstream here is a reader that takes nothing but that way.
+
+use crate::gateway::Options;
+use crate::gateway::World;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+/// Probes in flight.
+const CONCURRENCY: usize = 16;
+/// The longest that a probe waits for the other side to close.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// What a smuggled request would ask for.
+const SMUGGLED: &str = "/oauth2/jwks?smuggled";
+
+/// What the gateway itself asks the identity server for.
+const OWN: [&str; 2] = [
+    "/oauth2/jwks",
+    "/oauth2/token/.well-known/openid-configuration",
+];
+
+/// What reached the identity server's side.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Target and `activityid` of each request, in order.
+    requests: Vec<(String, String)>,
+    /// Bytes that are no request in the plain form.
+    oddities: Vec<String>,
+}
+
+/// Accepts connections and reads requests strictly.
+async fn upstream() -> (u16, Arc<Mutex<Seen>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let shared = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream, Arc::clone(&shared)));
+        }
+    });
+    (port, seen)
+}
+
+async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
+    let mut bytes = Vec::new();
+    loop {
+        let Some(end) = until(&mut stream, &mut bytes, b"\r\n\r\n").await else {
+            if !bytes.is_empty() {
+                let rest = String::from_utf8_lossy(&bytes).into_owned();
+                seen.lock().unwrap().oddities.push(rest);
+            }
+            return;
+        };
+        let head: Vec<u8> = bytes.drain(..end).collect();
+        match plain(&head) {
+            Ok((request, framing)) => {
+                seen.lock().unwrap().requests.push(request);
+                if !body(&mut stream, &mut bytes, framing).await {
+                    // The client broke off in the middle of its body, and the gateway with it.
+                    return;
+                }
+            }
+            Err(problem) => {
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let oddity = format!("{problem}: {head:?}");
+                seen.lock().unwrap().oddities.push(oddity);
+                return;
+            }
+        }
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads until `mark` is there; the position behind it.
+async fn until(stream: &mut TcpStream, bytes: &mut Vec<u8>, mark: &[u8]) -> Option<usize> {
+    loop {
+        let found = bytes.windows(mark.len()).position(|part| part == mark);
+        if let Some(at) = found {
+            return Some(at + mark.len());
+        }
+        if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
+            return None;
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Framing {
+    Chunked,
+    Length(usize),
+}
+
+/// Target, `activityid` and framing of a head in which nothing could be read in two ways.
+fn plain(head: &[u8]) -> Result<((String, String), Framing), &'static str> {
+    // A byte is a character; those above ASCII are allowed in values (RFC 9110 section 5.5).
+    let head: String = head.iter().copied().map(char::from).collect();
+    if head
+        .chars()
+        .any(|c| c < ' ' && !"\t\r\n".contains(c) || c == '\x7f')
+    {
+        return Err("control characters");
+    }
+    let lines: Vec<&str> = head.trim_end_matches("\r\n").split("\r\n").collect();
+    if lines.iter().any(|line| line.contains(['\r', '\n'])) {
+        return Err("a bare line end");
+    }
+    let words: Vec<&str> = lines[0].split(' ').collect();
+    let [_, target, "HTTP/1.1"] = words[..] else {
+        return Err("another request line");
+    };
+    let (mut length, mut is_chunked) = (None, false);
+    let mut id = String::new();
+    let mut names = HashSet::new();
+    for line in &lines[1..] {
+        let (name, value) = line.split_once(": ").ok_or("a line that is no field")?;
+        let name = name.to_ascii_lowercase();
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err("a name that is no token");
+        }
+        let bare: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+        match name.as_str() {
+            "content-length" => {
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err("a length that is no number");
+                }
+                length = Some(value.parse().map_err(|_| "a huge length")?);
+            }
+            "transfer-encoding" if value == "chunked" => is_chunked = true,
+            "activityid" => value.clone_into(&mut id),
+            _ if bare == "transferencoding" || bare == "contentlength" => {
+                return Err("another spelling of framing");
+            }
+            _ => {}
+        }
+        if matches!(bare.as_str(), "contentlength" | "transferencoding" | "host")
+            && !names.insert(bare)
+        {
+            return Err("a repetition");
+        }
+    }
+    match (length, is_chunked) {
+        (Some(_), true) => Err("two framings"),
+        (None, true) => Ok(((target.to_owned(), id), Framing::Chunked)),
+        (length, false) => Ok((
+            (target.to_owned(), id),
+            Framing::Length(length.unwrap_or(0)),
+        )),
+    }
+}
+
+/// Takes the body off; `false` when it does not come.
+async fn body(stream: &mut TcpStream, bytes: &mut Vec<u8>, framing: Framing) -> bool {
+    match framing {
+        Framing::Length(length) => {
+            while bytes.len() < length {
+                if stream.read_buf(bytes).await.unwrap_or(0) == 0 {
+                    return false;
+                }
+            }
+            bytes.drain(..length);
+            true
+        }
+        Framing::Chunked => {
+            let Some(end) = until(stream, bytes, b"0\r\n\r\n").await else {
+                return false;
+            };
+            bytes.drain(..end);
+            true
+        }
+    }
+}
+
+/// Lines that say `chunked` in other words, or the length in other words.
+fn lines() -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let controls = (1..=0x20).chain([0x22, 0x27, 0x2c, 0x3b, 0x7f, 0x80, 0x85, 0xa0, 0xff]);
+    for byte in controls {
+        let put = |before: &str, after: &str| {
+            let mut line = before.as_bytes().to_vec();
+            line.push(byte);
+            line.extend(after.as_bytes());
+            line
+        };
+        lines.extend([
+            put("", "Transfer-Encoding: chunked"),
+            put("Transfer-Encoding", ": chunked"),
+            put("Transfer-Encoding:", "chunked"),
+            put("Transfer-Encoding: ", "chunked"),
+            put("Transfer-Encoding: chunked", ""),
+            put("Transfer-Encoding: chun", "ked"),
+            put("Transfer", "Encoding: chunked"),
+            put("X: X", "Transfer-Encoding: chunked"),
+            put("X: X\r", "Transfer-Encoding: chunked"),
+            put("X: X", "\nTransfer-Encoding: chunked"),
+            put("Transfer-Encoding: chunked", "X: X"),
+            put("Transfer-Encoding: chunked\r", "X: X"),
+            put("Content-Length: 5", ""),
+            put("Content-Length:", "5"),
+            put("Content-Length", ": 5"),
+        ]);
+    }
+    let spelled = [
+        "Transfer-Encoding: chunked",
+        "transfer-encoding: chunked",
+        "TRANSFER-ENCODING: CHUNKED",
+        "Transfer-Encoding: Chunked",
+        "Transfer_Encoding: chunked",
+        "Transfer.Encoding: chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunkedx",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding: identity, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked;x=y",
+        "Transfer-Encoding: \"chunked\"",
+        "Transfer-Encoding: 'chunked'",
+        "Transfer-Encoding: ",
+        "Transfer-Encoding:",
+        "Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding:\r\n chunked",
+        "Transfer-Encoding: chunk\r\n ed",
+        "Transfer-Encoding: chunked\r\n x",
+        "Transfer-Encoding\r\n: chunked",
+        "Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked",
+        "Connection: Content-Length",
+        "TE: chunked",
+        "Trailer: Content-Length",
+        "Expect: 100-continue\r\nTransfer-Encoding: chunked",
+        "Content-Length: +5",
+        "Content-Length: -5",
+        "Content-Length: 05",
+        "Content-Length: 0x5",
+        "Content-Length: 5.0",
+        "Content-Length: 5e0",
+        "Content-Length: 5, 5",
+        "Content-Length: 5, 6",
+        "Content-Length: 5;6",
+        "Content-Length: ",
+        "Content-Length: 99999999999999999999",
+        "Content-Length: 18446744073709551621",
+        "Content_Length: 5",
+        "Content-Length: 0\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 0",
+        "content-length: 5\r\nContent-Length: 5",
+    ];
+    lines.extend(spelled.iter().map(|line| line.as_bytes().to_vec()));
+    lines
+}
+
+/// Each line in each of the ways in which two readers could disagree.
+fn probes() -> Vec<Vec<u8>> {
+    let smuggled = format!("GET {SMUGGLED} HTTP/1.1\r\nHost: localhost\r\nX: y\r\n\r\n");
+    let ends_early = format!("0\r\n\r\n{smuggled}");
+    let in_chunk = format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len());
+    let chunk_head = format!("{:x}\r\n", smuggled.len()).len();
+    let shapes = [
+        // The length is right, the chunks end before it.
+        (Some(ends_early.len()), ends_early.as_str()),
+        // The chunks are right, the length ends before them.
+        (Some(chunk_head), in_chunk.as_str()),
+        // No length beside it.
+        (None, ends_early.as_str()),
+    ];
+    let mut probes = Vec::new();
+    for line in lines() {
+        for path in ["/oauth2/token", "/oauth2/introspect"] {
+            for (length, body) in shapes {
+                let mut probe = format!(
+                    "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                )
+                .into_bytes();
+                if let Some(length) = length {
+                    probe.extend(format!("Content-Length: {length}\r\n").as_bytes());
+                }
+                probe.extend(&line);
+                probe.extend(b"\r\nConnection: close\r\n\r\n");
+                probe.extend(body.as_bytes());
+                probes.push(probe);
+            }
+        }
+    }
+    probes
+}
+
+/// Sends bytes and says that there are no more; waits for the other side to close.
+async fn send(port: u16, bytes: &[u8]) {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(bytes).await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await
+    };
+    // A refusal may come before everything is written.
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .map(drop)
+        .unwrap_or_else(|_| panic!("not closed: {:?}", String::from_utf8_lossy(bytes)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_requests_arrive_as_were_authorised() {
+    let (port, seen) = upstream().await;
+    let config = format!(
+        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
+    );
+    let world = World::start(Options {
+        // The harness keeps its options for the whole of the run.
+        config: Box::leak(config.into_boxed_str()),
+        ..Options::default()
+    })
+    .await;
+    let probes = probes();
+    assert!(probes.len() >= 1_500, "{} probes", probes.len());
+    let places = Arc::new(Semaphore::new(CONCURRENCY));
+    let mut tasks = Vec::new();
+    for probe in probes {
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let gateway = world.port;
+        tasks.push(tokio::spawn(async move {
+            send(gateway, &probe).await;
+            drop(place);
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let arrived = || -> Vec<String> {
+        let seen = seen.lock().unwrap();
+        let clients = seen
+            .requests
+            .iter()
+            .filter(|(target, _)| !OWN.contains(&target.as_str()));
+        let mut ids: Vec<String> = clients.map(|(_, id)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let authorised = || -> Vec<String> {
+        let records = world.read_records().into_iter();
+        let mut ids: Vec<String> = records
+            .filter(|record| record.grounds.is_some())
+            .map(|record| record.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    // The last records are on their way.
+    let end = Instant::now() + PATIENCE;
+    while arrived() != authorised() && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(
+        arrived(),
+        authorised(),
+        "{:?}",
+        seen.lock().unwrap().requests
+    );
+    let seen = seen.lock().unwrap();
+    assert!(seen.oddities.is_empty(), "{:#?}", seen.oddities);
+    let is_smuggled = |(target, _): &(String, String)| target == SMUGGLED;
+    assert!(
+        !seen.requests.iter().any(is_smuggled),
+        "a request was smuggled"
+    );
+    let authorised = authorised().len();
+    // Some of the lines are harmless (`Transfer-Encoding: identity` is not): the probes do reach the other side.
+    assert!(authorised > 20, "{authorised} probes were forwarded");
+}
