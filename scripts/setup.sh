@@ -41,6 +41,8 @@ want python3 has python3
 want python3-pip python3 -m pip --version
 if [ "$purpose" = test ]; then
     want python3-venv python3 -c 'import ensurepip, venv'
+    want default-jdk-headless has javac
+    want libtomcat9-java test -e /usr/share/java/tomcat9-catalina.jar
     want redis-server has redis-server
     want chromium has chromium
     want openssl has openssl
