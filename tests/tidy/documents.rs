@@ -243,3 +243,29 @@ fn decision_records_are_numbered_and_whole() {
     }
     assert!(records.len() >= 9);
 }
+
+/// A row of the page on threats and faults is only as good as its tests: each that is named is there.
+#[test]
+fn every_test_that_is_named_exists() {
+    let mut code = String::new();
+    for folder in ["src", "tests"] {
+        for source in sources(folder, &[".rs"]) {
+            code += &source.text;
+        }
+    }
+    let page = read("docs/SECURITY-TESTS.md");
+    // Commands and paths have blanks, slashes or dots in them; one word without `_` is none.
+    let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`").unwrap();
+    let named: BTreeSet<&str> = name
+        .captures_iter(&page)
+        .map(|found| found.get(1).unwrap().as_str())
+        .collect();
+    // A macro makes two tests of one name, so a name counts wherever it stands as a word.
+    let word = Regex::new(r"[a-z0-9_]+").unwrap();
+    let words: BTreeSet<&str> = word.find_iter(&code).map(|found| found.as_str()).collect();
+    let is_there = |test: &str| words.contains(test);
+    let missing = named.iter().filter(|test| !is_there(test));
+    let missing: Vec<String> = missing.map(|test| (*test).to_owned()).collect();
+    nothing("tests that the page names and that do not exist", missing);
+    assert!(named.len() > 80, "{} tests are named", named.len());
+}
