@@ -55,7 +55,8 @@ impl Drop for Look {
 }
 
 impl Resign {
-    fn ours(&self) -> Ours<'_> {
+    /// The keys, as what is signed and sealed with them is read.
+    pub(in crate::flow) fn ours(&self) -> Ours<'_> {
         Ours {
             keys: &self.keys,
             seal: &self.seal,

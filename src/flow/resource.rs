@@ -26,6 +26,7 @@ use crate::domain::history::Provenance;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
+use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::TokenKind;
 use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::outcome::AuthOutcome;
@@ -48,6 +49,7 @@ use crate::flow::assess;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::resign::Resign;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
@@ -376,18 +378,26 @@ async fn verified(
     digest: TokenDigest,
 ) -> Result<Good, Denial> {
     let denied = |error: AccessTokenError| Denial::Token(error);
-    let header =
-        UnverifiedHeader::read(token, TokenKind::Access).map_err(|error| denied(error.into()))?;
-    let keys = dependencies
-        .keys
-        .keys(&resource.realm, Some(&header))
-        .await
-        .map_err(|_| Denial::Away)?;
-    let issuer = resource.token_issuer.as_deref();
-    let issuer = issuer.or(keys.issuer.as_deref()).ok_or(Denial::Away)?;
+    // What is signed with a key of ours holds what the identity server has signed, and that is what counts.
+    let resign = exchange.snapshot.resign.as_ref();
+    let ours = resign
+        .map(Resign::ours)
+        .filter(|ours| ours.are_named(token));
+    let mut keys = match ours {
+        Some(_) => keys_of(dependencies, resource, None).await?,
+        None => keys_of(dependencies, resource, Some(token)).await?,
+    };
     let known = match dependencies.tokens.find(&digest, &keys) {
         Some(known) => known,
         None => {
+            let mut original = None;
+            if let Some(ours) = ours {
+                let restored = ours.restored(token);
+                let restored = restored.ok_or(denied(AccessTokenError::Signature))?;
+                keys = keys_of(dependencies, resource, Some(&restored)).await?;
+                original = Some(restored);
+            }
+            let token = original.as_deref().unwrap_or(token);
             let token = AccessToken::authentic(token, &keys.keys).map_err(denied)?;
             let people = &exchange.snapshot.people;
             let verified = Arc::new(Verified {
@@ -400,6 +410,8 @@ async fn verified(
             verified
         }
     };
+    let issuer = resource.token_issuer.as_deref();
+    let issuer = issuer.or(keys.issuer.as_deref()).ok_or(Denial::Away)?;
     known
         .token
         .check(issuer, dependencies.clock.now())
@@ -410,6 +422,20 @@ async fn verified(
         grant: Held::Verified(known),
         digest,
     })
+}
+
+/// The keys of the realm, with that of a token where it can be had.
+async fn keys_of(
+    dependencies: &Dependencies,
+    resource: &Resource,
+    token: Option<&str>,
+) -> Result<Arc<RealmKeys>, Denial> {
+    let header = token.map(|token| UnverifiedHeader::read(token, TokenKind::Access));
+    let header = header
+        .transpose()
+        .map_err(|error| Denial::Token(error.into()))?;
+    let keys = dependencies.keys.keys(&resource.realm, header.as_ref());
+    keys.await.map_err(|_| Denial::Away)
 }
 
 /// Under what the decision behind a token is kept: its own name, and that under the secret that is being exchanged.

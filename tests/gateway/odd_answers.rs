@@ -18,15 +18,26 @@ use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
-/// The identity server: a key, and the bytes of its next token answer.
+/// What the identity server says.
+#[derive(Debug, Default)]
+struct Said {
+    /// The bytes of its next token answer.
+    answer: Vec<u8>,
+    /// Its key set.
+    keys: String,
+}
+
+/// The identity server, its key, and the gateway in front of it.
 struct Odd {
     keys: SigningKeys,
-    answer: Arc<Mutex<Vec<u8>>>,
+    said: Arc<Mutex<Said>>,
     world: World,
 }
 
@@ -74,33 +85,38 @@ fn chunked(body: &str) -> Vec<u8> {
     text.into_bytes()
 }
 
+fn new_key() -> SigningKeys {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let der = pair.to_pkcs8v1().unwrap();
+    let ring = Ring {
+        current: SigningKey::from_pkcs8(SigningAlgorithm::Es256, der.as_ref()).unwrap(),
+        next: None,
+        previous: None,
+    };
+    SigningKeys::new(SigningAlgorithm::Es256, vec![ring]).unwrap()
+}
+
 impl Odd {
     async fn start() -> Self {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let der = pair.to_pkcs8v1().unwrap();
-        let current = SigningKey::from_pkcs8(SigningAlgorithm::Es256, der.as_ref()).unwrap();
-        let ring = Ring {
-            current,
-            next: None,
-            previous: None,
-        };
-        let keys = SigningKeys::new(SigningAlgorithm::Es256, vec![ring]).unwrap();
-        let document = keys.document().to_owned();
-        let answer: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let keys = new_key();
+        let said = Arc::new(Mutex::new(Said {
+            keys: keys.document().to_owned(),
+            ..Said::default()
+        }));
         let port = listening_port();
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let said = Arc::clone(&answer);
+        let told = Arc::clone(&said);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (document, said) = (document.clone(), Arc::clone(&said));
+                let told = Arc::clone(&told);
                 tokio::spawn(async move {
                     let Some((line, body)) = request(&mut stream).await else {
                         return;
                     };
                     let path = line.split(' ').nth(1).unwrap_or_default();
                     let bytes = match path {
-                        "/oauth2/jwks" => plain("application/json", &document),
-                        "/oauth2/token" => said.lock().unwrap().clone(),
+                        "/oauth2/jwks" => plain("application/json", &told.lock().unwrap().keys),
+                        "/oauth2/token" => told.lock().unwrap().answer.clone(),
                         // What came is told back.
                         "/oauth2/introspect" => plain("text/plain", &body),
                         _ => plain(
@@ -123,11 +139,15 @@ impl Odd {
             ..Options::default()
         })
         .await;
-        Self {
-            keys,
-            answer,
-            world,
-        }
+        Self { keys, said, world }
+    }
+
+    /// From now on it signs with another key, and publishes that alone.
+    fn change_key(&mut self) {
+        self.keys = new_key();
+        self.keys
+            .document()
+            .clone_into(&mut self.said.lock().unwrap().keys);
     }
 
     fn token(&self, header: Value, payload: &str) -> String {
@@ -139,7 +159,7 @@ impl Odd {
     }
 
     async fn ask(&self, answer: Vec<u8>) -> Answer {
-        *self.answer.lock().unwrap() = answer;
+        self.said.lock().unwrap().answer = answer;
         let fields = [("grant_type", "client_credentials")];
         let client = Some("demo-service");
         self.world.post("/oauth2/token", client, &fields).await
@@ -235,7 +255,7 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
     let token = odd.token(json!({}), "{}");
     let whole = String::from_utf8(plain("application/json", &body(&token))).unwrap();
     let cut = whole.replace("Content-Length: ", "Content-Length: 9");
-    *odd.answer.lock().unwrap() = cut.into_bytes();
+    odd.said.lock().unwrap().answer = cut.into_bytes();
     let body = form(&[("grant_type", "client_credentials")]);
     let request = format!(
         "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
@@ -245,4 +265,29 @@ async fn an_answer_that_breaks_off_is_not_made_whole() {
     let answer = odd.world.raw(request.as_bytes()).await;
     assert!(!answer.text.ends_with("0\r\n\r\n"), "{answer:?}");
     assert!(!answer.text.contains("access_token"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_of_the_identity_server_is_learnt() {
+    let mut odd = Odd::start().await;
+    let at = json!({ "typ": "at+jwt" });
+    let is_signed = |answer: &Answer| {
+        claims(&answer.member("access_token"))
+            .get("risk_status")
+            .is_some()
+    };
+    let known = plain("application/json", &body(&odd.token(at.clone(), "{}")));
+    assert!(is_signed(&odd.ask(known.clone()).await));
+    odd.change_key();
+    let new = plain("application/json", &body(&odd.token(at, "{}")));
+    // Nobody waits for the new key: the first answer stays as it is, those after it are signed.
+    let first = odd.ask(new.clone()).await;
+    assert!(!is_signed(&first), "{first:?}");
+    let end = Instant::now() + Duration::from_secs(15);
+    while !is_signed(&odd.ask(new.clone()).await) {
+        assert!(Instant::now() < end, "{}", odd.world.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What the old key has signed is not signed anew any more.
+    assert!(!is_signed(&odd.ask(known).await));
 }

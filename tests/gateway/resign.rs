@@ -6,12 +6,16 @@ use crate::gateway::CALLBACK;
 use crate::gateway::Http2;
 use crate::gateway::MFA;
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::basic;
 use crate::gateway::claims;
 use crate::gateway::form;
 use crate::gateway::rules;
-use crate::lifecycle::until_reloaded;
+use crate::resource;
+use crate::resource::Service;
+use crate::resource::bearer;
+use crate::resource::orders;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
@@ -19,6 +23,8 @@ use jsonwebtoken::Validation;
 use serde_json::Value;
 use sha2::Digest as _;
 use sha2::Sha256;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use wso2_sim::Flaws;
@@ -473,6 +479,38 @@ async fn http2_and_http_1_0_get_whole_answers() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn services_behind_the_gateway_take_them() {
+    let service = Service::start().await;
+    let config = format!("{RESIGNS}{}", orders(&service.url, ""));
+    let world = resource::world("enforce", "low", config).await;
+    let access = resource::token_of(&world).await;
+    assert!(!is_original(&access));
+    for _ in 0..2 {
+        let answer = resource::call(&world, &bearer(&access)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // The service gets the token that the client holds, and a word that agrees with it.
+    let seen = service.last();
+    assert_eq!(seen.header("authorization"), Some(bearer(&access).as_str()));
+    let assertion = seen.header("x-risk-assertion").unwrap();
+    let word = resource::verified(&world, assertion).await;
+    assert_eq!(word["risk_score"], claims(&access)["risk_score"]);
+    // What our keys have signed for something else, or not at all, is no token.
+    let (message, signature) = access.rsplit_once('.').unwrap();
+    let (head, _) = message.split_once('.').unwrap();
+    let mut told = claims(&access);
+    told["risk_score"] = 0.into();
+    let told = URL_SAFE_NO_PAD.encode(told.to_string());
+    let forged = format!("{head}.{told}.{signature}");
+    let reached = service.seen().len();
+    for token in [forged.as_str(), assertion, &format!("{message}.AAAA")] {
+        let answer = resource::call(&world, &bearer(token)).await;
+        resource::refused(&answer, 401, "invalid_token");
+    }
+    assert_eq!(service.seen().len(), reached);
+}
+
 /// A client that fetches the keys when it meets one that it does not know.
 struct Verifier {
     keys: Vec<Value>,
@@ -490,57 +528,87 @@ impl Verifier {
     }
 }
 
+/// A client that gets tokens, verifies them and lets the last two return, until it is told to stop: the ids of the keys in the
+/// order in which it met them, how often it fetched the key set, and its requests.
+async fn busy_client(world: &World, stop: &AtomicBool) -> (Vec<String>, usize, usize) {
+    let mut verifier = Verifier {
+        keys: key_set(world, "/oauth2/jwks").await,
+        fetched: 0,
+    };
+    let (mut seen, mut requests) = (Vec::new(), 0);
+    let mut before: Option<String> = None;
+    let credentials = [("grant_type", "client_credentials")];
+    while !stop.load(Ordering::Acquire) {
+        let answer = world
+            .post("/oauth2/token", Some("demo-service"), &credentials)
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let token = answer.member("access_token");
+        assert!(!is_original(&token) && verifier.takes(world, &token).await);
+        if !seen.contains(&id(&token)) {
+            seen.push(id(&token));
+        }
+        // The last one of the key before returns as well.
+        for token in [&token].into_iter().chain(&before) {
+            let fields = [("token", token.as_str())];
+            let answer = world
+                .post("/oauth2/introspect", Some("demo-service"), &fields)
+                .await;
+            assert_eq!(answer.json()["active"], true, "{answer:?}");
+            requests += 1;
+        }
+        before = Some(token);
+        requests += 1;
+    }
+    (seen, verifier.fetched, requests)
+}
+
+/// The id of the RSA key that signs.
+async fn signs(world: &World) -> Value {
+    let keys = key_set(world, "/riskgate/jwks.json").await;
+    let key = keys.iter().find(|key| key["alg"] == "RS256");
+    key.unwrap()["kid"].clone()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_under_load_loses_no_request() {
     let world = resigning("enforce").await;
-    let mut verifier = Verifier {
-        keys: key_set(&world, "/oauth2/jwks").await,
-        fetched: 0,
-    };
-    let first = verifier.keys.clone();
-    let mut seen: Vec<String> = Vec::new();
-    let mut old = Vec::new();
-    for round in 1..=2_u8 {
-        let told = world.command(&["keys", "rotate", "--signing", "--force"]);
-        assert_eq!(told.0, Some(0), "{told:?}");
-        let start = Instant::now();
-        // The gateway looks at its files every two seconds; one round lasts until it has and a little longer.
-        let mut until = None;
-        while until.is_none_or(|until| Instant::now() < until) {
-            let answer = world
-                .post(
-                    "/oauth2/token",
-                    Some("demo-service"),
-                    &[("grant_type", "client_credentials")],
-                )
-                .await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-            let token = answer.member("access_token");
-            assert!(!is_original(&token) && verifier.takes(&world, &token).await);
-            // Tokens of the key before return as well.
-            let before = old.last().unwrap_or(&token).clone();
-            if !seen.contains(&id(&token)) {
-                seen.push(id(&token));
-                old.push(token.clone());
+    let first = key_set(&world, "/oauth2/jwks").await;
+    let stop = AtomicBool::new(false);
+    let rotations = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let before = signs(&world).await;
+            let status = tokio::process::Command::new(env!("CARGO_BIN_EXE_riskgate"))
+                .args(["keys", "rotate", "--signing", "--force", "--config"])
+                .arg(world.config_file())
+                .stdout(std::process::Stdio::null())
+                .status()
+                .await
+                .unwrap();
+            assert!(status.success());
+            let end = Instant::now() + PATIENCE;
+            while signs(&world).await == before {
+                assert!(Instant::now() < end, "{}", world.log());
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            let answer = world
-                .post(
-                    "/oauth2/introspect",
-                    Some("demo-service"),
-                    &[("token", before.as_str())],
-                )
-                .await;
-            assert_eq!(answer.json()["active"], true, "{answer:?}");
-            if until.is_none() && seen.len() > usize::from(round) {
-                until = Some(Instant::now() + Duration::from_millis(300));
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", world.log());
         }
-        until_reloaded(&world, "ok", f64::from(round)).await;
-    }
-    assert_eq!(seen.len(), 3, "each rotation has changed the key: {seen:?}");
-    // The key of the first rotation was in the set before it signed; that of the second had to be fetched.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stop.store(true, Ordering::Release);
+    };
+    let (one, two, three, four, ()) = tokio::join!(
+        busy_client(&world, &stop),
+        busy_client(&world, &stop),
+        busy_client(&world, &stop),
+        busy_client(&world, &stop),
+        rotations
+    );
     let knows = |id: &String| first.iter().any(|key| key["kid"] == id.as_str());
-    assert!(knows(&seen[0]) && knows(&seen[1]) && !knows(&seen[2]));
-    assert_eq!(verifier.fetched, 1);
+    for (seen, fetched, requests) in [one, two, three, four] {
+        assert!(seen.len() == 3 && requests > 100, "{seen:?}, {requests}");
+        // The key of the first rotation was in the set before it signed; that of the second had to be fetched.
+        assert!(knows(&seen[0]) && knows(&seen[1]) && !knows(&seen[2]));
+        assert_eq!(fetched, 1);
+    }
+    assert!((resigned(&world, "signed").await) > 100.0);
 }

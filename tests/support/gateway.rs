@@ -291,6 +291,11 @@ impl World {
         code
     }
 
+    /// The configuration of the gateway.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("riskgate.toml")
+    }
+
     /// Runs another command of the program on this configuration: exit code, output, errors.
     pub fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let folder = self.folder.path();
