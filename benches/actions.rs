@@ -50,7 +50,9 @@ use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
+use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -121,6 +123,7 @@ fn flow() -> AuthFlow {
         demands: key(),
         seals: key(),
         pages: key(),
+        origins: key(),
         previous: None,
     };
     let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
@@ -146,8 +149,11 @@ fn flow() -> AuthFlow {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        scopes: ScopeWatch::default(),
         keys: Arc::new(NoIdentityServer),
         revoker: Arc::new(NoIdentityServer),
+        introspector: Arc::new(NoIdentityServer),
+        tokens: VerifiedTokens::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::new(Metrics::new().expect("metrics")),

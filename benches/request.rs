@@ -59,6 +59,7 @@ use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -155,6 +156,7 @@ impl Bench {
             demands: key(),
             seals: key(),
             pages: key(),
+            origins: key(),
             previous: None,
         };
         let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
@@ -183,6 +185,7 @@ impl Bench {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            scopes: ScopeWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),

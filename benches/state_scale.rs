@@ -309,6 +309,7 @@ fn asked(n: u64, names: &Names, users: u64, now: Timestamp) -> HistoryQuery {
         agent: hash(6_500_000_000),
         tenant: seen.tenant,
         client: None,
+        scopes: None,
         links: vec![link(LinkKind::Transaction, n), link(LinkKind::Session, n)],
         demands: [DemandScope::Browser, DemandScope::Source, DemandScope::User]
             .map(|scope| demand_key(scope, n))

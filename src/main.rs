@@ -1,6 +1,11 @@
 //! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong,
 //! 3 nothing is known of whom was asked about.
 
+#[path = "main/scopes.rs"]
+mod scopes;
+#[path = "main/values.rs"]
+mod values;
+
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -10,7 +15,6 @@ use riskgate::app;
 use riskgate::app::RunError;
 use riskgate::app::model::eval::Evaluation;
 use riskgate::app::model::eval::Input;
-use riskgate::app::replay::events;
 use riskgate::app::replay::events::Label;
 use riskgate::app::review::Said;
 use riskgate::app::state::Forget;
@@ -71,6 +75,11 @@ enum Command {
     Review {
         #[command(subcommand)]
         command: ReviewCommand,
+    },
+    /// Suggest scopes that applications could do without
+    Scopes {
+        #[command(subcommand)]
+        command: scopes::ScopesCommand,
     },
     /// Exchange the secret of the deployment, or the keys that sign
     Keys {
@@ -204,13 +213,13 @@ struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Events before this moment only warm the state: YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, UTC
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = values::moment)]
     from: Option<Timestamp>,
     /// The policy [default: conf/policy.toml if it is there, else the built-in one]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// What makes an event an attack: attacker-kind, account-takeover, or attack-ip (either of the last two columns)
-    #[arg(long, value_name = "COLUMN", value_parser = label)]
+    #[arg(long, value_name = "COLUMN", value_parser = values::label)]
     label: Option<Label>,
     /// Score with the native evaluator in place of ONNX Runtime
     #[arg(long)]
@@ -347,7 +356,7 @@ struct Whom {
 #[group(required = true, multiple = false)]
 struct What {
     /// One device, by the hash that `state show` prints
-    #[arg(long, value_name = "HASH", value_parser = hash)]
+    #[arg(long, value_name = "HASH", value_parser = values::hash)]
     device: Option<u64>,
     /// Every device
     #[arg(long)]
@@ -362,36 +371,12 @@ const UNUSABLE: u8 = 2;
 /// Exit code when nothing is known of whom was asked about.
 const NOTHING: u8 = 3;
 
-fn hash(text: &str) -> Result<u64, String> {
-    let expected = |_| "expected 16 hexadecimal digits, as state show prints them".to_owned();
-    u64::from_str_radix(text, 16).map_err(expected)
-}
-
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let midnight = format!("{text} 00:00:00");
-    events::moment(text)
-        .or_else(|| events::moment(&midnight))
-        .ok_or_else(|| "expected YYYY-MM-DD or YYYY-MM-DD HH:MM:SS".to_owned())
-}
-
-fn label(text: &str) -> Result<Label, String> {
-    match text {
-        "attacker-kind" => Ok(Label::AttackerKind),
-        "account-takeover" => Ok(Label::Takeover),
-        "attack-ip" => Ok(Label::AttackAddress),
-        _ => Err("expected attacker-kind, account-takeover or attack-ip".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
         Command::Run(overrides) => app::run(&overrides).map(done),
         Command::Check { overrides, reach } => check(&overrides, reach).map(done),
         Command::State { command } => state(command),
-        Command::Model {
-            command: ModelCommand::Eval(args),
-        } => eval(*args).map(done),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {
             ModelCommand::Inspect {
@@ -402,6 +387,7 @@ fn main() -> ExitCode {
             ModelCommand::Eval(args) => eval(*args).map(done),
         },
         Command::Keys { command } => rotate(&command).map(done),
+        Command::Scopes { command } => scopes::run(&command),
     };
     match result {
         Ok(code) => code,

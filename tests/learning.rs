@@ -21,11 +21,15 @@ use crate::town::TENANT;
 use crate::town::Town;
 use crate::town::keys;
 use riskgate::adapters::memory::MemoryStore;
+use riskgate::domain::access_token::Binding;
+use riskgate::domain::access_token::Grant;
 use riskgate::domain::history::WhichDevices;
 use riskgate::domain::ids::NameSpace;
 use riskgate::domain::policy::decision::Verdict;
+use riskgate::domain::token_action::ActionCall;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::scopes;
 use std::sync::Arc;
 
 /// The score from which a stronger factor is asked for.
@@ -220,6 +224,7 @@ async fn a_service_account_has_a_baseline_of_what_it_was_granted() {
         agent: 0,
         tenant: 0,
         client: Some(robot),
+        scopes: None,
         links: Vec::new(),
         demands: Vec::new(),
         previous: None,
@@ -309,4 +314,97 @@ async fn an_exchanged_secret_costs_nobody_their_history() {
         .password(&mut seat, "alice", Answer::Accepted)
         .await;
     assert!(seen.score > usual.score && seen.device_cookie == 1.0);
+}
+
+/// A token of the service account, or of one of its users, is let through to a service that asks for a scope.
+fn spend(town: &Town, subject: &str, scope: &str) {
+    let grant = Grant {
+        subject: subject.to_owned(),
+        client_id: "robot".to_owned(),
+        audience: None,
+        scope: scope.to_owned(),
+        expires: town.clock.now().plus(DAY),
+        binding: Binding::None,
+    };
+    let dependencies = town.flow.dependencies();
+    let scopes = std::iter::once(scope);
+    scopes::spent(dependencies, &town.people, TENANT, &grant, scopes);
+}
+
+/// Where in a token the scopes are that WSO2 is told to leave out, asked with the decision id of its request.
+async fn left_out(town: &Town, decision: &str, scopes: &[&str]) -> Vec<String> {
+    let call = serde_json::json!({
+        "actionType": "PRE_ISSUE_ACCESS_TOKEN",
+        "event": {
+            "request": {
+                "grantType": "client_credentials", "clientId": "robot",
+                "additionalHeaders": [{ "name": "x-risk-decision-id", "value": [decision] }],
+            },
+            "tenant": { "name": TENANT },
+            "accessToken": { "scopes": scopes, "claims": [] },
+        },
+        "allowedOperations": [{ "op": "remove", "paths": ["/accessToken/scopes/"] }],
+    });
+    let call = ActionCall::parse(call.to_string().as_bytes()).unwrap();
+    let (reply, _) = town.flow.act(&call).await;
+    let reply = serde_json::to_value(reply).unwrap();
+    let operations = reply["operations"].as_array().cloned().unwrap_or_default();
+    operations
+        .iter()
+        .map(|operation| {
+            let path = operation["path"].as_str().unwrap();
+            let index = path.rsplit('/').next().unwrap();
+            scopes[index.parse::<usize>().unwrap()].to_owned()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn scopes_that_are_never_used_go_only_where_every_use_is_seen() {
+    const SCOPES: [&str; 5] = [
+        "openid",
+        "read",
+        "payments:read",
+        "payments:write",
+        "payments:rare",
+    ];
+    let mut town = Town::new();
+    town.obey(
+        r#"
+version = 1
+[[rule]]
+name = "all"
+when = "true"
+verdict = "allow"
+[token]
+low.remove_unused_scopes = true
+watched_scopes = ["payments:*", "openid"]
+unused_after_days = 7
+unused_after_grants = 10
+"#,
+    );
+    let always = SCOPES[..4].join("+");
+    for day in 0..20_u32 {
+        // One scope is granted seldom, one is used.
+        let all = SCOPES.join("+");
+        let decision = town
+            .client_token(if day == 0 { &all } else { &always }, true)
+            .await;
+        let gone = left_out(&town, &decision, &SCOPES).await;
+        let expected: &[&str] = if day >= 10 { &["payments:write"] } else { &[] };
+        assert_eq!(gone, expected, "day {day}");
+        spend(&town, "robot", "payments:read");
+        // The tokens of its users are others.
+        spend(&town, "a-user", "payments:write");
+        town.flow.write_scopes();
+        town.learn().await;
+        town.wait(DAY);
+    }
+    // From its first use on it stays, also before the store knows of it.
+    let decision = town.client_token(&always, true).await;
+    spend(&town, "robot", "payments:write");
+    assert!(left_out(&town, &decision, &SCOPES).await.is_empty());
+    town.flow.write_scopes();
+    town.learn().await;
+    assert!(left_out(&town, &decision, &SCOPES).await.is_empty());
 }

@@ -32,6 +32,9 @@ use riskgate::config::Config;
 use riskgate::domain::history::HistoryQuery;
 use riskgate::domain::history::Lesson;
 use riskgate::domain::history::LinkKind;
+use riskgate::domain::history::Observation;
+use riskgate::domain::history::ScopeUse;
+use riskgate::domain::history::scopes::Bearers;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
 use riskgate::domain::secret::Secret;
@@ -140,6 +143,13 @@ async fn fill(store: &dyn StateStore, alice: SubjectKey, at: Timestamp) {
         batch.push(linked(link(LinkKind::RefreshToken, n), of, at, DAY));
     }
     // Many names from one address: more than a sketch keeps one by one.
+    let mut scopes = ScopeUse::new(subject(1_000), "app", "t", Bearers::Users, at).unwrap();
+    scopes.grant(["read"].into_iter(), at);
+    batch.push(Observation {
+        at,
+        scopes: vec![scopes],
+        ..Observation::default()
+    });
     batch.extend((0..200).map(|n| tried(attempt(10_000 + n, true, false), at)));
     store.record(&batch).await.unwrap();
 }
@@ -148,6 +158,7 @@ fn asked(subject: SubjectKey, at: Timestamp) -> HistoryQuery {
     HistoryQuery {
         subject: Some(subject),
         links: vec![link(LinkKind::RefreshToken, 7)],
+        scopes: Some(crate::facts::subject(1_000)),
         ..query(1, at)
     }
 }
@@ -177,6 +188,8 @@ async fn everything_is_copied_to_redis_and_back() {
     let there = redis.load(&asked(alice, at)).await.unwrap();
     assert_eq!(there.profile, before.profile);
     assert_eq!(there.links, before.links);
+    assert!(before.scopes.is_some());
+    assert_eq!(there.scopes, before.scopes);
     close(there.address.failures_24h, before.address.failures_24h);
     close(there.tenant.attempts, before.tenant.attempts);
     close(there.subject.addresses_24h, before.subject.addresses_24h);
@@ -224,6 +237,7 @@ async fn everything_is_copied_to_redis_and_back() {
     let history = store.load(&asked(alice, at)).await.unwrap();
     assert_eq!(history.profile.unwrap().successes, 5);
     assert_eq!(history.links, before.links);
+    assert_eq!(history.scopes, before.scopes);
     close(history.address.failures_24h, before.address.failures_24h);
     let ratio = history.address.users_1h / before.address.users_1h;
     assert!((0.9..1.1).contains(&ratio), "{ratio}");

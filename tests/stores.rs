@@ -31,5 +31,7 @@ mod faults;
 mod redis;
 #[path = "stores/review.rs"]
 mod review;
+#[path = "stores/scopes.rs"]
+mod scopes;
 #[path = "stores/topologies.rs"]
 mod topologies;

@@ -44,6 +44,7 @@ use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -163,6 +164,7 @@ impl Gateway {
             seals: key(),
             demands: key(),
             pages: key(),
+            origins: key(),
             previous: None,
         };
         let snapshot = assemble::snapshot(&config, "bench", &keys, 1)
@@ -183,6 +185,7 @@ impl Gateway {
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             barred: BarredTokens::default(),
+            scopes: ScopeWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),

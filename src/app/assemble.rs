@@ -246,7 +246,7 @@ fn resign(config: &Config, signing: Option<&Arc<SigningKeys>>, keys: &Keys) -> O
 }
 
 /// The policy and what its lint warns of. What the lint calls an error is one.
-fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
+pub(in crate::app) fn policy(config: &Config) -> Result<(PolicySet, Vec<String>), Problems> {
     let (file, text) = match config.policy_file() {
         Some(path) => {
             let file = path.display().to_string();

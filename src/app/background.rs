@@ -29,6 +29,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const POPULATION_EVERY: u32 = 60;
 /// Pings between two looks at how far traffic has moved.
 const DRIFT_EVERY: u32 = 12;
+/// How often what was gathered of scopes is written.
+const SCOPES_EVERY: Duration = Duration::from_secs(5);
 /// How often the identity server's name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest that the listener may take to come up; Pingora alone would go on without one.
@@ -54,6 +56,14 @@ pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
         }
         turn = turn.wrapping_add(1);
         tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// Writes what was gathered of scopes, now and then.
+pub async fn write_scopes(flow: Arc<AuthFlow>) {
+    loop {
+        tokio::time::sleep(SCOPES_EVERY).await;
+        flow.write_scopes();
     }
 }
 

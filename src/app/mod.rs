@@ -28,6 +28,9 @@ pub mod operators;
 /// What an operator decides about held logins.
 pub mod review;
 
+/// `riskgate scopes`.
+pub mod scopes;
+
 /// What an operator does to the memory.
 pub mod state;
 
@@ -72,6 +75,7 @@ use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
+use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
@@ -220,6 +224,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        scopes: ScopeWatch::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::clone(&metrics),
@@ -264,6 +269,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&flow),
         Arc::clone(&health),
     ));
+    runtime.spawn(background::write_scopes(Arc::clone(&flow)));
     runtime.spawn(background::learn_keys(identity_server));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
     runtime.spawn(background::follow_services(Arc::clone(&services)));

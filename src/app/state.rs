@@ -216,6 +216,7 @@ pub fn forget(
                     Kind::Subject,
                     Kind::Addresses,
                     Kind::Client,
+                    Kind::Scopes,
                     Kind::Demand(DemandScope::User),
                 ]
                 .map(|kind| EntryKey::subject(kind, subject));
@@ -299,6 +300,7 @@ async fn summary(
     for kind in [
         Kind::Profile,
         Kind::Client,
+        Kind::Scopes,
         Kind::Subject,
         Kind::Addresses,
         Kind::Demand(DemandScope::User),
@@ -355,6 +357,14 @@ async fn summary(
                     client.mean_at(now),
                     client.variance_at(now).sqrt(),
                     client.peak.usual.max(client.peak.current)
+                );
+            }
+            Some(Body::Scopes(usage)) => {
+                let count = usage.users.scopes.len() + usage.itself.scopes.len();
+                let _infallible = writeln!(
+                    text,
+                    "scopes     {count}, the latest change {}: `riskgate scopes suggest` lists them",
+                    age(usage.last)
                 );
             }
             Some(Body::Demand(demand)) => {
@@ -444,11 +454,15 @@ async fn forget_links(
     Ok(removed)
 }
 
-fn keys(config: &Config) -> Result<Keys, RunError> {
+pub(in crate::app) fn keys(config: &Config) -> Result<Keys, RunError> {
     Keys::existing(config).map_err(|error| RunError::Config(vec![error]))
 }
 
-fn settings(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, RunError> {
+pub(in crate::app) fn settings(
+    config: &Config,
+    file: &str,
+    keys: &Keys,
+) -> Result<StoreSettings, RunError> {
     let mut settings =
         assemble::store(config, file, keys).map_err(|error| RunError::Config(vec![error]))?;
     settings.redis.connection_timeout = CONNECT_TIMEOUT;
@@ -458,7 +472,7 @@ fn settings(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, R
 }
 
 /// Opens a store by its URL: `embedded:` for the file in the data folder, `embedded:DIR` for one elsewhere, or Redis.
-fn open(
+pub(in crate::app) fn open(
     config: &Config,
     file: &str,
     key: &str,
@@ -490,7 +504,9 @@ fn open(
     })
 }
 
-fn run<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+pub(in crate::app) fn run<T>(
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -499,7 +515,7 @@ fn run<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError
         .block_on(work)
 }
 
-fn failed(error: StateError) -> RunError {
+pub(in crate::app) fn failed(error: StateError) -> RunError {
     RunError::System(error.to_string())
 }
 

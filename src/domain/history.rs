@@ -12,6 +12,9 @@ pub mod family;
 /// What becomes of history when the secret is exchanged.
 pub mod renaming;
 
+/// Which scopes are granted, and which are used.
+pub mod scopes;
+
 /// What is kept of a token request for WSO2's token actions.
 pub mod token_request;
 
@@ -38,6 +41,8 @@ pub use family::TokenUse;
 pub use renaming::Previous;
 pub use renaming::Renamed;
 pub use renaming::Renaming;
+pub use scopes::ScopeUsage;
+pub use scopes::ScopeUse;
 pub use token_request::OwedProof;
 pub use token_request::TOKEN_REQUEST_LIFETIME;
 pub use token_request::TokenRequest;
@@ -364,6 +369,8 @@ pub struct HistoryQuery {
     pub tenant: ValueHash,
     /// The service account whose baseline is wanted, when one asks for itself.
     pub client: Option<SubjectKey>,
+    /// The client whose scopes are wanted.
+    pub scopes: Option<SubjectKey>,
     /// Links to follow; at most [`LINKS_MAX`].
     pub links: Vec<LinkKey>,
     /// Demands to look for; at most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX).
@@ -389,26 +396,18 @@ impl HistoryQuery {
             agent: 0,
             tenant: 0,
             client: None,
+            scopes: None,
             links,
             demands,
             previous: None,
         }
     }
 
-    /// A query that is about demands alone, at most [`DEMANDS_MAX`](crate::domain::demand::DEMANDS_MAX) of them.
-    pub fn of_demands(keys: Vec<DemandKey>, now: Timestamp) -> Self {
+    /// A query that is about the scopes of one client alone.
+    pub fn of_scopes(client: SubjectKey, now: Timestamp) -> Self {
         Self {
-            now,
-            subject: None,
-            address: 0,
-            prefix: 0,
-            asn: None,
-            agent: 0,
-            tenant: 0,
-            client: None,
-            links: Vec::new(),
-            demands: keys,
-            previous: None,
+            scopes: Some(client),
+            ..Self::of_links(Vec::new(), Vec::new(), now)
         }
     }
 }
@@ -439,6 +438,8 @@ pub struct History {
     pub tenant: FailureRatio,
     /// What is usual for the service account that asks.
     pub client: Option<ClientBaseline>,
+    /// The scopes of the client that was asked about.
+    pub scopes: Option<ScopeUsage>,
     /// The links that were found.
     pub links: HashMap<LinkKey, Provenance>,
     /// The demands that were found, met or not.
@@ -486,6 +487,8 @@ pub struct Observation {
     pub links: Vec<(LinkKey, Provenance, Duration)>,
     /// What happens to demands.
     pub demands: Vec<(DemandKey, DemandChange)>,
+    /// What happened to the scopes of clients.
+    pub scopes: Vec<ScopeUse>,
 }
 
 /// How common values are among all confirmed logins of the deployment. A snapshot: it does not move under a request.

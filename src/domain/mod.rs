@@ -96,6 +96,9 @@ pub mod action;
 /// What WSO2 asks before it issues a token or changes a password.
 pub mod token_action;
 
+/// Which scopes a request to WSO2 uses.
+pub mod scope_use;
+
 /// Logins that wait for an analyst.
 pub mod review;
 

@@ -102,6 +102,8 @@ pub struct Conclusion {
     pub issued: Vec<Issued>,
     /// The `auth_req_id` that the login which has begun is to approve, where the answer names it.
     pub approves: Option<String>,
+    /// The scopes that tokens were granted, where the answer names them.
+    pub scope: Option<String>,
 }
 
 /// How long a login in progress is remembered.
@@ -163,6 +165,7 @@ impl Conclusion {
             outcome,
             issued,
             approves: None,
+            scope: None,
         }
     }
 
@@ -454,6 +457,7 @@ struct TokenAnswer {
     access_token: Option<String>,
     refresh_token: Option<String>,
     expires_in: Option<u64>,
+    scope: Option<String>,
     error: Option<String>,
 }
 
@@ -628,7 +632,10 @@ fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {
     } else {
         AuthOutcome::TokensIssued
     };
-    Conclusion::of(outcome, issued)
+    Conclusion {
+        scope: answer.scope,
+        ..Conclusion::of(outcome, issued)
+    }
 }
 
 fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusion {

@@ -23,7 +23,7 @@ use serde_json::json;
 /// Claims of a token, scopes of a token, paths of an operation that are looked at.
 const ENTRIES_MAX: usize = 512;
 /// The scope without which no ID token is issued (OpenID Connect Core section 3.1.2.1).
-const OPENID: &str = "openid";
+pub const OPENID: &str = "openid";
 
 /// A call of one of the actions.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,8 +239,8 @@ impl TokenCall {
         operations
     }
 
-    /// The operations that policy's terms come to, and what was done.
-    pub fn under(&self, terms: &Terms) -> (Vec<Operation>, Vec<Told>) {
+    /// The operations that policy's terms come to, and what was done. `unused` are scopes that are never used.
+    pub fn under(&self, terms: &Terms, unused: &[String]) -> (Vec<Operation>, Vec<Told>) {
         let mut operations = Vec::new();
         let mut told = Vec::new();
         if self.kind == TokenKind::Id {
@@ -248,7 +248,8 @@ impl TokenCall {
         }
         // The indexes are those of the call whatever was done before; from the last one they hold either way.
         let scopes = self.scopes.iter().enumerate().rev();
-        for (index, _) in scopes.filter(|(_, scope)| terms.removes(scope)) {
+        for (index, _) in scopes.filter(|(_, scope)| terms.removes(scope) || unused.contains(scope))
+        {
             let operation =
                 Operation::new(Op::Remove, format!("/accessToken/scopes/{index}"), None);
             if self.allows(&operation) {

@@ -396,6 +396,7 @@ fn query(
             Subject::Client { key } => Some(key),
             Subject::Anonymous | Subject::Named { .. } => None,
         },
+        scopes: None,
         previous: None,
         links: identity
             .presented

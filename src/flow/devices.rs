@@ -309,6 +309,7 @@ fn nobody(now: Timestamp) -> HistoryQuery {
         agent: 0,
         tenant: 0,
         client: None,
+        scopes: None,
         links: Vec::new(),
         demands: Vec::new(),
         previous: None,

@@ -102,6 +102,9 @@ pub mod unproven;
 /// Answers to what WSO2 asks.
 pub mod actions;
 
+/// Scopes that are granted and used.
+pub mod scopes;
+
 /// Answers around tokens and passwords.
 pub mod token_action;
 
@@ -154,6 +157,7 @@ use crate::flow::ports::StateStore;
 use crate::flow::proof::HeldAnswer;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
+use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::flow::snapshot::Snapshot;
@@ -201,6 +205,8 @@ pub struct Dependencies {
     pub reviews: Reviews,
     /// Access tokens that were withheld.
     pub barred: BarredTokens,
+    /// Scopes that were granted and used, until they are written.
+    pub scopes: ScopeWatch,
     /// How common values are; exchanged now and then.
     pub population: ArcSwap<Population>,
     /// The way to the store.

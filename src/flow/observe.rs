@@ -49,6 +49,7 @@ use crate::flow::record::describe_visit;
 use crate::flow::record::prefix_text;
 use crate::flow::record::printable;
 use crate::flow::review;
+use crate::flow::scopes;
 use crate::flow::token_action;
 use crate::flow::turned_in;
 use crate::telemetry::metrics::Metrics;
@@ -106,6 +107,7 @@ pub fn bind(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
+    scopes::granted(dependencies, exchange, assessed, door, &conclusion);
     let confirmed = actions::confirmed_factors(dependencies, assessed);
     // The browser does not get the session of a login that is withheld; one that it has had before is as good as it was.
     let is_withheld = is_withheld(exchange);
@@ -445,7 +447,7 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         client: client_use(exchange, assessed),
         renamed: assessed.renamed.clone(),
         links,
-        demands: Vec::new(),
+        ..Observation::default()
     };
     let learnt = observation.lesson.is_some();
     let empty = observation.attempt.is_none()

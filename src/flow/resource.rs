@@ -50,6 +50,7 @@ use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::resign::Resign;
+use crate::flow::scopes;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
@@ -280,6 +281,9 @@ async fn judge(
         (headers::X_RISK_STATUS, status.to_owned()),
         (headers::X_RISK_ASSERTION, signed),
     ]);
+    let needed = resource.scopes.iter().map(String::as_str);
+    let people = &snapshot.people;
+    scopes::spent(dependencies, people, &resource.tenant, grant, needed);
     let permit = ForwardPermit::assertion(grounds, plan);
     Ok(permit.leading_to(Arc::clone(&resource.upstream)))
 }

@@ -101,6 +101,7 @@ impl Before {
                 agent: self.hashes.agent_tls,
                 tenant: self.hashes.tenant,
                 client: query.client.and(self.identity.client),
+                scopes: None,
                 links: self
                     .identity
                     .presented

@@ -16,16 +16,19 @@ use crate::domain::history::Provenance;
 use crate::domain::history::TOKEN_REQUEST_LIFETIME;
 use crate::domain::history::TokenRequest;
 use crate::domain::history::Told;
+use crate::domain::history::scopes::Bearers;
 use crate::domain::history::token_request::GRANT_BYTES_MAX;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
 use crate::domain::policy::decision::Mode;
+use crate::domain::policy::token::Terms;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::Door;
 use crate::domain::time::Timestamp;
 use crate::domain::token_action::ActionCall;
 use crate::domain::token_action::ActionReply;
+use crate::domain::token_action::OPENID;
 use crate::domain::token_action::Operation;
 use crate::domain::token_action::PasswordCall;
 use crate::domain::token_action::TokenCall;
@@ -124,11 +127,29 @@ impl AuthFlow {
             return unknown(call);
         };
         let key = link_key(&snapshot.people, LinkKind::Decision, id);
-        let now = self.dependencies().clock.now();
+        let clock = &self.dependencies().clock;
+        let (begun, now) = (clock.instant(), clock.now());
         match self.find_soon(&key).await {
             Found::Link(link) => match &link.token_request {
                 Some(request) if is_for(&snapshot.people, &link, request, call, now) => {
-                    self.answer_token(&snapshot, key, &link, request, call)
+                    let left =
+                        WAIT.saturating_sub(clock.instant().saturating_duration_since(begun));
+                    let (claims, terms) = terms_of(&snapshot, &link, request, call);
+                    let unused = if request.enforced && terms.remove_unused_scopes {
+                        self.unused(&snapshot, &link, call, left).await
+                    } else {
+                        Vec::new()
+                    };
+                    let mut request = request.as_ref().clone();
+                    let under = Under {
+                        snapshot: &snapshot,
+                        claims: &claims,
+                        terms,
+                        unused: &unused,
+                    };
+                    let answered = reply(&under, &mut request, call, now);
+                    self.note(key, &link, request);
+                    answered
                 }
                 _ => unknown(call),
             },
@@ -137,24 +158,46 @@ impl AuthFlow {
         }
     }
 
-    fn answer_token(
+    /// Keeps what was told, for the record of the token request.
+    fn note(&self, key: LinkKey, link: &Provenance, request: TokenRequest) {
+        let noted = Provenance {
+            token_request: Some(Box::new(request)),
+            ..link.clone()
+        };
+        self.dependencies().recent.insert(key, noted);
+    }
+
+    /// The watched scopes of the token to come that its client never uses. None where that cannot be said in time.
+    async fn unused(
         &self,
         snapshot: &Snapshot,
-        key: LinkKey,
         link: &Provenance,
-        request: &TokenRequest,
         call: &TokenCall,
-    ) -> Answered {
-        let mut request = request.clone();
-        let (reply, result) = reply(snapshot, link, &mut request, call, self.now());
-        self.dependencies().recent.insert(
-            key,
-            Provenance {
-                token_request: Some(Box::new(request)),
-                ..link.clone()
-            },
-        );
-        (reply, result)
+        left: Duration,
+    ) -> Vec<String> {
+        let policy = snapshot.policy.tokens();
+        // Without this one there would be no ID token.
+        let is_watched = |scope: &&String| *scope != OPENID && policy.watches(scope);
+        let watched = call.scopes.iter().filter(is_watched);
+        let mut unused: Vec<String> = watched.cloned().collect();
+        let Some(client) = link.client.filter(|_| !unused.is_empty()) else {
+            return Vec::new();
+        };
+        let dependencies = self.dependencies();
+        let now = self.now();
+        let query = HistoryQuery::of_scopes(client, now);
+        let known = tokio::time::timeout(left, dependencies.state.load(&query)).await;
+        let Ok(Ok(Some(usage))) = known.map(|loaded| loaded.map(|history| history.scopes)) else {
+            return Vec::new();
+        };
+        let bearers = Bearers::of_grant(&call.grant);
+        unused.retain(|scope| {
+            usage
+                .of(bearers)
+                .is_never_used(scope, policy.patience(), now)
+                && !dependencies.scopes.has_used(client, bearers, scope)
+        });
+        unused
     }
 
     async fn before_password(&self, call: &PasswordCall) -> Answered {
@@ -216,7 +259,7 @@ impl AuthFlow {
         if recent.iter().any(|demand| is_owed(demand.as_ref())) {
             return true;
         }
-        let query = HistoryQuery::of_demands(keys.clone(), now);
+        let query = HistoryQuery::of_links(Vec::new(), keys.clone(), now);
         let Ok(Ok(history)) = tokio::time::timeout(WAIT, dependencies.state.load(&query)).await
         else {
             return false;
@@ -243,36 +286,53 @@ impl AuthFlow {
     }
 }
 
-/// What is answered for a request that is known. What is told of it is noted in `request`.
-fn reply(
-    snapshot: &Snapshot,
+/// What an answer goes by.
+struct Under<'a> {
+    snapshot: &'a Snapshot,
+    claims: &'a RiskClaims,
+    terms: &'a Terms,
+    unused: &'a [String],
+}
+
+/// What is told of a request, and what policy says of its tokens.
+fn terms_of<'s>(
+    snapshot: &'s Snapshot,
     link: &Provenance,
-    request: &mut TokenRequest,
+    request: &TokenRequest,
     call: &TokenCall,
-    now: Timestamp,
-) -> Answered {
-    if request.enforced && proves_nothing(snapshot, request, call, now) {
-        request.tell([Told::Unproven]);
-        return (refused_token(&request.grant, true), "unproven");
-    }
+) -> (RiskClaims, &'s Terms) {
     let policy = &snapshot.policy;
     let thresholds = policy.thresholds(&call.tenant, &call.client_id);
     let claims = RiskClaims::of_link(link, thresholds);
     let tokens = policy.tokens();
     let rule = request.rule.as_deref().and_then(|name| tokens.rule(name));
     let terms = rule.map_or_else(|| tokens.terms(claims.level()), |rule| &rule.terms);
-    if request.enforced && terms.refuse {
+    (claims, terms)
+}
+
+/// What is answered for a request that is known. What is told of it is noted in `request`.
+fn reply(
+    under: &Under<'_>,
+    request: &mut TokenRequest,
+    call: &TokenCall,
+    now: Timestamp,
+) -> Answered {
+    if request.enforced && proves_nothing(under.snapshot, request, call, now) {
+        request.tell([Told::Unproven]);
+        return (refused_token(&request.grant, true), "unproven");
+    }
+    if request.enforced && under.terms.refuse {
         request.tell([Told::Refused]);
         return (refused_token(&request.grant, false), "refused");
     }
-    let mut operations = call.telling(&claims);
+    let mut operations = call.telling(under.claims);
     request.tell((!operations.is_empty()).then_some(Told::Claims));
     if request.enforced {
-        let (more, told) = call.under(terms);
+        let (more, told) = call.under(under.terms, under.unused);
         operations.extend(more);
         request.tell(told);
     }
-    (success(operations), claims.status())
+    (success(operations), under.claims.status())
 }
 
 /// Whether the tokens would not prove a factor that they must prove, so that they need not be issued at all. Where the

@@ -110,6 +110,7 @@ pub fn without_name(history: &History) -> History {
         agent_24h,
         tenant,
         client: _,
+        scopes: _,
         links: _,
         demands: _,
     } = history;
@@ -124,6 +125,7 @@ pub fn without_name(history: &History) -> History {
         agent_24h: *agent_24h,
         tenant: *tenant,
         client: None,
+        scopes: None,
         links: HashMap::new(),
         demands: HashMap::new(),
     }

@@ -42,7 +42,7 @@ pub async fn head(
     // An interim answer says nothing.
     if status < 200 || exchange.door.is_none() {
         if status >= 200 {
-            exchange.response_status = status;
+            flow.passed(exchange, status, &request.headers);
         }
         return Ok(());
     }

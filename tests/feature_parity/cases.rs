@@ -269,6 +269,7 @@ fn provenance(raw: &RawInput, scopes: &[ValueHash]) -> Provenance {
         demanded_at: Timestamp::default(),
         barred: false,
         approves: None,
+        token_request: None,
         factors: 1,
         confirmed: true,
         issued_to: raw.seen,

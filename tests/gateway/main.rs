@@ -43,6 +43,7 @@ mod resource_routes;
 mod review;
 mod routes;
 mod saml;
+mod scopes;
 mod signing;
 mod smuggling;
 mod step_up;

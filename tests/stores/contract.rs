@@ -11,6 +11,8 @@ use crate::review::devices_are_forgotten_one_by_one_and_together;
 use crate::review::fifty_holds_and_rulings_at_once_are_all_kept;
 use crate::review::forgetting_loses_no_lesson;
 use crate::review::held_logins_are_kept_and_decided;
+use crate::scopes::scopes_are_summed_up_for_each_client;
+use crate::scopes::scopes_that_many_nodes_write_are_all_counted;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
 use riskgate::adapters::memory::MemoryStore;
@@ -119,6 +121,8 @@ contract!(
     fifty_at_once_redeem_one_ticket_once,
     held_logins_are_kept_and_decided,
     a_full_queue_can_be_kept,
+    scopes_are_summed_up_for_each_client,
+    scopes_that_many_nodes_write_are_all_counted,
     fifty_holds_and_rulings_at_once_are_all_kept,
     devices_are_forgotten_one_by_one_and_together,
     forgetting_loses_no_lesson,

@@ -209,6 +209,7 @@ pub fn query(n: u64, now: Timestamp) -> HistoryQuery {
         agent: hash(4),
         tenant: hash(5),
         client: None,
+        scopes: None,
         links: Vec::new(),
         demands: Vec::new(),
         previous: None,

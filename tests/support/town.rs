@@ -30,6 +30,7 @@ use riskgate::domain::ids::SubjectKey;
 use riskgate::domain::outcome::ResponseHead;
 use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
+use riskgate::domain::policy::PolicySet;
 use riskgate::domain::policy::decision::Verdict;
 use riskgate::domain::secret::Secret;
 use riskgate::domain::signals::network::Coordinates;
@@ -54,6 +55,7 @@ use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
 use riskgate::telemetry::metrics::Metrics;
@@ -175,7 +177,7 @@ pub struct Seen {
 }
 
 pub struct Town {
-    flow: AuthFlow,
+    pub flow: AuthFlow,
     pub store: Arc<MemoryStore>,
     pub clock: Arc<HandClock>,
     records: Arc<Records>,
@@ -192,6 +194,7 @@ pub fn keys(secret: u8, previous: Option<u8>) -> Keys {
         demands: key(),
         seals: key(),
         pages: key(),
+        origins: key(),
         previous: previous.map(|secret| Box::new(keys(secret, None))),
     }
 }
@@ -226,6 +229,7 @@ impl Town {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            scopes: ScopeWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),
@@ -269,6 +273,7 @@ impl Town {
             agent: 0,
             tenant: 0,
             client: None,
+            scopes: None,
             links: Vec::new(),
             demands: Vec::new(),
             previous: None,
@@ -395,8 +400,27 @@ impl Town {
         }
     }
 
-    /// A service account asks for a token for itself.
-    pub async fn client_token(&mut self, scope: &str, is_granted: bool) {
+    /// Judges by another policy from now on, and keeps decisions for WSO2 to ask for.
+    pub fn obey(&self, policy: &str) {
+        let config = Config::parse(CONFIG).unwrap();
+        let mut snapshot = assemble::snapshot(&config, "test", &keys(7, None), 2)
+            .unwrap()
+            .snapshot;
+        snapshot.models.only_native();
+        snapshot.policy = PolicySet::parse(policy).unwrap();
+        snapshot.answers_wso2 = true;
+        self.flow.swap(snapshot);
+    }
+
+    /// Takes what was observed to the store.
+    pub async fn learn(&mut self) {
+        while let Ok(observation) = self.queue.try_recv() {
+            self.store.record(&[observation]).await.unwrap();
+        }
+    }
+
+    /// A service account asks for a token for itself: the id of the decision.
+    pub async fn client_token(&mut self, scope: &str, is_granted: bool) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("host", "login.example.com"),
@@ -432,11 +456,14 @@ impl Town {
             tls: None,
         };
         self.flow.judge(&mut exchange, request).await.unwrap();
-        let (status, body): (u16, &[u8]) = if is_granted {
-            let body = br#"{"access_token":"a","token_type":"Bearer","expires_in":3600}"#;
+        let granted = scope.replace('+', " ");
+        let (status, body) = if is_granted {
+            let body = format!(
+                r#"{{"access_token":"a","token_type":"Bearer","expires_in":3600,"scope":"{granted}"}}"#
+            );
             (200, body)
         } else {
-            (401, br#"{"error":"invalid_client"}"#)
+            (401, r#"{"error":"invalid_client"}"#.to_owned())
         };
         let head = ResponseHead {
             status,
@@ -444,11 +471,11 @@ impl Town {
             session: None,
         };
         self.flow.answered(&mut exchange, &head, &headers).await;
-        self.flow.answered_with(&mut exchange, body);
+        self.flow.answered_with(&mut exchange, body.as_bytes());
+        let id = exchange.id.to_string();
         self.flow.close(exchange, false);
-        while let Ok(observation) = self.queue.try_recv() {
-            self.store.record(&[observation]).await.unwrap();
-        }
+        self.learn().await;
+        id
     }
 
     /// Alice signs in from home every day, as she should.

@@ -281,7 +281,7 @@ const EVERY_ADAPTER: &[&str] = &["domain", "flow::ports", "telemetry"];
 /// The one home of a crate that a layer is built on. Anything else that names it has leaked.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/actions/", "src/admin/"]),
-    ("clap", &["src/config/", "src/main.rs"]),
+    ("clap", &["src/config/", "src/main"]),
     ("csv", &["src/app/model/", "src/app/replay/"]),
     ("maxminddb", &["src/adapters/geo/"]),
     ("ort", &["src/adapters/onnx/"]),
@@ -327,6 +327,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "enforcement",
     "action",
     "token_action",
+    "scope_use",
     "review",
     "operator",
     "page_key",

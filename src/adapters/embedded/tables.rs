@@ -25,7 +25,7 @@ use redb::WriteTransaction;
 use std::path::Path;
 
 /// Every kind of entry, in the order of their tables.
-pub(super) const KINDS: [Kind; 25] = Kind::ALL;
+pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 
 /// Bytes before a value: when it was written, when it expires.
 const HEADER_BYTES: usize = 16;

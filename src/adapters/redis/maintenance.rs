@@ -135,6 +135,7 @@ impl Maintenance for RedisStore {
                         | Body::Demand(_)
                         | Body::Link(_)
                         | Body::Review(_)
+                        | Body::Scopes(_)
                 )
             };
             if page.entries.iter().any(is_sealed) {

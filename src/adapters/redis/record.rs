@@ -66,7 +66,7 @@ impl RedisStore {
                 answer?;
             }
         }
-        if plan.lessons.is_empty() && plan.clients.is_empty() && plan.demands.is_empty() {
+        if plan.pupils().next().is_none() {
             return Ok(());
         }
         let _one_at_a_time = self.learning.lock().await;

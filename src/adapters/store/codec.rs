@@ -14,6 +14,7 @@ use crate::domain::history::ClientBaseline;
 use crate::domain::history::PROFILE_TTL;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::ScopeUsage;
 use crate::domain::history::TokenFamily;
 use crate::domain::history::TokenRequest;
 use crate::domain::history::VALUES_MAX;
@@ -150,6 +151,22 @@ impl Codec {
             && client.gap.is_finite()
             && lists.iter().all(|list| list.iter().count() <= VALUES_MAX);
         (sound && now.since(client.last) < PROFILE_TTL).then_some(client)
+    }
+
+    /// The scopes of a client as bytes; `None` if they are too long to be kept.
+    pub(crate) fn scopes(&self, key: &EntryKey, usage: &ScopeUsage) -> Option<Vec<u8>> {
+        self.seal(key, usage)
+    }
+
+    /// The scopes in `bytes`, if they are whole and not expired at `now`.
+    pub(crate) fn open_scopes(
+        &self,
+        key: &EntryKey,
+        bytes: &[u8],
+        now: Timestamp,
+    ) -> Option<ScopeUsage> {
+        let usage: ScopeUsage = self.open(key, bytes)?;
+        (usage.is_sound() && now.since(usage.last) < PROFILE_TTL).then_some(usage)
     }
 
     /// What a ticket is bound to and when it ends, as bytes.
@@ -333,6 +350,7 @@ fn version(kind: Kind) -> u8 {
         | Kind::Prefix
         | Kind::Profile
         | Kind::Review
+        | Kind::Scopes
         | Kind::Subject
         | Kind::Tenant
         | Kind::Ticket

@@ -54,6 +54,8 @@ pub(crate) enum Kind {
     Profile,
     /// The queue of held logins.
     Review,
+    /// The scopes of a client, granted and used.
+    Scopes,
     /// Failures of a subject.
     Subject,
     /// Failures and attempts of a tenant.
@@ -165,7 +167,7 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
@@ -186,6 +188,7 @@ impl Kind {
         Self::Prefix,
         Self::Profile,
         Self::Review,
+        Self::Scopes,
         Self::Subject,
         Self::Tenant,
         Self::Ticket,
@@ -221,6 +224,7 @@ impl Kind {
             Self::Prefix => "prefix",
             Self::Profile => "profile",
             Self::Review => "review",
+            Self::Scopes => "scopes",
             Self::Subject => "subject",
             Self::Tenant => "tenant",
             Self::Ticket => "ticket",
@@ -249,6 +253,7 @@ impl Kind {
             | Self::Link(_)
             | Self::Profile
             | Self::Review
+            | Self::Scopes
             | Self::Ticket
             | Self::Trusted
             | Self::Users => &[],
@@ -270,6 +275,7 @@ impl Kind {
             | Self::Prefix
             | Self::Profile
             | Self::Review
+            | Self::Scopes
             | Self::Subject
             | Self::Tenant
             | Self::Ticket => Duration::ZERO,
@@ -279,7 +285,9 @@ impl Kind {
     /// How long an entry is kept after it was last written. Demands, links and tickets bring their own time to live.
     pub(crate) fn ttl(self) -> Duration {
         match self {
-            Self::Client | Self::Link(_) | Self::Profile | Self::Ticket => PROFILE_TTL,
+            Self::Client | Self::Link(_) | Self::Profile | Self::Scopes | Self::Ticket => {
+                PROFILE_TTL
+            }
             Self::Demand(_) => WINDOW_MAX,
             Self::Review => QUEUE_TTL,
             Self::Addresses | Self::Trusted | Self::Users => self.window() * 2,
@@ -531,118 +539,4 @@ fn count(bytes: [u8; 4]) -> Option<f32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR_MS: i64 = 3_600_000;
-
-    #[test]
-    fn merging_in_any_order_gives_the_same_counts() {
-        let early = Rates::new(Timestamp(0), [8.0, 0.0, 0.0, 0.0]);
-        let late = Rates::new(Timestamp(60_000), [1.0, 0.0, 0.0, 0.0]);
-        let one = early.merged(Kind::Prefix, &late);
-        let other = late.merged(Kind::Prefix, &early);
-        assert_eq!(one.at(), Timestamp(60_000));
-        assert!((one.values()[0] - other.values()[0]).abs() < 1e-5);
-        assert!((early.decayed_to(Kind::Prefix, Timestamp(HOUR_MS))[0] - 4.0).abs() < 1e-5);
-    }
-
-    #[test]
-    fn counters_from_a_clock_that_ran_ahead_are_brought_back() {
-        let ahead = Rates::new(Timestamp(365 * 24 * HOUR_MS), [5.0; RATES_MAX]);
-        let now = Rates::new(Timestamp(1_000), [1.0, 1.0, 0.0, 0.0]);
-        let merged = ahead.merged(Kind::Agent, &now);
-        assert_eq!(merged, Rates::new(Timestamp(1_000), [6.0, 6.0, 5.0, 5.0]));
-    }
-
-    #[test]
-    fn counters_survive_their_encoding() {
-        let counts = |kind: &Kind| !kind.half_lives().is_empty();
-        for kind in Kind::ALL.into_iter().filter(counts) {
-            let mut values = [0.0; RATES_MAX];
-            for (i, _) in kind.half_lives().iter().enumerate() {
-                values[i] = i as f32 + 0.5;
-            }
-            let rates = Rates::new(Timestamp(1_700_000_000_123), values);
-            assert_eq!(
-                Rates::decode(kind, &rates.encode(kind)),
-                Some(rates),
-                "{kind:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn hostile_counters_read_as_missing() {
-        let good = Rates::new(Timestamp(5), [1.0, 2.0, 3.0, 0.0]).encode(Kind::Address);
-        for cut in 0..good.len() {
-            assert_eq!(Rates::decode(Kind::Address, &good[..cut]), None);
-        }
-        for (place, bytes) in [
-            (9, f32::NAN.to_le_bytes()),
-            (9, (-1f32).to_le_bytes()),
-            (13, f32::INFINITY.to_le_bytes()),
-            (0, [9; 4]),
-        ] {
-            let mut bad = good.clone();
-            bad[place..place + 4].copy_from_slice(&bytes);
-            assert_eq!(
-                Rates::decode(Kind::Address, &bad),
-                None,
-                "{place} {bytes:?}"
-            );
-        }
-        let mut bad = good;
-        bad[1..9].copy_from_slice(&f64::NAN.to_le_bytes());
-        assert_eq!(Rates::decode(Kind::Address, &bad), None);
-    }
-
-    #[test]
-    fn a_few_values_are_counted_one_by_one() {
-        let mut bytes = vec![SCHEMA];
-        bytes.extend_from_slice(&10.0_f64.to_le_bytes());
-        bytes.push(2);
-        for value in [1_u32, 2, 2, 3, 4] {
-            bytes.extend_from_slice(&value.to_be_bytes());
-        }
-        let expected = WindowCounts {
-            epoch: 10,
-            current: 3.0,
-            both: 4.0,
-        };
-        assert_eq!(WindowCounts::decode(&bytes), Some(expected));
-        let few = FewWindows::decode(&bytes).unwrap();
-        assert_eq!(few.previous, [1 << 32, 2 << 32]);
-        for cut in [0, 5, 9, 12, 15, 29] {
-            assert_eq!(WindowCounts::decode(&bytes[..cut]), None, "{cut}");
-        }
-        bytes[9] = 200;
-        assert_eq!(WindowCounts::decode(&bytes), None);
-    }
-
-    #[test]
-    fn addresses_without_failures_are_forgotten_sooner() {
-        let quiet = Rates::new(Timestamp(0), [0.0, 0.0, 5.0, 0.0]);
-        let loud = Rates::new(Timestamp(0), [0.0, 1.0, 5.0, 0.0]);
-        assert_eq!(quiet.ttl(Kind::Address), DAY);
-        assert_eq!(loud.ttl(Kind::Address), DAY * 10);
-        let failed = Rates::new(Timestamp(0), [1.0, 1.0, 0.0, 0.0]);
-        assert_eq!(failed.ttl(Kind::Subject), DAY * 10);
-        assert_eq!(failed.ttl(Kind::Prefix), HOUR * 10);
-    }
-
-    #[test]
-    fn a_window_slides_over_its_two_buckets() {
-        let counts = WindowCounts {
-            epoch: 10,
-            current: 4.0,
-            both: 10.0,
-        };
-        let at = |part: f32| Timestamp(10 * HOUR_MS + (part * HOUR_MS as f32) as i64);
-        assert!((counts.estimate(Kind::Users, at(0.0)) - 10.0).abs() < 1e-3);
-        assert!((counts.estimate(Kind::Users, at(0.5)) - 7.0).abs() < 1e-3);
-        assert!((counts.estimate(Kind::Users, at(1.5)) - 2.0).abs() < 1e-3);
-        assert_eq!(counts.estimate(Kind::Users, at(2.5)), 0.0);
-        assert_eq!(counts.estimate(Kind::Users, at(-5.0)), 10.0);
-    }
-}
+mod tests;

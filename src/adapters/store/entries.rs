@@ -24,7 +24,7 @@ use crate::flow::ports::Redemption;
 use std::time::Duration;
 
 /// The most entries that one query reads.
-pub(crate) const ENTRIES_MAX: usize = 2 * (11 + LINKS_MAX + DEMANDS_MAX);
+pub(crate) const ENTRIES_MAX: usize = 2 * (12 + LINKS_MAX + DEMANDS_MAX);
 
 /// Entries that one writer at a time can read and write.
 pub(crate) trait Entries {
@@ -88,6 +88,11 @@ fn push_keys(query: &HistoryQuery, keys: &mut Vec<EntryKey>) {
     );
     keys.extend(
         query
+            .scopes
+            .map(|client| EntryKey::subject(Kind::Scopes, client)),
+    );
+    keys.extend(
+        query
             .links
             .iter()
             .take(LINKS_MAX)
@@ -135,6 +140,7 @@ fn history_of<'v>(
         match key.kind {
             Kind::Profile => history.profile = codec.open_profile(key, value, now),
             Kind::Client => history.client = codec.open_client(key, value, now),
+            Kind::Scopes => history.scopes = codec.open_scopes(key, value, now),
             Kind::Addresses => {
                 history.subject.addresses_24h = distinct(codec, key, value, now).unwrap_or(0.0)
             }
@@ -431,6 +437,7 @@ fn place(history: &mut History, kind: Kind, [a, b, c, d]: [f32; RATES_MAX]) {
         | Kind::Link(_)
         | Kind::Profile
         | Kind::Review
+        | Kind::Scopes
         | Kind::Ticket
         | Kind::Trusted
         | Kind::Users => {}

@@ -17,6 +17,7 @@ use crate::domain::history::Population;
 use crate::domain::history::Provenance;
 use crate::domain::history::Renamed;
 use crate::domain::history::Renaming;
+use crate::domain::history::ScopeUse;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
@@ -38,6 +39,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) lessons: BTreeMap<SubjectKey, Vec<&'a Lesson>>,
     /// Requests of service accounts to learn, in order.
     pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
+    /// What happened to the scopes of clients, in order.
+    pub(crate) scopes: BTreeMap<SubjectKey, Vec<&'a ScopeUse>>,
     /// What happens to demands, in order.
     pub(crate) demands: BTreeMap<DemandKey, Vec<DemandChange>>,
     /// Where subjects were kept under the previous secret.
@@ -48,7 +51,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) population: Population,
 }
 
-/// One entry that is learnt by reading, changing and writing it: a profile, a baseline or a demand.
+/// One entry that is learnt by reading, changing and writing it: a profile, a baseline, the scopes of a client or a
+/// demand.
 pub(crate) struct Pupil<'p> {
     /// Where it is kept.
     pub(crate) key: EntryKey,
@@ -71,6 +75,7 @@ enum Learning<'p> {
     Client(&'p [&'p ClientUse]),
     Demand(&'p [DemandChange]),
     Profile(&'p [&'p Lesson]),
+    Scopes(&'p [&'p ScopeUse]),
 }
 
 impl Pupil<'_> {
@@ -112,6 +117,14 @@ impl Pupil<'_> {
                 uses.iter().for_each(|used| client.learn(used));
                 (codec.client(key, &client)?, client.last, key.kind.ttl())
             }
+            Learning::Scopes(uses) => {
+                let first = uses.first()?.at;
+                let mut usage = current
+                    .and_then(|bytes| codec.open_scopes(key, bytes, first))
+                    .unwrap_or_default();
+                uses.iter().for_each(|used| usage.learn(used));
+                (codec.scopes(key, &usage)?, usage.last, key.kind.ttl())
+            }
             Learning::Demand(changes) => {
                 let first = changes.first()?.at();
                 let known = current.and_then(|bytes| codec.open_demand(key, bytes, first));
@@ -128,7 +141,7 @@ impl Pupil<'_> {
 }
 
 impl<'a> Plan<'a> {
-    /// Every profile, baseline and demand that changes.
+    /// Every profile, baseline, set of scopes and demand that changes.
     pub(crate) fn pupils(&self) -> impl Iterator<Item = Pupil<'_>> {
         let profiles = self.lessons.iter().map(|(subject, lessons)| {
             self.pupil(Kind::Profile, *subject, Learning::Profile(lessons))
@@ -142,7 +155,11 @@ impl<'a> Plan<'a> {
             previous: None,
             learning: Learning::Demand(changes),
         });
-        profiles.chain(clients).chain(demands)
+        let scopes = self
+            .scopes
+            .iter()
+            .map(|(client, uses)| self.pupil(Kind::Scopes, *client, Learning::Scopes(uses)));
+        profiles.chain(clients).chain(scopes).chain(demands)
     }
 
     fn pupil<'p>(&'p self, kind: Kind, subject: SubjectKey, learning: Learning<'p>) -> Pupil<'p> {
@@ -167,6 +184,9 @@ impl<'a> Plan<'a> {
             }
             if let Some(used) = &observation.client {
                 plan.clients.entry(used.client).or_default().push(used);
+            }
+            for used in &observation.scopes {
+                plan.scopes.entry(used.client).or_default().push(used);
             }
             if let Some(renamed) = &observation.renamed {
                 let subject = observation.lesson.as_ref().map(|lesson| lesson.subject);

@@ -11,6 +11,7 @@ use crate::domain::history::ClientBaseline;
 use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::ScopeUsage;
 use crate::domain::ids::ValueHash;
 use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
@@ -50,6 +51,8 @@ pub(crate) enum Body {
     Rates(Rates),
     /// The queue of held logins.
     Review(ReviewQueue),
+    /// The scopes of a client.
+    Scopes(ScopeUsage),
 }
 
 /// A distinct count of two windows.
@@ -193,6 +196,7 @@ impl Body {
                 .open_windows(key, bytes)
                 .map(|windows| Self::Distinct(windows.members())),
             Kind::Review => codec.open_queue(bytes).map(Self::Review),
+            Kind::Scopes => codec.open_scopes(key, bytes, now).map(Self::Scopes),
             Kind::Ticket => None,
             Kind::Address
             | Kind::Agent
@@ -217,6 +221,7 @@ impl Body {
             Self::Link(provenance) => codec.link(key, provenance, expires),
             Self::Rates(rates) => Some(rates.encode(key.kind)),
             Self::Review(queue) => codec.queue(queue),
+            Self::Scopes(usage) => codec.scopes(key, usage),
             Self::Distinct(_) => None,
         }
     }

@@ -47,6 +47,7 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::StateStore;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
+use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -165,6 +166,7 @@ impl Replay {
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
+            scopes: ScopeWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),

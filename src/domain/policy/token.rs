@@ -2,6 +2,7 @@
 //! access token lives at which risk, which scopes it goes without, whether it is issued at all. Nothing here lengthens a
 //! lifetime or gives a scope.
 
+use crate::domain::history::scopes::Patience;
 use crate::domain::policy::condition::Condition;
 use crate::domain::policy::document::Mistakes;
 use crate::domain::policy::document::Section;
@@ -10,6 +11,7 @@ use crate::domain::policy::vocabulary::Facts;
 use crate::domain::risk::RiskLevel;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use toml::Value;
 
 /// How many rules about tokens a policy may have.
@@ -20,6 +22,8 @@ pub const SCOPES_MAX: usize = 64;
 const SCOPE_BYTES_MAX: usize = 128;
 /// The longest lifetime that may be set, in seconds: what is longer shortens nothing.
 const LIFETIME_MAX: u32 = 365 * 24 * 3600;
+/// One day.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a token is issued under.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -30,6 +34,8 @@ pub struct Terms {
     pub refresh_expires_in: Option<u32>,
     /// The scopes that it goes without: names, or the front of names with `*` at its end.
     pub remove_scopes: BTreeSet<String>,
+    /// Whether it goes without scopes that are watched and never used.
+    pub remove_unused_scopes: bool,
     /// Whether it is not issued at all.
     pub refuse: bool,
 }
@@ -55,6 +61,8 @@ pub struct TokenPolicy {
     high: Terms,
     unscored: Terms,
     rules: Vec<TokenRule>,
+    watched: BTreeSet<String>,
+    patience: Patience,
 }
 
 /// What WSO2 says that is being done with a password.
@@ -87,12 +95,7 @@ impl Terms {
 
     /// Whether a scope is one of those that are removed by name.
     pub fn removes(&self, scope: &str) -> bool {
-        self.remove_scopes
-            .iter()
-            .any(|entry| match entry.strip_suffix('*') {
-                Some(front) => scope.starts_with(front),
-                None => entry == scope,
-            })
+        fits(&self.remove_scopes, scope)
     }
 
     /// Both: the shorter lifetimes, the scopes of each.
@@ -109,6 +112,7 @@ impl Terms {
                 .union(&other.remove_scopes)
                 .cloned()
                 .collect(),
+            remove_unused_scopes: self.remove_unused_scopes || other.remove_unused_scopes,
             refuse: self.refuse || other.refuse,
         }
     }
@@ -119,7 +123,10 @@ impl Terms {
         Self {
             expires_in: section.seconds("expires_in", range.clone(), mistakes),
             refresh_expires_in: section.seconds("refresh_expires_in", range, mistakes),
-            remove_scopes: read_scopes(section, mistakes),
+            remove_scopes: read_scopes(section, "remove_scopes", mistakes),
+            remove_unused_scopes: section
+                .flag("remove_unused_scopes", mistakes)
+                .unwrap_or_default(),
             refuse: section.flag("refuse", mistakes).unwrap_or_default(),
         }
     }
@@ -149,6 +156,16 @@ impl TokenPolicy {
         &self.rules
     }
 
+    /// Whether every use of a scope passes the gateway, as the operator says: what is not seen to be used then never is.
+    pub fn watches(&self, scope: &str) -> bool {
+        fits(&self.watched, scope)
+    }
+
+    /// When a scope that was not used counts as one that never is.
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
     /// The first enabled rule whose condition holds. One that asks for what this request does not have is passed over.
     pub(super) fn first_match(&self, facts: &Facts<'_>) -> Option<&TokenRule> {
         self.rules
@@ -169,6 +186,14 @@ impl TokenPolicy {
         let medium = low.and(&level("medium", mistakes));
         let high = medium.and(&level("high", mistakes));
         let unscored = level("unscored", mistakes);
+        let watched = read_scopes(&mut section, "watched_scopes", mistakes);
+        let shipped = Patience::default();
+        let days = section.number("unused_after_days", 1..=250, mistakes);
+        let grants = section.number("unused_after_grants", 1..=250, mistakes);
+        let patience = Patience {
+            time: days.map_or(shipped.time, |days| DAY * u32::from(days)),
+            grants: grants.map_or(shipped.grants, u64::from),
+        };
         let mut rules: Vec<TokenRule> = Vec::new();
         for section in section.sections("rule", TOKEN_RULES_MAX, mistakes) {
             let place = section.place().to_owned();
@@ -185,8 +210,21 @@ impl TokenPolicy {
                 rules.push(rule);
             }
         }
+        let removes = [&low, &medium, &high, &unscored]
+            .into_iter()
+            .chain(rules.iter().map(|rule| &rule.terms))
+            .any(|terms| terms.remove_unused_scopes);
+        if removes && watched.is_empty() {
+            mistakes.add(
+                section.at("watched_scopes"),
+                "is empty, so that `remove_unused_scopes` removes nothing",
+                "name the scopes whose every use passes riskgate",
+            );
+        }
         section.finish(mistakes);
         Self {
+            watched,
+            patience,
             low,
             medium,
             high,
@@ -281,22 +319,35 @@ fn read_changes(
     Some(changes)
 }
 
-fn read_scopes(section: &mut Section, mistakes: &mut Mistakes) -> BTreeSet<String> {
-    const KEY: &str = "remove_scopes";
+fn read_scopes(
+    section: &mut Section,
+    key: &'static str,
+    mistakes: &mut Mistakes,
+) -> BTreeSet<String> {
     const EXPECTED: &str = "an array of scopes such as `\"payments:write\"` or `\"payments:*\"`";
-    let values = section.values(KEY, SCOPES_MAX, EXPECTED, mistakes);
+    let values = section.values(key, SCOPES_MAX, EXPECTED, mistakes);
     let mut scopes = BTreeSet::new();
     for value in values {
         match value {
             Value::String(scope) if is_pattern(&scope) => drop(scopes.insert(scope)),
             other => mistakes.add(
-                section.at(KEY),
+                section.at(key),
                 format!("has the entry `{other}`"),
                 format!("expected {EXPECTED}"),
             ),
         }
     }
     scopes
+}
+
+/// Whether one of `patterns` is the scope, or its front with `*` at the end.
+fn fits(patterns: &BTreeSet<String>, scope: &str) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| match pattern.strip_suffix('*') {
+            Some(front) => scope.starts_with(front),
+            None => pattern == scope,
+        })
 }
 
 /// A scope token (RFC 6749 section 3.3), perhaps with `*` at its end and nowhere else.
@@ -383,6 +434,14 @@ mod tests {
             ),
             ("[token]\nhigh.remove_scopes = [\"a b\"]\n", "has the entry"),
             ("[token]\nhigh.remove_scopes = [\"a*b\"]\n", "has the entry"),
+            (
+                "[token]\nhigh.remove_unused_scopes = true\n",
+                "key `token.watched_scopes`",
+            ),
+            (
+                "[token]\nunused_after_days = 0\n",
+                "key `token.unused_after_days`",
+            ),
             ("[token]\nhigh.refuse = 1\n", "`true` or `false`"),
             (
                 "[[token.rule]]\nname = \"x\"\n",

@@ -128,7 +128,7 @@ fn every_sample_answer_has_the_form_of_ours() {
     let unchanged = json_of(&ActionReply::unchanged());
     let cut = |most: u32| {
         let call = token_call(&access_sample());
-        let (operations, told) = call.under(&terms(&format!("refresh_expires_in = {most}")));
+        let (operations, told) = call.under(&terms(&format!("refresh_expires_in = {most}")), &[]);
         assert_eq!(told, [Told::RefreshLifetime]);
         json_of(&ActionReply::Success { operations })
     };
@@ -176,9 +176,10 @@ fn the_sample_of_a_risky_token_is_what_we_answer_but_for_the_status() {
     let call = token_call(&access_sample());
     let claims = scored(73, RiskLevel::Medium);
     let mut operations = call.telling(&claims);
-    let (more, told) = call.under(&terms(
-        "expires_in = 300\nrefresh_expires_in = 1800\nremove_scopes = [\"read\"]",
-    ));
+    let (more, told) = call.under(
+        &terms("expires_in = 300\nrefresh_expires_in = 1800\nremove_scopes = [\"read\"]"),
+        &[],
+    );
     operations.extend(more);
     let mut ours = json_of(&ActionReply::Success { operations });
     assert_eq!(told, [Told::Scopes, Told::Lifetime, Told::RefreshLifetime]);
@@ -267,7 +268,8 @@ fn older_forms_of_the_call_are_read_as_well() {
         old["event"]["request"]["additionalHeaders"] = headers;
         let call = token_call(&old);
         assert_eq!(call.decision_id.as_deref(), Some("01JF..."));
-        let (operations, told) = call.under(&terms("refresh_expires_in = 60\nexpires_in = 60"));
+        let (operations, told) =
+            call.under(&terms("refresh_expires_in = 60\nexpires_in = 60"), &[]);
         assert_eq!(told, [Told::Lifetime]);
         assert_eq!(operations.len(), 1);
     }
@@ -439,7 +441,7 @@ fn only_what_the_call_allows_is_done() {
         call["allowedOperations"] = allowed.clone();
         let call = token_call(&call);
         let mut operations = call.telling(&scored(50, RiskLevel::Medium));
-        operations.extend(call.under(&all).0);
+        operations.extend(call.under(&all, &[]).0);
         assert_eq!(operations.len(), expected, "{allowed}");
     }
 }
@@ -447,9 +449,12 @@ fn only_what_the_call_allows_is_done() {
 #[test]
 fn scopes_go_by_their_place_in_the_call_and_lifetimes_are_only_cut() {
     let call = token_call(&access_sample());
-    let (operations, told) = call.under(&terms(
-        "expires_in = 7200\nrefresh_expires_in = 86400\nremove_scopes = [\"read\", \"openid\"]",
-    ));
+    let (operations, told) = call.under(
+        &terms(
+            "expires_in = 7200\nrefresh_expires_in = 86400\nremove_scopes = [\"read\", \"openid\"]",
+        ),
+        &[],
+    );
     assert_eq!(
         json_of(&operations),
         json!([
@@ -458,7 +463,7 @@ fn scopes_go_by_their_place_in_the_call_and_lifetimes_are_only_cut() {
         ])
     );
     assert_eq!(told, [Told::Scopes, Told::Scopes]);
-    assert_eq!(call.under(&Terms::default()), (Vec::new(), Vec::new()));
+    assert_eq!(call.under(&Terms::default(), &[]), (Vec::new(), Vec::new()));
 }
 
 #[test]
@@ -472,7 +477,7 @@ fn an_id_token_is_told_the_risk_and_keeps_its_lifetime() {
     }
     assert_eq!(operations[0].path, "/idToken/claims/-");
     assert_eq!(
-        call.under(&terms("expires_in = 60")),
+        call.under(&terms("expires_in = 60"), &[]),
         (Vec::new(), Vec::new())
     );
 }

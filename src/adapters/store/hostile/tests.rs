@@ -25,6 +25,9 @@ use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
+use crate::domain::history::ScopeUsage;
+use crate::domain::history::ScopeUse;
+use crate::domain::history::scopes::Bearers;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
@@ -129,6 +132,15 @@ fn provenance() -> Provenance {
     }
 }
 
+fn scopes() -> ScopeUsage {
+    let client = SubjectKey(pseudonym(2));
+    let mut used = ScopeUse::new(client, "demo-web", "carbon.super", Bearers::Users, NOW).unwrap();
+    used.grant(["openid", "payments:write"].into_iter(), NOW);
+    let mut usage = ScopeUsage::default();
+    usage.learn(&used);
+    usage
+}
+
 fn held() -> HeldLogin {
     HeldLogin {
         id: pseudonym(3),
@@ -197,6 +209,7 @@ fn real(codec: &Codec) -> Vec<Real> {
                 ),
                 Kind::Link(_) => codec.link(&key, &provenance(), NOW.plus(MINUTE)),
                 Kind::Review => codec.queue(&ReviewQueue::from_items(vec![held()]).unwrap()),
+                Kind::Scopes => codec.scopes(&key, &scopes()),
                 Kind::Ticket => codec.ticket(&key, pseudonym(9), NOW.plus(MINUTE)),
                 Kind::Addresses | Kind::Trusted | Kind::Users => {
                     let mut windows = Windows::default();
@@ -267,6 +280,7 @@ fn is_accepted(codec: &Codec, key: &EntryKey, value: &[u8]) -> bool {
         || codec.open_client(key, value, NOW).is_some()
         || codec.open_demand(key, value, NOW).is_some()
         || codec.open_link(key, value, NOW).is_some()
+        || codec.open_scopes(key, value, NOW).is_some()
         || codec.open_windows(key, value).is_some()
         || (key.kind == Kind::Review && codec.open_queue(value).is_some())
         || codec.ticket_end(key, value).is_some()
