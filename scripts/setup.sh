@@ -47,6 +47,9 @@ if [ "$purpose" = test ]; then
     want chromium has chromium
     want openssl has openssl
     want shellcheck has shellcheck
+    # The verifier of assertions in Java.
+    want default-jdk-headless has javac
+    want libgoogle-gson-java test -e /usr/share/java/gson.jar
 fi
 
 # A freshly installed redis-server enables and starts its service. The tests start their own on ports of their

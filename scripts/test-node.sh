@@ -3,8 +3,8 @@
 #
 #   scripts/test-node.sh [oidc] [browser]    both when none is named
 #
-# RISKGATE_BIN and WSO2_SIM_BIN name other binaries than the debug builds, which are made here when they are not set;
-# CHROMIUM another browser than /usr/bin/chromium; SCREENSHOTS a folder that keeps the pictures of the pages.
+# RISKGATE_BIN, WSO2_SIM_BIN and VERIFY_ASSERTION_BIN name other binaries than the debug builds, which are made here when one
+# is not set; CHROMIUM another browser than /usr/bin/chromium; SCREENSHOTS a folder that keeps the pictures of the pages.
 # Exit code 0 when all tests passed, 1 when one failed, 2 when something needed is missing.
 set -euo pipefail
 
@@ -71,6 +71,10 @@ install_authlib() {
 for suite in "${suites[@]}"; do
     install_modules "$suite"
     [ "$suite" != oidc ] || install_authlib
+    if [ "$suite" = oidc ]; then
+        command -v javac >/dev/null || fail "javac is missing: run \`make setup\`" 2
+        [ -e /usr/share/java/gson.jar ] || fail "Gson is missing: run \`make setup\`" 2
+    fi
     # The browser signs in at the provider of the other suite as well.
     [ "$suite" != browser ] || install_modules oidc
     if [ "$suite" = browser ]; then
@@ -79,9 +83,9 @@ for suite in "${suites[@]}"; do
     fi
 done
 
-if [ -z "${RISKGATE_BIN:-}" ] || [ -z "${WSO2_SIM_BIN:-}" ]; then
+if [ -z "${RISKGATE_BIN:-}" ] || [ -z "${WSO2_SIM_BIN:-}" ] || [ -z "${VERIFY_ASSERTION_BIN:-}" ]; then
     say "building the binaries under test"
-    (cd "$root" && cargo build --quiet --locked --package riskgate --package wso2-sim --bins)
+    (cd "$root" && cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example verify-assertion)
 fi
 if [ -z "${ORT_DYLIB_PATH:-}" ] && [ -e "$vendor/onnxruntime/libonnxruntime.so" ]; then
     export ORT_DYLIB_PATH="$vendor/onnxruntime/libonnxruntime.so"

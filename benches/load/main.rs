@@ -13,6 +13,8 @@ mod driver;
 mod process;
 /// Medians, ratios, the table and the JSON file.
 mod report;
+/// Access tokens.
+mod tokens;
 /// The requests.
 mod traffic;
 /// The fixed upstream.
@@ -65,7 +67,7 @@ struct Variant {
 }
 
 /// In the order in which they run within a round: what is compared stands side by side.
-const VARIANTS: [Variant; 10] = [
+const VARIANTS: [Variant; 12] = [
     Variant {
         gateway: Gateway::Direct,
         traffic: Traffic::Passed,
@@ -105,6 +107,14 @@ const VARIANTS: [Variant; 10] = [
     Variant {
         gateway: Gateway::Enforce,
         traffic: Traffic::Authorize,
+    },
+    Variant {
+        gateway: Gateway::Bare,
+        traffic: Traffic::Resource,
+    },
+    Variant {
+        gateway: Gateway::Enforce,
+        traffic: Traffic::Resource,
     },
 ];
 
@@ -180,8 +190,13 @@ async fn measure(folder: &Path) -> Result<Report> {
             Traffic::Token,
             Traffic::Authorize,
             Traffic::Passed,
+            Traffic::Issue,
+            Traffic::Resource,
         ] {
-            let length = if matches!(traffic, Traffic::Login | Traffic::Token) {
+            if gateway == Gateway::Monitor && traffic == Traffic::Resource {
+                continue;
+            }
+            let length = if matches!(traffic, Traffic::Login | Traffic::Token | Traffic::Issue) {
                 WARM_UP
             } else {
                 WARM_UP / 8
@@ -344,6 +359,14 @@ fn configuration(
     upstream: SocketAddr,
 ) -> String {
     let (mode, data) = (gateway.as_str(), data.join(gateway.as_str()));
+    let resource = match gateway {
+        Gateway::Enforce => format!(
+            "[[resource]]\nprefix = \"/orders\"\nupstream = \"http://{upstream}\"\naudience = \"{}\"\n\
+             scopes = [\"orders:read\"]\nmax_level = \"high\"\n",
+            tokens::AUDIENCE
+        ),
+        Gateway::Direct | Gateway::Bare | Gateway::Monitor => String::new(),
+    };
     format!(
         r#"
 [server]
@@ -366,7 +389,7 @@ user_per_minute = 0
 client_per_minute = 0
 [log]
 filter = "warn"
-"#,
+{resource}"#,
         data.display()
     )
 }

@@ -3,11 +3,12 @@
 //!
 //! Everything is built before a round begins.
 
+use crate::tokens::ISSUED;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 /// Users.
-const USERS: usize = 2_000;
+pub(crate) const USERS: usize = 2_000;
 /// One user in this many is on the road.
 const AWAY_EVERY: usize = 20;
 
@@ -32,6 +33,10 @@ pub(crate) enum Traffic {
     Login,
     /// The beginning of a login, in which nobody is named yet.
     Authorize,
+    /// The access token of a user as JWT: only to warm up for the next.
+    Issue,
+    /// A service behind the gateway, with that token.
+    Resource,
 }
 
 /// Requests, ready to be sent.
@@ -45,6 +50,8 @@ impl Traffic {
             Self::Token => "token",
             Self::Login => "login",
             Self::Authorize => "authorize",
+            Self::Issue => "issue",
+            Self::Resource => "resource",
         }
     }
 }
@@ -107,6 +114,18 @@ fn request(traffic: Traffic, user: usize) -> String {
             &format!(
                 "usernameUserInput=user{user:05}&username=user{user:05}&password=not-a-secret&sessionDataKey=3bd1f207-e5b5-4b45-8a91-{user:012}"
             ),
+        ),
+        Traffic::Issue => form(
+            "/oauth2/token",
+            &format!(
+                "Authorization: Basic {}\r\n",
+                STANDARD.encode("loadBenchClient:not-a-secret")
+            ),
+            &format!("grant_type=client_credentials&scope=orders%3Aread&user={user:05}"),
+        ),
+        Traffic::Resource => format!(
+            "GET /orders/{user} HTTP/1.1\r\n{common}Authorization: Bearer {}\r\n\r\n",
+            ISSUED.of(user)
         ),
         Traffic::Authorize => format!(
             "GET /oauth2/authorize?response_type=code&client_id=loadBenchClient&scope=openid%20profile&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&state=8f1c{user:08x}&nonce=52d1{user:08x}&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256 HTTP/1.1\r\n{common}\r\n"

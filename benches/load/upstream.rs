@@ -5,6 +5,8 @@
 
 use crate::driver::Head;
 use crate::driver::read_head;
+use crate::tokens::ISSUED;
+use crate::tokens::ISSUER;
 use anyhow::Result;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +61,14 @@ async fn serve(mut stream: TcpStream, issued: &AtomicU64) -> Result<()> {
 }
 
 fn write_answer(request: &[u8], number: u64, answer: &mut Vec<u8>) {
-    let text = if request.starts_with(b"POST /oauth2/token") {
+    let text = if let Some(user) = issues(request) {
+        json(&format!(
+            r#"{{"access_token":"{}","scope":"orders:read","token_type":"Bearer","expires_in":3600"#,
+            ISSUED.of(user)
+        ))
+    } else if request.starts_with(b"GET /oauth2/token/.well-known/") {
+        json(&format!(r#"{{"issuer":"{ISSUER}""#))
+    } else if request.starts_with(b"POST /oauth2/token") {
         json(&format!(
             r#"{{"access_token":"0b8f6c1e-{number:016x}","refresh_token":"5f2d9a77-{number:016x}","scope":"openid profile","token_type":"Bearer","expires_in":3600"#
         ))
@@ -78,16 +87,24 @@ fn write_answer(request: &[u8], number: u64, answer: &mut Vec<u8>) {
             "",
         )
     } else {
-        json(r#"{"keys":[]"#)
+        json(&ISSUED.key_set)
     };
     answer.extend_from_slice(text.as_bytes());
 }
 
+/// The user to whom a token request is about to be given a JWT.
+fn issues(request: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(request).ok()?;
+    let form = text.strip_prefix("POST /oauth2/token")?;
+    form.rsplit_once("&user=")?.1.parse().ok()
+}
+
 fn json(open_object: &str) -> String {
     const CLOSE: &str = r#","pad":""}"#;
-    let pad = BODY_BYTES.saturating_sub(open_object.len() + CLOSE.len());
+    let length = BODY_BYTES.max(open_object.len() + CLOSE.len());
+    let pad = length - open_object.len() - CLOSE.len();
     format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: {BODY_BYTES}\r\n\r\n{open_object},\"pad\":\"{}\"}}",
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: {length}\r\n\r\n{open_object},\"pad\":\"{}\"}}",
         "x".repeat(pad)
     )
 }

@@ -3,9 +3,14 @@
 use crate::domain::access_token::Binding;
 use crate::domain::access_token::Grant;
 use crate::domain::access_token::NAME_BYTES_MAX;
+use crate::domain::json_text::Change;
+use crate::domain::json_text::ObjectText;
+use crate::domain::json_text::changed;
 use crate::domain::jwt;
 use crate::domain::jwt::Audience;
 use crate::domain::jwt::LIST_MAX;
+use crate::domain::jwt::TOKEN_BYTES_MAX;
+use crate::domain::risk_claims::RiskClaims;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Map;
@@ -82,9 +87,50 @@ impl Introspected {
     }
 }
 
+/// The token about which a form asks; `None` where it names none or several.
+pub fn asked(form: &[u8]) -> Option<String> {
+    let mut tokens = form_urlencoded::parse(form).filter(|(name, _)| name == "token");
+    let (token, None) = (tokens.next()?, tokens.next()) else {
+        return None;
+    };
+    let token = token.1.into_owned();
+    (!token.is_empty() && token.len() <= TOKEN_BYTES_MAX).then_some(token)
+}
+
+/// The client that holds the token, where an answer says that it is active.
+pub fn active_client(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Active {
+        active: bool,
+        client_id: String,
+    }
+    let answer: Active = serde_json::from_slice(body).ok()?;
+    answer.active.then_some(answer.client_id)
+}
+
+/// An answer with the risk among its members, in place of what it says of it. Everything else stays as it is, byte for
+/// byte; `None` when it cannot be read.
+pub fn with_risk(body: &[u8], risk: &RiskClaims) -> Option<String> {
+    let object = ObjectText::read(body)?;
+    let text = std::str::from_utf8(body).ok()?;
+    let mut changes: Vec<Change> = Vec::new();
+    let mut added = String::new();
+    for (name, value) in risk.members() {
+        match object.range(name) {
+            Some(range) => changes.push((range, value.to_string())),
+            None => added.push_str(&format!(",\"{name}\":{value}")),
+        }
+    }
+    // An answer is never empty: it says at least whether the token is active.
+    changes.push((object.end()..object.end(), added));
+    changed(text, changes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::policy::reason::Reason;
+    use crate::domain::risk::RiskLevel;
     use serde_json::json;
 
     fn read(answer: Value) -> Result<Option<Introspected>, NoIntrospection> {
@@ -126,6 +172,56 @@ mod tests {
         }
         let twice = br#"{"active": false, "active": true, "client_id": "c"}"#;
         assert_eq!(Introspected::read(twice), Err(NoIntrospection));
+    }
+
+    #[test]
+    fn an_answer_gets_the_risk_and_keeps_everything_else() {
+        let body = "{ \"active\" : true,\"client_id\":\"c\", \"exp\":1.770003600E9 }\n";
+        assert_eq!(active_client(body.as_bytes()).as_deref(), Some("c"));
+        let unscored = with_risk(body.as_bytes(), &RiskClaims::Unscored).unwrap();
+        assert_eq!(
+            unscored,
+            "{ \"active\" : true,\"client_id\":\"c\", \"exp\":1.770003600E9 ,\"risk_status\":\"unscored\"}\n"
+        );
+        // What it says already is not said twice.
+        let scored = RiskClaims::Scored {
+            score: 63,
+            level: RiskLevel::Medium,
+            reasons: vec![Reason::UnfamiliarDevice],
+        };
+        let again: Value =
+            serde_json::from_str(&with_risk(unscored.as_bytes(), &scored).unwrap()).unwrap();
+        assert_eq!(again["risk_status"], "scored");
+        assert_eq!(
+            (&again["risk_score"], &again["risk_level"]),
+            (&json!(63), &json!("medium"))
+        );
+        for other in [
+            "[]",
+            "",
+            "{\"active\":true",
+            "{\"active\":true,\"active\":true}",
+        ] {
+            assert_eq!(with_risk(other.as_bytes(), &scored), None, "{other}");
+        }
+        for other in [
+            "{\"active\":false,\"client_id\":\"c\"}",
+            "{\"active\":true}",
+            "[]",
+        ] {
+            assert_eq!(active_client(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_form_asks_about_one_token() {
+        assert_eq!(
+            asked(b"token=a%2Eb&token_type_hint=x").as_deref(),
+            Some("a.b")
+        );
+        for other in [&b""[..], b"token=", b"token=a&token=b", b"tokens=a"] {
+            assert_eq!(asked(other), None);
+        }
     }
 
     #[test]

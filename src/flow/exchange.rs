@@ -32,6 +32,7 @@ use crate::domain::time::Timestamp;
 use crate::flow::admit::Client;
 use crate::flow::demands::Owed;
 use crate::flow::demands::UnderWay;
+use crate::flow::introspection::AskedAbout;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::resource::Visit;
@@ -71,6 +72,8 @@ pub struct Exchange {
     pub visit: Option<Visit>,
     /// What became of it where policy wants it reviewed.
     pub review: Option<Reviewed>,
+    /// What is known of the token about which it asks.
+    pub asked: Option<AskedAbout>,
     /// What the gateway's own page did.
     pub served: Option<Served>,
     /// The permit to forward.

@@ -57,6 +57,9 @@ pub mod decide;
 /// Services of the operator's own.
 pub mod resource;
 
+/// Introspection answers with the risk in them.
+pub mod introspection;
+
 /// What becomes of the identity server's answer.
 pub mod answer;
 
@@ -278,6 +281,7 @@ impl AuthFlow {
             assessed: None,
             decided: None,
             visit: None,
+            asked: None,
             review: None,
             served: None,
             permit: None,

@@ -20,6 +20,7 @@ use crate::domain::target::CanonicalTarget;
 use crate::flow::AuthFlow;
 use crate::flow::admit::Admission;
 use crate::flow::exchange::Exchange;
+use crate::flow::introspection;
 use crate::flow::ports::KeysAway;
 use crate::flow::snapshot::Snapshot;
 use http::HeaderMap;
@@ -219,7 +220,8 @@ impl AuthFlow {
     }
 }
 
-/// Whether the form of a request that is not scored may carry a token, so that it is read.
+/// Whether the form of a request that is not scored may carry a token of ours, or one about which the answer tells the risk,
+/// so that it is read.
 pub fn takes_form(exchange: &Exchange, headers: &HeaderMap) -> bool {
     let class = exchange.route.as_ref().map(|route| route.class);
     let takes_token = matches!(
@@ -228,8 +230,8 @@ pub fn takes_form(exchange: &Exchange, headers: &HeaderMap) -> bool {
             PassedKind::Introspect | PassedKind::Logout | PassedKind::Revoke | PassedKind::UserInfo
         ))
     );
-    takes_token
-        && exchange.snapshot.resign.is_some()
+    let is_wanted = takes_token && exchange.snapshot.resign.is_some();
+    (is_wanted || introspection::is_possible(exchange))
         && exchange.method == "POST"
         && content_type(headers) == Some("application/x-www-form-urlencoded")
         && !headers.contains_key(header::CONTENT_ENCODING)

@@ -11,6 +11,7 @@ use crate::domain::signing::SigningKeys;
 use crate::domain::signing::published;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
+use crate::flow::introspection;
 use std::sync::Arc;
 
 /// The longest body that is changed; a longer one passes as it is.
@@ -23,6 +24,8 @@ pub enum Rewrite {
     Discovery,
     /// The tokens of a token answer, which these keys verify, are signed anew.
     Tokens(Arc<RealmKeys>),
+    /// An introspection answer tells of the risk.
+    Introspection,
     /// A key set gets these keys as well.
     Keys(Arc<SigningKeys>),
 }
@@ -31,14 +34,15 @@ pub enum Rewrite {
 /// only if it has changed.
 pub fn is_possible(exchange: &Exchange) -> bool {
     let class = exchange.route.as_ref().map(|route| route.class);
-    exchange.snapshot.resign.is_some()
+    let resigns = exchange.snapshot.resign.is_some()
         && matches!(
             class,
             Some(
                 RouteClass::Passed(PassedKind::Discovery | PassedKind::Jwks)
                     | RouteClass::Scored(Door::Token)
             )
-        )
+        );
+    resigns || introspection::is_possible(exchange)
 }
 
 impl AuthFlow {
@@ -50,6 +54,9 @@ impl AuthFlow {
         }
         let class = exchange.route.as_ref().map(|route| route.class)?;
         match class {
+            RouteClass::Passed(PassedKind::Introspect) => {
+                exchange.asked.is_some().then_some(Rewrite::Introspection)
+            }
             RouteClass::Passed(PassedKind::Discovery) => Some(Rewrite::Discovery),
             RouteClass::Passed(PassedKind::Jwks) => {
                 let resign = exchange.snapshot.resign.as_ref()?;
@@ -66,6 +73,7 @@ impl AuthFlow {
     pub fn rewritten(&self, exchange: &Exchange, rewrite: Rewrite, body: &[u8]) -> Option<String> {
         match rewrite {
             Rewrite::Discovery => published::with_claims(body, &RISK_CLAIMS),
+            Rewrite::Introspection => introspection::answered(exchange, body),
             Rewrite::Keys(keys) => published::with_keys(body, &keys),
             Rewrite::Tokens(keys) => self.resigned(exchange, &keys, body),
         }

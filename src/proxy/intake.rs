@@ -99,6 +99,7 @@ async fn returning(
             let headers = &session.req_header().headers;
             let restored = flow.restored_body(exchange, headers, &body);
             context.new_body = restored.map(Bytes::from);
+            flow.asked(exchange, &body).await;
             None
         }
         Err(refusal) => {

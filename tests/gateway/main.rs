@@ -25,6 +25,7 @@ mod headers;
 mod held;
 mod in_place;
 mod input;
+mod introspection;
 mod issuing;
 mod learning;
 mod lifecycle;
