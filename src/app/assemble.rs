@@ -108,6 +108,15 @@ pub fn snapshot_with(
         }
     };
     warnings.extend(found);
+    let has_terms = policy
+        .as_ref()
+        .is_some_and(|policy| !policy.tokens().is_empty());
+    if has_terms && config.actions.secret_file.is_none() {
+        warnings.push(
+            "policy: `[token]` has no effect without `actions.secret_file`, since WSO2 cannot ask before it issues a token"
+                .to_owned(),
+        );
+    }
     let routes = RouteTable::with_settings(&config.routes)
         .map_err(|error| keep(Err(at("routes", &error))))
         .ok();

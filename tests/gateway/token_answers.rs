@@ -2,6 +2,8 @@
 
 use crate::gateway::Options;
 use crate::gateway::Store;
+use crate::gateway::World;
+use crate::gateway::on_both_stores;
 use crate::gateway::rules;
 use crate::issuing::ACCESS;
 use crate::issuing::ID;
@@ -10,8 +12,10 @@ use crate::issuing::PASSWORD;
 use crate::issuing::SECRET;
 use crate::issuing::call;
 use crate::issuing::read;
+use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -56,6 +60,55 @@ async fn the_store_may_be_away() {
     assert!(fastest <= Duration::from_millis(50), "{fastest:?}");
     issuing.world.redis().cont();
 }
+
+async fn what_a_node_has_decided_others_find(store: Store) {
+    let mut issuing = Issuing::start_with(Options {
+        mode: "enforce",
+        policy: Some(format!(
+            "{}[[token.rule]]\nname = \"short\"\nwhen = \"true\"\nexpires_in = 60\n",
+            rules(&[("true", "allow")])
+        )),
+        store,
+        ..Options::default()
+    })
+    .await;
+    let mut alice = issuing.world.person("alice");
+    let code = alice.sign_in().await;
+    assert_eq!(alice.redeem(&code).await.status, 200);
+    let decision = issuing.decision();
+    issuing.world.settle().await;
+    // Another process knows only what is in the store.
+    issuing.world.restart().await;
+    let call = call(&decision, "demo-web", "authorization_code");
+    let mut reply = Value::Null;
+    // On a busy machine the first look may be too slow.
+    for _ in 0..20 {
+        reply = issuing.ask(ACCESS, &call).await.1;
+        if reply["operations"]
+            .as_array()
+            .is_some_and(|all| all.len() > 1)
+        {
+            break;
+        }
+    }
+    let operations = reply["operations"].as_array().expect("operations");
+    assert_eq!(operations.len(), 5, "{reply}");
+    assert_eq!(
+        operations[4],
+        json!({ "op": "replace", "path": "/accessToken/claims/expires_in", "value": 60 })
+    );
+    let of_other_client = crate::issuing::call(&decision, "demo-spa", "authorization_code");
+    let (_, reply) = issuing.ask(ACCESS, &of_other_client).await;
+    assert!(
+        reply.to_string().matches("risk_score").count() == 0,
+        "{reply}"
+    );
+}
+
+on_both_stores!(
+    what_a_node_has_decided_other_nodes_find,
+    what_a_node_has_decided_others_find
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_decision_is_answered_in_time() {
@@ -184,4 +237,21 @@ async fn mutual_tls_lets_nobody_else_in() {
     assert_eq!(asked(Some(wso2), "wrong").await.unwrap().status(), 401);
     assert!(asked(None, SECRET).await.is_err());
     assert!(asked(Some(stranger), SECRET).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terms_that_nobody_asks_for_are_told_at_the_check() {
+    let world = World::start(Options {
+        policy: Some("version = 1\n[token]\nmedium.expires_in = 300\n".to_owned()),
+        ..Options::default()
+    })
+    .await;
+    let output = Command::new(env!("CARGO_BIN_EXE_riskgate"))
+        .args(["check", "--config"])
+        .arg(world.data_dir().parent().unwrap().join("riskgate.toml"))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("`[token]` has no effect"), "{said}");
 }

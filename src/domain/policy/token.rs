@@ -144,6 +144,12 @@ impl TokenPolicy {
         }
     }
 
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        let levels = [&self.low, &self.medium, &self.high, &self.unscored];
+        self.rules.is_empty() && levels.iter().all(|terms| terms.are_empty())
+    }
+
     /// The rule with that name, if it is enabled.
     pub fn rule(&self, name: &str) -> Option<&TokenRule> {
         self.rules
