@@ -31,7 +31,9 @@ public final class Verify {
     private static final long LEEWAY_SECONDS = 5;
 
     public static void main(String[] arguments) throws Exception {
-        String keys = HttpClient.newHttpClient()
+        // Without it the JDK would offer an upgrade to HTTP/2 on plain connections, which riskgate refuses.
+        HttpClient client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+        String keys = client
                 .send(
                         HttpRequest.newBuilder(URI.create(arguments[0])).timeout(Duration.ofSeconds(5)).build(),
                         HttpResponse.BodyHandlers.ofString())

@@ -104,6 +104,9 @@ describe('an assertion is verified', () => {
     await rm(path.join(REPOSITORY, 'tests/oidc/node_modules/.verify-assertion.mjs'), { force: true });
   });
 
+  /** Why each verifier last refused. */
+  const why = {};
+
   /** What each verifier says: its claims, or that it refused. */
   async function verdicts(url, assertion) {
     const found = Object.entries(verifiers).map(async ([name, verify]) => {
@@ -111,6 +114,7 @@ describe('an assertion is verified', () => {
         const { stdout } = await verify([url, ISSUER, AUDIENCE, assertion]);
         return [name, JSON.parse(stdout)];
       } catch (error) {
+        why[name] = error.stderr;
         assert.equal(error.code, 1, `${name}: ${error.stderr ?? error}`);
         assert.ok(error.stderr.length > 0, `${name} says why`);
         return [name, 'refused'];
@@ -152,7 +156,7 @@ describe('an assertion is verified', () => {
     assert.equal(answer.status, 200, await answer.text());
     assert.ok(assertion, 'the service got an assertion');
     for (const [name, found] of Object.entries(await verdicts(`${origin}/riskgate/jwks.json`, assertion))) {
-      assert.notEqual(found, 'refused', name);
+      assert.notEqual(found, 'refused', `${name}: ${why[name]}`);
       assert.equal(found.client_id, 'demo-service', name);
       assert.equal(found.risk_status, 'scored', name);
       assert.ok(Number.isInteger(found.risk_score), name);
