@@ -32,7 +32,8 @@ that new users are not challenged, and policy has to cover them where that is no
 
 **Weights that were not learnt.** Simulated attackers cannot teach everything. `[[floor]]` in `training/trainer.toml` lists
 what weighs at least so much whatever the data say, with the reason: the rarity of network, country and browser, foreign
-device cookies, programs at doors for browsers, Tor, impossible travel.
+device cookies, programs at doors for browsers, Tor, impossible travel, sudden rates of service accounts. `[[ceiling]]` lists
+what weighs at most so much: for tokens a new address, the pace, the size of the network.
 
 **Privacy and fairness.** No raw identifier enters; features are counts, ratios and distances. The report shows how often
 each group of good users is challenged.

@@ -146,6 +146,7 @@ def joint(fitting: Rows, calibrating: Rows, schema: additive.Schema, plan: Plan)
 
     parts = [sampled(fitting.where(fitting.kind == kind), plan.rows_max)[0] for kind in order]
     rows = Rows.joined(parts)
-    floors = plan.floors_of(schema)
+    # What holds for one kind of request only is no rule for a model of all.
+    floors = plan.floors_of(schema, "")
     fitted = fit.fit(x_of(rows), rows.label, weight_of(rows), [*schema.monotone, 0], floors, set(), plan.settings)
     return lambda found: fit.logits(fitted, x_of(found))

@@ -30,6 +30,14 @@ class Floor:
 
 
 @dataclass(frozen=True)
+class Ceiling:
+    """The contribution from `x[i]` to `x[i+1]` moves by at most `y[i+1] - y[i]` log-odds, whatever the data say."""
+
+    x: list[float]
+    y: list[float]
+
+
+@dataclass(frozen=True)
 class Settings:
     """How hard the fit is pulled towards small and smooth shapes."""
 
@@ -142,16 +150,20 @@ def fit(
     settings: Settings,
     flats: dict[int, Flat] | None = None,
     prior: list[additive.Shape] | None = None,
+    ceilings: dict[int, Ceiling] | None = None,
 ) -> Fitted:
-    """Fits shapes to `rows` (no missing values). Features in `frozen` stay at 0; `floors` keep a least slope, `flats` none.
+    """Fits shapes to `rows` (no missing values). Features in `frozen` stay at 0; `floors` keep a least slope, `ceilings` a
+    greatest, `flats` none.
 
     Where the rows say little, a shape stays near that of `prior`, or near 0 without one.
     """
     weight = weight / weight.sum()
     flats = flats or {}
+    ceilings = ceilings or {}
     knots = []
     for f in range(rows.shape[1]):
         extra = list(floors[f].x) if f in floors else []
+        extra += ceilings[f].x if f in ceilings else []
         if prior:
             extra += prior[f].x
         if f in flats:
@@ -178,6 +190,12 @@ def fit(
                 upper[start:end] = np.diff(at_least)
             else:
                 lower[start:end] = np.diff(at_least)
+        if f in ceilings and end > start:
+            at_most = np.diff(np.interp(k, ceilings[f].x, ceilings[f].y))
+            if monotone[f] < 0:
+                lower[start:end] = np.minimum(at_most, upper[start:end])
+            else:
+                upper[start:end] = np.maximum(at_most, lower[start:end])
         if f in flats and end > start:
             still = start + np.flatnonzero((k[:-1] >= flats[f].low) & (k[1:] <= flats[f].high))
             lower[still] = upper[still] = 0.0

@@ -47,6 +47,17 @@ class Fit(unittest.TestCase):
         for value, least in ((1.0, 0.2), (4.0, 0.8)):
             self.assertGreaterEqual(self.height(4, value), least - 1e-9)
 
+    def test_ceilings_hold_against_the_data(self) -> None:
+        ceilings = {0: fit.Ceiling([-3.0, 0.0, 3.0], [0.0, 0.1, 1.0]), 1: fit.Ceiling([-3.0, 3.0], [0.0, -1.0])}
+        fitted = fit.fit(
+            self.x, self.label, self.weight, self.monotone, self.floors, set(), fit.Settings(shrink=1e-6, smooth=1e-5), None, None, ceilings
+        )
+        for f, ceiling in ceilings.items():
+            at = np.interp(ceiling.x, fitted.knots[f], fitted.heights[f])
+            self.assertTrue((np.abs(np.diff(at)) <= np.abs(np.diff(ceiling.y)) + 1e-9).all(), f)
+        # The data want all of it.
+        self.assertAlmostEqual(float(fitted.heights[0][-1]), 1.0, places=6)
+
     def test_what_is_frozen_says_nothing(self) -> None:
         fitted = fit.fit(self.x, self.label, self.weight, self.monotone, {}, {0}, fit.Settings(iterations=20))
         self.assertEqual(list(fitted.heights[0]), [0.0])

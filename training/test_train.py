@@ -66,13 +66,24 @@ class Trained(unittest.TestCase):
                 self.assertGreaterEqual((np.diff(probability) * direction).min(), -1e-9)
 
     def test_floors_survive_the_calibration(self) -> None:
-        own = {name for name, kinds in zip(SCHEMA.names, SCHEMA.kinds) if "login" in kinds}
-        for entry in (entry for entry in PLAN.floors if entry["feature"] in own):
-            shape = self.model.shapes[SCHEMA.names.index(entry["feature"])]
-            at = np.interp(entry["x"], shape.x, shape.y)
-            least = np.diff(entry["y"]) * min(self.model.slope, 1.0)
-            with self.subTest(entry["feature"]):
-                self.assertTrue((np.diff(at) >= least - 1e-6).all(), f"{at} {entry['y']}")
+        own = {f for f, kinds in enumerate(SCHEMA.kinds) if "login" in kinds}
+        for f, floor in PLAN.floors_of(SCHEMA, "login").items():
+            if f not in own:
+                continue
+            shape = self.model.shapes[f]
+            at = np.interp(floor.x, shape.x, shape.y)
+            least = np.diff(floor.y) * min(self.model.slope, 1.0)
+            with self.subTest(SCHEMA.names[f]):
+                self.assertTrue((np.diff(at) >= least - 1e-6).all(), f"{at} {floor.y}")
+
+    def test_bounds_of_one_kind_are_not_those_of_another(self) -> None:
+        address = SCHEMA.names.index("address_trust")
+        self.assertIn(address, PLAN.ceilings_of(SCHEMA, "token"))
+        self.assertNotIn(address, PLAN.ceilings_of(SCHEMA, "login"))
+        failures = SCHEMA.names.index("user_failures_10m")
+        self.assertNotEqual(PLAN.floors_of(SCHEMA, "m2m")[failures], PLAN.floors_of(SCHEMA, "login")[failures])
+        # A model of all kinds has those that hold for all.
+        self.assertEqual(PLAN.floors_of(SCHEMA, "")[failures], PLAN.floors_of(SCHEMA, "login")[failures])
 
     def test_contributions_add_up_and_everything_is_answered(self) -> None:
         chance = np.random.Generator(np.random.PCG64(3))

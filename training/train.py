@@ -5,6 +5,7 @@ calibrates on later rows, folds the calibration in. Writes nothing: export.py do
 """
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -32,6 +33,7 @@ class Plan:
     weight: dict[str, dict[str, float]]
     attacks: dict[str, float]
     floors: list[dict]
+    ceilings: list[dict]
     silent: tuple[str, ...]
     flats: list[dict]
     directions: dict[str, int]
@@ -51,6 +53,7 @@ class Plan:
             weight=data["weight"],
             attacks=data["attacks"],
             floors=data["floor"],
+            ceilings=data["ceiling"],
             silent=tuple(data["silent"]["features"]),
             flats=data["flat"],
             directions=data["direction"],
@@ -69,16 +72,25 @@ class Plan:
         """The directions of the schema, with those that it leaves free and the plan does not."""
         return [self.directions.get(name, d) if d == 0 else d for name, d in zip(schema.names, schema.monotone)]
 
-    def floors_of(self, schema: additive.Schema) -> dict[int, fit.Floor]:
-        """The floors by the position of their feature."""
-        found = {}
-        for entry in self.floors:
-            f = schema.names.index(entry["feature"])
+    def floors_of(self, schema: additive.Schema, kind: str) -> dict[int, fit.Floor]:
+        """The floors of a kind by the position of their feature."""
+        return {f: fit.Floor(x, y) for f, x, y in bounds(schema, kind, self.floors, "floor")}
+
+    def ceilings_of(self, schema: additive.Schema, kind: str) -> dict[int, fit.Ceiling]:
+        """The ceilings of a kind by the position of their feature."""
+        return {f: fit.Ceiling(x, y) for f, x, y in bounds(schema, kind, self.ceilings, "ceiling")}
+
+
+def bounds(schema: additive.Schema, kind: str, entries: list[dict], what: str) -> Iterator[tuple[int, list[float], list[float]]]:
+    """The entries that hold for `kind`: those that name it in `kinds`, and those that name none."""
+    for entry in entries:
+        if kind not in entry.get("kinds", [kind]):
+            continue
+        f = schema.names.index(entry["feature"])
+        if (entry["x"][0], entry["x"][-1]) != schema.clip[f]:
             low, high = schema.clip[f]
-            if (entry["x"][0], entry["x"][-1]) != (low, high):
-                raise ValueError(f"the floor of `{entry['feature']}` must span {low} to {high}")
-            found[f] = fit.Floor([float(v) for v in entry["x"]], [float(v) for v in entry["y"]])
-        return found
+            raise ValueError(f"the {what} of `{entry['feature']}` must span {low} to {high}")
+        yield f, [float(v) for v in entry["x"]], [float(v) for v in entry["y"]]
 
 
 @dataclass(frozen=True)
@@ -181,11 +193,12 @@ def train(
     rows, _ = sampled(fitting, plan.rows_max)
     x = fit.fill(rows.features, schema.cold_start)
     off = frozen(schema, kind, plan.silent + choices.without)
-    floors = {f: floor for f, floor in plan.floors_of(schema).items() if f not in off} if choices.floors else {}
+    floors = {f: floor for f, floor in plan.floors_of(schema, kind).items() if f not in off} if choices.floors else {}
+    ceilings = {f: ceiling for f, ceiling in plan.ceilings_of(schema, kind).items() if f not in off} if choices.floors else {}
     monotone = plan.monotone(schema) if choices.bounded else [0] * len(schema.names)
     weight = fit_weight(rows, shares, plan)
     prior = export_starter.read_starter(schema, kind)[1] if choices.prior else None
-    fitted = fit.fit(x, rows.label, weight, monotone, floors, off, plan.settings, plan.flats_of(schema), prior)
+    fitted = fit.fit(x, rows.label, weight, monotone, floors, off, plan.settings, plan.flats_of(schema), prior, ceilings)
 
     later = fit.fill(calibrating.features, schema.cold_start)
     logit = fit.logits(fitted, later)

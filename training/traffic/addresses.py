@@ -121,12 +121,13 @@ class Address:
 class AddressPlan:
     """All operators of a seed."""
 
-    def __init__(self, seed: int, chance: Chance, listed_vpn: float, misplaced: float) -> None:
+    def __init__(self, seed: int, chance: Chance, places) -> None:
         self.seed = seed
         self.home = chance.choice(HOMES)
         self.operators: list[Operator] = []
-        self.listed_vpn = listed_vpn
-        self.misplaced = misplaced
+        self.listed_vpn = places.listed_vpn
+        self.misplaced = places.misplaced
+        self.own_address = places.carrier_own_address
         self._blocks = _blocks(seed % SLOTS, chance)
         self._asns = count(ASN_FIRST + ASN_STEP * (seed % SLOTS))
         cities = {cc: [City(cc, *city) for city in row[3]] for cc, row in COUNTRIES.items()}
@@ -158,7 +159,9 @@ class AddressPlan:
         return self._by[country, kind].pick(chance)
 
     def carrier_address(self, chance: Chance, carrier: Operator, city: City) -> Address:
-        """One of the shared addresses of a mobile carrier."""
+        """An address of a mobile carrier: one of its own for this connection, or one of the few that thousands share."""
+        if chance.happens(self.own_address):
+            return carrier.address(chance, city)
         return chance.choice(self._shared(carrier, city, 24))
 
     def somewhere(self, chance: Chance, country: str, kind: str, city: City | None = None) -> Address:

@@ -169,7 +169,10 @@ class Apps:
             if chance.happens(self.plan.retry):
                 again = now + 150 + int((RETRY_MS - 150) * chance.random())
                 simulation.emit(self._event(REFRESH, again, family, where, what, language, token, words))
-            simulation.at(max(now + 6000, self._next_use(family, now)), act)
+            if chance.happens(self.plan.again):
+                simulation.at(now + 6000 + int(chance.exponential(90_000)), act)
+            else:
+                simulation.at(max(now + 6000, self._next_use(family, now)), act)
 
         return act
 

@@ -146,7 +146,7 @@ class People:
             address, words = chance.choice(user.office), " shared_address"
         elif device.kind == PHONE and user.carrier and chance.happens(0.42):
             address = self.world.addresses.carrier_address(chance, user.carrier, user.home.city)
-            words = " mobile shared_address"
+            words = " mobile"
         elif chance.happens(plan.elsewhere):
             city = user.home.city
             address, words = self.world.addresses.somewhere(chance, city.country, RESIDENTIAL, city), ""

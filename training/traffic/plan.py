@@ -23,6 +23,7 @@ class Share(float):
 class Places:
     misplaced: Share
     listed_vpn: Share
+    carrier_own_address: Share
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Apps:
     mobile_uses_per_day: float
     mobile_family_days: float
     token_hours: float
+    again: Share
     retry: Share
     release_days: float
 

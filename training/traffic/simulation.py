@@ -32,7 +32,7 @@ class World:
         self.plan = plan
         self.seed = seed
         self.weekday = weekday
-        self.addresses = AddressPlan(seed, stream(seed, "addresses"), plan.places.listed_vpn, plan.places.misplaced)
+        self.addresses = AddressPlan(seed, stream(seed, "addresses"), plan.places)
         self.agents = Agents(seed)
         self.attack_chance = stream(seed, "attack", "form")
         self.apps = Apps(self, stream(seed, "apps"))
