@@ -3,7 +3,8 @@
 //! each brings the decision id of a token request that was decided before, and each answer must carry the claims.
 //!
 //! An open loop: a call counts from the moment at which it was due, so that a slow answer shows in those behind it. The
-//! bar is a p99 of 5 ms, in the median of the rounds; a miss or a wrong answer ends the bench with an error.
+//! bar is a p99 of 5 ms, in the median of the rounds; a miss or a wrong answer ends the bench with an error. Where the
+//! empty handler misses it too, the machine is too busy to say anything, and the exit code is 2.
 //!
 //! `cargo bench --bench actions`, half a minute. Loopback only.
 
@@ -350,23 +351,28 @@ fn main() {
     println!("| | p50 ms | p99 ms | greatest ms |");
     println!("|---|---|---|---|");
     let millis = |value: Duration| value.as_secs_f64() * 1000.0;
-    let mut p99 = Duration::MAX;
+    let mut p99 = [Duration::MAX; 2];
     for (place, rounds) in found.iter().enumerate() {
         let of = |pick: fn(&(Duration, Duration, Duration)) -> Duration| {
             median(rounds.iter().map(pick).collect())
         };
-        p99 = of(|round| round.1);
+        p99[place] = of(|round| round.1);
         println!(
             "| {} | {:.2} | {:.2} | {:.2} |",
             names[place],
             millis(of(|round| round.0)),
-            millis(p99),
+            millis(p99[place]),
             millis(of(|round| round.2))
         );
     }
+    let [empty, action] = p99;
+    if empty > BAR {
+        println!("the empty handler took longer than the bar: this machine is too busy to say");
+        std::process::exit(2);
+    }
     assert!(
-        p99 <= BAR,
+        action <= BAR,
         "the p99 of the token action is {:.2} ms",
-        millis(p99)
+        millis(action)
     );
 }

@@ -35,6 +35,9 @@ use std::sync::Arc;
 /// The longest body that is read. WSO2 sends a few KiB.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The same for calls that carry the claims of a token: a user with many groups must not be kept out by their number.
+const TOKEN_BODY_BYTES_MAX: usize = 512 * 1024;
+
 /// What the handlers need.
 #[derive(Clone, Debug)]
 pub struct ActionsState {
@@ -48,12 +51,22 @@ pub struct ActionsState {
 
 /// The routes. Everything, also what does not exist, is answered to known callers only.
 pub fn router(state: ActionsState) -> Router {
+    let tokens = || DefaultBodyLimit::max(TOKEN_BODY_BYTES_MAX);
     Router::new()
         .route("/actions/risk", post(risk))
         .route("/actions/authenticate", post(authenticate))
-        .route("/actions/pre-issue-access-token", post(access_token))
-        .route("/actions/pre-issue-id-token", post(id_token))
-        .route("/actions/pre-update-password", post(password))
+        .route(
+            "/actions/pre-issue-access-token",
+            post(access_token).layer(tokens()),
+        )
+        .route(
+            "/actions/pre-issue-id-token",
+            post(id_token).layer(tokens()),
+        )
+        .route(
+            "/actions/pre-update-password",
+            post(password).layer(tokens()),
+        )
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(state.clone(), known_caller))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

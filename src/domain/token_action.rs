@@ -21,7 +21,7 @@ use serde_json::Value;
 use serde_json::json;
 
 /// Claims of a token, scopes of a token, paths of an operation that are looked at.
-const ENTRIES_MAX: usize = 512;
+const ENTRIES_MAX: usize = 16_384;
 /// The scope without which no ID token is issued (OpenID Connect Core section 3.1.2.1).
 pub const OPENID: &str = "openid";
 

@@ -72,7 +72,9 @@ pub(in crate::flow) fn request(
     let grant = assessed.facts.grant_type.as_deref().unwrap_or("");
     TokenRequest {
         // A grant type that is too long to be one is none that WSO2 knows.
-        grant: grant.get(..GRANT_BYTES_MAX).unwrap_or(grant).to_owned(),
+        grant: Some(grant)
+            .filter(|grant| grant.len() <= GRANT_BYTES_MAX)
+            .map_or_else(String::new, str::to_owned),
         enforced: decided.mode == Mode::Enforce,
         rule: rule.map(|rule| rule.name.to_string()),
         owes: exchange.owes.map(|owed| OwedProof {
@@ -215,6 +217,8 @@ impl AuthFlow {
             return unchanged;
         }
         let people = &snapshot.people;
+        let clock = &self.dependencies().clock;
+        let begun = clock.instant();
         if let Some(id) = &call.decision_id {
             let key = link_key(people, LinkKind::Decision, id);
             if let Found::Link(link) = self.find_soon(&key).await
@@ -239,14 +243,15 @@ impl AuthFlow {
             .iter()
             .map(|name| people.user(&call.tenant, name))
             .collect();
-        if on_demand && self.owes_soon(&keys).await {
+        let left = WAIT.saturating_sub(clock.instant().saturating_duration_since(begun));
+        if on_demand && self.owes_soon(&keys, left).await {
             return refused_password();
         }
         unchanged
     }
 
     /// Whether one of these is a user who owes a stronger factor.
-    async fn owes_soon(&self, users: &[SubjectKey]) -> bool {
+    async fn owes_soon(&self, users: &[SubjectKey], left: Duration) -> bool {
         let dependencies = self.dependencies();
         let now = self.now();
         let keys: Vec<DemandKey> = users.iter().copied().map(DemandKey::user).collect();
@@ -260,7 +265,7 @@ impl AuthFlow {
             return true;
         }
         let query = HistoryQuery::of_links(Vec::new(), keys.clone(), now);
-        let Ok(Ok(history)) = tokio::time::timeout(WAIT, dependencies.state.load(&query)).await
+        let Ok(Ok(history)) = tokio::time::timeout(left, dependencies.state.load(&query)).await
         else {
             return false;
         };

@@ -172,6 +172,14 @@ async fn only_what_cannot_be_a_call_is_an_error() {
                 );
             }
         }
+        // A user with very many claims is no error either.
+        let mut large = call("d", "demo-web", "password");
+        large["event"]["accessToken"]["claims"] = (0..4_000)
+            .map(|n| json!({ "name": format!("claim-{n}"), "value": "a value of some thirty letters" }))
+            .collect();
+        let large = large.to_string();
+        assert!(large.len() > 200_000);
+        assert_eq!(send(path, large.into_bytes()).await.0, 200);
         let plain = issuing.world.http().post(format!("{}{path}", issuing.url));
         let (status, reply) = read(plain.json(&call("d", "demo-web", "password"))).await;
         assert_eq!((status, &reply["actionStatus"]), (401, &json!("ERROR")));
