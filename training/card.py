@@ -19,7 +19,7 @@ and gateway both check them.
 
 **What they were trained on.** Simulated traffic and nothing else (`training/traffic/`, seeds {train}, {users} users and
 {days} days each), computed into features by the gateway's own code, with what the gateway had learnt under the model of the
-round before. {rows} How good they are on other simulated traffic, beside the literature's baseline and other models, is in
+round before. {rows} How good they are on other simulated traffic, beside fixed rules and the literature's baseline, is in
 [the report](../../training/REPORT.md); what simulated traffic cannot show is said there too, and it is a lot.
 
 **What the probability means.** It is calibrated to a stated mix of attackers (`[weight]` in `training/trainer.toml`), in

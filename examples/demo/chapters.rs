@@ -193,10 +193,16 @@ async fn stuffing(gateway: &Gateway, cast: &Cast, facts: &mut Facts) -> anyhow::
     let (address, agent) = cast.stuffing();
     let mut program = gateway.visitor(address, agent)?;
     let state = Uuid::new_v4().to_string();
+    // It needs the key of a login in progress, else WSO2 looks at no password. When it gets none it makes one up, as such
+    // programs do.
+    let (_, challenge) = driver::proof_of_code();
+    let more = [
+        ("code_challenge", challenge.as_str()),
+        ("code_challenge_method", "S256"),
+    ];
     let first = program
-        .get(&gateway.authorize_url(SPA, &state, &[]))
+        .get(&gateway.authorize_url(SPA, &state, &more))
         .await?;
-    // It needs the key of a login in progress. When it gets none it makes one up, as such programs do.
     let key = first
         .location()
         .and_then(|location| param(&location, "sessionDataKey"))

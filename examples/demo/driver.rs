@@ -146,8 +146,7 @@ impl Gateway {
         client: Client,
         account: Account,
     ) -> anyhow::Result<SignIn> {
-        let verifier = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+        let (verifier, challenge) = proof_of_code();
         let state = Uuid::new_v4().to_string();
         let more = [
             ("prompt", "login"),
@@ -242,6 +241,13 @@ impl TokenAnswer {
             other => Some(other.to_string()),
         }
     }
+}
+
+/// A code verifier and its challenge (RFC 7636): without one WSO2 begins no login for a public client.
+pub(crate) fn proof_of_code() -> (String, String) {
+    let verifier = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
+    (verifier, challenge)
 }
 
 /// Whether an answer of the login form lets somebody in, or on to the next factor.
