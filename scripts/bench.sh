@@ -23,7 +23,7 @@ load)
 micro)
     say "single steps"
     cargo bench --locked --package riskgate \
-        --bench admit --bench decide --bench features --bench request --bench score --bench state
+        --bench admit --bench decide --bench features --bench request --bench score --bench signing --bench state
     ;;
 -h | --help)
     sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
