@@ -380,12 +380,17 @@ pub struct HistoryQuery {
 }
 
 impl HistoryQuery {
-    /// A query that is about one link alone; what it says of sources means nothing.
+    /// A query that is about one link alone; of sources nothing is read.
     pub fn of_link(key: LinkKey, now: Timestamp) -> Self {
         Self::of_links(vec![key], Vec::new(), now)
     }
 
-    /// A query that is about links and demands alone; what it says of sources means nothing.
+    /// Whether it asks about sources at all: each has a hash that is as good as never zero.
+    pub fn is_about_sources(&self) -> bool {
+        [self.address, self.prefix, self.agent, self.tenant] != [0; 4]
+    }
+
+    /// A query that is about links and demands alone; of sources nothing is read.
     pub fn of_links(links: Vec<LinkKey>, demands: Vec<DemandKey>, now: Timestamp) -> Self {
         Self {
             now,

@@ -133,7 +133,7 @@ pub(crate) fn bearer(token: &str) -> String {
 }
 
 /// A token that the identity server has issued past the gateway.
-async fn issued_past(world: &World, client: &str) -> String {
+pub(crate) async fn issued_past(world: &World, client: &str) -> String {
     let fields = [
         ("grant_type", "client_credentials"),
         ("scope", "orders:read"),

@@ -1,11 +1,14 @@
 //! API routes beyond tokens and levels: opaque tokens, preflights, streams, services that are away, reloads, demands.
 
 use crate::gateway::Options;
+use crate::gateway::Store;
 use crate::gateway::World;
+use crate::gateway::always;
 use crate::lifecycle::until_reloaded;
 use crate::resource::Service;
 use crate::resource::bearer;
 use crate::resource::call;
+use crate::resource::issued_past;
 use crate::resource::orders;
 use crate::resource::refused;
 use crate::resource::token_of;
@@ -231,4 +234,39 @@ async fn a_demand_on_the_user_holds_at_the_services_too() {
         (record.demand.as_deref(), record.action.as_str()),
         (Some("outstanding"), "token_risk")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_state_is_away_the_route_says_what_becomes_of_a_token() {
+    let service = Service::start().await;
+    let config = orders(&service.url, "on_unscored = 'block'")
+        + &orders(&service.url, "").replace("'/orders'", "'/billing'");
+    let config = config.replace("'demo-opaque'", "'demo-service'");
+    let mut world = World::start(Options {
+        mode: "enforce",
+        policy: Some(always("allow")),
+        store: Store::Redis,
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    let own = token_of(&world).await;
+    let other = issued_past(&world, "demo-service").await;
+    world.redis().kill();
+    // What this node has issued a moment ago it still knows.
+    assert_eq!(call(&world, &bearer(&own)).await.status, 200);
+    assert_eq!(world.last_record().await.status.as_deref(), Some("scored"));
+    refused(&call(&world, &bearer(&other)).await, 403, "access_denied");
+    let record = world.last_record().await;
+    assert_eq!(record.action, "token_unscored", "{record:#?}");
+    assert!(record.fallback.unwrap().starts_with("state_"));
+    let request = world
+        .request(Method::GET, "/billing/1")
+        .header("authorization", bearer(&other));
+    assert_eq!(world.send(request).await.status, 200);
+    assert_eq!(
+        world.last_record().await.grounds.as_deref(),
+        Some("failed_open")
+    );
+    assert_eq!(service.last().header("x-risk-status"), Some("unscored"));
 }

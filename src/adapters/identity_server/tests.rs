@@ -3,8 +3,11 @@
 use super::*;
 use crate::domain::jwt::TokenKind;
 use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::resource::IntrospectionClient;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::ClientAuth;
+use crate::flow::ports::IntrospectionAway;
+use crate::flow::ports::Introspector;
 use crate::flow::ports::IssuedToken;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
@@ -332,4 +335,78 @@ async fn sessions_are_ended_with_a_token_of_the_gateways_own() {
             "{odd}"
         );
     }
+}
+
+fn introspecting() -> IntrospectionClient {
+    IntrospectionClient {
+        client_id: "ops".to_owned(),
+        secret: Secret::new("ops-secret".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn simultaneous_questions_about_a_token_are_one_and_no_answer_is_kept() {
+    let server = Server::start().await;
+    let source = client(&server.origin, &Hand::new(), None);
+    let path = "/t/a.example/oauth2/introspect";
+    server.answer(
+        path,
+        ok(r#"{"active":true,"client_id":"c","username":"alice"}"#),
+    );
+    let asks = |token: &'static str| {
+        let source = &source;
+        async move {
+            source
+                .introspect("/t/a.example", &introspecting(), token)
+                .await
+        }
+    };
+    let (one, two, other) = tokio::join!(asks("t&1"), asks("t&1"), asks("t2"));
+    for answer in [one, two, other] {
+        assert_eq!(answer.unwrap().unwrap().grant.subject, "alice");
+    }
+    {
+        let asked = server.asked.lock().unwrap();
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        let first = asked.iter().find(|text| text.contains("t%261")).unwrap();
+        assert!(
+            first.starts_with(&format!("POST {path} HTTP/1.1")),
+            "{first}"
+        );
+        let credential = base64::engine::general_purpose::STANDARD.encode("ops:ops-secret");
+        assert!(
+            first.contains(&format!("authorization: Basic {credential}")),
+            "{first}"
+        );
+    }
+    // What was taken back a moment later is not good any more.
+    server.answer(path, ok(r#"{"active":false}"#));
+    assert_eq!(asks("t&1").await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_no_word_about_a_token() {
+    let server = Server::start().await;
+    let source = client(&server.origin, &Hand::new(), None);
+    let long = format!(
+        r#"{{"active":true,"client_id":"c","x":"{}"}}"#,
+        "x".repeat(70_000)
+    );
+    let unauthorized =
+        "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let redirect = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for answer in [
+        ok("{}"),
+        ok("nonsense"),
+        ok(&long),
+        unauthorized.to_owned(),
+        redirect.to_owned(),
+    ] {
+        server.answer("/oauth2/introspect", answer.clone());
+        let found = source.introspect("", &introspecting(), "t").await;
+        assert_eq!(found, Err(IntrospectionAway), "{answer:.80}");
+    }
+    let gone = client("http://127.0.0.1:1", &Hand::new(), None);
+    let found = gone.introspect("", &introspecting(), "t").await;
+    assert_eq!(found, Err(IntrospectionAway));
 }

@@ -65,12 +65,14 @@ pub(crate) fn keys(query: &HistoryQuery) -> Vec<EntryKey> {
 }
 
 fn push_keys(query: &HistoryQuery, keys: &mut Vec<EntryKey>) {
-    keys.push(EntryKey::value(Kind::Address, query.address));
-    keys.push(EntryKey::value(Kind::Users, query.address));
-    keys.push(EntryKey::value(Kind::Trusted, query.address));
-    keys.push(EntryKey::value(Kind::Prefix, query.prefix));
-    keys.push(EntryKey::value(Kind::Agent, query.agent));
-    keys.push(EntryKey::value(Kind::Tenant, query.tenant));
+    if query.is_about_sources() {
+        keys.push(EntryKey::value(Kind::Address, query.address));
+        keys.push(EntryKey::value(Kind::Users, query.address));
+        keys.push(EntryKey::value(Kind::Trusted, query.address));
+        keys.push(EntryKey::value(Kind::Prefix, query.prefix));
+        keys.push(EntryKey::value(Kind::Agent, query.agent));
+        keys.push(EntryKey::value(Kind::Tenant, query.tenant));
+    }
     keys.extend(
         query
             .asn
