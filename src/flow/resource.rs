@@ -201,7 +201,7 @@ async fn judge(
 
     let people = &exchange.snapshot.people;
     let is_barred = |link: &LinkKey| dependencies.barred.contains(link);
-    if !dependencies.barred.is_empty() && good.links.iter().any(is_barred) {
+    if good.links.iter().any(is_barred) {
         return Err(Denial::Token(AccessTokenError::Revoked));
     }
     let client_id = grant.client_id.as_str();
@@ -490,7 +490,7 @@ async fn standing(
         let query = self::query(exchange, Vec::new(), Some(subject));
         (history, _) = assess::load(dependencies, exchange, &query, deadline).await;
     }
-    if let Some(link) = links.first() {
+    if let Some(link) = links.first().filter(|_| known.is_none()) {
         dependencies.tokens.is_of(*link, subject);
     }
     let demanded = link.as_deref().is_some_and(|link| {
