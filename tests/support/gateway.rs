@@ -11,6 +11,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
+    unused_macros,
     reason = "each test binary includes the harness and uses a part of it"
 )]
 #![allow(
