@@ -94,7 +94,8 @@ fn signing(bench: &mut Criterion) {
             .to_string();
         let answer = resigning.answer(body.as_bytes(), &risk).unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        let new = answer["access_token"].as_str().unwrap().to_owned();
+        let new = answer.get("access_token").and_then(Value::as_str);
+        let new = new.unwrap().to_owned();
         let name = algorithm.as_str();
         println!(
             "{name}: a token of {} bytes has {} afterwards",

@@ -13,11 +13,6 @@
     reason = "a panic is how a test reports a failure"
 )]
 
-#[allow(
-    unused_imports,
-    unused_macros,
-    reason = "each test binary uses a part of the harness"
-)]
 #[path = "../support/gateway.rs"]
 mod gateway;
 

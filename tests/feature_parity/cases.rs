@@ -199,7 +199,7 @@ impl Chance {
 }
 
 /// Every case with its name.
-pub fn all() -> Vec<(String, RawInput)> {
+pub(crate) fn all() -> Vec<(String, RawInput)> {
     [logins(), tokens(), service()].concat()
 }
 

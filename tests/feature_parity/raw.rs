@@ -33,18 +33,18 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// A browser that is no program.
-pub const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
+pub(crate) const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36";
 /// A program.
-pub const CURL: &str = "curl/8.5.0";
+pub(crate) const CURL: &str = "curl/8.5.0";
 /// The subject of every request.
-pub fn subject() -> SubjectKey {
+pub(crate) fn subject() -> SubjectKey {
     SubjectKey(Pseudonym::from_bytes([9; 16]))
 }
 
 /// Whom a request names.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RawSubject {
+pub(crate) enum RawSubject {
     Anonymous,
     Client,
     Named,
@@ -52,19 +52,19 @@ pub enum RawSubject {
 
 /// The device cookie.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct RawDevice {
-    pub state: RawCookie,
+pub(crate) struct RawDevice {
+    pub(crate) state: RawCookie,
     /// Whether the cookie names the subject.
-    pub names_subject: bool,
+    pub(crate) names_subject: bool,
     /// How many subjects it names.
-    pub subjects: usize,
-    pub issued: Timestamp,
+    pub(crate) subjects: usize,
+    pub(crate) issued: Timestamp,
 }
 
 /// How the device cookie arrived.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RawCookie {
+pub(crate) enum RawCookie {
     Absent,
     Forged,
     Unsendable,
@@ -73,32 +73,32 @@ pub enum RawCookie {
 
 /// What a token request asks for.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct RawGrant {
-    pub scopes: Vec<ValueHash>,
-    pub client_authenticates: bool,
-    pub proof_key: Option<ValueHash>,
+pub(crate) struct RawGrant {
+    pub(crate) scopes: Vec<ValueHash>,
+    pub(crate) client_authenticates: bool,
+    pub(crate) proof_key: Option<ValueHash>,
 }
 
 /// Failures and attempts.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct RawRatio {
-    pub failures: f32,
-    pub attempts: f32,
+pub(crate) struct RawRatio {
+    pub(crate) failures: f32,
+    pub(crate) attempts: f32,
 }
 
 /// Counters of an address.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct RawAddress {
+pub(crate) struct RawAddress {
     pub failures_10m: f32,
     pub failures_24h: f32,
     pub attempts_24h: f32,
     pub users_1h: f32,
-    pub trusted_subjects: f32,
+    pub(crate) trusted_subjects: f32,
 }
 
 /// Counters of a subject.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct RawCounts {
+pub(crate) struct RawCounts {
     pub failures_10m: f32,
     pub failures_24h: f32,
     pub addresses_24h: f32,
@@ -106,46 +106,46 @@ pub struct RawCounts {
 
 /// The counters as loaded.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct RawHistory {
-    pub address: RawAddress,
-    pub subject: RawCounts,
+pub(crate) struct RawHistory {
+    pub(crate) address: RawAddress,
+    pub(crate) subject: RawCounts,
     pub prefix_failures_1h: f32,
-    pub asn: RawRatio,
+    pub(crate) asn: RawRatio,
     pub asn_24h: RawRatio,
-    pub agent: RawRatio,
+    pub(crate) agent: RawRatio,
     pub agent_24h: RawRatio,
-    pub tenant: RawRatio,
-    pub client: Option<ClientBaseline>,
+    pub(crate) tenant: RawRatio,
+    pub(crate) client: Option<ClientBaseline>,
 }
 
 /// Everything that the features of one request depend on.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct RawInput {
-    pub kind: RequestKind,
-    pub now: Timestamp,
-    pub subject: RawSubject,
-    pub browser_door: bool,
-    pub scripted: bool,
+pub(crate) struct RawInput {
+    pub(crate) kind: RequestKind,
+    pub(crate) now: Timestamp,
+    pub(crate) subject: RawSubject,
+    pub(crate) browser_door: bool,
+    pub(crate) scripted: bool,
     /// Whether the handshake contradicts the browser; `None` where TLS does not end here.
-    pub tls_contradicts: Option<bool>,
-    pub parameters_hidden: bool,
-    pub network_kind: Option<NetworkKind>,
-    pub coordinates: Option<Coordinates>,
-    pub device: RawDevice,
-    pub seen: Familiarity,
-    pub prefix: ValueHash,
+    pub(crate) tls_contradicts: Option<bool>,
+    pub(crate) parameters_hidden: bool,
+    pub(crate) network_kind: Option<NetworkKind>,
+    pub(crate) coordinates: Option<Coordinates>,
+    pub(crate) device: RawDevice,
+    pub(crate) seen: Familiarity,
+    pub(crate) prefix: ValueHash,
     /// The browser or program without its version.
-    pub browser: ValueHash,
-    pub grant: RawGrant,
-    pub history: Option<RawHistory>,
-    pub profile: Option<Profile>,
-    pub link: Option<Provenance>,
-    pub population: Population,
+    pub(crate) browser: ValueHash,
+    pub(crate) grant: RawGrant,
+    pub(crate) history: Option<RawHistory>,
+    pub(crate) profile: Option<Profile>,
+    pub(crate) link: Option<Provenance>,
+    pub(crate) population: Population,
 }
 
 impl RawInput {
     /// The features, by the gateway's own code.
-    pub fn derive(&self) -> FeatureVector {
+    pub(crate) fn derive(&self) -> FeatureVector {
         let history = self.history.as_ref().map(RawHistory::history);
         let known = Known {
             history: history.as_ref(),
