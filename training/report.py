@@ -168,7 +168,7 @@ def write(target: Path, figures: dict, trained: dict, schema: additive.Schema) -
     lines = [
         "# How good the shipped models are",
         "",
-        "Written by `make train` (training/report.py) from one run; do not edit.",
+        "Written by training/report.py from one run; do not edit.",
         "",
         "**All traffic is simulated** (training/traffic/): one author's users, attackers and features. The figures say that the",
         "definitions, the state and the fit work together, and they are upper bounds of what real traffic will show: an independent",
