@@ -228,7 +228,7 @@ fn earlier_events_only_warm_the_state() {
 /// The figures, computed once more from the rows in the plainest way.
 #[test]
 fn figures_are_those_of_the_rows() {
-    let (folder, outcome) = evaluated(MODEL, EVENTS, &["--native"], None);
+    let (folder, outcome) = evaluated(MODEL, EVENTS, &["--evaluator", "native"], None);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     let rows = rows(folder.path());
     let figures = &figures(folder.path())["kinds"]["login"];
@@ -533,7 +533,7 @@ fn what_the_gateway_would_refuse_is_told_with_the_check_that_failed() {
 /// The rows of an audit log score as they were recorded, and count by what is known of them.
 #[test]
 fn an_audit_log_is_scored_as_it_was_recorded() {
-    let (replayed, _) = evaluated(MODEL, EVENTS, &["--native"], None);
+    let (replayed, _) = evaluated(MODEL, EVENTS, &["--evaluator", "native"], None);
     let replayed_rows = rows(replayed.path());
     let bytes = std::fs::read(replayed.path().join("features.npy")).unwrap();
     let header = bytes.len() - replayed_rows.len() * ROW_BYTES;
@@ -573,8 +573,17 @@ fn an_audit_log_is_scored_as_it_was_recorded() {
         place("scores.csv"),
     );
     let arguments = [
-        "model", "eval", MODEL, "--audit", &log, "--labels", &known, "--scores", &scores,
-        "--native",
+        "model",
+        "eval",
+        MODEL,
+        "--audit",
+        &log,
+        "--labels",
+        &known,
+        "--scores",
+        &scores,
+        "--evaluator",
+        "native",
     ];
     let outcome = riskgate(&arguments, None);
     assert_eq!(outcome.code, 0, "{}", outcome.err);

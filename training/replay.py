@@ -129,7 +129,7 @@ def replayed(events: Path, model: Path) -> tuple[Path, Path]:
         CACHE.mkdir(exist_ok=True)
         part = scores.with_suffix(".part")
         subprocess.run(
-            [program, "model", "eval", model, "--native", "--events", events, "--scores", part, "--features", features],
+            [program, "model", "eval", model, "--evaluator", "native", "--events", events, "--scores", part, "--features", features],
             cwd=additive.ROOT,
             stdout=subprocess.DEVNULL,
             check=True,

@@ -11,6 +11,7 @@ use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::root;
 use riskgate::app::model::eval::Evaluation;
+use riskgate::app::model::eval::Evaluator;
 use riskgate::app::model::eval::Input;
 use riskgate::app::model::eval::eval;
 use riskgate::domain::audit::AuditEvent;
@@ -222,7 +223,7 @@ async fn a_replay_makes_the_rows_that_were_recorded() {
         from: None,
         policy: Some(root().join("conf/policy.toml")),
         label: None,
-        native: false,
+        evaluator: Some(Evaluator::OnnxRuntime),
         library: Some(root().join("vendor/onnxruntime/libonnxruntime.so")),
         skip_bad: 0,
     };

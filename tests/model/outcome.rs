@@ -26,7 +26,7 @@ fn flipped(at: usize) -> String {
 #[test]
 fn no_feature_knows_how_its_own_request_ends() {
     let features = |folder: &TempDir| std::fs::read(folder.path().join("features.npy")).unwrap();
-    let (before, outcome) = evaluated(MODEL, EVENTS, &["--native"], None);
+    let (before, outcome) = evaluated(MODEL, EVENTS, &["--evaluator", "native"], None);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     let count = rows(before.path()).len();
     let expected = features(&before);
@@ -41,7 +41,12 @@ fn no_feature_knows_how_its_own_request_ends() {
         .collect();
     let mut moved = 0;
     for at in logins.iter().copied().step_by(logins.len() / 5) {
-        let (after, outcome) = evaluated(MODEL, "-", &["--native"], Some(flipped(at).as_bytes()));
+        let (after, outcome) = evaluated(
+            MODEL,
+            "-",
+            &["--evaluator", "native"],
+            Some(flipped(at).as_bytes()),
+        );
         assert_eq!(outcome.code, 0, "{}", outcome.err);
         let found = features(&after);
         let up_to_it = header + (at + 1) * ROW_BYTES;
@@ -53,7 +58,7 @@ fn no_feature_knows_how_its_own_request_ends() {
 
 #[test]
 fn an_attacker_who_got_in_becomes_no_more_familiar() {
-    let (folder, outcome) = evaluated(MODEL, EVENTS, &["--native"], None);
+    let (folder, outcome) = evaluated(MODEL, EVENTS, &["--evaluator", "native"], None);
     assert_eq!(outcome.code, 0, "{}", outcome.err);
     let bytes = std::fs::read(folder.path().join("features.npy")).unwrap();
     let header = bytes.len() - rows(folder.path()).len() * ROW_BYTES;

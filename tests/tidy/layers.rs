@@ -259,7 +259,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "main",
         own_crate: &[],
-        outside: &["anyhow", "clap", "tokio"],
+        outside: &["anyhow", "clap", "mimalloc", "tokio"],
     },
 ];
 
@@ -284,6 +284,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["src/config/", "src/main"]),
     ("csv", &["src/app/model/", "src/app/replay/"]),
     ("maxminddb", &["src/adapters/geo/"]),
+    ("mimalloc", &["src/main"]),
     ("ort", &["src/adapters/onnx/"]),
     // The composition root starts Pingora's server.
     ("pingora", &["src/proxy/", "src/app/"]),

@@ -285,10 +285,9 @@ impl Codec {
     }
 
     fn seal<T: Serialize>(&self, key: &EntryKey, value: &T) -> Option<Vec<u8>> {
-        self.sign(
-            key,
-            postcard::to_extend(value, vec![version(key.kind)]).ok()?,
-        )
+        let mut bytes = Vec::with_capacity(usual_bytes(key.kind));
+        bytes.push(version(key.kind));
+        self.sign(key, postcard::to_extend(value, bytes).ok()?)
     }
 
     fn sign(&self, key: &EntryKey, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
@@ -356,6 +355,15 @@ fn version(kind: Kind) -> u8 {
         | Kind::Ticket
         | Kind::Trusted
         | Kind::Users => SCHEMA,
+    }
+}
+
+/// Room for most values of a kind, so that writing one rarely grows its buffer.
+fn usual_bytes(kind: Kind) -> usize {
+    match kind {
+        Kind::Link(_) => 800,
+        Kind::Profile => 512,
+        _ => 96,
     }
 }
 

@@ -56,12 +56,21 @@ pub struct Evaluation {
     pub policy: Option<PathBuf>,
     /// What makes an event an attack; without it the file's columns decide.
     pub label: Option<Label>,
-    /// Whether the native evaluator scores in place of ONNX Runtime.
-    pub native: bool,
+    /// What computes the scores; without a word the native evaluator where the graph has one, else ONNX Runtime.
+    pub evaluator: Option<Evaluator>,
     /// The ONNX Runtime library.
     pub library: Option<PathBuf>,
     /// Bad records that are passed over at most.
     pub skip_bad: u64,
+}
+
+/// What computes the scores. Where a graph has both, they are equal within 1e-6; that is proved when it is loaded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Evaluator {
+    /// Our own, for graphs of the additive form.
+    Native,
+    /// ONNX Runtime, for all.
+    OnnxRuntime,
 }
 
 /// What a model is evaluated on; `-` is the standard input.
@@ -77,6 +86,16 @@ pub enum Input {
         /// count as legitimate.
         labels: Option<PathBuf>,
     },
+}
+
+impl Evaluator {
+    /// The name in results.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::OnnxRuntime => "onnx runtime",
+        }
+    }
 }
 
 impl Input {
@@ -160,18 +179,17 @@ impl Evaluated {
 pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evaluated, RunError> {
     let loaded = model::load(&evaluation.model, evaluation.library.clone())?;
     let loaded = loaded.into_parts();
-    let has_runtime = loaded.iter().any(|(_, model)| model.primary.is_some());
-    let evaluator = if has_runtime && !evaluation.native {
-        "onnx runtime"
-    } else {
-        "native"
+    let evaluator = match evaluation.evaluator {
+        Some(evaluator) => evaluator,
+        None if loaded.iter().all(|(_, model)| model.native.is_some()) => Evaluator::Native,
+        None => Evaluator::OnnxRuntime,
     };
-    let snapshot = snapshot(evaluation, loaded, say)?;
+    let snapshot = snapshot(evaluation, evaluator, loaded, say)?;
     let thresholds = snapshot.policy.thresholds("", "");
     let model = EvaluatedModel {
         version: snapshot.models.versions(),
         digest: snapshot.models.digests(),
-        evaluator,
+        evaluator: evaluator.as_str(),
     };
     let policy = EvaluatedPolicy {
         version: snapshot.policy.version().to_string(),
@@ -244,6 +262,7 @@ pub fn eval(evaluation: &Evaluation, say: &mut dyn FnMut(&str)) -> Result<Evalua
 /// What the events are judged by: the model, the policy, mode `enforce`; else the defaults.
 fn snapshot(
     evaluation: &Evaluation,
+    evaluator: Evaluator,
     loaded: Vec<(RequestKind, LoadedModel)>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Snapshot, RunError> {
@@ -263,22 +282,23 @@ fn snapshot(
     };
     let mut models = Models::missing();
     for (kind, loaded) in loaded {
-        let primary = if evaluation.native {
-            let native = loaded.native.clone();
-            Some(native.ok_or_else(|| {
-                wrong(
-                    &evaluation.model,
-                    "cannot be evaluated natively: its graph is not the additive one",
-                )
-            })?)
-        } else {
-            loaded.primary
+        let (wanted, missing) = match evaluator {
+            Evaluator::Native => (
+                &loaded.native,
+                "cannot be evaluated natively: its graph is not the additive one",
+            ),
+            Evaluator::OnnxRuntime => (
+                &loaded.primary,
+                "cannot be evaluated in ONNX Runtime: its library is not there (--library names it)",
+            ),
+        };
+        let Some(wanted) = wanted.clone() else {
+            return Err(wrong(&evaluation.model, missing));
         };
         models.put(
             kind,
             ModelSet {
-                // Without ONNX Runtime its twin stands in, and is no fallback here.
-                primary: primary.or(loaded.native.clone()),
+                primary: Some(wanted),
                 native: loaded.native,
                 identity: Arc::new(loaded.identity),
                 // Nobody waits: a slow model may take its time.
