@@ -48,7 +48,6 @@ if [ "$purpose" = test ]; then
     want openssl has openssl
     want shellcheck has shellcheck
     # The verifier of assertions in Java.
-    want default-jdk-headless has javac
     want libgoogle-gson-java test -e /usr/share/java/gson.jar
 fi
 
