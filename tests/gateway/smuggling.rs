@@ -1,8 +1,8 @@
 //! Framing: whatever a client writes for a Content-Length or a Transfer-Encoding, the identity server sees as many requests
 //! as were authorised, each framed in one plain way. The upstream here is a reader that takes nothing but that way.
 
-use crate::gateway::Options;
 use crate::gateway::World;
+use crate::gateway::in_front_of;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -318,15 +318,7 @@ async fn send(port: u16, bytes: &[u8]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_requests_arrive_as_were_authorised() {
     let (port, seen) = upstream().await;
-    let config = format!(
-        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
-    );
-    let world = World::start(Options {
-        // The harness keeps its options for the whole of the run.
-        config: Box::leak(config.into_boxed_str()),
-        ..Options::default()
-    })
-    .await;
+    let world = World::start(in_front_of(port)).await;
     let probes = probes();
     assert!(probes.len() >= 1_500, "{} probes", probes.len());
     let places = Arc::new(Semaphore::new(CONCURRENCY));

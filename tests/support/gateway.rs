@@ -187,6 +187,18 @@ pub async fn stepped_up(rule: &str, sim: SimConfig, config: &'static str) -> Wor
     .await
 }
 
+/// A gateway in front of whatever listens on this port of the machine, with no request limits. The simulator is not asked.
+pub fn in_front_of(port: u16) -> Options {
+    let config = format!(
+        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
+    );
+    Options {
+        // Options are kept for the whole of the run.
+        config: Box::leak(config.into_boxed_str()),
+        ..Options::default()
+    }
+}
+
 /// The identity server, the gateway in front of it, and where both write.
 pub struct World {
     /// The identity server.

@@ -28,8 +28,8 @@ mod forms;
 mod wire;
 
 use container::Container;
-use gateway::Options;
 use gateway::World;
+use gateway::in_front_of;
 use http::Method;
 use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
@@ -84,20 +84,6 @@ impl Arrival {
                 .collect(),
         })
     }
-}
-
-/// A gateway in front of the container.
-async fn world(container: &Container) -> World {
-    let config = format!(
-        "[upstream]\nurl = \"http://127.0.0.1:{}\"\n[limits]\naddress_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n",
-        container.port
-    );
-    World::start(Options {
-        // The harness keeps its options for the whole of the run.
-        config: Box::leak(config.into_boxed_str()),
-        ..Options::default()
-    })
-    .await
 }
 
 /// A request to `target` such as the door expects, so that it is scored rather than refused for what it lacks.
@@ -178,7 +164,7 @@ fn a_spelling_is_classified_as_the_container_maps_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_reaches_a_scored_servlet_uninspected() {
     let container = Container::start();
-    let world = world(&container).await;
+    let world = World::start(in_front_of(container.port)).await;
     let mut wire = Wire::to(world.port);
     let (mut refused, mut arrived, mut elsewhere) = (0, 0, 0);
     tokio::task::block_in_place(|| {
@@ -211,7 +197,7 @@ async fn nothing_reaches_a_scored_servlet_uninspected() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_is_read_as_the_servlet_reads_it() {
     let container = Container::start();
-    let world = world(&container).await;
+    let world = World::start(in_front_of(container.port)).await;
     let mut wire = Wire::to(world.port);
     let mut chance = Chance::new(7);
     let (mut refused, mut read) = (0, 0);
