@@ -1,6 +1,8 @@
 //! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong,
 //! 3 nothing is known of whom was asked about.
 
+#[path = "main/eval.rs"]
+mod eval;
 #[path = "main/scopes.rs"]
 mod scopes;
 #[path = "main/values.rs"]
@@ -9,22 +11,16 @@ mod values;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
-use clap::ValueEnum;
 use mimalloc::MiMalloc;
 use riskgate::adapters::clock::SystemClock;
 use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
-use riskgate::app::model::eval::Evaluation;
-use riskgate::app::model::eval::Evaluator;
-use riskgate::app::model::eval::Input;
-use riskgate::app::replay::events::Label;
 use riskgate::app::review::Said;
 use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
-use riskgate::domain::time::Timestamp;
 use riskgate::flow::ports::Clock;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -40,7 +36,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Every authorize, login and token request is scored inline and then passed on with its risk, asked for a stronger
 /// factor, held or refused. As shipped it only watches (mode monitor): nobody is locked out.
 #[derive(Debug, Parser)]
-#[command(name = "riskgate", version)]
+#[command(name = "riskgate", version, long_version = app::version::long())]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -65,6 +61,17 @@ enum Command {
         /// Also contact the identity server and Redis
         #[arg(long)]
         reach: bool,
+    },
+    /// Ask the gateway that runs how it is, for health checks
+    ///
+    /// Exit codes: 0 it is ready, or degraded, which serves every login; 1 it is starting or draining, or does not answer;
+    /// 2 the configuration is wrong.
+    Health {
+        #[command(flatten)]
+        desk: Desk,
+        /// Only whether the process answers
+        #[arg(long)]
+        live: bool,
     },
     /// Copy, look at or forget what is remembered
     State {
@@ -184,67 +191,7 @@ enum ModelCommand {
     ///
     /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
     #[command(verbatim_doc_comment)]
-    Eval(Box<EvalArgs>),
-}
-
-/// What to evaluate.
-#[derive(Args, Debug)]
-struct EvalArgs {
-    /// A model (.onnx), its manifest.toml or the folder of both
-    #[arg(value_name = "FILE")]
-    model: PathBuf,
-    /// The events as CSV; - for the standard input
-    #[arg(long, value_name = "CSV", required_unless_present = "audit")]
-    events: Option<PathBuf>,
-    /// An audit log instead, whose rows are scored as they were recorded; - for the standard input
-    #[arg(long, value_name = "JSONL", conflicts_with_all = ["events", "geo", "label", "skip_bad"])]
-    audit: Option<PathBuf>,
-    /// With --audit: which exchanges were attacks (columns id, label, and if there attacker_kind, cohort, campaign)
-    #[arg(
-        long,
-        value_name = "CSV",
-        requires = "audit",
-        conflicts_with = "events"
-    )]
-    labels: Option<PathBuf>,
-    /// Folder of address databases that win over the file's columns, such as vendor/geo
-    #[arg(long, value_name = "DIR")]
-    geo: Option<PathBuf>,
-    /// Write one row per event: score, verdict, label
-    #[arg(long, value_name = "CSV")]
-    scores: Option<PathBuf>,
-    /// Write the feature vectors as a NumPy array, in the same order
-    #[arg(long, value_name = "NPY")]
-    features: Option<PathBuf>,
-    /// Write the figures as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Events before this moment only warm the state: YYYY-MM-DD or YYYY-MM-DD HH:MM:SS, UTC
-    #[arg(long, value_name = "TIME", value_parser = values::moment)]
-    from: Option<Timestamp>,
-    /// The policy [default: conf/policy.toml if it is there, else the built-in one]
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// What makes an event an attack: attacker-kind, account-takeover, or attack-ip (either of the last two columns)
-    #[arg(long, value_name = "COLUMN", value_parser = values::label)]
-    label: Option<Label>,
-    /// What computes the scores: the native evaluator where the graph has one (equal to ONNX Runtime within 1e-6, which
-    /// is proved when the model is loaded, and quicker), or one of the two by name
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = EvaluatorName::Auto)]
-    evaluator: EvaluatorName,
-    /// The ONNX Runtime library [default: as the gateway finds it]
-    #[arg(long, value_name = "FILE")]
-    library: Option<PathBuf>,
-    /// Pass over up to N bad records
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    skip_bad: u64,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EvaluatorName {
-    Auto,
-    Native,
-    OnnxRuntime,
+    Eval(Box<eval::EvalArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -391,6 +338,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(overrides) => app::run(&overrides).map(done),
         Command::Check { overrides, reach } => check(&overrides, reach).map(done),
+        Command::Health { desk, live } => health(&desk, live),
         Command::State { command } => state(command),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {
@@ -399,7 +347,7 @@ fn main() -> ExitCode {
                 json,
                 library,
             } => inspect(&model, json, library),
-            ModelCommand::Eval(args) => eval(*args).map(done),
+            ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
         Command::Keys { command } => rotate(&command).map(done),
         Command::Scopes { command } => scopes::run(&command),
@@ -414,6 +362,16 @@ fn main() -> ExitCode {
             })
         }
     }
+}
+
+fn health(desk: &Desk, live: bool) -> Result<ExitCode, RunError> {
+    let report = app::health::health(&desk.config()?, live)?;
+    print!("{}", report.text);
+    Ok(if report.is_ready {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn state(command: StateCommand) -> Result<ExitCode, RunError> {
@@ -467,37 +425,6 @@ fn inspect(model: &Path, json: bool, library: Option<PathBuf>) -> Result<ExitCod
     } else {
         ExitCode::from(UNUSABLE)
     })
-}
-
-fn eval(args: EvalArgs) -> Result<(), RunError> {
-    let input = match (args.audit, args.events) {
-        (Some(log), _) => Input::Audit {
-            log,
-            labels: args.labels,
-        },
-        (None, events) => Input::Events(events.unwrap_or_default()),
-    };
-    let evaluation = Evaluation {
-        model: args.model,
-        input,
-        geo: args.geo,
-        scores: args.scores,
-        features: args.features,
-        json: args.json,
-        from: args.from,
-        policy: args.policy,
-        label: args.label,
-        evaluator: match args.evaluator {
-            EvaluatorName::Auto => None,
-            EvaluatorName::Native => Some(Evaluator::Native),
-            EvaluatorName::OnnxRuntime => Some(Evaluator::OnnxRuntime),
-        },
-        library: args.library,
-        skip_bad: args.skip_bad,
-    };
-    let evaluated = app::model::eval::eval(&evaluation, &mut |line| eprintln!("{line}"))?;
-    print!("{}", evaluated.report());
-    Ok(())
 }
 
 fn review(command: ReviewCommand) -> Result<ExitCode, RunError> {

@@ -12,6 +12,8 @@
 #[path = "tidy/files.rs"]
 mod files;
 
+#[path = "tidy/commit.rs"]
+mod commit;
 #[path = "tidy/documents.rs"]
 mod documents;
 #[path = "tidy/layers.rs"]

@@ -25,6 +25,15 @@ pub mod reach;
 /// The operators' token.
 pub mod operators;
 
+/// Speaks to the gateway that runs.
+mod admin_client;
+
+/// `riskgate health`.
+pub mod health;
+
+/// `riskgate --version`.
+pub mod version;
+
 /// What an operator decides about held logins.
 pub mod review;
 
@@ -293,7 +302,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         admin = %config.admin.listen,
         state = state.kind(),
         model = %flow.snapshot().models.versions(),
-        "riskgate {} starts", env!("CARGO_PKG_VERSION"),
+        "riskgate {} ({}) starts", env!("CARGO_PKG_VERSION"), version::COMMIT,
     );
     serve(
         &config,

@@ -2,25 +2,15 @@
 //! hands. One request, one answer, both bounded.
 
 use crate::app::RunError;
+use crate::app::admin_client::Question;
+use crate::app::admin_client::Silence;
+use crate::app::admin_client::ask;
 use crate::app::operators;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::review::Answer;
 use crate::domain::review::Listing;
 use crate::domain::review::printable;
-use std::io::Read;
-use std::io::Write;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-use std::net::TcpStream;
-use std::time::Duration;
-
-/// For connecting, and for each read and write.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest answer that is read: a full queue has some 500 KiB.
-const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// What was said about a held login.
 #[derive(Debug)]
@@ -78,53 +68,31 @@ fn exchange(
     body: &str,
 ) -> Result<(u16, String), RunError> {
     let token = operators::existing(config).map_err(|error| RunError::Config(vec![error]))?;
-    let address = reachable(config.admin.listen);
     // A name goes into a header: what cannot be sent there is left out.
     let operator: String = printable(operator)
         .chars()
         .map(|c| if c.is_ascii() { c } else { '?' })
         .collect();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nX-Riskgate-Operator: {operator}\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        token.expose(),
-        body.len()
+    let headers = format!(
+        "Authorization: Bearer {}\r\nX-Riskgate-Operator: {operator}\r\n",
+        token.expose()
     );
-    let spoken = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        Ok(answer)
+    let question = Question {
+        method,
+        path,
+        headers: &headers,
+        body,
     };
-    let answer = spoken().map_err(|error| {
-        wrong(
+    ask(config.admin.listen, question).map_err(|silence| match silence {
+        Silence::Away(address, error) => wrong(
             "admin.listen",
             &format!(
                 "no gateway answers at {address}: {error}; is `riskgate run` running, with this configuration? --admin names \
                  another address"
             ),
-        )
-    })?;
-    let text = String::from_utf8(answer).map_err(|_| foreign(config))?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| foreign(config))?;
-    let status = head
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok())
-        .ok_or_else(|| foreign(config))?;
-    Ok((status, body.to_owned()))
-}
-
-/// An address to which one can connect: a listener on all of them is on the loopback one as well.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let address = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(address, listen.port())
+        ),
+        Silence::Foreign => foreign(config),
+    })
 }
 
 fn refused(config: &Config, status: u16, body: &str) -> RunError {

@@ -22,6 +22,7 @@ mod doors;
 mod enrolment;
 mod front_channel;
 mod headers;
+mod health;
 mod held;
 mod in_place;
 mod input;
