@@ -5,6 +5,7 @@ use crate::adapters::geo::GeoSettings;
 use crate::adapters::store;
 use crate::app::actions;
 use crate::app::assemble;
+use crate::app::edge;
 use crate::app::keys::Keys;
 use crate::app::reach;
 use crate::app::resources;
@@ -78,6 +79,9 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .push(ConfigError::new(file, format!("server.tls: {error}"))),
         }
     }
+    findings
+        .problems
+        .extend(edge::settings(config, file).err().into_iter().flatten());
     match actions::prepare(&config.actions, file) {
         Ok(Some(prepared)) => findings
             .fine

@@ -13,6 +13,9 @@ pub mod assemble;
 /// What WSO2 calls.
 pub mod actions;
 
+/// What clients may take of the listener.
+pub mod edge;
+
 /// API routes.
 pub mod resources;
 
@@ -88,6 +91,7 @@ use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
+use crate::proxy::edge::EdgeSettings;
 use crate::proxy::listener;
 use crate::proxy::listener::ServerCertificate;
 use crate::proxy::upstream::Services;
@@ -152,6 +156,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         )),
         None => None,
     };
+    let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
     let actions = actions::prepare(&config.actions, &file).map_err(one)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
     count_panics(&metrics);
@@ -308,7 +313,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         &config,
         Arc::clone(&flow),
         (upstream, services),
-        certificate,
+        (edge_settings, certificate),
         health,
     )?;
 
@@ -336,7 +341,7 @@ fn serve(
     config: &Config,
     flow: Arc<AuthFlow>,
     (upstream, services): (Arc<Upstream>, Arc<Services>),
-    certificate: Option<Arc<ServerCertificate>>,
+    (edge, certificate): (EdgeSettings, Option<Arc<ServerCertificate>>),
     health: Arc<Health>,
 ) -> Result<(), RunError> {
     let conf = ServerConf {
@@ -351,11 +356,13 @@ fn serve(
         flow,
         upstream,
         services,
-        Duration::from_secs(config.server.body_timeout_seconds.max(1)),
+        Duration::from_secs(config.server.body_timeout_seconds),
+        Duration::from_secs(config.server.write_timeout_seconds),
     );
     let service = listener::service(
         &server.configuration,
         proxy,
+        edge,
         config.server.listen,
         certificate,
     )

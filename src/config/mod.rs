@@ -81,8 +81,22 @@ pub struct ServerSettings {
     pub hosts: Vec<String>,
     /// Networks whose X-Forwarded-For is believed.
     pub trusted_proxies: Vec<String>,
-    /// Seconds within which a body on a scored door must have arrived.
+    /// Seconds for a whole TLS handshake.
+    pub handshake_timeout_seconds: u64,
+    /// Seconds within which the first head of a connection must have arrived.
+    pub head_timeout_seconds: u64,
+    /// Seconds within which a body on a scored door must have arrived, and another one must have come at a least rate.
     pub body_timeout_seconds: u64,
+    /// Seconds within which a client must take each piece of an answer.
+    pub write_timeout_seconds: u64,
+    /// Seconds after an answer within which the next head must have arrived.
+    pub keepalive_seconds: u64,
+    /// Connections in all; 0 for what the limit of open files allows.
+    pub connections_max: usize,
+    /// Connections from one address; 0 for no limit.
+    pub connections_per_address_max: usize,
+    /// Streams at once on one HTTP/2 connection.
+    pub streams_max: u32,
     /// Seconds after SIGTERM during which requests are still taken while readiness says no.
     pub drain_seconds: u64,
     /// Seconds that requests under way then get to end.
@@ -436,7 +450,14 @@ impl Default for ServerSettings {
             threads: 0,
             hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            handshake_timeout_seconds: 10,
+            head_timeout_seconds: 10,
             body_timeout_seconds: 15,
+            write_timeout_seconds: 30,
+            keepalive_seconds: 30,
+            connections_max: 0,
+            connections_per_address_max: 512,
+            streams_max: 64,
             drain_seconds: 5,
             grace_seconds: 5,
             tls: None,

@@ -242,12 +242,18 @@ impl Answer {
     /// The identity server failed.
     pub fn upstream_failure(status: u16, door: Option<Door>, reference: &str) -> Self {
         let form = form_of(door);
+        let message = if status < 500 {
+            "the request did not come as it should"
+        } else {
+            "the identity server does not answer"
+        };
         let body = match form {
             Form::Page => pages::error(status, reference),
             Form::OAuth => {
-                json!({ "error": "temporarily_unavailable", "error_description": "the identity server does not answer" }).to_string()
+                json!({ "error": "temporarily_unavailable", "error_description": message })
+                    .to_string()
             }
-            Form::Api => api_error(status, "the identity server does not answer", reference),
+            Form::Api => api_error(status, message, reference),
         };
         let mut answer = Self::new(status, form, body);
         if status >= 502 {

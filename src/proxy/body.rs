@@ -9,6 +9,9 @@ use std::time::Duration;
 /// The longest body on a scored door: what Pingora keeps for replay. Beyond it nothing would be forwarded at all.
 pub const BODY_BYTES_MAX: usize = 65_536;
 
+/// In records, and to the client, of a body that does not come in its time.
+pub const TOO_SLOW: &str = "body_timeout";
+
 /// Reads the whole body, or says why not.
 pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::closing(413, "body_size", "the body is larger than 65,536 bytes");
@@ -61,7 +64,7 @@ pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Re
         .unwrap_or_else(|_| {
             Err(Refusal::closing(
                 408,
-                "body_timeout",
+                TOO_SLOW,
                 "the body did not arrive in time",
             ))
         })

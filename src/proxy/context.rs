@@ -5,6 +5,8 @@ use crate::domain::parameters::Parameters;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
 use crate::proxy::answer::Answer;
+use crate::proxy::body;
+use crate::proxy::pace::Pace;
 use crate::proxy::rewrite::Collected;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct RequestContext {
     flow: Arc<AuthFlow>,
+    /// How long the client may take; `None` where nobody watches.
+    pub pace: Option<Arc<Pace>>,
     /// The exchange, from its admission to its end.
     pub exchange: Option<Exchange>,
     /// What the body holds, where it was read.
@@ -33,10 +37,11 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// A context without an exchange.
+    /// A context without an exchange, of the task that serves it.
     pub fn new(flow: Arc<AuthFlow>) -> Self {
         Self {
             flow,
+            pace: Pace::of_this_exchange(),
             exchange: None,
             parameters: None,
             is_body_read: false,
@@ -50,7 +55,10 @@ impl RequestContext {
 
     /// The exchange has come to its end.
     pub fn close(&mut self, abandoned: bool) {
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(mut exchange) = self.exchange.take() {
+            if self.pace.as_ref().is_some_and(|pace| pace.is_out()) {
+                exchange.failure = Some(body::TOO_SLOW);
+            }
             self.flow.close(exchange, abandoned);
         }
     }

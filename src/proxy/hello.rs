@@ -2,17 +2,14 @@
 //! fingerprinting", BSD 3-Clause part of the JA4+ suite).
 
 use crate::domain::signals::agent::TlsFingerprint;
-use async_trait::async_trait;
 use pingora::Error;
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
-use pingora::listeners::PreTlsProcess;
 use pingora::protocols::GetProxyDigest;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::raw_connect::ProxyDigest;
 use sha2::Digest;
 use sha2::Sha256;
-use std::time::Duration;
 use tls_parser::TlsExtension;
 use tls_parser::TlsMessage;
 use tls_parser::TlsMessageHandshake;
@@ -20,30 +17,21 @@ use tokio::io::AsyncReadExt;
 
 /// The longest ClientHello, over all its records: post-quantum key shares take about 1.7 KiB.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
-/// The whole hello must be there within this time.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// Fingerprints each connection before its handshake.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Fingerprinter;
-
-#[async_trait]
-impl PreTlsProcess for Fingerprinter {
-    async fn process(&self, stream: &mut Stream) -> pingora::Result<()> {
-        let read = tokio::time::timeout(HELLO_DEADLINE, read_hello(stream)).await;
-        let Ok(Ok((raw, handshake))) = read else {
-            return Error::e_explain(ErrorType::TLSHandshakeFailure, "no ClientHello");
-        };
-        stream.rewind(&raw);
-        if let Some(print) = fingerprint(&handshake) {
-            // Pingora carries it to the request as the user data of a proxy digest.
-            let carrier = ResponseHeader::build(200, Some(0))?;
-            stream.set_proxy_digest(ProxyDigest::new(Box::new(carrier), Some(Box::new(print))));
-        }
-        Ok(())
+/// Reads the ClientHello of a connection, fingerprints it and puts it back. The caller bounds the time.
+pub async fn read(stream: &mut Stream) -> pingora::Result<()> {
+    let Ok((raw, handshake)) = read_hello(stream).await else {
+        return Error::e_explain(ErrorType::TLSHandshakeFailure, "no ClientHello");
+    };
+    stream.rewind(&raw);
+    if let Some(print) = fingerprint(&handshake) {
+        // Pingora carries it to the request as the user data of a proxy digest.
+        let carrier = ResponseHeader::build(200, Some(0))?;
+        stream.set_proxy_digest(ProxyDigest::new(Box::new(carrier), Some(Box::new(print))));
     }
+    Ok(())
 }
 
 /// Reads records until the ClientHello is complete: everything that was read, and the handshake message in it.

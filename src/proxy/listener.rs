@@ -1,12 +1,13 @@
-//! The public listener: plain or TLS, HTTP/1.1 and HTTP/2, and the Pingora service behind it.
+//! The public listener: its certificate, and the Pingora service that accepts. What becomes of a connection is in `edge`.
 
 use crate::proxy::GatewayProxy;
-use crate::proxy::hello::Fingerprinter;
+use crate::proxy::edge::Edge;
+use crate::proxy::edge::EdgeSettings;
 use arc_swap::ArcSwap;
-use pingora::apps::HttpServerOptions;
+use pingora::listeners::L4BufferSettings;
+use pingora::listeners::ListenerConfig;
+use pingora::listeners::tls::Acceptor;
 use pingora::listeners::tls::TlsSettings;
-use pingora::proxy::HttpProxy;
-use pingora::proxy::ProxyServiceBuilder;
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
 use rustls::crypto::ring::sign::any_supported_type;
@@ -20,12 +21,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Requests that one connection may carry.
-const REQUESTS_PER_CONNECTION: u32 = 10_000;
-/// An HTTP/2 connection without streams is closed after this.
-const H2_IDLE: Duration = Duration::from_secs(60);
+/// What is read ahead of a connection; Pingora's own 64 KiB are much for one that is idle.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
 
 /// A certificate or key file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -109,32 +107,27 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Ce
     Ok(certificates)
 }
 
-/// The service that serves `proxy` at `address`.
+/// The service that takes connections at `address` and serves `proxy` over them.
 pub fn service(
     conf: &Arc<ServerConf>,
     proxy: GatewayProxy,
+    settings: EdgeSettings,
     address: SocketAddr,
     certificate: Option<Arc<ServerCertificate>>,
-) -> pingora::Result<Service<HttpProxy<GatewayProxy>>> {
-    let mut options = HttpServerOptions::default();
-    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
-    options.h2_idle_timeout = Some(H2_IDLE);
-    let mut service = ProxyServiceBuilder::new(conf, proxy)
-        .name("riskgate")
-        .server_options(options)
-        .build();
-    match certificate {
-        None => service.add_tcp(&address.to_string()),
-        Some(certificate) => {
-            // The paths are not read: the resolver stands in for them.
-            let mut tls = TlsSettings::intermediate("", "")?;
-            tls.set_cert_resolver(certificate);
-            tls.enable_h2();
-            service.add_tls_with_settings(&address.to_string(), None, tls);
-            service
-                .endpoints()
-                .set_pre_tls_callback(Arc::new(Fingerprinter));
-        }
-    }
+) -> pingora::Result<Service<Edge>> {
+    let acceptor = certificate.map(acceptor).transpose()?;
+    let edge = Edge::new(conf, proxy, settings, acceptor);
+    let mut service = Service::new("riskgate".to_owned(), edge);
+    let buffers = L4BufferSettings::default().read(READ_BUFFER_BYTES);
+    service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
     Ok(service)
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1.
+fn acceptor(certificate: Arc<ServerCertificate>) -> pingora::Result<Acceptor> {
+    // The paths are not read: the resolver stands in for them.
+    let mut tls = TlsSettings::intermediate("", "")?;
+    tls.set_cert_resolver(certificate);
+    tls.enable_h2();
+    Ok(tls.build())
 }

@@ -4,8 +4,17 @@
 /// What travels with one request.
 pub mod context;
 
-/// Listeners, TLS, fingerprints.
+/// The listener and its certificate.
 pub mod listener;
+
+/// Connections.
+pub mod edge;
+
+/// How many connections there may be.
+pub mod places;
+
+/// How long clients may take.
+pub mod pace;
 
 /// The ClientHello.
 pub mod hello;
@@ -70,6 +79,7 @@ pub struct GatewayProxy {
     services: Arc<Services>,
     connector: Connector,
     body_deadline: Duration,
+    write_deadline: Duration,
 }
 
 impl std::fmt::Debug for GatewayProxy {
@@ -79,12 +89,15 @@ impl std::fmt::Debug for GatewayProxy {
 }
 
 impl GatewayProxy {
-    /// A gateway in front of `upstream` and `services`. A body on a scored door must be there within `body_deadline`.
+    /// A gateway in front of `upstream` and `services`. A body on a scored door must be there within `body_deadline`; any
+    /// other must be there by then or come at a least rate. A client must take each piece of an answer within
+    /// `write_deadline`.
     pub fn new(
         flow: Arc<AuthFlow>,
         upstream: Arc<Upstream>,
         services: Arc<Services>,
         body_deadline: Duration,
+        write_deadline: Duration,
     ) -> Self {
         Self {
             flow,
@@ -92,6 +105,28 @@ impl GatewayProxy {
             services,
             connector: Connector::new(None),
             body_deadline,
+            write_deadline,
+        }
+    }
+
+    /// Where its requests are decided.
+    pub fn flow(&self) -> Arc<AuthFlow> {
+        Arc::clone(&self.flow)
+    }
+
+    /// A body that nobody has read goes on piece by piece, and must come at a least rate from now on. With `Expect` it
+    /// begins when the upstream asks for it.
+    fn pass_body(&self, session: &mut Session, context: &RequestContext) {
+        let waits = session
+            .req_header()
+            .headers
+            .contains_key(http::header::EXPECT);
+        if let Some(pace) = &context.pace
+            && !context.is_body_read
+            && !waits
+            && !session.as_downstream_mut().is_body_empty()
+        {
+            pace.body_begins(self.body_deadline);
         }
     }
 }
@@ -109,6 +144,9 @@ impl ProxyHttp for GatewayProxy {
         session: &mut Session,
         context: &mut RequestContext,
     ) -> Result<bool> {
+        session
+            .as_downstream_mut()
+            .set_write_timeout(Some(self.write_deadline));
         match intake::take(&self.flow, session, context, self.body_deadline).await {
             Some(answer) => answer.write(session).await.map(|()| true),
             None if context
@@ -126,7 +164,10 @@ impl ProxyHttp for GatewayProxy {
                 .await
                 .map(|()| true)
             }
-            None => Ok(false),
+            None => {
+                self.pass_body(session, context);
+                Ok(false)
+            }
         }
     }
 
@@ -165,6 +206,15 @@ impl ProxyHttp for GatewayProxy {
         end: bool,
         context: &mut RequestContext,
     ) -> Result<()> {
+        if let Some(pace) = context.pace.as_ref().filter(|_| !context.is_body_read) {
+            let bytes = body.as_ref().map_or(0, Bytes::len);
+            if bytes > 0 && !pace.body_came(bytes, self.body_deadline) {
+                return Error::e_explain(ErrorType::HTTPStatus(408), body::TOO_SLOW);
+            }
+            if end {
+                pace.body_ended();
+            }
+        }
         if let Some(new_body) = &context.new_body {
             *body = end.then(|| new_body.clone());
         }

@@ -5,6 +5,7 @@ use crate::domain::outcome::AuthOutcome;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
 use crate::proxy::answer::Answer;
+use crate::proxy::body;
 use crate::proxy::context::RequestContext;
 use pingora::Error;
 use pingora::ErrorSource;
@@ -87,6 +88,7 @@ async fn replace(session: &mut Session, answer: Answer) -> FailToProxy {
 /// Whose fault an error is, which status it gives and its name in metrics.
 fn sort(error: &Error) -> (Fault, u16, &'static str) {
     match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(408)) => (Fault::Client, 408, body::TOO_SLOW),
         (_, ErrorType::HTTPStatus(status)) if *status < 500 => (Fault::Client, *status, "request"),
         (_, ErrorType::HTTPStatus(status)) => (Fault::Ours, *status, "internal"),
         (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => {

@@ -62,6 +62,9 @@ pub struct Metrics {
     state_writes_lost: IntCounter,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
+    connections: IntGauge,
+    connections_refused: IntCounterVec,
+    connections_given_up: IntCounterVec,
     upstream_errors: IntCounterVec,
     resigned: IntCounterVec,
     restored: IntCounterVec,
@@ -131,11 +134,11 @@ impl Metrics {
             |name: &str, help: &str, labels: &[&str]| histograms(name, help, labels, SECONDS);
         let points =
             |name: &str, help: &str, labels: &[&str]| histograms(name, help, labels, POINTS);
-        let in_flight = IntGauge::new("riskgate_assessments_in_flight", "Assessments in flight")?;
-        registry.register(Box::new(in_flight.clone()))?;
-        let review_waiting =
-            IntGauge::new("riskgate_review_waiting", "Logins that wait for review")?;
-        registry.register(Box::new(review_waiting.clone()))?;
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         Ok(Self {
             requests: counters(
                 "riskgate_requests_total",
@@ -247,6 +250,17 @@ impl Metrics {
                 "riskgate_audit_events_dropped_total",
                 "Audit records lost to a full queue or disk",
             )?,
+            connections: gauge("riskgate_connections", "Connections of clients")?,
+            connections_refused: counters(
+                "riskgate_connections_refused_total",
+                "Connections for which there was no place",
+                &["full"],
+            )?,
+            connections_given_up: counters(
+                "riskgate_connections_given_up_total",
+                "Connections and streams whose client did not send what was awaited",
+                &["missing"],
+            )?,
             upstream_errors: counters(
                 "riskgate_upstream_errors_total",
                 "Failures of the identity server, by kind",
@@ -282,7 +296,7 @@ impl Metrics {
                 "Changes of a breaker, by the state that it came to",
                 &["dependency", "to"],
             )?,
-            in_flight,
+            in_flight: gauge("riskgate_assessments_in_flight", "Assessments in flight")?,
             panics: counter("riskgate_panics_total", "Panics; each is a bug")?,
             reloads: counters(
                 "riskgate_reloads_total",
@@ -294,7 +308,7 @@ impl Metrics {
                 "Held logins and what became of them",
                 &["event"],
             )?,
-            review_waiting,
+            review_waiting: gauge("riskgate_review_waiting", "Logins that wait for review")?,
             info: gauges(
                 "riskgate_info",
                 "Versions at work; the value is 1",
@@ -476,6 +490,28 @@ impl Metrics {
     /// How many audit records were lost so far.
     pub fn audit_dropped_total(&self) -> u64 {
         self.audit_dropped.get()
+    }
+
+    /// A client has connected.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+    }
+
+    /// A client's connection is closed.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// There was no place for a connection: of `all`, or of its `address`.
+    pub fn connection_refused(&self, full: &'static str) {
+        self.connections_refused.with_label_values(&[full]).inc();
+    }
+
+    /// A client did not send its `handshake`, `head`, next head (`idle`) or `body` in time.
+    pub fn connection_given_up(&self, missing: &'static str) {
+        self.connections_given_up
+            .with_label_values(&[missing])
+            .inc();
     }
 
     /// The identity server failed.

@@ -36,6 +36,8 @@ mod open_redirects;
 mod own;
 mod own_step;
 mod paths;
+mod patience;
+mod places;
 mod proof;
 mod redirects;
 mod replay;

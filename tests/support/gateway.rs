@@ -38,6 +38,7 @@ pub mod redis;
 
 pub use http2::Http2;
 pub use http2::Http2Answer;
+pub use http2::secured;
 pub use person::Answer;
 pub use person::CHROME_ON_WINDOWS;
 pub use person::Person;
@@ -331,6 +332,17 @@ impl World {
     /// The Redis of this world.
     pub fn redis(&mut self) -> &mut RedisServer {
         self.redis.as_mut().expect("a world with Redis")
+    }
+
+    /// The memory of the gateway that is resident, in KiB.
+    pub fn resident_kib(&self) -> usize {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
     }
 
     /// Where the gateway writes its data.

@@ -55,6 +55,7 @@ const CLOCKS_AND_CHANCE: &[(&str, &str)] = &[
         "src/app/state.rs",
         "says now and then how far a copy has come",
     ),
+    ("src/proxy/pace.rs", "bounds how long clients may take"),
 ];
 
 #[test]

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// A connection.
 #[derive(Clone)]
@@ -53,33 +54,23 @@ impl Http2Answer {
 impl Http2 {
     /// Connects to the gateway of a world with TLS.
     pub async fn connect(world: &World) -> Self {
-        let certificate = world.data_dir().with_file_name("server.crt");
-        let mut roots = RootCertStore::empty();
-        let der = CertificateDer::from_pem_file(certificate).expect("a certificate");
-        roots.add(der).expect("a certificate");
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let name = ServerName::try_from("localhost").expect("a name");
-        let tcp = TcpStream::connect(("127.0.0.1", world.port))
-            .await
-            .expect("the gateway accepts");
-        let tls = TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
-            .await
-            .expect("TLS");
-        assert_eq!(
-            tls.get_ref().1.alpn_protocol(),
-            Some(&b"h2"[..]),
-            "the gateway speaks HTTP/2"
-        );
+        let tls = secured(world, b"h2").await;
         let (requests, connection) = h2::client::handshake(tls).await.expect("HTTP/2");
         tokio::spawn(async move { drop(connection.await) });
         Self {
             requests,
             authority: format!("localhost:{}", world.port),
         }
+    }
+
+    /// A new stream: the head of a request whose body does not come, or not yet.
+    pub async fn open(&self, path: &str) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
+        let request = http::Request::post(format!("https://{}{path}", self.authority))
+            .version(http::Version::HTTP_2)
+            .body(())
+            .expect("a request");
+        let mut requests = self.requests.clone().ready().await.expect("a connection");
+        requests.send_request(request, false).expect("a stream")
     }
 
     /// Sends a request, its body in pieces of `piece` bytes, and reads the answer. One record is due for it.
@@ -129,4 +120,30 @@ impl Http2 {
             .await
             .expect("an answer in time")
     }
+}
+
+/// A TLS connection to the gateway of a world, for this protocol.
+pub async fn secured(world: &World, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let certificate = world.data_dir().with_file_name("server.crt");
+    let mut roots = RootCertStore::empty();
+    let der = CertificateDer::from_pem_file(certificate).expect("a certificate");
+    roots.add(der).expect("a certificate");
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let name = ServerName::try_from("localhost").expect("a name");
+    let tcp = TcpStream::connect(("127.0.0.1", world.port))
+        .await
+        .expect("the gateway accepts");
+    let tls = TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .expect("TLS");
+    assert_eq!(
+        tls.get_ref().1.alpn_protocol(),
+        Some(protocol),
+        "the gateway speaks the protocol"
+    );
+    tls
 }

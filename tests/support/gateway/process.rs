@@ -60,6 +60,11 @@ impl Process {
         process
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has written.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

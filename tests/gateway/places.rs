@@ -1,0 +1,159 @@
+//! Connections have places: so many in all, so many from one address. Idle ones are closed, and the operators' listener
+//! answers whatever comes.
+
+use crate::gateway::Options;
+use crate::gateway::World;
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+
+const GET: &[u8] = b"GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+/// A connection from one of the machine's own addresses.
+async fn from(world: &World, address: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind((address, 0).into())
+        .expect("an address of ours");
+    let gateway = SocketAddr::from(([127, 0, 0, 1], world.port));
+    socket.connect(gateway).await.expect("the system accepts")
+}
+
+/// Whether a connection is answered, or closed without a word.
+async fn is_served(mut stream: TcpStream) -> bool {
+    let mut answer = Vec::new();
+    let asked = stream.write_all(GET).await;
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer));
+    let read = read.await.expect("an answer or an end");
+    asked.is_ok() && read.is_ok() && answer.starts_with(b"HTTP/1.1 200")
+}
+
+async fn refused(world: &World, full: &str) -> f64 {
+    let name = "riskgate_connections_refused_total";
+    world.metric(name, &[("full", full)]).await
+}
+
+/// Waits until the gateway has taken this many connections.
+async fn until_taken(world: &World, count: f64) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while world.metric("riskgate_connections", &[]).await < count && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.metric("riskgate_connections", &[]).await, count);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_so_many_places_and_others_have_theirs() {
+    let world = World::start(Options {
+        is_peer_trusted: false,
+        config: "[server]\nconnections_per_address_max = 4",
+        ..Options::default()
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(from(&world, [127, 0, 0, 7]).await);
+    }
+    until_taken(&world, 4.0).await;
+    assert!(!is_served(from(&world, [127, 0, 0, 7]).await).await);
+    assert_eq!(refused(&world, "address").await, 1.0);
+    world.expect_record();
+    assert!(is_served(from(&world, [127, 0, 0, 8]).await).await);
+    // A place that is given back is taken again.
+    held.pop();
+    until_taken(&world, 3.0).await;
+    world.expect_record();
+    assert!(is_served(from(&world, [127, 0, 0, 7]).await).await);
+    world.records().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_all_places_taken_operators_are_answered_and_idle_connections_make_room() {
+    let world = World::start(Options {
+        config: "[server]\nconnections_max = 20\nkeepalive_seconds = 3600\nhead_timeout_seconds = 300",
+        ..Options::default()
+    })
+    .await;
+    let mut held = Vec::new();
+    for number in 0..20 {
+        held.push(from(&world, [127, 0, 1, number]).await);
+    }
+    until_taken(&world, 20.0).await;
+    assert!(!is_served(from(&world, [127, 0, 0, 7]).await).await);
+    assert_eq!(refused(&world, "all").await, 1.0);
+    assert_eq!(world.admin("/health/ready").await.0, 200);
+    // The silent ones had minutes, and have seconds while places are scarce.
+    let start = Instant::now();
+    until_taken_below(&world, 20.0).await;
+    eprintln!("room after {:.1?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(8));
+    world.expect_record();
+    assert!(is_served(from(&world, [127, 0, 0, 7]).await).await);
+    world.records().await;
+}
+
+async fn until_taken_below(world: &World, count: f64) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while world.metric("riskgate_connections", &[]).await >= count && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ten thousand, or as many as the limit of open files lets one process hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_idle_connections_are_closed_in_time_and_logins_go_on() {
+    let limits = std::fs::read_to_string("/proc/self/limits").expect("the limits of this process");
+    let files: usize = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .map_or(1_024, |number| number.parse().unwrap_or(usize::MAX));
+    let count = 10_000.min((files - 200) * 3 / 4);
+    let world = World::start(Options {
+        config: "[server]\nconnections_max = 19000\nhead_timeout_seconds = 4",
+        ..Options::default()
+    })
+    .await;
+    let memory = world.resident_kib();
+    let start = Instant::now();
+    let mut held = Vec::with_capacity(count);
+    for number in 0..count {
+        let [high, low] = u16::try_from(number / 2_000).expect("a few").to_be_bytes();
+        held.push(from(&world, [127, 2, high, low + 1]).await);
+    }
+    let connected = start.elapsed();
+    // While they are there, or are being closed, somebody logs in.
+    let mut alice = world.person("alice");
+    let login = Instant::now();
+    let code = alice.sign_in().await;
+    assert_eq!(alice.redeem(&code).await.status, 200);
+    let login = login.elapsed();
+    let grown = world.resident_kib().saturating_sub(memory);
+    assert_eq!(world.admin("/health/ready").await.0, 200);
+
+    let closing = Instant::now();
+    for stream in &mut held {
+        let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0; 1])).await;
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "still open: {end:?}");
+    }
+    eprintln!(
+        "{count} idle connections made in {connected:.1?} and closed after {:.1?} more; a login beside them took \
+         {login:.1?}; memory grew by {grown} KiB",
+        closing.elapsed()
+    );
+    let given_up = world
+        .metric(
+            "riskgate_connections_given_up_total",
+            &[("missing", "head")],
+        )
+        .await;
+    assert_eq!(
+        given_up,
+        f64::from(u32::try_from(count).expect("a small number"))
+    );
+    assert!(login < Duration::from_secs(5), "{login:?}");
+}
