@@ -60,10 +60,12 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@echo "--> tests: the demo, as a check (debug build, the small address databases of the tests)"
 	@cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example demo
 	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 250
+	@echo "--> tests: deployment (the image's root with the debug build; make image-test takes the shipped one)"
+	@scripts/test-image.sh target/debug/riskgate target/debug/wso2-sim
 	@$(MAKE) --no-print-directory test-training
 	@echo "--> tests: Node (OpenID Connect client, browser)"
 	@scripts/test-node.sh
-	@echo "--> all checks passed; advisories and licences of dependencies need data from outside: \`make audit\`"
+	@echo "--> all checks passed; known flaws of dependencies need data from outside: \`make audit\`"
 
 .PHONY: fmt
 fmt: ## format the Rust code
@@ -74,13 +76,29 @@ lint: ## spelling (typos, from its Python package)
 	@scripts/lint-spelling.sh
 
 .PHONY: audit
-audit: ## dependencies: advisories, licences, sources (needs cargo-deny and the advisory database)
-	@command -v cargo-deny >/dev/null || { \
-	  echo "error: cargo-deny is missing: \`cargo install --locked cargo-deny\` builds it"; exit 2; }
-	@echo "--> licences, bans, sources"
-	@cargo deny --workspace --locked check bans licenses sources
-	@echo "--> advisories (cargo-deny fetches or updates its database now; it is not part of this repository)"
-	@cargo deny --workspace --locked check advisories
+audit: ## dependencies: licences, bans, sources, advisories (of ADVISORY_DB, or fetched by cargo-deny)
+	@scripts/audit.sh
+
+.PHONY: sbom
+sbom: ## bill of materials (CycloneDX) and licences of all dependencies, into target/release-notes/
+	@mkdir -p target/release-notes
+	@scripts/supply_chain.py sbom --out target/release-notes/sbom.cdx.json
+	@scripts/supply_chain.py licences --out target/release-notes/licences.txt
+	@echo "--> target/release-notes: sbom.cdx.json, licences.txt"
+
+.PHONY: dist
+dist: ## the program as it is shipped: target/dist/riskgate (optimised over all crates; some ten minutes)
+	@scripts/setup.sh build
+	@cargo build --profile dist --locked --package riskgate --bin riskgate
+	@ls -l target/dist/riskgate
+
+.PHONY: image-test
+image-test: ## the container image as it is shipped, without an engine: lint, root file system, run, drain
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@cargo build --profile dist --locked --package riskgate --bin riskgate
+	@cargo build --quiet --locked --package wso2-sim --bin wso2-sim
+	@scripts/test-image.sh target/dist/riskgate target/debug/wso2-sim
 
 .PHONY: bench
 bench: ## load bench: requests/s, latency, CPU beside a bare proxy (two minutes)

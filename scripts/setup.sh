@@ -47,18 +47,26 @@ if [ "$purpose" = test ]; then
     want chromium has chromium
     want openssl has openssl
     want shellcheck has shellcheck
+    # What looks at deploy/ and runs the image's root: promtool, the sandbox, systemd-analyze.
+    want prometheus has promtool
+    want bubblewrap has bwrap
+    want systemd has systemd-analyze
     # The verifier of assertions in Java.
     want libgoogle-gson-java test -e /usr/share/java/gson.jar
 fi
 
-# A freshly installed redis-server enables and starts its service. The tests start their own on ports of their
-# own, so a service that this script caused is stopped again; one that was there before is left alone.
-stop_new_redis() {
+# Freshly installed servers enable and start a service. The tests start their own on ports of their own, so a service that
+# this script caused is stopped again; one that was there before is left alone. `stop_new PACKAGE UNIT PIDFILE`.
+stop_new() {
+    case " ${missing[*]} " in
+    *" $1 "*) ;;
+    *) return 0 ;;
+    esac
     if [ -d /run/systemd/system ]; then
-        "${as_root[@]}" systemctl disable --quiet --now redis-server.service || true
-    elif [ -s /run/redis/redis-server.pid ]; then
+        "${as_root[@]}" systemctl disable --quiet --now "$2" || true
+    elif [ -s "$3" ]; then
         local pid
-        pid=$("${as_root[@]}" cat /run/redis/redis-server.pid)
+        pid=$("${as_root[@]}" cat "$3")
         "${as_root[@]}" kill "$pid" || true
     fi
 }
@@ -85,7 +93,8 @@ install_missing() {
         fail "apt-get could not install: ${missing[*]}"
     }
     rm -f "$log"
-    case " ${missing[*]} " in *" redis-server "*) stop_new_redis ;; esac
+    stop_new redis-server redis-server.service /run/redis/redis-server.pid
+    stop_new prometheus prometheus.service /run/prometheus/prometheus.pid
 }
 
 if [ "${#missing[@]}" -gt 0 ]; then

@@ -158,14 +158,17 @@ fn nothing_depends_on_the_machine_that_it_was_written_on() {
         concat!("index.cra", "tes.io"),
         concat!("proxy.gol", "ang"),
     ];
+    // In the public image of WSO2, on nobody's machine.
+    let of_an_image = concat!("/ho", "me/wso2carbon/");
     let endings = [
         ".rs", ".md", ".toml", ".lock", ".json", ".mjs", ".js", ".py", ".sh", ".lua", ".txt",
         ".csv", ".http", ".yaml", ".yml", ".npmrc", "Makefile", "run",
     ];
     let mut findings = Vec::new();
     for source in sources("", &endings) {
+        let text = source.text.replace(of_an_image, "");
         for word in banned {
-            if source.text.contains(word) {
+            if text.contains(word) {
                 findings.push(format!("{}: {word}", source.path));
             }
         }
