@@ -112,10 +112,10 @@ faults: ## faults of the state store against real Redis processes, as a table (t
 	@scripts/faults.sh
 
 .PHONY: hardening
-hardening: ## 100,000 spellings and forms against a real Tomcat behind the gateway (optimised build; some minutes)
+hardening: ## the large tries of docs/SECURITY-TESTS.md, as a table: a real Tomcat, 100,000 spellings and logins (optimised build)
 	@scripts/setup.sh test
 	@scripts/fetch-onnxruntime.sh
-	@RISKGATE_SPELLINGS=100000 cargo test --quiet --release --locked --package riskgate --test tomcat -- --nocapture --test-threads 1
+	@scripts/hardening.sh
 
 .PHONY: fuzz-state
 fuzz-state: ## ten million hostile values against the decoders of the state (optimised build; some minutes)

@@ -60,6 +60,9 @@ pub struct Assembled {
     pub model_degraded: Option<String>,
 }
 
+/// More requests than this under way to one upstream are no limit.
+const REQUESTS_MAX: usize = 100_000;
+
 /// Everything that is wrong with a configuration.
 pub type Problems = Vec<ConfigError>;
 
@@ -485,6 +488,11 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
             .collect(),
         None => Vec::new(),
     };
+    if !(1..=REQUESTS_MAX).contains(&settings.requests_max) {
+        let found = settings.requests_max;
+        let problem = format!("upstream.requests_max: {found}, expected 1 to {REQUESTS_MAX}");
+        return Err(ConfigError::new(file, problem));
+    }
     Ok(UpstreamSettings {
         tls: origin.tls,
         host: origin.host,
@@ -494,6 +502,8 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
         connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
         read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
         idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),
+        requests_max: settings.requests_max,
+        reuse_for_posts: settings.reuse_for_posts,
     })
 }
 

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_wrong_key_is_named() {
-        let text = "[server]\nhead_timeout_seconds = 0\nh2_streams_max = 0\n";
+        let text = "[server]\nhead_timeout_seconds = 0\nstreams_max = 0\n";
         let config = Config::parse(text).unwrap();
         let problems = settings(&config, "f").unwrap_err();
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();

@@ -3,6 +3,7 @@
 use crate::app::assemble;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::UpstreamSettings as GeneralSettings;
 use crate::config::resource::ResourceSettings;
 use crate::domain::resource::IntrospectionClient;
 use crate::domain::resource::NAMES_MAX;
@@ -43,7 +44,7 @@ pub fn resources(
                     .map(|(key, problem)| at(file, place, key, &problem)),
             ),
         }
-        problems.extend(peer(settings, place, file).err());
+        problems.extend(peer(settings, place, file, &config.upstream).err());
     }
     let prefixes: Vec<&str> = config
         .resource
@@ -68,7 +69,7 @@ pub fn peers(
     let mut problems = Vec::new();
     let mut peers = Vec::new();
     for (place, settings) in config.resource.iter().enumerate() {
-        match peer(settings, place, file) {
+        match peer(settings, place, file, &config.upstream) {
             Ok(peer) => peers.push((upstream_name(settings), peer)),
             Err(problem) => problems.push(problem),
         }
@@ -182,6 +183,7 @@ fn peer(
     settings: &ResourceSettings,
     place: usize,
     file: &str,
+    general: &GeneralSettings,
 ) -> Result<UpstreamSettings, ConfigError> {
     let wrong = |key: &str, problem: &str| at(file, place, key, problem);
     let origin = assemble::origin(&settings.upstream)
@@ -203,6 +205,8 @@ fn peer(
         connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
         read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
         idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),
+        requests_max: general.requests_max,
+        reuse_for_posts: general.reuse_for_posts,
     })
 }
 

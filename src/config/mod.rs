@@ -129,6 +129,10 @@ pub struct UpstreamSettings {
     pub read_timeout_seconds: u64,
     /// Seconds after which an idle connection to it is closed.
     pub idle_timeout_seconds: u64,
+    /// Requests that may be under way to it, and to each service.
+    pub requests_max: usize,
+    /// Whether POST requests go over connections that were used before.
+    pub reuse_for_posts: bool,
     /// Switches that take protection away.
     pub danger: UpstreamDanger,
     /// With what the sessions of a user are ended.
@@ -473,6 +477,8 @@ impl Default for UpstreamSettings {
             connect_timeout_ms: 800,
             read_timeout_seconds: 60,
             idle_timeout_seconds: 15,
+            requests_max: 200,
+            reuse_for_posts: true,
             danger: UpstreamDanger::default(),
             management: None,
         }

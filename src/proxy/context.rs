@@ -8,6 +8,7 @@ use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::pace::Pace;
 use crate::proxy::rewrite::Collected;
+use crate::proxy::under_way::Turn;
 use bytes::Bytes;
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -24,6 +25,10 @@ pub struct RequestContext {
     pub parameters: Option<Parameters>,
     /// Whether the body was read here: the client was told to go on with it.
     pub is_body_read: bool,
+    /// Its turn at the upstream, from the decision to forward to the end of the answer.
+    pub turn: Option<Turn>,
+    /// Whether it goes over a connection of its own.
+    pub is_fresh: bool,
     /// An `Authorization` header that replaces the client's.
     pub authorization: Option<String>,
     /// A body that replaces the client's.
@@ -45,6 +50,8 @@ impl RequestContext {
             exchange: None,
             parameters: None,
             is_body_read: false,
+            turn: None,
+            is_fresh: false,
             authorization: None,
             new_body: None,
             answer: None,

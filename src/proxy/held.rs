@@ -144,7 +144,8 @@ async fn ask(
         .as_ref()
         .and_then(|exchange| exchange.permit.as_ref())
         .ok_or_else(|| internal("a request without a permit"))?;
-    let peer = upstream.peer(permit);
+    // It is never given back.
+    let peer = upstream.peer(permit, true);
     let (mut server, _) = connector.get_http_session(&peer).await?;
     server.set_read_timeout(peer.options.read_timeout);
     server.set_write_timeout(peer.options.write_timeout);

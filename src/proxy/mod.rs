@@ -37,6 +37,9 @@ pub mod own;
 /// Their pages.
 pub mod own_pages;
 
+/// How many requests may be under way.
+pub mod under_way;
+
 /// To the identity server.
 pub mod upstream;
 
@@ -114,6 +117,21 @@ impl GatewayProxy {
         Arc::clone(&self.flow)
     }
 
+    /// Whether there is room for one more request to where this one goes.
+    fn take_turn(&self, session: &Session, context: &mut RequestContext) -> bool {
+        let Some(exchange) = context.exchange.as_ref() else {
+            return true;
+        };
+        let service = exchange
+            .permit
+            .as_ref()
+            .and_then(|permit| self.services.of(permit));
+        let upstream = service.as_ref().unwrap_or(&self.upstream);
+        context.is_fresh = upstream.is_fresh(&session.req_header().method);
+        context.turn = upstream.enter(exchange.door, &self.flow.dependencies().metrics);
+        context.turn.is_some()
+    }
+
     /// A body that nobody has read goes on piece by piece, and must come at a least rate from now on. With `Expect` it
     /// begins when the upstream asks for it.
     fn pass_body(&self, session: &mut Session, context: &RequestContext) {
@@ -149,6 +167,9 @@ impl ProxyHttp for GatewayProxy {
             .set_write_timeout(Some(self.write_deadline));
         match intake::take(&self.flow, session, context, self.body_deadline).await {
             Some(answer) => answer.write(session).await.map(|()| true),
+            None if !self.take_turn(session, context) => rescue::full(&self.flow, session, context)
+                .await
+                .map(|()| true),
             None if context
                 .exchange
                 .as_ref()
@@ -176,16 +197,17 @@ impl ProxyHttp for GatewayProxy {
         _: &mut Session,
         context: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
+        let is_fresh = context.is_fresh;
         match context
             .exchange
             .as_ref()
             .and_then(|exchange| exchange.permit.as_ref())
         {
-            Some(permit) if permit.resource().is_some() => match self.services.peer(permit) {
-                Some(peer) => Ok(Box::new(peer)),
+            Some(permit) if permit.resource().is_some() => match self.services.of(permit) {
+                Some(service) => Ok(Box::new(service.peer(permit, is_fresh))),
                 None => Error::e_explain(ErrorType::InternalError, "a service that is not known"),
             },
-            Some(permit) => Ok(Box::new(self.upstream.peer(permit))),
+            Some(permit) => Ok(Box::new(self.upstream.peer(permit, is_fresh))),
             None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
         }
     }

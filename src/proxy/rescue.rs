@@ -73,6 +73,29 @@ pub async fn rescue(
     }
 }
 
+/// Answers a request for which its upstream has no room: as many are under way as it takes.
+pub async fn full(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+) -> pingora::Result<()> {
+    const FULL: &str = "full";
+    const STATUS: u16 = 503;
+    flow.dependencies().metrics.upstream_error(FULL);
+    let Some(exchange) = context.exchange.as_mut() else {
+        return Error::e_explain(ErrorType::InternalError, "a request without an exchange");
+    };
+    exchange.failure = Some(FULL);
+    exchange.outcome = AuthOutcome::UpstreamError;
+    let reference = exchange.id.as_str();
+    let answer = if exchange.is_visit() {
+        Answer::service_failure(STATUS, reference)
+    } else {
+        Answer::upstream_failure(STATUS, exchange.door, reference)
+    };
+    answer.write(session).await
+}
+
 /// Writes an answer in place of the identity server's.
 async fn replace(session: &mut Session, answer: Answer) -> FailToProxy {
     let status = answer.status();

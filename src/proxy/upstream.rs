@@ -8,6 +8,9 @@ use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
 use crate::proxy::context::RequestContext;
 use crate::proxy::rewrite;
+use crate::proxy::under_way::Turn;
+use crate::proxy::under_way::UnderWay;
+use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use pingora::ErrorType;
 use pingora::http::RequestHeader;
@@ -22,6 +25,8 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Where the identity server is and how it is reached.
@@ -43,6 +48,10 @@ pub struct UpstreamSettings {
     pub read_timeout: Duration,
     /// After which an idle connection is closed; below the identity server's own.
     pub idle_timeout: Duration,
+    /// Requests that may be under way to it.
+    pub requests_max: usize,
+    /// Whether requests that must not be sent twice go over connections that were used before.
+    pub reuse_for_posts: bool,
 }
 
 /// The identity server as a peer. The addresses behind its name are resolved beforehand: Pingora would block and panic.
@@ -51,11 +60,26 @@ pub struct Upstream {
     settings: UpstreamSettings,
     authorities: Option<Arc<[WrappedX509]>>,
     address: ArcSwap<SocketAddr>,
+    under_way: Arc<UnderWay>,
 }
 
+/// Sets connections apart that nobody else shall use. Zero is for all others.
+static OWN_CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+
 impl Upstream {
-    /// A peer at a resolved address.
+    /// The identity server at a resolved address.
     pub fn new(settings: UpstreamSettings, address: SocketAddr) -> Self {
+        let under_way = UnderWay::with_doors(settings.requests_max);
+        Self::with(settings, address, under_way)
+    }
+
+    /// A service at a resolved address.
+    pub fn service(settings: UpstreamSettings, address: SocketAddr) -> Self {
+        let under_way = UnderWay::of_one_kind(settings.requests_max);
+        Self::with(settings, address, under_way)
+    }
+
+    fn with(settings: UpstreamSettings, address: SocketAddr, under_way: Arc<UnderWay>) -> Self {
         let authorities: Vec<WrappedX509> = settings
             .authorities
             .iter()
@@ -66,7 +90,19 @@ impl Upstream {
             settings,
             authorities,
             address: ArcSwap::from_pointee(address),
+            under_way,
         }
+    }
+
+    /// A turn for a request at `door`, if there is room for one more.
+    pub fn enter(&self, door: Option<Door>, metrics: &Arc<Metrics>) -> Option<Turn> {
+        self.under_way.enter(door, metrics)
+    }
+
+    /// Whether a request must have a connection of its own: one that was used before may be closed by the other side at
+    /// the moment at which it is used again, and what was sent must not be sent twice.
+    pub fn is_fresh(&self, method: &http::Method) -> bool {
+        !self.settings.reuse_for_posts && !method.is_idempotent()
     }
 
     /// What it was made from.
@@ -82,8 +118,8 @@ impl Upstream {
         }
     }
 
-    /// The peer for a request that has a permit.
-    pub fn peer(&self, _permit: &ForwardPermit) -> HttpPeer {
+    /// The peer for a request that has a permit, over a connection of its own or one that may be shared.
+    pub fn peer(&self, _permit: &ForwardPermit, is_fresh: bool) -> HttpPeer {
         let mut peer = HttpPeer::new(
             **self.address.load(),
             self.settings.tls,
@@ -95,6 +131,11 @@ impl Upstream {
         options.read_timeout = Some(self.settings.read_timeout);
         options.write_timeout = Some(self.settings.read_timeout);
         options.idle_timeout = Some(self.settings.idle_timeout);
+        if is_fresh {
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key = OWN_CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        let options = &mut peer.options;
         options.verify_cert = self.settings.verify;
         options.verify_hostname = self.settings.verify;
         options.ca.clone_from(&self.authorities);
@@ -135,9 +176,9 @@ impl Services {
     }
 
     /// The service that a permit leads to; `None` when it leads to the identity server or to one that is not known.
-    pub fn peer(&self, permit: &ForwardPermit) -> Option<HttpPeer> {
+    pub fn of(&self, permit: &ForwardPermit) -> Option<Arc<Upstream>> {
         let name = permit.resource()?;
-        self.0.load().get(name).map(|service| service.peer(permit))
+        self.0.load().get(name).map(Arc::clone)
     }
 }
 
@@ -151,7 +192,7 @@ fn built(
             tracing::warn!(service = %name, error = %error, "a service cannot be reached yet");
             NOWHERE
         });
-        services.insert(name, Arc::new(Upstream::new(settings, address)));
+        services.insert(name, Arc::new(Upstream::service(settings, address)));
     }
     services
 }
@@ -216,6 +257,9 @@ pub fn write_head(
     head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
     for (name, value) in &permit.headers().0 {
         head.insert_header(*name, value.as_str())?;
+    }
+    if context.is_fresh {
+        head.insert_header(http::header::CONNECTION, "close")?;
     }
     if let Some(body) = &context.new_body {
         head.remove_header(&http::header::TRANSFER_ENCODING);

@@ -65,6 +65,7 @@ pub struct Metrics {
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_given_up: IntCounterVec,
+    upstream_requests: IntGauge,
     upstream_errors: IntCounterVec,
     resigned: IntCounterVec,
     restored: IntCounterVec,
@@ -260,6 +261,10 @@ impl Metrics {
                 "riskgate_connections_given_up_total",
                 "Connections and streams whose client did not send what was awaited",
                 &["missing"],
+            )?,
+            upstream_requests: gauge(
+                "riskgate_upstream_requests",
+                "Requests under way to upstreams",
             )?,
             upstream_errors: counters(
                 "riskgate_upstream_errors_total",
@@ -512,6 +517,16 @@ impl Metrics {
         self.connections_given_up
             .with_label_values(&[missing])
             .inc();
+    }
+
+    /// A request goes to an upstream.
+    pub fn upstream_begins(&self) {
+        self.upstream_requests.inc();
+    }
+
+    /// Its answer has come to its end.
+    pub fn upstream_ends(&self) {
+        self.upstream_requests.dec();
     }
 
     /// The identity server failed.

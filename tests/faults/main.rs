@@ -23,6 +23,7 @@ mod wire;
 mod disk;
 mod fleet;
 mod model;
+mod reuse;
 mod sources;
 mod startup;
 mod state;

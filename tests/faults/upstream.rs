@@ -181,6 +181,81 @@ async fn the_identity_server_hangs_on_one_route() {
     server.abort();
 }
 
+/// One door hangs: so many of its requests wait, the next ones are told at once, other doors are answered, and when it is
+/// over nothing of it is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_that_hangs_takes_its_share_of_the_identity_server_and_no_more() {
+    let _alone = alone().await;
+    let app = axum::Router::new()
+        .route(
+            "/oauth2/token",
+            axum::routing::post(std::future::pending::<&'static str>),
+        )
+        .fallback(async || "something");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("its address");
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let world = world(&format!(
+        "upstream.url = 'http://{address}'\nupstream.read_timeout_seconds = 3\nupstream.requests_max = 8\n"
+    ))
+    .await;
+    world.get("/oauth2/jwks").await;
+    let files = world.open_files();
+
+    let hanging = async {
+        let waiting = (0..40).map(|_| async {
+            let start = Instant::now();
+            let answer = world
+                .post("/oauth2/token", Some("demo-service"), &CREDENTIALS)
+                .await;
+            (answer, start.elapsed())
+        });
+        join_all(waiting.collect()).await
+    };
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        let under_way = world.metric("riskgate_upstream_requests", &[]).await;
+        for path in ["/oauth2/jwks", AUTHORIZE, "/oauth2/jwks", AUTHORIZE] {
+            let start = Instant::now();
+            assert_eq!(world.get(path).await.status, 200);
+            assert!(start.elapsed() < Duration::from_millis(300));
+        }
+        under_way
+    };
+    let (answers, under_way) = tokio::join!(hanging, others);
+    assert!((under_way - 6.0).abs() < 0.5, "{under_way}");
+    let (refused, waited): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .partition(|(answer, _)| answer.status == 503);
+    assert_eq!((refused.len(), waited.len()), (34, 6));
+    let slowest = refused.iter().map(|(_, took)| *took).max();
+    eprintln!("34 of 40 are refused, the slowest after {slowest:.1?}");
+    assert!(slowest < Some(Duration::from_secs(2)), "{slowest:?}");
+    for (answer, _) in &refused {
+        assert_eq!(answer.header("retry-after"), Some("5"));
+        assert_form(answer, "oauth");
+    }
+    assert!(waited.iter().all(|(answer, _)| answer.status == 504));
+    let records = world.records().await;
+    let full = records
+        .iter()
+        .filter(|record| record.error.as_deref() == Some("full"));
+    assert_eq!(full.count(), 34);
+    assert!((world.metric(ERRORS, &[("kind", "full")]).await - 34.0).abs() < 0.5);
+    assert!(world.metric("riskgate_upstream_requests", &[]).await < 0.5);
+    // Descriptors of clients and upstream connections are closed or kept for the next ones.
+    let end = Instant::now() + Duration::from_secs(10);
+    while world.open_files() > files + 8 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        world.open_files() <= files + 8,
+        "{} more",
+        world.open_files() - files
+    );
+    server.abort();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_identity_server_closes_without_an_answer() {
     let _alone = alone().await;

@@ -345,6 +345,12 @@ impl World {
             .expect("a number")
     }
 
+    /// How many files and sockets the gateway has open.
+    pub fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.process.id());
+        std::fs::read_dir(path).expect("the gateway runs").count()
+    }
+
     /// Where the gateway writes its data.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
