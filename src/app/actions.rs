@@ -4,17 +4,15 @@ use crate::actions::ActionsState;
 use crate::actions::caller::Callers;
 use crate::actions::caller::SECRET_BYTES_MIN;
 use crate::actions::listener;
+use crate::app::certificates;
 use crate::config::ActionsSettings;
-use crate::config::ActionsTls;
 use crate::config::ConfigError;
+use crate::config::TlsFiles;
 use crate::domain::secret::Secret;
 use crate::flow::AuthFlow;
-use crate::proxy::listener::ServerCertificate;
-use crate::proxy::listener::read_certificates;
+use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
-use rustls::RootCertStore;
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +24,7 @@ use tokio::sync::watch;
 pub struct Prepared {
     listen: SocketAddr,
     callers: Callers,
+    certificates: Option<ListenerTls>,
     tls: Option<Arc<ServerConfig>>,
 }
 
@@ -53,14 +52,14 @@ pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared
     if let Some(previous) = &settings.previous_secret_file {
         secrets.push(read_secret(previous, "actions.previous_secret_file")?);
     }
-    let tls = settings
-        .tls
-        .as_ref()
-        .map(|tls| server_config(tls, file))
-        .transpose()?;
+    let load = |tls: &TlsFiles| certificates::load("actions", tls, file);
+    let certificates = settings.tls.as_ref().map(load).transpose()?;
+    let tls = certificates.as_ref().map(|tls| server_config(tls, file));
+    let tls = tls.transpose()?;
     Ok(Some(Prepared {
         listen: settings.listen,
         callers: Callers::new(&secrets),
+        certificates,
         tls,
     }))
 }
@@ -69,6 +68,11 @@ impl Prepared {
     /// Where it will listen.
     pub fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Its certificate, where it speaks TLS.
+    pub fn certificates(&self) -> Option<ListenerTls> {
+        self.certificates.clone()
     }
 
     /// Serves on `listener` until `stop` says so.
@@ -108,30 +112,17 @@ fn read_secret(path: &Path, key: &str) -> Result<Secret<String>, ConfigError> {
     Ok(Secret::new(secret.to_owned()))
 }
 
-fn server_config(tls: &ActionsTls, file: &str) -> Result<Arc<ServerConfig>, ConfigError> {
-    let at =
-        |error: &dyn std::fmt::Display| ConfigError::new(file, format!("actions.tls: {error}"));
-    let certificate =
-        ServerCertificate::load(&tls.certificate, &tls.key).map_err(|error| at(&error))?;
+fn server_config(tls: &ListenerTls, file: &str) -> Result<Arc<ServerConfig>, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| at(&error))?;
-    let builder = match &tls.client_ca_file {
+        .map_err(|error| ConfigError::new(file, format!("actions.tls: {error}")))?;
+    let builder = match &tls.clients {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut authorities = RootCertStore::empty();
-            for authority in read_certificates(path).map_err(|error| at(&error))? {
-                authorities.add(authority).map_err(|error| at(&error))?;
-            }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
-                    .build()
-                    .map_err(|error| at(&error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
     };
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(certificate))))
+    let certificate = Arc::clone(&tls.certificate);
+    Ok(Arc::new(builder.with_cert_resolver(certificate)))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use crate::flow::resign::Resign;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
-use crate::proxy::listener;
+use crate::proxy::certificate;
 use crate::proxy::upstream::UpstreamSettings;
 use std::path::Path;
 use std::sync::Arc;
@@ -481,7 +481,7 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
         )
     })?;
     let authorities = match &settings.ca_file {
-        Some(path) => listener::read_certificates(path)
+        Some(path) => certificate::read_certificates(path)
             .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?
             .into_iter()
             .map(|certificate| certificate.to_vec())

@@ -6,6 +6,7 @@ use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
 use crate::flow::score::breaker::BreakerState;
 use crate::flow::score::breaker::Listener;
+use crate::proxy::connections::Drain;
 use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
@@ -156,18 +157,17 @@ pub async fn announce(listen: SocketAddr, health: Arc<Health>) {
     tracing::info!(listen = %listen, "riskgate is ready");
 }
 
-/// Ends the process on SIGTERM after the drain time, on SIGINT or a second SIGTERM at once.
+/// Ends the process on SIGTERM in steps, on SIGINT or a second SIGTERM at once.
 #[derive(Debug)]
 pub struct Shutdown {
-    health: Arc<Health>,
-    drain: Duration,
-}
-
-impl Shutdown {
-    /// With this time between the readiness' no and the listener's end.
-    pub fn new(health: Arc<Health>, drain: Duration) -> Self {
-        Self { health, drain }
-    }
+    /// Says no as the first step.
+    pub health: Arc<Health>,
+    /// The listener that ends.
+    pub listener: Arc<Drain>,
+    /// The time between the readiness' no and the end of accepting.
+    pub drain: Duration,
+    /// The longest that requests under way then get to end.
+    pub grace: Duration,
 }
 
 #[async_trait]
@@ -187,12 +187,33 @@ impl ShutdownSignalWatch for Shutdown {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
         }
-        self.health.draining();
-        tracing::info!(seconds = self.drain.as_secs(), "draining");
+        let steps = async {
+            self.health.draining();
+            self.listener.begin();
+            tracing::info!(seconds = self.drain.as_secs(), "draining");
+            tokio::time::sleep(self.drain).await;
+            self.listener.stop();
+            tracing::info!(
+                connections = self.listener.open(),
+                seconds = self.grace.as_secs(),
+                "no more connections are accepted; requests under way may end"
+            );
+            if tokio::time::timeout(self.grace, self.listener.ended())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    connections = self.listener.open(),
+                    "connections are closed in the middle of a request"
+                );
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(self.drain) => ShutdownSignal::GracefulTerminate,
-            _ = terminate.recv() => ShutdownSignal::FastShutdown,
-            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+            () = steps => {}
+            _ = terminate.recv() => tracing::warn!("a second SIGTERM: the end comes at once"),
+            _ = interrupt.recv() => tracing::warn!("SIGINT: the end comes at once"),
         }
+        // Whatever was to end has ended, or is not waited for.
+        ShutdownSignal::FastShutdown
     }
 }

@@ -1,10 +1,13 @@
 //! `riskgate check`: everything that `run` would look at, without binding a port or writing a file.
 
+use crate::adapters::clock::SystemClock;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
 use crate::adapters::store;
 use crate::app::actions;
 use crate::app::assemble;
+use crate::app::certificates;
+use crate::app::certificates::Expiry;
 use crate::app::edge;
 use crate::app::keys::Keys;
 use crate::app::reach;
@@ -13,7 +16,9 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
 use crate::domain::signing::SigningKeys;
-use crate::proxy::listener::ServerCertificate;
+use crate::flow::ports::Clock;
+use crate::proxy::listener::ListenerTls;
+use std::path::Path;
 use std::time::Duration;
 
 /// What was found.
@@ -70,22 +75,23 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(problems) => findings.problems.extend(problems),
     }
     if let Some(tls) = &config.server.tls {
-        match ServerCertificate::load(&tls.certificate, &tls.key) {
-            Ok(_) => findings
-                .fine
-                .push(format!("certificate: {}", tls.certificate.display())),
-            Err(error) => findings
-                .problems
-                .push(ConfigError::new(file, format!("server.tls: {error}"))),
+        match certificates::load("server", tls, file) {
+            Ok(loaded) => certificate(&mut findings, &tls.certificate, &loaded),
+            Err(error) => findings.problems.push(error),
         }
     }
     findings
         .problems
         .extend(edge::settings(config, file).err().into_iter().flatten());
     match actions::prepare(&config.actions, file) {
-        Ok(Some(prepared)) => findings
-            .fine
-            .push(format!("WSO2 may ask at: {}", prepared.listen())),
+        Ok(Some(prepared)) => {
+            findings
+                .fine
+                .push(format!("WSO2 may ask at: {}", prepared.listen()));
+            if let (Some(tls), Some(loaded)) = (&config.actions.tls, prepared.certificates()) {
+                certificate(&mut findings, &tls.certificate, &loaded);
+            }
+        }
         Ok(None) => {}
         Err(error) => findings.problems.push(error),
     }
@@ -140,6 +146,25 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(error) => findings.problems.push(error),
     }
     findings
+}
+
+/// Says of a certificate that can be used when it ends.
+fn certificate(findings: &mut Findings, path: &Path, tls: &ListenerTls) {
+    let not_after = tls.certificate.not_after();
+    let ends = not_after.to_rfc3339();
+    match Expiry::of(not_after, SystemClock.now()) {
+        Expiry::Fine => findings
+            .fine
+            .push(format!("certificate: {}, until {ends}", path.display())),
+        Expiry::Ended => findings.warnings.push(format!(
+            "the certificate in `{}` has ended at {ends}",
+            path.display()
+        )),
+        Expiry::Month | Expiry::Week | Expiry::Day => findings.warnings.push(format!(
+            "the certificate in `{}` ends at {ends}",
+            path.display()
+        )),
+    }
 }
 
 /// What there is to say of the keys that sign, where something is signed.

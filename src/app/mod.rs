@@ -52,8 +52,14 @@ pub mod model;
 /// Login events through the gateway's own path.
 pub mod replay;
 
-/// Exchanges configuration, policy, model and certificate.
+/// Exchanges configuration, policy, model and certificates.
 pub mod reload;
+
+/// Certificates of the listeners.
+pub mod certificates;
+
+/// Sockets that were opened before.
+pub mod inherited;
 
 /// Work beside the requests.
 pub mod background;
@@ -65,6 +71,8 @@ use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::store;
+use crate::adapters::store::StoreError;
+use crate::adapters::store::StoreSettings;
 use crate::admin;
 use crate::admin::AdminState;
 use crate::config::Config;
@@ -85,21 +93,25 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::Introspector;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
+use crate::flow::ports::StateStore;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
 use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
+use crate::proxy::connections::Drain;
 use crate::proxy::edge::EdgeSettings;
 use crate::proxy::listener;
-use crate::proxy::listener::ServerCertificate;
+use crate::proxy::listener::ListenerTls;
 use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
+use certificates::Certificates;
+use inherited::Inherited;
 use keys::Keys;
 use pingora::server::RunArgs;
 use pingora::server::Server;
@@ -149,22 +161,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let upstream_settings = assemble::upstream(&config, &file).map_err(one)?;
     let address = resolve(&upstream_settings.host, upstream_settings.port)
         .map_err(|problem| one(ConfigError::new(&file, format!("upstream.url: {problem}"))))?;
-    let certificate = match &config.server.tls {
-        Some(tls) => Some(Arc::new(
-            ServerCertificate::load(&tls.certificate, &tls.key)
-                .map_err(|error| one(ConfigError::new(&file, format!("server.tls: {error}"))))?,
-        )),
-        None => None,
-    };
+    let load = |tls| certificates::load("server", tls, &file);
+    let tls = config.server.tls.as_ref().map(load).transpose();
+    let tls = tls.map_err(one)?;
     let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
     let actions = actions::prepare(&config.actions, &file).map_err(one)?;
+    let mut inherited = Inherited::take_over(&config, &file).map_err(one)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
     count_panics(&metrics);
     let health = Arc::new(Health::default());
-    let audit = Arc::new(
-        AuditLog::open(&config.audit_file(), Arc::clone(&metrics))
-            .map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
-    );
     let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
     report(
         &health,
@@ -196,16 +201,27 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let state = {
         let _context = runtime.enter();
         let settings = assemble::store(&config, &file, &keys).map_err(one)?;
-        store::open(&config.state.url, &config.state.data_dir, &settings)
-            .map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
+        let opened = open_store(&config, &settings, !inherited.is_empty());
+        opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
+    // After the store: with a file, the process before has ended when it is ours, and writes no more records.
+    let audit = Arc::new(
+        AuditLog::open(&config.audit_file(), Arc::clone(&metrics))
+            .map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
+    );
     let operators = operators::load(&config, &OsEntropy).map_err(one)?;
-    let admin_listener = bind(config.admin.listen, "admin.listen", &file)?;
+    let mut socket = |address, key| match inherited.take(address) {
+        Some(socket) => Ok((socket, true)),
+        None => bind(address, key, &file).map(|socket| (socket, false)),
+    };
+    let (admin_listener, _) = socket(config.admin.listen, "admin.listen")?;
     let actions_listener = match &actions {
-        Some(prepared) => Some(bind(prepared.listen(), "actions.listen", &file)?),
+        Some(prepared) => Some(socket(prepared.listen(), "actions.listen")?.0),
         None => None,
     };
-    drop(bind(config.server.listen, "server.listen", &file)?);
+    // Pingora opens the public one itself; one of ours is only tried.
+    let (public, is_inherited) = socket(config.server.listen, "server.listen")?;
+    let public = is_inherited.then_some(public);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity_server = assemble::identity_server(&config, &file, &upstream_settings)
@@ -257,6 +273,16 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         resolve,
     );
 
+    let listeners = tls.iter().map(|tls| ("server", tls.clone()));
+    let of_actions = actions.as_ref().and_then(actions::Prepared::certificates);
+    let listeners = listeners.chain(of_actions.map(|tls| ("actions", tls)));
+    let certificates = Arc::new(Certificates::new(
+        listeners.collect(),
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    ));
+
     let (stop, stopped) = watch::channel(false);
     let observer = runtime.spawn(learner::run(
         queue,
@@ -296,10 +322,11 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         keys,
         flow: Arc::clone(&flow),
         services: Arc::clone(&services),
-        certificate: certificate.clone(),
+        certificates: Arc::clone(&certificates),
         health: Arc::clone(&health),
     };
     runtime.spawn(reloader.run(config.clone(), stamp));
+    runtime.spawn(certificates::watch(certificates));
 
     tracing::info!(
         listen = %config.server.listen,
@@ -313,7 +340,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         &config,
         Arc::clone(&flow),
         (upstream, services),
-        (edge_settings, certificate),
+        (edge_settings, public, tls),
         health,
     )?;
 
@@ -341,15 +368,16 @@ fn serve(
     config: &Config,
     flow: Arc<AuthFlow>,
     (upstream, services): (Arc<Upstream>, Arc<Services>),
-    (edge, certificate): (EdgeSettings, Option<Arc<ServerCertificate>>),
+    (edge, socket, tls): (EdgeSettings, Option<TcpListener>, Option<ListenerTls>),
     health: Arc<Health>,
 ) -> Result<(), RunError> {
     let conf = ServerConf {
         threads: config.threads(),
-        grace_period_seconds: Some(config.server.grace_seconds),
-        graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     };
+    let grace = Duration::from_secs(config.server.grace_seconds);
+    let draining = Duration::from_secs(config.server.drain_seconds);
+    let drain = Arc::new(Drain::new(draining, grace));
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let proxy = GatewayProxy::new(
@@ -358,21 +386,53 @@ fn serve(
         services,
         Duration::from_secs(config.server.body_timeout_seconds),
         Duration::from_secs(config.server.write_timeout_seconds),
+        Arc::clone(&drain),
     );
     let service = listener::service(
         &server.configuration,
         proxy,
         edge,
-        config.server.listen,
-        certificate,
+        (config.server.listen, socket),
+        tls,
+        Arc::clone(&drain),
     )
     .map_err(|error| RunError::System(error.to_string()))?;
     server.add_service(service);
-    let drain = Duration::from_secs(config.server.drain_seconds);
     server.run(RunArgs {
-        shutdown_signal: Box::new(background::Shutdown::new(health, drain)),
+        shutdown_signal: Box::new(background::Shutdown {
+            health,
+            listener: drain,
+            drain: draining,
+            grace,
+        }),
     });
     Ok(())
+}
+
+/// Opens the store. A process that takes over the sockets of another one waits until that has let go of the file: the
+/// sockets are open meanwhile, and who comes waits with it.
+fn open_store(
+    config: &Config,
+    settings: &StoreSettings,
+    takes_over: bool,
+) -> Result<Arc<dyn StateStore>, StoreError> {
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    const SPARE: Duration = Duration::from_secs(15);
+    let longest = Duration::from_secs(config.server.drain_seconds + config.server.grace_seconds);
+    let start = SystemClock.instant();
+    let mut is_said = false;
+    loop {
+        let opened = store::open(&config.state.url, &config.state.data_dir, settings);
+        let waits = takes_over && opened.as_ref().is_err_and(StoreError::is_in_use);
+        if !waits || SystemClock.instant().duration_since(start) > longest + SPARE {
+            return opened;
+        }
+        if !is_said {
+            is_said = true;
+            tracing::info!("waiting for the process before to let go of the state");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 fn start_admin(

@@ -1,15 +1,16 @@
-//! Watches the files that a snapshot is made of and exchanges the snapshot when they change. What is not valid is
-//! refused with its reason, and the old snapshot stays.
+//! Watches the files that a snapshot is made of and exchanges the snapshot when they change, and those of the
+//! certificates beside it. What is not valid is refused with its reason, and the old stays.
 
 use crate::app;
 use crate::app::assemble;
+use crate::app::certificates;
+use crate::app::certificates::Certificates;
 use crate::app::keys::Keys;
 use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
 use crate::config::overrides::Overrides;
 use crate::flow::AuthFlow;
-use crate::proxy::listener::ServerCertificate;
 use crate::proxy::upstream::Services;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
@@ -32,8 +33,8 @@ pub struct Reloader {
     pub flow: Arc<AuthFlow>,
     /// Where services of the operator's own are.
     pub services: Arc<Services>,
-    /// The certificate of the listener.
-    pub certificate: Option<Arc<ServerCertificate>>,
+    /// The certificates of the listeners.
+    pub certificates: Arc<Certificates>,
     /// The health.
     pub health: Arc<Health>,
 }
@@ -46,6 +47,7 @@ impl Reloader {
     pub async fn run(self, config: Config, seen: Stamp) {
         let mut config = config;
         let mut seen = seen;
+        let mut seen_certificates = stamp_of(certificates::files(&config));
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
             Ok(hangup) => hangup,
@@ -59,39 +61,63 @@ impl Reloader {
                 () = tokio::time::sleep(LOOK_EVERY) => false,
                 _ = hangup.recv() => true,
             };
+            let now = stamp_of(certificates::files(&config));
+            if forced || now != seen_certificates {
+                seen_certificates = now;
+                tokio::task::block_in_place(|| self.certificates.reload(&config, &self.name()));
+            }
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
                 continue;
             }
             seen = now;
-            if let Some(taken) = self.reload() {
+            // Models are loaded and tried here, which takes its time.
+            if let Some(taken) = tokio::task::block_in_place(|| self.reload(&config)) {
                 config = taken;
                 seen = stamp(&self.overrides, &config);
+                seen_certificates = stamp_of(certificates::files(&config));
             }
         }
     }
 
-    fn reload(&self) -> Option<Config> {
-        let metrics = &self.flow.dependencies().metrics;
-        let file = self
-            .overrides
+    fn name(&self) -> String {
+        self.overrides
             .file()
-            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
-        let refuse = |error: &dyn std::fmt::Display| {
+            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string())
+    }
+
+    /// Takes the configuration as it is now as a whole, or nothing of it.
+    fn reload(&self, old: &Config) -> Option<Config> {
+        let start = self.flow.dependencies().clock.instant();
+        let took = || {
+            self.flow
+                .dependencies()
+                .clock
+                .instant()
+                .duration_since(start)
+        };
+        let metrics = &self.flow.dependencies().metrics;
+        let file = self.name();
+        let say = |error: &dyn std::fmt::Display| {
             tracing::error!(error = %error, "the configuration is not taken; the old one stays");
-            metrics.reload(false);
+        };
+        let refuse = |error: &dyn std::fmt::Display| {
+            say(error);
+            metrics.reload(false, took());
         };
         let config = self
             .overrides
             .config()
             .map_err(|error| refuse(&error))
             .ok()?;
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.server.tls) {
-            certificate
-                .reload(&tls.certificate, &tls.key)
-                .map_err(|error| refuse(&error))
-                .ok()?;
-        }
+        // The same files are looked at by themselves; other ones are taken together with the rest.
+        let is_other = certificates::files(&config).ne(certificates::files(old));
+        let other_certificates = if is_other {
+            let prepared = self.certificates.prepare(&config, &file);
+            prepared.map_err(|error| refuse(&error)).ok()?
+        } else {
+            Vec::new()
+        };
         signing::prepare(&config)
             .map_err(|error| refuse(&error))
             .ok()?;
@@ -99,14 +125,16 @@ impl Reloader {
         let mut assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
             Ok(assembled) => assembled,
             Err(problems) => {
-                problems.iter().for_each(|problem| refuse(problem));
+                problems.iter().for_each(|problem| say(problem));
+                metrics.reload(false, took());
                 return None;
             }
         };
         let services = match resources::peers(&config, &file) {
             Ok(services) => services,
             Err(problems) => {
-                problems.iter().for_each(|problem| refuse(problem));
+                problems.iter().for_each(|problem| say(problem));
+                metrics.reload(false, took());
                 return None;
             }
         };
@@ -137,22 +165,22 @@ impl Reloader {
         // Before anybody is led there; whoever is on the way by the old snapshot finds what he looks for as well.
         self.services.add(services, app::resolve);
         self.flow.swap(assembled.snapshot);
-        metrics.reload(true);
+        if is_other {
+            self.certificates.take(other_certificates);
+        }
+        let took = took();
+        metrics.reload(true, took);
         tracing::info!(
             config.version = version,
+            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "configuration, policy and model were reloaded"
         );
         Some(config)
     }
 }
 
-/// The files as they are now.
+/// The files of a snapshot as they are now.
 pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
-    let tls = config
-        .server
-        .tls
-        .iter()
-        .flat_map(|tls| [tls.certificate.clone(), tls.key.clone()]);
     let challenger = config.model.challenger.dir.as_ref();
     let challenger = challenger.map(|dir| dir.join("manifest.toml"));
     let files = overrides
@@ -161,8 +189,11 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain(config.policy_file())
         .chain([config.model_dir().join("manifest.toml")])
         .chain(challenger)
-        .chain(signing::files(config))
-        .chain(tls);
+        .chain(signing::files(config));
+    stamp_of(files)
+}
+
+fn stamp_of(files: impl Iterator<Item = PathBuf>) -> Stamp {
     files
         .map(|path| {
             let data = std::fs::metadata(&path)

@@ -12,7 +12,7 @@ use crate::domain::resource::Resource;
 use crate::domain::route::RouteTable;
 use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
-use crate::proxy::listener;
+use crate::proxy::certificate;
 use crate::proxy::upstream::UpstreamSettings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,7 +189,7 @@ fn peer(
     let origin = assemble::origin(&settings.upstream)
         .map_err(|expected| wrong("upstream", &format!("`{}`: {expected}", settings.upstream)))?;
     let authorities = match &settings.ca_file {
-        Some(path) => listener::read_certificates(path)
+        Some(path) => certificate::read_certificates(path)
             .map_err(|error| wrong("ca_file", &error.to_string()))?
             .into_iter()
             .map(|certificate| certificate.to_vec())

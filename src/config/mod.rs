@@ -105,7 +105,7 @@ pub struct ServerSettings {
     pub tls: Option<TlsFiles>,
 }
 
-/// `[server.tls]`.
+/// `[server.tls]` and `[actions.tls]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct TlsFiles {
@@ -113,6 +113,20 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// The private key, PEM.
     pub key: PathBuf,
+    /// The authority of client certificates, PEM; none is asked for when absent.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether a client must show one; `required` when absent.
+    pub client_certificates: Option<ClientCertificates>,
+}
+
+/// Whether a client that is asked for a certificate must have one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificates {
+    /// One that is shown must be good.
+    Optional,
+    /// There must be a good one.
+    Required,
 }
 
 /// `[upstream]`.
@@ -178,19 +192,7 @@ pub struct ActionsSettings {
     /// The secret before this one, while it is being exchanged.
     pub previous_secret_file: Option<PathBuf>,
     /// Certificate and key; without them the listener is plain, which is for loopback.
-    pub tls: Option<ActionsTls>,
-}
-
-/// `[actions.tls]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-pub struct ActionsTls {
-    /// The certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// The private key, PEM.
-    pub key: PathBuf,
-    /// The authority of WSO2's client certificate, PEM; no client certificate is asked for when absent.
-    pub client_ca_file: Option<PathBuf>,
+    pub tls: Option<TlsFiles>,
 }
 
 /// `[policy]`.

@@ -25,6 +25,7 @@ use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::context::RequestContext;
 use crate::proxy::own;
+use crate::proxy::shield::fault_point;
 use bytes::Bytes;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
@@ -40,6 +41,7 @@ pub async fn take(
     body_deadline: Duration,
 ) -> Option<Answer> {
     let admitted = admit(flow, session, context);
+    fault_point("request_filter", session.req_header());
     let result = match admitted {
         Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_own) => {
             return Some(own::serve(flow, session, context, body_deadline).await);

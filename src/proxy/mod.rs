@@ -16,6 +16,15 @@ pub mod places;
 /// How long clients may take.
 pub mod pace;
 
+/// Certificates of listeners.
+pub mod certificate;
+
+/// Open connections and their end.
+pub mod connections;
+
+/// Panics in hooks.
+pub mod shield;
+
 /// The ClientHello.
 pub mod hello;
 
@@ -58,6 +67,7 @@ pub mod rescue;
 use crate::flow::AuthFlow;
 use async_trait::async_trait;
 use bytes::Bytes;
+use connections::Drain;
 use context::RequestContext;
 use pingora::Error;
 use pingora::ErrorType;
@@ -70,6 +80,9 @@ use pingora::proxy::FailToProxy;
 use pingora::proxy::ProxyHttp;
 use pingora::proxy::ProxyWarnLogContext;
 use pingora::proxy::Session;
+use shield::fault_point;
+use shield::shielded;
+use shield::shielded_now;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Services;
@@ -83,6 +96,7 @@ pub struct GatewayProxy {
     connector: Connector,
     body_deadline: Duration,
     write_deadline: Duration,
+    drain: Arc<Drain>,
 }
 
 impl std::fmt::Debug for GatewayProxy {
@@ -94,13 +108,14 @@ impl std::fmt::Debug for GatewayProxy {
 impl GatewayProxy {
     /// A gateway in front of `upstream` and `services`. A body on a scored door must be there within `body_deadline`; any
     /// other must be there by then or come at a least rate. A client must take each piece of an answer within
-    /// `write_deadline`.
+    /// `write_deadline`; answers part with their connections once `drain` has begun.
     pub fn new(
         flow: Arc<AuthFlow>,
         upstream: Arc<Upstream>,
         services: Arc<Services>,
         body_deadline: Duration,
         write_deadline: Duration,
+        drain: Arc<Drain>,
     ) -> Self {
         Self {
             flow,
@@ -109,6 +124,7 @@ impl GatewayProxy {
             connector: Connector::new(None),
             body_deadline,
             write_deadline,
+            drain,
         }
     }
 
@@ -149,22 +165,9 @@ impl GatewayProxy {
     }
 }
 
-#[async_trait]
-impl ProxyHttp for GatewayProxy {
-    type CTX = RequestContext;
-
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(Arc::clone(&self.flow))
-    }
-
-    async fn request_filter(
-        &self,
-        session: &mut Session,
-        context: &mut RequestContext,
-    ) -> Result<bool> {
-        session
-            .as_downstream_mut()
-            .set_write_timeout(Some(self.write_deadline));
+impl GatewayProxy {
+    /// From the head to an answer of our own (`true`) or to the way to the identity server.
+    async fn take(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         match intake::take(&self.flow, session, context, self.body_deadline).await {
             Some(answer) => answer.write(session).await.map(|()| true),
             None if !self.take_turn(session, context) => rescue::full(&self.flow, session, context)
@@ -190,6 +193,29 @@ impl ProxyHttp for GatewayProxy {
                 Ok(false)
             }
         }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for GatewayProxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(Arc::clone(&self.flow))
+    }
+
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        context: &mut RequestContext,
+    ) -> Result<bool> {
+        session
+            .as_downstream_mut()
+            .set_write_timeout(Some(self.write_deadline));
+        if self.drain.is_draining() {
+            session.set_keepalive(None);
+        }
+        shielded(self.take(session, context)).await
     }
 
     async fn upstream_peer(
@@ -218,7 +244,10 @@ impl ProxyHttp for GatewayProxy {
         head: &mut RequestHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        upstream::write_head(session, head, context)
+        shielded_now(|| {
+            fault_point("upstream_request_filter", session.req_header());
+            upstream::write_head(session, head, context)
+        })
     }
 
     async fn request_body_filter(
@@ -249,20 +278,27 @@ impl ProxyHttp for GatewayProxy {
         answer: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        response::head(&self.flow, session.req_header(), context, answer).await?;
-        rewrite::head(&self.flow, session, context, answer).await
+        shielded(async {
+            fault_point("response_filter", session.req_header());
+            response::head(&self.flow, session.req_header(), context, answer).await?;
+            rewrite::head(&self.flow, session, context, answer).await
+        })
+        .await
     }
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
         context: &mut RequestContext,
     ) -> Result<Option<Duration>> {
-        response::body(&self.flow, context, body.as_ref(), end);
-        rewrite::body(&self.flow, context, body, end);
-        Ok(None)
+        shielded_now(|| {
+            fault_point("response_body_filter", session.req_header());
+            response::body(&self.flow, context, body.as_ref(), end);
+            rewrite::body(&self.flow, context, body, end);
+            Ok(None)
+        })
     }
 
     async fn fail_to_proxy(

@@ -10,6 +10,7 @@ use crate::domain::policy::decision::Verdict;
 use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskScore;
 use crate::domain::risk::ScoreSource;
+use crate::domain::time::Timestamp;
 use prometheus::Encoder;
 use prometheus::GaugeVec;
 use prometheus::HistogramOpts;
@@ -76,6 +77,9 @@ pub struct Metrics {
     in_flight: IntGauge,
     panics: IntCounter,
     reloads: IntCounterVec,
+    reload_seconds: HistogramVec,
+    certificate_reloads: IntCounterVec,
+    certificate_ends: IntGaugeVec,
     reviews: IntCounterVec,
     review_waiting: IntGauge,
     info: IntGaugeVec,
@@ -307,6 +311,21 @@ impl Metrics {
                 "riskgate_reloads_total",
                 "Reloads of configuration, policy and model",
                 &["result"],
+            )?,
+            reload_seconds: seconds(
+                "riskgate_reload_seconds",
+                "From the look at the files to the exchange or the refusal",
+                &["result"],
+            )?,
+            certificate_reloads: counters(
+                "riskgate_certificate_reloads_total",
+                "Certificates that were read again",
+                &["listener", "result"],
+            )?,
+            certificate_ends: gauges(
+                "riskgate_certificate_not_after_seconds",
+                "When the certificate ends, in seconds since the epoch",
+                &["listener"],
             )?,
             reviews: counters(
                 "riskgate_reviews_total",
@@ -556,11 +575,27 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// A reload took effect or was refused.
-    pub fn reload(&self, taken: bool) {
-        self.reloads
-            .with_label_values(&[if taken { "ok" } else { "refused" }])
+    /// A reload took effect or was refused, after this time.
+    pub fn reload(&self, taken: bool, took: Duration) {
+        let result = taken_or_refused(taken);
+        self.reloads.with_label_values(&[result]).inc();
+        self.reload_seconds
+            .with_label_values(&[result])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The certificate of a listener was read again, and taken or refused.
+    pub fn certificate_reload(&self, listener: &'static str, taken: bool) {
+        self.certificate_reloads
+            .with_label_values(&[listener, taken_or_refused(taken)])
             .inc();
+    }
+
+    /// When the certificate of a listener ends.
+    pub fn certificate_ends(&self, listener: &'static str, not_after: Timestamp) {
+        self.certificate_ends
+            .with_label_values(&[listener])
+            .set(not_after.seconds());
     }
 
     /// Something happened to a held login.
@@ -591,6 +626,10 @@ impl Metrics {
             Err(error) => format!("# metrics could not be encoded: {error}\n"),
         }
     }
+}
+
+fn taken_or_refused(taken: bool) -> &'static str {
+    if taken { "ok" } else { "refused" }
 }
 
 #[cfg(test)]

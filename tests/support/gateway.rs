@@ -27,6 +27,8 @@
 mod configuration;
 #[path = "gateway/http2.rs"]
 mod http2;
+#[path = "gateway/node.rs"]
+mod node;
 #[path = "gateway/person.rs"]
 mod person;
 #[path = "gateway/process.rs"]
@@ -35,16 +37,20 @@ mod process;
 mod raw;
 #[path = "redis.rs"]
 pub mod redis;
+#[path = "gateway/succession.rs"]
+mod succession;
 
 pub use http2::Http2;
 pub use http2::Http2Answer;
 pub use http2::secured;
+pub use node::Node;
 pub use person::Answer;
 pub use person::CHROME_ON_WINDOWS;
 pub use person::Person;
 pub use person::basic;
 pub use person::param;
 pub use process::Process;
+pub use process::Sockets;
 pub use raw::RawAnswer;
 
 use configuration::certify;
@@ -211,7 +217,7 @@ pub struct World {
     /// The port of metrics and health.
     pub admin_port: u16,
     http: reqwest::Client,
-    process: Process,
+    process: Mutex<Process>,
     redis: Option<RedisServer>,
     folder: TempDir,
     /// Exchanges of which a record is due.
@@ -276,7 +282,7 @@ impl World {
             port,
             admin_port,
             http: client.build().expect("an HTTP client"),
-            process,
+            process: Mutex::new(process),
             redis,
             folder,
             due: AtomicUsize::new(0),
@@ -296,13 +302,13 @@ impl World {
 
     /// Ends the gateway with SIGTERM: its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
-        self.process.stop().await
+        self.own_process().stop().await
     }
 
     /// Ends the gateway with SIGTERM and starts it again on what it left: the exit code of the first.
     pub async fn restart(&mut self) -> Option<i32> {
-        let code = self.process.stop().await;
-        self.process = Process::start(self.folder.path(), self.admin_port).await;
+        let code = self.own_process().stop().await;
+        *self.own_process() = Process::start(self.folder.path(), self.admin_port).await;
         code
     }
 
@@ -336,7 +342,7 @@ impl World {
 
     /// The memory of the gateway that is resident, in KiB.
     pub fn resident_kib(&self) -> usize {
-        let path = format!("/proc/{}/status", self.process.id());
+        let path = format!("/proc/{}/status", self.process_id());
         let status = std::fs::read_to_string(path).expect("the gateway runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().next());
@@ -371,7 +377,7 @@ impl World {
 
     /// What the gateway has logged.
     pub fn log(&self) -> String {
-        self.process.log()
+        self.process().log()
     }
 
     /// The client that all requests of this world go through.

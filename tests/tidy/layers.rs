@@ -184,6 +184,8 @@ const LAYERS: &[Layer] = &[
             "tls_parser",
             "tokio",
             "tracing",
+            // When a certificate ends; rustls does not say.
+            "x509_parser",
         ],
     },
     Layer {
@@ -244,6 +246,8 @@ const LAYERS: &[Layer] = &[
             "form_urlencoded",
             "hmac",
             "http",
+            // Sockets that systemd passes on.
+            "listenfd",
             "pingora",
             "serde",
             "serde_json",

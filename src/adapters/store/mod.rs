@@ -68,6 +68,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether another process has it open, which may let go of it.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Embedded(EmbeddedError::InUse { .. }))
+    }
+}
+
 /// Opens the memory at `url`: `embedded:` for the file [`STATE_FILE`] in `data_dir`, or one of the Redis forms. Redis
 /// need not be there yet.
 ///

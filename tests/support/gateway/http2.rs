@@ -73,6 +73,44 @@ impl Http2 {
         requests.send_request(request, false).expect("a stream")
     }
 
+    /// Whether the gateway takes no more requests on it.
+    pub async fn is_over(&self) -> bool {
+        let ready = self.requests.clone().ready();
+        tokio::time::timeout(PATIENCE, ready)
+            .await
+            .is_ok_and(|ready| ready.is_err())
+    }
+
+    /// Sends a request without a body: the status, if the whole answer came.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Option<u16> {
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.authority))
+            .version(http::Version::HTTP_2);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let exchange = async {
+            let mut requests = self.requests.clone().ready().await.ok()?;
+            let request = request.body(()).expect("a request");
+            let (answer, _) = requests.send_request(request, true).ok()?;
+            let (head, mut body) = answer.await.ok()?.into_parts();
+            while let Some(data) = body.data().await {
+                let data = data.ok()?;
+                drop(body.flow_control().release_capacity(data.len()));
+            }
+            Some(head.status.as_u16())
+        };
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .expect("an answer in time, or none")
+    }
+
     /// Sends a request, its body in pieces of `piece` bytes, and reads the answer. One record is due for it.
     pub async fn send(
         &self,

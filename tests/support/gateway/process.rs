@@ -2,6 +2,8 @@
 
 use super::PATIENCE;
 use std::fs::File;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -16,6 +18,14 @@ use tokio::net::TcpStream;
 /// How long the gateway may take to be ready, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Sockets that outlive the gateways that listen on them.
+pub struct Sockets {
+    /// The public one.
+    pub public: TcpListener,
+    /// That of the admin listener.
+    pub admin: TcpListener,
+}
+
 /// A running gateway. Dropping it ends the process.
 pub struct Process {
     child: Child,
@@ -25,6 +35,13 @@ pub struct Process {
 impl Process {
     /// Starts the gateway on `riskgate.toml` in `folder` and waits until it is ready.
     pub async fn start(folder: &Path, admin_port: u16) -> Self {
+        let mut process = Self::spawn(folder, None);
+        process.until_ready(admin_port).await;
+        process
+    }
+
+    /// Starts the gateway on `riskgate.toml` in `folder`, on sockets that are open already: the public one and the admin's.
+    pub fn spawn(folder: &Path, sockets: Option<&Sockets>) -> Self {
         let log = folder.join("riskgate.log");
         let open = || {
             File::options()
@@ -33,31 +50,53 @@ impl Process {
                 .open(&log)
                 .expect("a log file")
         };
-        let child = Command::new(env!("CARGO_BIN_EXE_riskgate"))
+        let mut command = match sockets {
+            None => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_riskgate"));
+                command.stdin(Stdio::null()).stdout(open());
+                command
+            }
+            // As systemd does it: descriptors from 3 on, and the process that they are for.
+            Some(sockets) => {
+                let mut command = Command::new("bash");
+                command
+                    .args([
+                        "-c",
+                        "exec 3<&0 4<&1 0</dev/null 1>&2; LISTEN_FDS=2 LISTEN_PID=$$ exec \"$0\" \"$@\"",
+                        env!("CARGO_BIN_EXE_riskgate"),
+                    ])
+                    .stdin(sockets.public.try_clone().map(OwnedFd::from).expect("a socket"))
+                    .stdout(sockets.admin.try_clone().map(OwnedFd::from).expect("a socket"));
+                command
+            }
+        };
+        let child = command
             .args(["run", "--config"])
             .arg(folder.join("riskgate.toml"))
             .current_dir(folder)
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(open())
+            .env("RISKGATE_FAULT_POINTS", "1")
             .stderr(open())
             .spawn()
             .expect("the gateway can be started");
-        let mut process = Self { child, log };
+        Self { child, log }
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn until_ready(&mut self, admin_port: u16) {
         let end = Instant::now() + START_TIMEOUT;
         while admin(admin_port, "/health/ready")
             .await
             .is_none_or(|(status, _)| status != 200)
         {
-            let ended = process.child.try_wait().expect("the gateway can be asked");
+            let ended = self.child.try_wait().expect("the gateway can be asked");
             assert!(
                 ended.is_none() && Instant::now() < end,
                 "the gateway is not ready ({ended:?}):\n{}",
-                process.log()
+                self.log()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        process
     }
 
     /// Its process id.
@@ -73,7 +112,12 @@ impl Process {
     /// Ends it with SIGTERM: the exit code, `None` when it had to be killed.
     pub async fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
-        let end = Instant::now() + PATIENCE;
+        self.ended().await
+    }
+
+    /// Waits for its end: the exit code, `None` when it had to be killed.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let end = Instant::now() + PATIENCE + PATIENCE;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("the gateway can be asked") {
                 return status.code();

@@ -1,0 +1,313 @@
+//! Certificates of listeners: chain and key, exchanged while connections live on; when they end; whom clients must be
+//! certified by. It reads the files that it is given, when it is told to, and never prints a key.
+
+use crate::domain::time::Timestamp;
+use arc_swap::ArcSwap;
+use rustls::DigitallySignedStruct;
+use rustls::DistinguishedName;
+use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::UnixTime;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::ClientHello;
+use rustls::server::ResolvesServerCert;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerified;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use x509_parser::prelude::FromDer;
+use x509_parser::prelude::X509Certificate;
+
+/// A certificate or key file that cannot be used. The text names the file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The chain cannot be read.
+    #[error("`{path}` cannot be read as PEM certificates: {cause}; expected the chain, leaf first")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// It holds no certificate.
+    #[error("`{0}` holds no certificate; expected the chain as PEM, leaf first")]
+    Empty(PathBuf),
+    /// One of its certificates is none.
+    #[error("`{path}` holds a certificate that cannot be read: {cause}")]
+    Garbled {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The key cannot be read.
+    #[error(
+        "`{path}` cannot be read as a PEM private key: {cause}; expected PKCS #8, PKCS #1 or SEC 1 without a passphrase"
+    )]
+    KeyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The kind of key is not supported.
+    #[error(
+        "the key in `{path}` cannot be used: {cause}; expected RSA of 2048 bits or more, P-256, P-384 or Ed25519"
+    )]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// Key and certificate do not belong together.
+    #[error(
+        "the key in `{key}` is not that of the certificate in `{certificate}`; give both files of one issue"
+    )]
+    Mismatch {
+        /// The file with the certificate.
+        certificate: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+    },
+    /// An authority that cannot verify anybody.
+    #[error("`{path}` holds no authority of client certificates that can be used: {cause}")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl CertificateError {
+    /// The key of the configuration, within its section, whose file is to be looked at.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } | Self::Empty(_) | Self::Garbled { .. } => "certificate",
+            Self::KeyUnreadable { .. } | Self::Key { .. } | Self::Mismatch { .. } => "key",
+            Self::Authority { .. } => "client_ca_file",
+        }
+    }
+}
+
+/// A chain and its key that belong together.
+#[derive(Debug)]
+pub struct Pair {
+    certified: Arc<CertifiedKey>,
+    not_after: Timestamp,
+}
+
+impl Pair {
+    /// Reads chain and key.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn read(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let certificates = read_certificates(chain)?;
+        let not_after = not_after(chain, &certificates)?;
+        let private =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| CertificateError::KeyUnreadable {
+                path: key.to_owned(),
+                cause: error.to_string(),
+            })?;
+        let signer = any_supported_type(&private).map_err(|cause| CertificateError::Key {
+            path: key.to_owned(),
+            cause: cause.to_string(),
+        })?;
+        let certified = CertifiedKey::new(certificates, signer);
+        match certified.keys_match() {
+            Ok(()) => {}
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                return Err(CertificateError::Mismatch {
+                    certificate: chain.to_owned(),
+                    key: key.to_owned(),
+                });
+            }
+            Err(cause) => {
+                return Err(CertificateError::Garbled {
+                    path: chain.to_owned(),
+                    cause: cause.to_string(),
+                });
+            }
+        }
+        Ok(Self {
+            certified: Arc::new(certified),
+            not_after,
+        })
+    }
+
+    /// The moment from which on the chain is worth nothing.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+}
+
+/// The certificate of a listener; it can be exchanged while connections live on.
+#[derive(Debug)]
+pub struct ServerCertificate(ArcSwap<Pair>);
+
+impl ServerCertificate {
+    /// With this pair until there is another.
+    pub fn new(pair: Pair) -> Self {
+        Self(ArcSwap::from_pointee(pair))
+    }
+
+    /// The next handshake gets this one.
+    pub fn exchange(&self, pair: Pair) {
+        self.0.store(Arc::new(pair));
+    }
+
+    /// When the present one ends.
+    pub fn not_after(&self) -> Timestamp {
+        self.0.load().not_after
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().certified))
+    }
+}
+
+/// The authorities of which client certificates are taken.
+#[derive(Clone, Debug)]
+pub struct Authorities(Arc<dyn ClientCertVerifier>);
+
+impl Authorities {
+    /// Reads a PEM file.
+    ///
+    /// # Errors
+    /// [`CertificateError::Authority`].
+    pub fn read(path: &Path) -> Result<Self, CertificateError> {
+        let unusable = |cause: &dyn std::fmt::Display| CertificateError::Authority {
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        };
+        let mut roots = RootCertStore::empty();
+        for authority in read_certificates(path).map_err(|error| unusable(&error))? {
+            roots.add(authority).map_err(|error| unusable(&error))?;
+        }
+        let provider = Arc::new(default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map(Self)
+            .map_err(|error| unusable(&error))
+    }
+}
+
+/// Asks clients for a certificate. Its authorities can be exchanged; that is why they are not named to clients, whose
+/// list would go stale within a process.
+#[derive(Debug)]
+pub struct ClientCertificates {
+    authorities: ArcSwap<Authorities>,
+    required: bool,
+}
+
+impl ClientCertificates {
+    /// Of these authorities; a client without a certificate is turned away where they are `required`.
+    pub fn new(authorities: Authorities, required: bool) -> Self {
+        Self {
+            authorities: ArcSwap::from_pointee(authorities),
+            required,
+        }
+    }
+
+    /// The next handshake is judged by these.
+    pub fn exchange(&self, authorities: Authorities) {
+        self.authorities.store(Arc::new(authorities));
+    }
+}
+
+impl ClientCertVerifier for ClientCertificates {
+    fn client_auth_mandatory(&self) -> bool {
+        self.required
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let authorities = self.authorities.load();
+        authorities.0.verify_client_cert(leaf, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let authorities = self.authorities.load();
+        authorities
+            .0
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let authorities = self.authorities.load();
+        authorities
+            .0
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.authorities.load().0.supported_verify_schemes()
+    }
+}
+
+/// The certificates of a PEM file, DER.
+///
+/// # Errors
+/// [`CertificateError::Unreadable`] and [`CertificateError::Empty`].
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let unreadable = |cause: String| CertificateError::Unreadable {
+        path: path.to_owned(),
+        cause,
+    };
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| unreadable(error.to_string()))?
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(CertificateError::Empty(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// When the first certificate of a chain ends.
+fn not_after(
+    path: &Path,
+    chain: &[CertificateDer<'static>],
+) -> Result<Timestamp, CertificateError> {
+    let mut first = Timestamp(i64::MAX);
+    for certificate in chain {
+        let (_, parsed) =
+            X509Certificate::from_der(certificate).map_err(|error| CertificateError::Garbled {
+                path: path.to_owned(),
+                cause: error.to_string(),
+            })?;
+        let seconds = parsed.validity().not_after.timestamp();
+        first = first.min(Timestamp(seconds.saturating_mul(1000)));
+    }
+    Ok(first)
+}

@@ -1,0 +1,103 @@
+//! An authority that issues certificates for the tests, one after the other.
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use rcgen::DnType;
+use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use std::time::Duration;
+
+/// An authority.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new(name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = named(name);
+        let pem = params.self_signed(&key).expect("a certificate").pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    /// Its own certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A certificate for `localhost` that is good for years.
+    pub fn server(&self, name: &str) -> Issued {
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, None)
+    }
+
+    /// The same with an end: this long from now, in whole days. `None` for the day before yesterday.
+    pub fn server_until(&self, name: &str, left: Option<Duration>) -> Issued {
+        let day = jiff::SignedDuration::from_hours(24);
+        let now = jiff::Timestamp::now();
+        let end = match left {
+            Some(left) => now + left,
+            None => now - day - day,
+        };
+        let date = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+        let end = (
+            i32::from(date.year()),
+            u8::try_from(date.month()).expect("a month"),
+            u8::try_from(date.day()).expect("a day"),
+        );
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, Some(end))
+    }
+
+    /// A certificate for a client.
+    pub fn client(&self, name: &str) -> Issued {
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, None)
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        end: Option<(i32, u8, u8)>,
+    ) -> Issued {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.distinguished_name = named(name);
+        params.extended_key_usages = vec![usage];
+        if let Some((year, month, day)) = end {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+        }
+        let made = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Issued {
+            certificate: made.pem(),
+            key: key.serialize_pem(),
+            der: made.der().to_vec(),
+        }
+    }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut named = DistinguishedName::new();
+    named.push(DnType::CommonName, name);
+    named
+}

@@ -1,0 +1,226 @@
+//! Configuration, policy and model exchanged under traffic: nothing fails, and nobody is judged by halves of two.
+
+use crate::gateway::Options;
+use crate::gateway::PATIENCE;
+use crate::gateway::World;
+use crate::gateway::root;
+use crate::gateway::rules;
+use crate::load;
+use crate::load::NUMBER;
+use crate::load::Plan;
+use crate::load::alone;
+use crate::load::scaled;
+use riskgate::domain::audit::AuditEvent;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+use toml::Table;
+use toml::Value;
+
+/// The longest that a reload may take, in an optimised build.
+const RELOAD_MAX: Duration = Duration::from_millis(100);
+
+/// The records that are in the file.
+pub fn records(world: &World) -> Vec<AuditEvent> {
+    let text = fs::read_to_string(world.data_dir().join("audit.jsonl")).expect("records");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a record"))
+        .collect()
+}
+
+/// Waits for as many records as requests were answered.
+pub async fn until_recorded(world: &World, count: u64) -> Vec<AuditEvent> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = records(world);
+        if found.len() as u64 >= count || Instant::now() > end {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Replaces a file as a whole.
+fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).expect("a file");
+    fs::rename(new, path).expect("a file that can be replaced");
+}
+
+/// The configuration with a policy, a model and a reserved header of its own.
+fn edition(world: &World, name: &str, model: &str) -> String {
+    let text = fs::read_to_string(world.config_file()).expect("a configuration");
+    let mut config: Table = text.parse().expect("TOML");
+    let policy = world
+        .config_file()
+        .with_file_name(format!("policy-{name}.toml"));
+    let rule = format!("request.door == \"token\" && \"{name}\" != \"\"");
+    fs::write(&policy, rules(&[(&rule, "allow")])).expect("a file");
+    let path = |path: &Path| Value::String(path.display().to_string());
+    let mut set = |section: &str, key: &str, value: Value| {
+        let section = config
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        section
+            .as_table_mut()
+            .expect("a section")
+            .insert(key.to_owned(), value);
+    };
+    set("policy", "file", path(&policy));
+    set("model", "dir", path(&root().join(model)));
+    let reserved = Value::String(format!("x-tag-{name}"));
+    set("headers", "reserved", Value::Array(vec![reserved]));
+    config.to_string()
+}
+
+/// How many reloads ended so, and how long all of them took.
+async fn reloads(world: &World, result: &str) -> (f64, f64) {
+    let labels = [("result", result)];
+    let count = world.metric("riskgate_reloads_total", &labels).await;
+    let seconds = world.metric("riskgate_reload_seconds_sum", &labels).await;
+    (count, seconds)
+}
+
+/// SIGHUP: how long the reload took that it led to.
+async fn reload(world: &World, result: &str) -> Duration {
+    let before = reloads(world, result).await;
+    world.signal("HUP");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let now = reloads(world, result).await;
+        if now.0 > before.0 {
+            return Duration::from_secs_f64((now.1 - before.1) / (now.0 - before.0));
+        }
+        assert!(
+            Instant::now() < end,
+            "no reload was {result}\n{}",
+            world.log()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn configurations_are_exchanged_under_traffic_and_never_mixed() {
+    let _alone = alone().await;
+    let (requests, exchanges) = (scaled(600, 20_000), scaled(12, 100));
+    let world = World::start(Options {
+        mode: "enforce",
+        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
+        ..Options::default()
+    })
+    .await;
+    let editions = [
+        edition(&world, "a", "tests/data/models/starter"),
+        edition(&world, "b", "conf/model"),
+    ];
+    let wrong = [
+        ("not toml [".to_owned(), "expected"),
+        (
+            editions[0]
+                .replace("mode = ", "mood = ")
+                .replace("[score]", "[scorn]"),
+            "scorn",
+        ),
+        (
+            editions[0].replace("policy-a.toml", "policy-c.toml"),
+            "policy.file",
+        ),
+        (
+            editions[0].replace("tests/data/models/starter", "tests/data/models/wrong_shape"),
+            "model",
+        ),
+        (
+            editions[0].replace("x-tag-a", "not a header"),
+            "headers.reserved",
+        ),
+    ];
+    let load = Plan::keeping(4, world.port).start();
+    let (mut took, mut refused) = (Vec::new(), 0);
+    for number in 0..exchanges {
+        load.until(requests * number / exchanges).await;
+        let place = usize::try_from(number % 2).expect("a place");
+        replace(&world.config_file(), &editions[place]);
+        took.push(reload(&world, "ok").await);
+        if number % 3 == 2 {
+            let (text, said) = &wrong[usize::try_from(number / 3).expect("a place") % wrong.len()];
+            let before = world.log().len();
+            replace(&world.config_file(), text);
+            took.push(reload(&world, "refused").await);
+            refused += 1;
+            let log = world.log().split_off(before);
+            assert!(
+                log.contains("the old one stays") && log.contains(said),
+                "{said}: {log}"
+            );
+        }
+    }
+    load.until(requests).await;
+    let tally = load.end().await;
+    tally.assert_all_answered(&world.log());
+    let answered = tally.answered.load(Ordering::Relaxed);
+
+    // By the record: each configuration has one policy and one model.
+    let records = until_recorded(&world, answered).await;
+    assert_eq!(records.len() as u64, answered);
+    let mut versions: BTreeMap<u64, BTreeSet<(String, String)>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.door.is_some()) {
+        let policy = record.policy.clone().expect("a policy");
+        let model = record.model.clone().expect("a model");
+        versions
+            .entry(record.config)
+            .or_default()
+            .insert((policy, model));
+    }
+    let mixed = versions.values().filter(|found| found.len() != 1).count();
+    assert_eq!(mixed, 0, "{versions:#?}");
+    let kinds: BTreeSet<_> = versions.values().flatten().collect();
+    assert!(kinds.len() >= 2, "{kinds:?}");
+    // By what arrived: the header that the same configuration reserves, and no other, is missing.
+    let numbers: BTreeMap<String, u64> = records
+        .iter()
+        .filter(|record| record.door.is_some())
+        .map(|record| (record.id.clone(), record.config))
+        .collect();
+    let mut judged = 0;
+    for request in world.received() {
+        if request.header_values(NUMBER).is_empty() {
+            continue;
+        }
+        let id = request.header_values("activityid");
+        let Some(config) = id.first().and_then(|id| numbers.get(*id)) else {
+            continue;
+        };
+        // Version 1 is what the world began with; a is 2, b is 3, and so on.
+        let tags = ["x-tag-a", "x-tag-b"].map(|tag| !request.header_values(tag).is_empty());
+        let wanted = match config {
+            1 => [true, true],
+            even if even % 2 == 0 => [false, true],
+            _ => [true, false],
+        };
+        assert_eq!(tags, wanted, "configuration {config}");
+        judged += 1;
+    }
+    assert!(judged > 50, "{judged}");
+    took.sort();
+    let slowest = took.last().copied().unwrap_or_default();
+    eprintln!(
+        "reload: median {:.1?}, slowest {slowest:.1?}, of {}",
+        took[took.len() / 2],
+        took.len()
+    );
+    if !cfg!(debug_assertions) {
+        assert!(slowest <= RELOAD_MAX, "{slowest:?}");
+    }
+    load::row(
+        "R22",
+        &format!("requests over {exchanges} configurations; slowest reload {slowest:.0?}"),
+        answered,
+        refused,
+        tally.lost() + mixed as u64,
+    );
+}
