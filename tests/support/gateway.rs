@@ -353,7 +353,7 @@ impl World {
 
     /// How many files and sockets the gateway has open.
     pub fn open_files(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.process.id());
+        let path = format!("/proc/{}/fd", self.process_id());
         std::fs::read_dir(path).expect("the gateway runs").count()
     }
 
