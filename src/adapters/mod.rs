@@ -1,5 +1,8 @@
 //! The driven edges. Each keeps a port's promise with one vendor and names no other edge.
 
+/// Tells of decisions by webhook.
+pub mod alerts;
+
 /// Audit records in a file.
 pub mod audit_log;
 

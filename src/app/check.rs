@@ -5,6 +5,7 @@ use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
 use crate::adapters::store;
 use crate::app::actions;
+use crate::app::alerts;
 use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Expiry;
@@ -103,6 +104,14 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     findings
         .warnings
         .extend(missing.iter().map(|warning| format!("geo: {warning}")));
+
+    match alerts::settings(config, file) {
+        Ok(Some(settings)) => findings
+            .fine
+            .push(format!("alerts go to: {}", settings.target.origin())),
+        Ok(None) => {}
+        Err(error) => findings.problems.push(error),
+    }
 
     match assemble::upstream(config, file) {
         Ok(upstream) => {

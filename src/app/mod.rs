@@ -10,6 +10,9 @@ pub mod signing;
 /// From the configuration to the parts.
 pub mod assemble;
 
+/// Who is told.
+pub mod alerts;
+
 /// What WSO2 calls.
 pub mod actions;
 
@@ -231,13 +234,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
                 .map(Arc::new)
                 .map_err(|error| one(ConfigError::new(&file, error.to_string())))
         })?;
+    let records = Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>;
+    let (records, alerting) = alerts::before(records, &config, &file, &metrics).map_err(one)?;
     let (observations, queue) = mpsc::channel(learner::OBSERVATIONS_MAX);
     let dependencies = Dependencies {
         state: Arc::clone(&state),
         state_breaker: Breaker::new(config.state.breaker.clone())
             .telling(background::announce_breaker("state", &metrics)),
         geo: Arc::new(geo),
-        audit: Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>,
+        audit: records,
         clock: Arc::clone(&clock),
         entropy: Arc::new(OsEntropy),
         scorer: Scorer::new(&config.score, Arc::clone(&clock))
@@ -290,6 +295,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&state),
         Arc::clone(&metrics),
     ));
+    let alerting =
+        alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
     if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
         let _context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
@@ -355,6 +362,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             .is_err()
         {
             tracing::warn!("the last observations may be lost");
+        }
+        if let Some(alerting) = alerting {
+            // It bounds its own farewell.
+            drop(tokio::time::timeout(Duration::from_secs(3), alerting).await);
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -1,6 +1,9 @@
 //! The configuration file, read into the settings of each part. Defaults run; an unknown key is an error that names it;
 //! relative paths are relative to the working directory.
 
+/// Who is told.
+pub mod alerts;
+
 /// Flags over the file.
 pub mod overrides;
 
@@ -17,6 +20,7 @@ use crate::flow::limits::LimitSettings;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::breaker::BreakerSettings;
 use crate::telemetry::LogFormat;
+use alerts::AlertSettings;
 use resource::ResourceSettings;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -65,6 +69,8 @@ pub struct Config {
     pub signing: SigningSettings,
     /// Records.
     pub audit: AuditSettings,
+    /// Who is told of which decisions.
+    pub alerts: AlertSettings,
     /// Logs.
     pub log: LogSettings,
 }

@@ -113,3 +113,6 @@ pub mod outcome;
 
 /// The record.
 pub mod audit;
+
+/// What somebody is told at once.
+pub mod alert;

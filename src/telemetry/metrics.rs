@@ -63,6 +63,7 @@ pub struct Metrics {
     state_writes_lost: IntCounter,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
+    alerts: IntCounterVec,
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_given_up: IntCounterVec,
@@ -254,6 +255,11 @@ impl Metrics {
             audit_dropped: counter(
                 "riskgate_audit_events_dropped_total",
                 "Audit records lost to a full queue or disk",
+            )?,
+            alerts: counters(
+                "riskgate_alerts_total",
+                "Alerts about decisions, by what became of them",
+                &["result"],
             )?,
             connections: gauge("riskgate_connections", "Connections of clients")?,
             connections_refused: counters(
@@ -575,6 +581,11 @@ impl Metrics {
         self.panics.inc();
     }
 
+    /// Alerts were sent, found no place (`queue_full`) or were given up.
+    pub fn alerts(&self, result: &'static str, count: u64) {
+        self.alerts.with_label_values(&[result]).inc_by(count);
+    }
+
     /// A reload took effect or was refused, after this time.
     pub fn reload(&self, taken: bool, took: Duration) {
         let result = taken_or_refused(taken);
@@ -633,22 +644,4 @@ fn taken_or_refused(taken: bool) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_are_rendered_with_bounded_labels() {
-        let metrics = Metrics::new().unwrap();
-        metrics.request(RequestLabels {
-            class: "scored",
-            door: "token",
-            verdict: Some(Verdict::Allow),
-            mode: Some(Mode::Monitor),
-            grounds: Some(Grounds::Monitored),
-        });
-        metrics.unscored(FallbackCause::ModelMissing);
-        let text = metrics.render();
-        assert!(text.contains(r#"riskgate_requests_total{class="scored",door="token",grounds="monitored",mode="monitor",verdict="allow"} 1"#), "{text}");
-        assert!(text.contains(r#"riskgate_unscored_total{cause="model_missing"} 1"#));
-    }
-}
+mod tests;

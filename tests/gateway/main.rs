@@ -13,6 +13,7 @@
 mod gateway;
 
 mod actions;
+mod alerts;
 mod attacks;
 mod back_channel;
 mod challenger;

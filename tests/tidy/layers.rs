@@ -72,6 +72,18 @@ const LAYERS: &[Layer] = &[
     },
     // Every adapter may name its port; each knows one vendor.
     adapter(
+        "adapters/alerts",
+        &[],
+        &[
+            "reqwest",
+            "rustls",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    adapter(
         "adapters/audit_log",
         &[],
         &["serde_json", "thiserror", "tracing"],
@@ -295,7 +307,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["src/telemetry/"]),
     ("redb", &["src/adapters/embedded/"]),
     ("redis", &["src/adapters/redis/"]),
-    ("reqwest", &["src/adapters/identity_server/"]),
+    (
+        "reqwest",
+        &["src/adapters/alerts/", "src/adapters/identity_server/"],
+    ),
 ];
 
 /// The modules of the domain in the order in which a request meets them: each names earlier ones alone.
@@ -338,6 +353,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "page_key",
     "outcome",
     "audit",
+    "alert",
 ];
 
 /// Names of later modules that earlier ones use all the same.

@@ -1,0 +1,295 @@
+//! Against a receiver on a socket of its own: what it gets, when it does not take it, when it is not there.
+
+use super::*;
+use crate::adapters::clock::SystemClock;
+use crate::domain::alert::signature;
+use crate::domain::policy::decision::Verdict;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const SHORT: [Duration; 3] = [Duration::from_millis(20); 3];
+
+/// Keeps how many records it got.
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl AuditSink for Counted {
+    fn write(&self, _event: AuditEvent) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a receiver was sent: heads and bodies.
+type Received = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// Answers each request with the next of `statuses`, the last one for ever.
+async fn receiver(statuses: Vec<&'static str>) -> (String, Received) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hooks/s3cret", listener.local_addr().unwrap());
+    let received = Received::default();
+    let kept = Arc::clone(&received);
+    tokio::spawn(async move {
+        let mut answered = 0;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            let (head, length) = loop {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).await.unwrap();
+                assert!(read > 0, "a whole request is sent");
+                bytes.extend_from_slice(&piece[..read]);
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                if let Some((head, _)) = text.split_once("\r\n\r\n") {
+                    let length: usize = header(head, "content-length").parse().unwrap();
+                    if bytes.len() >= head.len() + 4 + length {
+                        break (head.to_owned(), length);
+                    }
+                }
+            };
+            let body = bytes[bytes.len() - length..].to_vec();
+            kept.lock().unwrap().push((head, body));
+            let status = statuses[answered.min(statuses.len() - 1)];
+            answered += 1;
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (url, received)
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .unwrap_or_else(|| panic!("{name} is not in {head}"))
+        .1
+}
+
+fn settings(url: &str) -> AlertSettings {
+    AlertSettings {
+        target: Target::parse(url).unwrap(),
+        authorities: Vec::new(),
+        secret: Secret::new(SECRET.to_vec()),
+        rule: AlertRule {
+            verdicts: vec![Verdict::Block],
+            score_min: None,
+        },
+    }
+}
+
+fn event(id: &str, verdict: &str) -> AuditEvent {
+    AuditEvent {
+        class: "scored".to_owned(),
+        id: id.to_owned(),
+        verdict: Some(verdict.to_owned()),
+        score: Some(93),
+        reasons: vec!["risk_high".to_owned()],
+        ..AuditEvent::default()
+    }
+}
+
+struct Running {
+    sink: AlertingSink,
+    records: Arc<Counted>,
+    metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn start(url: &str) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let records = Arc::new(Counted::default());
+    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
+    let (sink, delivery) = AlertingSink::new(inner, settings(url), Arc::clone(&metrics)).unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(
+        delivery
+            .retrying_after(&SHORT)
+            .run(Arc::new(SystemClock), stopped),
+    );
+    Running {
+        sink,
+        records,
+        metrics,
+        stop,
+        task,
+    }
+}
+
+impl Running {
+    /// The counter of a result.
+    fn told(&self, result: &str) -> u64 {
+        let name = format!("riskgate_alerts_total{{result=\"{result}\"}} ");
+        let text = self.metrics.render();
+        text.lines()
+            .find_map(|line| line.strip_prefix(&name)?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    async fn until(&self, result: &str, count: u64) {
+        let waiting = async {
+            while self.told(result) < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let within = Duration::from_secs(10);
+        let done = tokio::time::timeout(within, waiting).await;
+        assert!(done.is_ok(), "{}", self.metrics.render());
+        assert_eq!(self.told(result), count);
+    }
+}
+
+#[tokio::test]
+async fn a_decision_is_told_with_a_signature_and_recorded_all_the_same() {
+    let (url, received) = receiver(vec!["204 No Content"]).await;
+    let running = start(&url);
+    running.sink.write(event("1", "allow"));
+    running.sink.write(event("2", "block"));
+    running.until("sent", 1).await;
+    assert_eq!(running.records.0.load(Ordering::Relaxed), 2);
+    let (head, body) = received.lock().unwrap()[0].clone();
+    assert!(
+        head.starts_with("POST /hooks/s3cret HTTP/1.1\r\n"),
+        "{head}"
+    );
+    let seconds: i64 = header(&head, "webhook-timestamp").parse().unwrap();
+    assert_eq!(header(&head, "webhook-id"), "msg_2");
+    assert_eq!(
+        header(&head, "webhook-signature"),
+        signature(SECRET, "msg_2", seconds, &body)
+    );
+    let message: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(message["type"], "risk.alerts");
+    assert_eq!(message["lost"], 0);
+    assert_eq!(message["alerts"].as_array().unwrap().len(), 1);
+    assert_eq!(message["alerts"][0]["verdict"], "block");
+    assert_eq!(message["alerts"][0]["reasons"][0], "risk_high");
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_sent_again_under_the_same_id() {
+    let (url, received) = receiver(vec!["503 Busy", "429 Slow", "200 OK"]).await;
+    let running = start(&url);
+    running.sink.write(event("1", "block"));
+    running.until("sent", 1).await;
+    let received = received.lock().unwrap();
+    let ids: Vec<&str> = received
+        .iter()
+        .map(|(head, _)| header(head, "webhook-id"))
+        .collect();
+    assert_eq!(ids, ["msg_1"; 3]);
+    assert!(received.iter().all(|(_, body)| *body == received[0].1));
+    assert_eq!(running.told("given_up"), 0);
+}
+
+#[tokio::test]
+async fn what_is_never_taken_is_given_up_and_the_next_message_says_so() {
+    let refusals = vec!["400 Bad", "302 Found", "200 OK"];
+    let (url, received) = receiver(refusals).await;
+    let running = start(&url);
+    for given_up in 1..=2 {
+        running.sink.write(event("lost", "block"));
+        running.until("given_up", given_up).await;
+    }
+    running.sink.write(event("3", "block"));
+    running.until("sent", 1).await;
+    // One attempt each: neither is a refusal repeated nor a redirect followed.
+    let received = received.lock().unwrap();
+    assert_eq!(received.len(), 3);
+    let message: serde_json::Value = serde_json::from_slice(&received[2].1).unwrap();
+    assert_eq!(message["lost"], 2);
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_away_costs_alerts_and_nothing_else() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let running = start(&url);
+    running.sink.write(event("1", "block"));
+    running.until("given_up", 1).await;
+    // A flood while it is away: the queue has its bound, and every alert is accounted for.
+    let flood = u64::try_from(QUEUE_MAX + 700).unwrap();
+    let begun = std::time::Instant::now();
+    for _ in 0..flood {
+        running.sink.write(event("2", "block"));
+    }
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(
+        running.told("queue_full") >= 600,
+        "{}",
+        running.told("queue_full")
+    );
+    assert_eq!(running.records.0.load(Ordering::Relaxed), flood + 1);
+    running
+        .until("given_up", flood + 1 - running.told("queue_full"))
+        .await;
+}
+
+#[tokio::test]
+async fn the_end_tells_what_waits_and_does_not_wait_for_a_receiver_that_is_away() {
+    let (url, received) = receiver(vec!["200 OK"]).await;
+    let running = start(&url);
+    running.stop.send(true).unwrap();
+    running.sink.write(event("1", "block"));
+    running.task.await.unwrap();
+    assert_eq!(received.lock().unwrap().len(), 1);
+
+    let (url, _) = receiver(vec!["503 Busy"]).await;
+    let running = start(&url);
+    running.sink.write(event("1", "block"));
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    running.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), running.task).await;
+    assert!(
+        ended.is_ok(),
+        "it waits for a receiver that does not take anything"
+    );
+}
+
+#[test]
+fn only_addresses_of_receivers_are_taken() {
+    for url in [
+        "https://siem.example.com/hooks/1?x=1",
+        "https://10.0.0.7:8443/",
+        "https://[fd00::7]/",
+        "http://127.0.0.1:9000/",
+        "http://[::1]:9000/",
+    ] {
+        assert!(Target::parse(url).is_ok(), "{url}");
+    }
+    for url in [
+        "",
+        "siem.example.com",
+        "ftp://siem.example.com/",
+        "file:///etc/passwd",
+        "http://siem.example.com/",
+        "http://10.0.0.7/",
+        "http://localhost:9000/",
+        "https://user:pass@siem.example.com/",
+        "https://siem.example.com/#x",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://[::ffff:169.254.169.254]/",
+        "https://2852039166/",
+        "https://0xa9.0xfe.0xa9.0xfe/",
+        "https://[fe80::1]/",
+        "https://[fd00:ec2::254]/",
+        "https://0.0.0.0/",
+        "https://224.0.0.1/",
+    ] {
+        assert!(Target::parse(url).is_err(), "{url}");
+    }
+    let target = Target::parse("https://siem.example.com/hooks/s3cret").unwrap();
+    assert_eq!(target.origin(), "https://siem.example.com");
+}

@@ -1,0 +1,147 @@
+//! Alerts by webhook from the real gateway to a receiver on a socket: who is told, with what, and that a receiver that is
+//! away holds nobody up.
+
+use crate::gateway::Options;
+use crate::gateway::PATIENCE;
+use crate::gateway::World;
+use crate::gateway::always;
+use riskgate::domain::alert::signature;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::time::Duration;
+use std::time::Instant;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// The head of a request and its body.
+type Message = (String, String);
+
+/// A receiver that takes every message: its address and what it gets.
+fn receiver() -> (String, mpsc::Receiver<Message>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hooks/s3cret", listener.local_addr().unwrap());
+    let (got, messages) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut text = String::new();
+            while !is_whole(&text) {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).unwrap();
+                assert!(read > 0, "a whole request is sent: {text}");
+                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+            }
+            stream
+                .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+                .unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            if got.send((head.to_owned(), body.to_owned())).is_err() {
+                return;
+            }
+        }
+    });
+    (url, messages)
+}
+
+fn is_whole(text: &str) -> bool {
+    text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+        header(head, "content-length")
+            .parse()
+            .is_ok_and(|length: usize| body.len() >= length)
+    })
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map_or("", |(_, value)| value)
+}
+
+/// A gateway that tells `url`; the folder holds the secret.
+async fn telling(url: &str, policy: String) -> (World, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("alerts.secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let config = format!(
+        "[alerts]\nurl = '{url}'\nsecret_file = '{}'\nscore_min = 0\n",
+        secret.display()
+    );
+    let world = World::start(Options {
+        mode: "enforce",
+        policy: Some(policy),
+        // Lives as long as the test.
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    (world, folder)
+}
+
+const FORM: &[(&str, &str)] = &[("grant_type", "client_credentials")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_is_told_and_an_allowed_one_is_not() {
+    let (url, messages) = receiver();
+    let (world, _folder) = telling(&url, always("block")).await;
+    world
+        .post("/oauth2/token", Some("demo-service"), FORM)
+        .await;
+    let record = world.last_record().await;
+    let (head, body) = messages.recv_timeout(PATIENCE).unwrap();
+    let message: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let alert = &message["alerts"][0];
+    assert_eq!(alert["id"], record.id);
+    assert_eq!(alert["verdict"], "block");
+    assert_eq!(alert["door"], "token");
+    assert_eq!(alert["mode"], "enforce");
+    let seconds = header(&head, "webhook-timestamp").parse().unwrap();
+    let id = header(&head, "webhook-id");
+    assert_eq!(
+        header(&head, "webhook-signature"),
+        signature(SECRET.as_bytes(), id, seconds, body.as_bytes())
+    );
+    assert_eq!(
+        world
+            .metric("riskgate_alerts_total", &[("result", "sent")])
+            .await,
+        1.0
+    );
+    world.leaks_nothing(&["s3cret", SECRET]);
+
+    world.set_policy(&always("allow"));
+    crate::lifecycle::until_reloaded(&world, "ok", 1.0).await;
+    world
+        .post("/oauth2/token", Some("demo-service"), FORM)
+        .await;
+    assert!(messages.recv_timeout(Duration::from_millis(700)).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_does_not_answer_holds_nobody_up_and_the_end_does_not_wait_for_it() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let (mut world, _folder) = telling(&url, always("block")).await;
+    for _ in 0..20 {
+        let begun = Instant::now();
+        world
+            .post("/oauth2/token", Some("demo-service"), FORM)
+            .await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+    let begun = Instant::now();
+    assert_eq!(world.stop().await, Some(0), "{}", world.log());
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(world.read_records().len(), 20);
+}
