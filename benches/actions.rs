@@ -86,6 +86,7 @@ default = "enforce"
 [limits]
 address_per_minute = 0
 user_per_minute = 0
+network_per_minute = 0
 client_per_minute = 0
 "#;
 

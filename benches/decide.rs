@@ -97,6 +97,7 @@ fn input(reasons: &[Reason]) -> PolicyInput<'_> {
             hour: 9,
             weekday: 2,
         },
+        unscored_percent: 0,
     }
 }
 

@@ -78,6 +78,7 @@ cache_entries = 0
 [limits]
 address_per_minute = 0
 user_per_minute = 0
+network_per_minute = 0
 client_per_minute = 0
 [server]
 trusted_proxies = ["10.0.0.0/8"]
@@ -198,6 +199,7 @@ impl Bench {
             config.limits,
             LimitSettings {
                 address_per_minute: 0,
+                network_per_minute: 0,
                 user_per_minute: 0,
                 client_per_minute: 0
             }

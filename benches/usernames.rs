@@ -349,6 +349,7 @@ data_dir = '{data}'
 [limits]
 address_per_minute = 0
 user_per_minute = 0
+network_per_minute = 0
 client_per_minute = 0
 [log]
 filter = "warn"

@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 
 export RISKGATE_SPELLINGS="${SPELLINGS:-100000}"
 export RISKGATE_REUSE_LOGINS="${LOGINS:-100000}"
+export RISKGATE_FLOOD_LOGINS="${FLOOD_LOGINS:-3000}"
 export RUST_BACKTRACE=0
 
 log="$(mktemp)"
@@ -23,7 +24,7 @@ run() {
 }
 
 run --test tomcat -- --nocapture --test-threads 1
-run --test faults -- --nocapture --test-threads 1 reuse
+run --test faults -- --nocapture --test-threads 1 reuse flood
 run --test gateway -- --nocapture --test-threads 1 patience places smuggling
 
 # "hardening|NAME|TRIES|REFUSED|PASSED", after the end of another line perhaps.

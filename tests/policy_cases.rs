@@ -158,6 +158,7 @@ impl Given {
                 hour: 12,
                 weekday: 3,
             },
+            unscored_percent: 0,
         }
     }
 }

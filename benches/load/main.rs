@@ -386,6 +386,7 @@ data_dir = "{}"
 [limits]
 address_per_minute = 0
 user_per_minute = 0
+network_per_minute = 0
 client_per_minute = 0
 [log]
 filter = "warn"

@@ -6,6 +6,7 @@ use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
 use crate::flow::score::breaker::BreakerState;
 use crate::flow::score::breaker::Listener;
+use crate::flow::score::share::ALARM_PERCENT;
 use crate::proxy::connections::Drain;
 use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
@@ -30,6 +31,8 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const POPULATION_EVERY: u32 = 60;
 /// Pings between two looks at how far traffic has moved.
 const DRIFT_EVERY: u32 = 12;
+/// How often the share of unscored requests is looked at.
+const SHARE_EVERY: Duration = Duration::from_secs(1);
 /// How often what was gathered of scopes is written.
 const SCOPES_EVERY: Duration = Duration::from_secs(5);
 /// How often the identity server's name is resolved again.
@@ -57,6 +60,26 @@ pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {
         }
         turn = turn.wrapping_add(1);
         tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// Keeps the share of unscored requests in the metrics, and says when it is more than it may be, and when no longer.
+pub async fn watch_share(flow: Arc<AuthFlow>) {
+    let dependencies = flow.dependencies();
+    let mut is_alarmed = false;
+    loop {
+        let percent = dependencies
+            .scorer
+            .share()
+            .percent(dependencies.clock.now());
+        dependencies.metrics.unscored_share(percent);
+        if percent > ALARM_PERCENT && !is_alarmed {
+            tracing::error!(percent, "many requests have no score");
+        } else if percent <= ALARM_PERCENT && is_alarmed {
+            tracing::info!(percent, "requests are scored again");
+        }
+        is_alarmed = percent > ALARM_PERCENT;
+        tokio::time::sleep(SHARE_EVERY).await;
     }
 }
 

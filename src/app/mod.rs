@@ -316,6 +316,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&flow),
         Arc::clone(&health),
     ));
+    runtime.spawn(background::watch_share(Arc::clone(&flow)));
     runtime.spawn(background::write_scopes(Arc::clone(&flow)));
     runtime.spawn(background::learn_keys(identity_server));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));

@@ -431,7 +431,12 @@ fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {
     let client = signals.client.map(|client| client.0.value_hash());
     dependencies
         .limits
-        .check(signals.hashes.address, user, client)
+        .check(
+            signals.hashes.address,
+            Some(signals.hashes.prefix),
+            user,
+            client,
+        )
         .err()
 }
 

@@ -60,6 +60,14 @@ pub fn decide(
     now: Timestamp,
 ) {
     if let Some(assessed) = exchange.assessed.as_ref() {
+        let is_unscored = matches!(assessed.assessment, Assessment::Unscored(_));
+        let share = dependencies.scorer.share();
+        if assessed.limited.is_none() {
+            share.note(now, is_unscored);
+        }
+        if is_unscored {
+            exchange.unscored_percent = share.percent(now);
+        }
         let level = level(exchange, assessed);
         let binding = demands::binding(assessed, door, level);
         if let Some(assessed) = exchange.assessed.as_mut() {
@@ -534,5 +542,6 @@ pub(in crate::flow) fn input<'a>(
             hour: u8::try_from(now.hour_of_day()).unwrap_or(0),
             weekday: now.weekday() % 7,
         },
+        unscored_percent: exchange.unscored_percent,
     }
 }

@@ -92,6 +92,8 @@ pub struct Exchange {
     pub revocation: Option<&'static str>,
     /// How the identity server, or the way to it, failed.
     pub failure: Option<&'static str>,
+    /// How many of the requests before it had no score, in percent, where it has none either.
+    pub unscored_percent: u8,
     /// Whether the mode is off for this request: nothing is scored.
     pub off: bool,
     /// How it ended, as far as the answer has told.

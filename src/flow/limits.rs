@@ -1,4 +1,4 @@
-//! Request limits per address, user and client (token buckets of the crate governor), and the bound on assessments in
+//! Request limits per address, network, user and client (token buckets of the crate governor), and the bound on assessments in
 //! flight. Memory is bounded: sources that have gone quiet are dropped when the tables grow.
 
 use crate::domain::ids::ValueHash;
@@ -22,6 +22,8 @@ const SOURCES_MAX: usize = 200_000;
 pub struct LimitSettings {
     /// Per client address (IPv6: per /64). Offices share one address: be generous.
     pub address_per_minute: u32,
+    /// Per network (IPv4: /24, IPv6: /48).
+    pub network_per_minute: u32,
     /// Per username, from anywhere.
     pub user_per_minute: u32,
     /// Per OAuth client.
@@ -32,6 +34,7 @@ pub struct LimitSettings {
 #[derive(Debug)]
 pub struct Limits {
     address: Option<Limiter>,
+    network: Option<Limiter>,
     user: Option<Limiter>,
     client: Option<Limiter>,
     clock: DefaultClock,
@@ -42,7 +45,7 @@ type Limiter = RateLimiter<ValueHash, DashMapStateStore<ValueHash>, DefaultClock
 /// Which limit was reached, and when to come back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limited {
-    /// `address`, `user` or `client`.
+    /// `address`, `network`, `user` or `client`.
     pub scope: &'static str,
     /// Whole seconds, at least 1.
     pub retry_after: u64,
@@ -63,6 +66,7 @@ impl Default for LimitSettings {
     fn default() -> Self {
         Self {
             address_per_minute: 600,
+            network_per_minute: 6_000,
             user_per_minute: 60,
             client_per_minute: 12_000,
         }
@@ -77,6 +81,7 @@ impl Limits {
         };
         Self {
             address: limiter(settings.address_per_minute),
+            network: limiter(settings.network_per_minute),
             user: limiter(settings.user_per_minute),
             client: limiter(settings.client_per_minute),
             clock: DefaultClock::default(),
@@ -87,10 +92,12 @@ impl Limits {
     pub fn check(
         &self,
         address: ValueHash,
+        network: Option<ValueHash>,
         user: Option<ValueHash>,
         client: Option<ValueHash>,
     ) -> Result<(), Limited> {
         self.one("address", self.address.as_ref(), Some(address))?;
+        self.one("network", self.network.as_ref(), network)?;
         self.one("user", self.user.as_ref(), user)?;
         self.one("client", self.client.as_ref(), client)
     }
@@ -156,16 +163,23 @@ mod tests {
     fn a_source_over_its_limit_is_told_when_to_return() {
         let limits = Limits::new(&LimitSettings {
             address_per_minute: 3,
+            network_per_minute: 5,
             user_per_minute: 0,
             client_per_minute: 0,
         });
         for _ in 0..3 {
-            assert_eq!(limits.check(1, Some(9), None), Ok(()));
+            assert_eq!(limits.check(1, Some(7), Some(9), None), Ok(()));
         }
-        let limited = limits.check(1, Some(9), None).unwrap_err();
+        let limited = limits.check(1, Some(7), Some(9), None).unwrap_err();
         assert_eq!(limited.scope, "address");
         assert!((1..=21).contains(&limited.retry_after), "{limited:?}");
-        assert_eq!(limits.check(2, Some(9), None), Ok(()));
+        // What is refused to an address is not taken from its network.
+        for address in [2, 3] {
+            assert_eq!(limits.check(address, Some(7), Some(9), None), Ok(()));
+        }
+        let limited = limits.check(4, Some(7), Some(9), None).unwrap_err();
+        assert_eq!(limited.scope, "network");
+        assert_eq!(limits.check(5, Some(8), Some(9), None), Ok(()));
     }
 
     #[test]

@@ -289,6 +289,7 @@ impl AuthFlow {
             accepted: false,
             error: None,
             failure: None,
+            unscored_percent: 0,
             off: false,
             outcome: AuthOutcome::None,
             owes: None,
@@ -414,7 +415,7 @@ impl AuthFlow {
             .snapshot
             .people
             .value(NameSpace::Address, host.as_bytes());
-        self.dependencies.limits.check(address, None, None)
+        self.dependencies.limits.check(address, None, None, None)
     }
 
     /// A request that was admitted cannot be read after all.

@@ -47,6 +47,7 @@ pub struct Metrics {
     demands: IntCounterVec,
     fallbacks: IntCounterVec,
     unscored: IntCounterVec,
+    unscored_share: GaugeVec,
     outcomes: IntCounterVec,
     shadow: IntCounterVec,
     challenger_difference: HistogramVec,
@@ -185,6 +186,11 @@ impl Metrics {
                 "riskgate_unscored_total",
                 "Requests without a score, by cause",
                 &["cause"],
+            )?,
+            unscored_share: shares(
+                "riskgate_unscored_share",
+                "Share of the requests of the last ten seconds without a score",
+                &[],
             )?,
             outcomes: counters(
                 "riskgate_auth_outcomes_total",
@@ -409,6 +415,14 @@ impl Metrics {
     /// A score came from a lower rung.
     pub fn fallback(&self, cause: FallbackCause) {
         self.fallbacks.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// How many of the last requests had no score, in percent.
+    pub fn unscored_share(&self, percent: u8) {
+        let none: [&str; 0] = [];
+        self.unscored_share
+            .with_label_values(&none)
+            .set(f64::from(percent) / 100.0);
     }
 
     /// There was no score.

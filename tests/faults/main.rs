@@ -22,6 +22,7 @@ mod wire;
 
 mod disk;
 mod fleet;
+mod flood;
 mod model;
 mod reuse;
 mod sources;

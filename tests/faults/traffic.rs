@@ -24,6 +24,7 @@ state.response_timeout_ms = 15
 state.connect_timeout_ms = 200
 upstream.connect_timeout_ms = 800
 limits.address_per_minute = 0
+limits.network_per_minute = 0
 limits.user_per_minute = 0
 limits.client_per_minute = 0
 ";

@@ -197,7 +197,7 @@ pub async fn stepped_up(rule: &str, sim: SimConfig, config: &'static str) -> Wor
 /// A gateway in front of whatever listens on this port of the machine, with no request limits. The simulator is not asked.
 pub fn in_front_of(port: u16) -> Options {
     let config = format!(
-        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
+        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nnetwork_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
     );
     Options {
         // Options are kept for the whole of the run.

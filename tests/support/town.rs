@@ -80,6 +80,7 @@ budget_ms = 10000
 [limits]
 address_per_minute = 0
 user_per_minute = 0
+network_per_minute = 0
 client_per_minute = 0
 [server]
 trusted_proxies = ["10.0.0.0/8"]

@@ -148,6 +148,7 @@ impl Replay {
         };
         let no_limits = LimitSettings {
             address_per_minute: 0,
+            network_per_minute: 0,
             user_per_minute: 0,
             client_per_minute: 0,
         };

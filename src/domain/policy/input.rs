@@ -33,6 +33,8 @@ pub struct PolicyInput<'a> {
     pub session: SessionInput,
     /// `time.*`
     pub time: TimeInput,
+    /// How many of the last requests had no score, in percent; for `on_unscored.surge` alone.
+    pub unscored_percent: u8,
 }
 
 /// The answer of the scoring step. The level is not here: the policy computes it from its own thresholds.

@@ -284,6 +284,13 @@ impl PolicySet {
             one.on_unscored
         })
         .unwrap_or_else(|| self.on_unscored.verdict(input.request.door, cause))
+        .max(self.surge(input).unwrap_or(Verdict::Allow))
+    }
+
+    /// The least that an unscored request gets while many have no score.
+    fn surge(&self, input: &PolicyInput<'_>) -> Option<Verdict> {
+        let surge = self.on_unscored.surge?;
+        (input.unscored_percent > surge.above_percent).then_some(surge.verdict)
     }
 
     fn first_match(&self, facts: &Facts<'_>, skipped: &mut Vec<Arc<str>>) -> Option<&Rule> {

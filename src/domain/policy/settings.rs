@@ -46,6 +46,17 @@ pub struct OnUnscored {
     pub causes: Vec<(FallbackCause, Verdict)>,
     /// By door.
     pub doors: Vec<(Door, Verdict)>,
+    /// What is the least while many requests have no score.
+    pub surge: Option<Surge>,
+}
+
+/// While more than a share of requests has no score, somebody may be making it so: those get at least this verdict.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Surge {
+    /// The share of the last seconds, in percent.
+    pub above_percent: u8,
+    /// The mildest verdict of an unscored request then.
+    pub verdict: Verdict,
 }
 
 /// An exception for a tenant, an application or both.
@@ -162,12 +173,38 @@ impl OnUnscored {
             .filter_map(|door| Some((door, by_door.choice(door.as_str(), &ON_UNSCORED, mistakes)?)))
             .collect();
         by_door.finish(mistakes);
+        let surge = section
+            .has("surge")
+            .then(|| section.section("surge", mistakes))
+            .and_then(|below| Surge::read(below, mistakes));
         section.finish(mistakes);
         Self {
             default,
             causes,
             doors,
+            surge,
         }
+    }
+}
+
+impl Surge {
+    fn read(mut section: Section, mistakes: &mut Mistakes) -> Option<Self> {
+        for key in ["above_percent", "verdict"] {
+            if !section.has(key) {
+                mistakes.add(
+                    section.at(key),
+                    "is missing",
+                    "set it, or remove the section",
+                );
+            }
+        }
+        let above_percent = section.number("above_percent", 1..=99, mistakes);
+        let verdict = section.choice("verdict", &ON_UNSCORED, mistakes);
+        section.finish(mistakes);
+        Some(Self {
+            above_percent: above_percent?,
+            verdict: verdict?,
+        })
     }
 }
 

@@ -202,6 +202,7 @@ impl<'s> Sample<'s> {
                 hour: 12,
                 weekday: 3,
             },
+            unscored_percent: 0,
         };
         Self {
             input,

@@ -85,6 +85,7 @@ impl Anything {
                 hour: 255,
                 weekday: 255,
             },
+            unscored_percent: 0,
         }
     }
 }
@@ -186,6 +187,43 @@ fn the_version_tells_two_texts_apart() {
     );
     assert_eq!(one.version().len(), 16);
     assert_ne!(one.version(), two.version());
+}
+
+#[test]
+fn a_surge_raises_what_unscored_requests_get_and_nothing_else() {
+    let text = "version = 1\n[on_unscored.door]\nbasic = 'block'\n[on_unscored.surge]\nabove_percent = 20\nverdict = 'step_up'\n";
+    let policy = PolicySet::parse(text).unwrap();
+    let verdict = |points, door, unscored_percent| {
+        let one = Anything {
+            points,
+            cause: FallbackCause::Overload,
+            reasons: Vec::new(),
+            door,
+            texts: [const { String::new() }; 4],
+            user: Some("alice".to_owned()),
+            address: IpAddr::from([192, 0, 2, 1]),
+            country: String::new(),
+            flags: [false; 4],
+        };
+        let input = PolicyInput {
+            unscored_percent,
+            ..one.input()
+        };
+        policy.decide(&input).verdict
+    };
+    assert_eq!(verdict(None, Door::Login, 20), Verdict::Allow);
+    assert_eq!(verdict(None, Door::Login, 21), Verdict::StepUp);
+    assert_eq!(verdict(None, Door::Basic, 21), Verdict::Block);
+    assert_eq!(verdict(Some(5), Door::Login, 99), Verdict::Allow);
+
+    let errors =
+        PolicySet::parse("version = 1\n[on_unscored.surge]\nabove_percent = 0\n").unwrap_err();
+    let text = errors.to_string();
+    assert!(
+        text.contains("on_unscored.surge.above_percent")
+            && text.contains("on_unscored.surge.verdict"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -4,6 +4,9 @@
 /// When calls to a dependency are worth making.
 pub mod breaker;
 
+/// How many requests had no score of late.
+pub mod share;
+
 /// Threads for models that cannot run on the worker.
 pub mod pool;
 
@@ -29,6 +32,7 @@ use breaker::Listener;
 use moka::sync::Cache;
 use pool::ModelPool;
 use serde::Deserialize;
+use share::UnscoredShare;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -105,6 +109,7 @@ pub struct Scorer {
     suspect_until: AtomicU64,
     epoch: Instant,
     drift: DriftWatch,
+    share: UnscoredShare,
 }
 
 impl Default for ScoreSettings {
@@ -247,6 +252,7 @@ impl Scorer {
             clock,
             suspect_until: AtomicU64::new(0),
             drift: DriftWatch::default(),
+            share: UnscoredShare::default(),
         })
     }
 
@@ -261,6 +267,11 @@ impl Scorer {
     /// The state of the model's breaker.
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state()
+    }
+
+    /// How many requests had no score of late.
+    pub fn share(&self) -> &UnscoredShare {
+        &self.share
     }
 
     /// The windows in which drift is watched.
