@@ -117,6 +117,13 @@ hardening: ## the large tries of docs/SECURITY-TESTS.md, as a table: a real Tomc
 	@scripts/fetch-onnxruntime.sh
 	@scripts/hardening.sh
 
+.PHONY: soak
+soak: ## random faults for 20 minutes, and whether everything agrees afterwards (SOAK_SECONDS, SOAK_SEED; optimised build)
+	@scripts/setup.sh test
+	@scripts/fetch-onnxruntime.sh
+	@RISKGATE_SOAK_SECONDS=$${SOAK_SECONDS:-1200} RISKGATE_SOAK_SEED=$${SOAK_SEED:-1} \
+	  cargo test --quiet --release --locked --package riskgate --test lifecycle -- --nocapture --test-threads 1 soak::
+
 .PHONY: fuzz-state
 fuzz-state: ## ten million hostile values against the decoders of the state (optimised build; some minutes)
 	@scripts/setup.sh build

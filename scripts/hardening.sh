@@ -12,6 +12,9 @@ cd "$(dirname "$0")/.."
 export RISKGATE_SPELLINGS="${SPELLINGS:-100000}"
 export RISKGATE_REUSE_LOGINS="${LOGINS:-100000}"
 export RISKGATE_FLOOD_LOGINS="${FLOOD_LOGINS:-3000}"
+export RISKGATE_HARDENING=1
+export RISKGATE_SOAK_SECONDS="${SOAK_SECONDS:-120}"
+export RISKGATE_SOAK_SEED="${SOAK_SEED:-1}"
 export RUST_BACKTRACE=0
 
 log="$(mktemp)"
@@ -26,6 +29,7 @@ run() {
 run --test tomcat -- --nocapture --test-threads 1
 run --test faults -- --nocapture --test-threads 1 reuse flood
 run --test gateway -- --nocapture --test-threads 1 patience places smuggling
+run --test lifecycle -- --nocapture --test-threads 1
 
 # "hardening|NAME|TRIES|REFUSED|PASSED", after the end of another line perhaps.
 echo
@@ -38,7 +42,7 @@ grep -aoE 'hardening[|].*' "$log" | while IFS='|' read -r _ name tries refused p
 done
 echo
 echo 'and beside them:'
-grep -aoE '(spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*' "$log" | sed 's/^/  /' || true
+grep -aoE '(spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*|(reload|faults|memory|open files): .*' "$log" | sed 's/^/  /' || true
 echo
 grep -aE '^test result' "$log" || true
 if [ "$failed" -ne 0 ]; then

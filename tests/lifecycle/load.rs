@@ -78,7 +78,7 @@ pub fn scaled(small: u64, large: u64) -> u64 {
 
 /// Prints a row of the table of `make hardening`: what was tried, how often, what was turned away, what went wrong.
 pub fn row(id: &str, what: &str, tries: u64, refused: u64, wrong: u64) {
-    eprintln!("\nhardening|{id}|{what}|{tries}|{refused}|{wrong}");
+    eprintln!("\nhardening|{id}: {what}|{tries}|{refused}|{wrong}");
 }
 
 impl Plan {

@@ -20,7 +20,9 @@ mod issuer;
 mod load;
 
 mod certificates;
+mod crash;
 mod drain;
 mod panics;
 mod reload;
+mod soak;
 mod upgrade;

@@ -35,6 +35,8 @@ async fn a_panic_in_a_hook_costs_one_request() {
     let load = Plan::keeping(3, world.port).start();
     load.until(50).await;
     let rounds = scaled(3, 200);
+    // An optimised build has no such points: whoever asks is served.
+    let wanted = if cfg!(debug_assertions) { 500 } else { 200 };
     let mut asked = 0;
     for _ in 0..rounds {
         for hook in HOOKS {
@@ -42,7 +44,7 @@ async fn a_panic_in_a_hook_costs_one_request() {
             let answer = client.exchange(&asking(hook)).await;
             // Once the head of the answer is out, all that is left is to break it off.
             match answer {
-                Ok(answer) => assert_eq!(answer.status, 500, "{hook}: {answer:?}"),
+                Ok(answer) => assert_eq!(answer.status, wanted, "{hook}: {answer:?}"),
                 Err(failure) => assert_eq!(hook, "response_body_filter", "{failure:?}"),
             }
             asked += 1;
@@ -52,7 +54,8 @@ async fn a_panic_in_a_hook_costs_one_request() {
     let tally = load.end().await;
     tally.assert_all_answered(&world.log());
     let panics = world.metric("riskgate_panics_total", &[]).await;
-    assert!((panics - asked as f64).abs() < 0.5, "{panics} of {asked}");
+    let points = if wanted == 500 { asked as f64 } else { 0.0 };
+    assert!((panics - points).abs() < 0.5, "{panics} of {points}");
     let answered = tally.answered.load(Ordering::Relaxed);
     let records = until_recorded(&world, answered + asked).await;
     assert_eq!(
@@ -94,7 +97,8 @@ async fn the_other_streams_of_a_connection_live_on() {
         };
         let (before, broken, after) = tokio::join!(beside(0), broken, beside(200));
         assert_eq!((before.status, after.status), (200, 200), "{hook}");
-        assert_ne!(broken, Some(200), "{hook}");
+        let is_whole = broken == Some(200);
+        assert_ne!(is_whole, cfg!(debug_assertions), "{hook}: {broken:?}");
     }
     assert_eq!(world.records().await.len(), 3 * HOOKS.len());
 }

@@ -45,14 +45,14 @@ pub async fn until_recorded(world: &World, count: u64) -> Vec<AuditEvent> {
 }
 
 /// Replaces a file as a whole.
-fn replace(path: &Path, text: &str) {
+pub fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     fs::write(&new, text).expect("a file");
     fs::rename(new, path).expect("a file that can be replaced");
 }
 
 /// The configuration with a policy, a model and a reserved header of its own.
-fn edition(world: &World, name: &str, model: &str) -> String {
+pub fn edition(world: &World, name: &str, model: &str) -> String {
     let text = fs::read_to_string(world.config_file()).expect("a configuration");
     let mut config: Table = text.parse().expect("TOML");
     let policy = world
@@ -86,7 +86,7 @@ async fn reloads(world: &World, result: &str) -> (f64, f64) {
 }
 
 /// SIGHUP: how long the reload took that it led to.
-async fn reload(world: &World, result: &str) -> Duration {
+pub async fn reload(world: &World, result: &str) -> Duration {
     let before = reloads(world, result).await;
     world.signal("HUP");
     let end = Instant::now() + PATIENCE;
