@@ -1,7 +1,7 @@
 //! The load bench: what riskgate costs per request beside a bare Pingora pass-through and the upstream itself, measured
 //! in one run on loopback so that the ratios hold even where the machine is noisy.
 //!
-//! `make bench`, or `cargo bench --bench load`. One binary in two roles: without a role it runs the whole bench, with
+//! `make bench`, or `cargo bench --bench load`; with names of traffic (`-- token resource`) those alone. One binary in two roles: without a role it runs the whole bench, with
 //! `bare` it is the pass-through. The gateway under test has core 0 for itself; the load and the upstream share core 1.
 //! It measures the proxies' own work and says nothing about WSO2 or a network: docs/PERFORMANCE.md.
 
@@ -57,6 +57,8 @@ enum Gateway {
     Bare,
     Monitor,
     Enforce,
+    /// The same with the models in ONNX Runtime.
+    Onnx,
 }
 
 /// One thing that is measured.
@@ -67,7 +69,7 @@ struct Variant {
 }
 
 /// In the order in which they run within a round: what is compared stands side by side.
-const VARIANTS: [Variant; 12] = [
+const VARIANTS: [Variant; 13] = [
     Variant {
         gateway: Gateway::Direct,
         traffic: Traffic::Passed,
@@ -90,6 +92,10 @@ const VARIANTS: [Variant; 12] = [
     },
     Variant {
         gateway: Gateway::Enforce,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::Onnx,
         traffic: Traffic::Token,
     },
     Variant {
@@ -125,6 +131,7 @@ impl Gateway {
             Self::Bare => "bare",
             Self::Monitor => "monitor",
             Self::Enforce => "enforce",
+            Self::Onnx => "onnx",
         }
     }
 }
@@ -146,7 +153,10 @@ fn main() -> Result<()> {
     {
         ["bare", listen, upstream] => bare::run(listen.parse()?, upstream.parse()?),
         // Cargo says `--bench`; whoever builds and starts all targets as tests does not want two minutes of load.
-        list if list.contains(&"--bench") => bench(),
+        list if list.contains(&"--bench") => {
+            let named = list.iter().copied().filter(|word| !word.starts_with('-'));
+            bench(&variants(&named.collect::<Vec<_>>())?)
+        }
         _ => {
             println!("the load bench runs with `make bench` or `cargo bench --bench load`");
             Ok(())
@@ -154,7 +164,21 @@ fn main() -> Result<()> {
     }
 }
 
-fn bench() -> Result<()> {
+/// Those of the named traffic; all of them without names.
+fn variants(named: &[&str]) -> Result<Vec<Variant>> {
+    let known = |name: &&str| {
+        VARIANTS
+            .iter()
+            .any(|variant| variant.traffic.as_str() == *name)
+    };
+    if let Some(name) = named.iter().find(|name| !known(name)) {
+        bail!("no traffic is called `{name}`");
+    }
+    let wanted = |variant: &Variant| named.is_empty() || named.contains(&variant.traffic.as_str());
+    Ok(VARIANTS.into_iter().filter(wanted).collect())
+}
+
+fn bench(variants: &[Variant]) -> Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     if cores < 2 {
         bail!("the load bench needs two cores: one for the gateway, one for load and upstream");
@@ -166,7 +190,7 @@ fn bench() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(measure(&folder))?;
+    let report = runtime.block_on(measure(&folder, variants))?;
     let path = folder.join("load.json");
     std::fs::write(&path, report.json()?)
         .with_context(|| format!("`{}` cannot be written", path.display()))?;
@@ -175,7 +199,7 @@ fn bench() -> Result<()> {
     report.check(REFUSED_MAX)
 }
 
-async fn measure(folder: &Path) -> Result<Report> {
+async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
     let upstream = upstream::start().await?;
     let data = tempfile::Builder::new()
         .prefix("load-")
@@ -184,7 +208,12 @@ async fn measure(folder: &Path) -> Result<Report> {
     let mut report = Report::begin();
 
     println!("--> warming up: every user signs in a few times");
-    for gateway in [Gateway::Bare, Gateway::Monitor, Gateway::Enforce] {
+    for gateway in [
+        Gateway::Bare,
+        Gateway::Monitor,
+        Gateway::Enforce,
+        Gateway::Onnx,
+    ] {
         for traffic in [
             Traffic::Login,
             Traffic::Token,
@@ -193,7 +222,7 @@ async fn measure(folder: &Path) -> Result<Report> {
             Traffic::Issue,
             Traffic::Resource,
         ] {
-            if gateway == Gateway::Monitor && traffic == Traffic::Resource {
+            if traffic == Traffic::Resource && matches!(gateway, Gateway::Monitor | Gateway::Onnx) {
                 continue;
             }
             let length = if matches!(traffic, Traffic::Login | Traffic::Token | Traffic::Issue) {
@@ -209,10 +238,10 @@ async fn measure(folder: &Path) -> Result<Report> {
     }
     println!(
         "--> {ROUNDS} rounds of {} variants, {CONNECTIONS} connections, {ROUND:?} each",
-        VARIANTS.len()
+        variants.len()
     );
     for round in 0..ROUNDS {
-        for variant in VARIANTS {
+        for &variant in variants {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -229,7 +258,7 @@ async fn measure(folder: &Path) -> Result<Report> {
     }
     println!("--> {QUIET_ROUNDS} rounds with one connection");
     for round in 0..QUIET_ROUNDS {
-        for variant in VARIANTS {
+        for &variant in variants {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -318,7 +347,7 @@ async fn start(
         },
     );
 
-    for gateway in [Gateway::Monitor, Gateway::Enforce] {
+    for gateway in [Gateway::Monitor, Gateway::Enforce, Gateway::Onnx] {
         let (listen, admin) = (process::free_address()?, process::free_address()?);
         let file = data.join(format!("{}.toml", gateway.as_str()));
         std::fs::write(&file, configuration(gateway, data, listen, admin, upstream))?;
@@ -358,14 +387,19 @@ fn configuration(
     admin: SocketAddr,
     upstream: SocketAddr,
 ) -> String {
-    let (mode, data) = (gateway.as_str(), data.join(gateway.as_str()));
+    let data = data.join(gateway.as_str());
+    let (mode, evaluator) = match gateway {
+        Gateway::Monitor => ("monitor", "auto"),
+        Gateway::Onnx => ("enforce", "onnx-runtime"),
+        Gateway::Direct | Gateway::Bare | Gateway::Enforce => ("enforce", "auto"),
+    };
     let resource = match gateway {
         Gateway::Enforce => format!(
             "[[resource]]\nprefix = \"/orders\"\nupstream = \"http://{upstream}\"\naudience = \"{}\"\n\
              scopes = [\"orders:read\"]\nmax_level = \"high\"\n",
             tokens::AUDIENCE
         ),
-        Gateway::Direct | Gateway::Bare | Gateway::Monitor => String::new(),
+        Gateway::Direct | Gateway::Bare | Gateway::Monitor | Gateway::Onnx => String::new(),
     };
     format!(
         r#"
@@ -381,6 +415,8 @@ url = "http://{upstream}"
 listen = "{admin}"
 [mode]
 default = "{mode}"
+[model]
+evaluator = "{evaluator}"
 [state]
 data_dir = "{}"
 [limits]

@@ -136,6 +136,13 @@ impl Report {
         self.peak_rss_kib.insert(gateway, kib);
     }
 
+    /// What was measured, in order.
+    fn measured(&self) -> impl Iterator<Item = Variant> {
+        VARIANTS
+            .into_iter()
+            .filter(|variant| self.of(*variant, false).next().is_some())
+    }
+
     fn of(&self, variant: Variant, quiet: bool) -> impl Iterator<Item = &Entry> {
         self.samples
             .iter()
@@ -178,7 +185,7 @@ impl Report {
             "{:<20} {:>22} {:>22} {:>22}",
             "", "requests/s", "CPU per request", "p50, one connection"
         )?;
-        for variant in VARIANTS {
+        for variant in self.measured() {
             let cell = |spread: Spread| {
                 format!(
                     "{:.2} ({:.2}..{:.2})",
@@ -205,7 +212,7 @@ impl Report {
             "{:<20} {:>9} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "", "req/s", "CPU us", "p50 ms", "p99 ms", "1c p50", "1c p99", "refused"
         )?;
-        for variant in VARIANTS {
+        for variant in self.measured() {
             let rate = self.spread(variant, false, Sample::rate).median;
             let cpu = self.spread(variant, false, Sample::cpu_micros).median;
             let [p50, p99] = [0.5, 0.99].map(|share| {
@@ -224,18 +231,18 @@ impl Report {
             )?;
         }
         writeln!(out, "\nCPU us per request by thread (median)")?;
-        for variant in VARIANTS
-            .iter()
+        for variant in self
+            .measured()
             .filter(|variant| variant.gateway != Gateway::Direct)
         {
             let threads = self
-                .threads(*variant)
+                .threads(variant)
                 .into_iter()
                 .filter(|(_, micros)| *micros >= 0.05);
             let line: Vec<_> = threads
                 .map(|(name, micros)| format!("{name} {micros:.1}"))
                 .collect();
-            writeln!(out, "{:<20} {}", name(*variant), line.join(", "))?;
+            writeln!(out, "{:<20} {}", name(variant), line.join(", "))?;
         }
         for (gateway, kib) in &self.peak_rss_kib {
             writeln!(
@@ -338,7 +345,7 @@ impl Report {
 
     /// Everything, for machines.
     pub(crate) fn json(&self) -> Result<String> {
-        let variants = VARIANTS.map(|variant| {
+        let variants = self.measured().map(|variant| {
             let quantile = |quiet, share| self.spread(variant, quiet, move |sample: &Sample| sample.quantile_ms(share)).json();
             json!({
                 "gateway": variant.gateway.as_str(),
@@ -373,7 +380,7 @@ impl Report {
             "rounds": crate::ROUNDS,
             "round_ms": crate::ROUND.as_millis() as u64,
             "peak_rss_kib": self.peak_rss_kib,
-            "variants": variants,
+            "variants": variants.collect::<Vec<_>>(),
             "metrics": counted,
         });
         Ok(serde_json::to_string_pretty(&report)?)
@@ -383,8 +390,8 @@ impl Report {
     pub(crate) fn check(&self, refused_max: f64) -> Result<()> {
         for entry in &self.samples {
             let (variant, sample) = (entry.variant, &entry.sample);
-            let may_refuse =
-                variant.gateway == Gateway::Enforce && variant.traffic != Traffic::Passed;
+            let may_refuse = matches!(variant.gateway, Gateway::Enforce | Gateway::Onnx)
+                && variant.traffic != Traffic::Passed;
             let refused_max = if may_refuse { refused_max } else { 0.0 };
             let failed = sample.round.statuses.keys().any(|status| *status >= 500);
             if failed || sample.refused() > refused_max || sample.round.nanos.is_empty() {

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Records that may wait for the disk.
 const QUEUE_MAX: usize = 16_384;
 /// How long a batch gathers: a record is in the file at most this much later.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(20);
 /// Records that are written with one flush.
 const BATCH_MAX: usize = 4096;
 

@@ -18,6 +18,7 @@ use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::Evaluator;
 use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::headers::ReservedHeaders;
@@ -316,7 +317,10 @@ fn models(
     for _ in 1..TRIES {
         let seems_slow = result.as_ref().is_ok_and(|loaded| {
             let mut models = loaded.iter().map(|(_, model)| model);
-            models.any(|model| model.primary.is_some() && !is_quick(model))
+            let waits = |model: &LoadedModel| {
+                config.model.evaluator == Evaluator::OnnxRuntime || model.native.is_none()
+            };
+            models.any(|model| waits(model) && model.primary.is_some() && !is_quick(model))
         });
         if !seems_slow {
             break;
@@ -327,13 +331,17 @@ fn models(
     let mut models = Models::missing();
     for (kind, loaded) in result? {
         let quick = is_quick(&loaded);
-        if loaded.primary.is_none() {
+        let native_first = config.model.evaluator == Evaluator::Auto && loaded.native.is_some();
+        if native_first {
+            // The library is not missed, and its sessions would only take up memory.
+        } else if loaded.primary.is_none() {
             degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
         } else if !quick {
             let took = loaded.golden_p99;
             degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
         }
-        for warning in loaded.warnings {
+        let missing = loaded.missing.filter(|_| !native_first);
+        for warning in missing.into_iter().chain(loaded.warnings) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
@@ -341,9 +349,10 @@ fn models(
         models.put(
             kind,
             ModelSet {
-                primary: loaded.primary,
+                primary: loaded.primary.filter(|_| !native_first),
                 native: loaded.native,
                 identity: Arc::new(loaded.identity),
+                native_first,
                 quick,
                 baseline: loaded.baseline.map(Arc::new),
             },

@@ -215,10 +215,24 @@ pub struct PolicySettings {
 pub struct ModelSettings {
     /// The folder with `manifest.toml`; `conf/model` in the working directory or beside the executable when absent.
     pub dir: Option<PathBuf>,
+    /// What computes the scores.
+    pub evaluator: Evaluator,
     /// The ONNX Runtime library; searched for when absent.
     pub library: Option<PathBuf>,
     /// A model that is scored beside the one that answers.
     pub challenger: ChallengerSettings,
+}
+
+/// What computes the scores of a model. Where a graph has both, they are equal within 1e-6; that is proved when it is
+/// loaded.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evaluator {
+    /// The native one where the graph has it, else ONNX Runtime.
+    #[default]
+    Auto,
+    /// ONNX Runtime; the native one stands in for it.
+    OnnxRuntime,
 }
 
 /// `[model.challenger]`.

@@ -195,7 +195,16 @@ impl ReservedHeaders {
 /// allocates nothing.
 pub fn is_reserved(name: &str) -> bool {
     let name = name.as_bytes();
-    NAMES.iter().any(|reserved| is_same(name, reserved))
+    let Some(first) = name.first().map(folded) else {
+        return false;
+    };
+    // The list is sorted: only the names with the same first letter are compared.
+    let begin = NAMES.partition_point(|reserved| reserved.as_bytes().first() < Some(&first));
+    let alike = NAMES
+        .iter()
+        .skip(begin)
+        .take_while(|reserved| reserved.as_bytes().first() == Some(&first));
+    alike.into_iter().any(|reserved| is_same(name, reserved))
         || PREFIXES.iter().any(|front| begins_with(name, front))
 }
 

@@ -11,9 +11,9 @@ use tokio::sync::watch;
 /// Observations that may wait for the store; more are lost and counted.
 pub const OBSERVATIONS_MAX: usize = 16_384;
 /// Observations that are applied in one call.
-const BATCH_MAX: usize = 256;
+const BATCH_MAX: usize = 1_024;
 /// How long a batch gathers.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(25);
 /// The longest that one call may take.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 

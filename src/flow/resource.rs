@@ -201,7 +201,7 @@ async fn judge(
 
     let people = &exchange.snapshot.people;
     let is_barred = |link: &LinkKey| dependencies.barred.contains(link);
-    if good.links.iter().any(is_barred) {
+    if !dependencies.barred.is_empty() && good.links.iter().any(is_barred) {
         return Err(Denial::Token(AccessTokenError::Revoked));
     }
     let client_id = grant.client_id.as_str();
@@ -381,51 +381,59 @@ async fn verified(
     token: &str,
     digest: TokenDigest,
 ) -> Result<Good, Denial> {
-    let denied = |error: AccessTokenError| Denial::Token(error);
-    // What is signed with a key of ours holds what the identity server has signed, and that is what counts.
-    let resign = exchange.snapshot.resign.as_ref();
-    let ours = resign
-        .map(Resign::ours)
-        .filter(|ours| ours.are_named(token));
-    let mut keys = match ours {
-        Some(_) => keys_of(dependencies, resource, None).await?,
-        None => keys_of(dependencies, resource, Some(token)).await?,
-    };
-    let known = match dependencies.tokens.find(&digest, &keys) {
-        Some(known) => known,
-        None => {
-            let mut original = None;
-            if let Some(ours) = ours {
-                let restored = ours.restored(token);
-                let restored = restored.ok_or(denied(AccessTokenError::Signature))?;
-                keys = keys_of(dependencies, resource, Some(&restored)).await?;
-                original = Some(restored);
-            }
-            let token = original.as_deref().unwrap_or(token);
-            let token = AccessToken::authentic(token, &keys.keys).map_err(denied)?;
-            let people = &exchange.snapshot.people;
-            let verified = Arc::new(Verified {
-                links: links(exchange, &format!("jti:{}", token.id)),
-                client: people.client(&resource.tenant, &token.grant.client_id),
-                keys: Arc::clone(&keys),
-                token,
-            });
-            dependencies.tokens.insert(digest, Arc::clone(&verified));
-            verified
-        }
+    let known = match dependencies.tokens.find(&digest) {
+        Some(known) if known.is_by(&keys_of(dependencies, resource, None).await?) => known,
+        _ => authentic(dependencies, exchange, resource, token, digest).await?,
     };
     let issuer = resource.token_issuer.as_deref();
-    let issuer = issuer.or(keys.issuer.as_deref()).ok_or(Denial::Away)?;
+    let issuer = issuer
+        .or(known.keys.issuer.as_deref())
+        .ok_or(Denial::Away)?;
     known
         .token
         .check(issuer, dependencies.clock.now())
-        .map_err(denied)?;
+        .map_err(Denial::Token)?;
     Ok(Good {
         links: known.links.clone(),
         client: known.client,
         grant: Held::Verified(known),
         digest,
     })
+}
+
+/// Verifies a token that these keys have not verified before, and remembers it.
+async fn authentic(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    resource: &Resource,
+    token: &str,
+    digest: TokenDigest,
+) -> Result<Arc<Verified>, Denial> {
+    let denied = |error: AccessTokenError| Denial::Token(error);
+    // What is signed with a key of ours holds what the identity server has signed, and that is what counts.
+    let resign = exchange.snapshot.resign.as_ref();
+    let ours = resign
+        .map(Resign::ours)
+        .filter(|ours| ours.are_named(token));
+    let original = match ours {
+        Some(ours) => {
+            let restored = ours.restored(token);
+            Some(restored.ok_or(denied(AccessTokenError::Signature))?)
+        }
+        None => None,
+    };
+    let token = original.as_deref().unwrap_or(token);
+    let keys = keys_of(dependencies, resource, Some(token)).await?;
+    let token = AccessToken::authentic(token, &keys.keys).map_err(denied)?;
+    let people = &exchange.snapshot.people;
+    let verified = Arc::new(Verified {
+        links: links(exchange, &format!("jti:{}", token.id)),
+        client: people.client(&resource.tenant, &token.grant.client_id),
+        keys,
+        token,
+    });
+    dependencies.tokens.insert(digest, Arc::clone(&verified));
+    Ok(verified)
 }
 
 /// The keys of the realm, with that of a token where it can be had.
@@ -467,7 +475,13 @@ async fn standing(
     let recent = links.iter().find_map(|link| dependencies.recent.find(link));
     let expected = known.or_else(|| recent.as_ref().and_then(|link| link.subject));
     let deadline = Deadline::after(dependencies.clock.instant(), exchange.snapshot.budget);
-    let query = query(exchange, links.clone(), expected);
+    // What this node has written itself it need not read.
+    let asked = if recent.is_some() {
+        Vec::new()
+    } else {
+        links.clone()
+    };
+    let query = query(exchange, asked, expected);
     let (history, cause) = assess::load(dependencies, exchange, &query, deadline).await;
     let is_ours = |link: &Arc<Provenance>| {
         link.tenant == tenant && link.client.is_none_or(|client| client == good.client)

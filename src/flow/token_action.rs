@@ -89,10 +89,10 @@ pub(in crate::flow) fn request(
 /// What WSO2 was told of an exchange, as far as this node knows.
 pub(in crate::flow) fn told(dependencies: &Dependencies, exchange: &Exchange) -> Vec<Told> {
     let is_asked_for = exchange.door == Some(Door::Token) && exchange.snapshot.answers_wso2;
-    noted(dependencies, exchange)
-        .filter(|_| is_asked_for)
-        .map(|request| request.told)
-        .unwrap_or_default()
+    let request = is_asked_for
+        .then(|| noted(dependencies, exchange))
+        .flatten();
+    request.map(|request| request.told).unwrap_or_default()
 }
 
 /// The proof that WSO2 itself gave in the call before it issued the ID token, for one that only the client can read.

@@ -178,15 +178,15 @@ impl GatewayProxy {
                 .as_ref()
                 .is_some_and(|exchange| self.flow.holds(exchange)) =>
             {
-                held::serve(
+                // Boxed, so that the many other requests need not carry the room for it.
+                let held = held::serve(
                     &self.connector,
                     &self.upstream,
                     &self.flow,
                     session,
                     context,
-                )
-                .await
-                .map(|()| true)
+                );
+                Box::pin(held).await.map(|()| true)
             }
             None => {
                 self.pass_body(session, context);

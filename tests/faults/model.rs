@@ -10,6 +10,7 @@ use crate::traffic::Scored;
 use crate::traffic::alone;
 use crate::traffic::in_time;
 use crate::traffic::knocks;
+use crate::traffic::native_world;
 use crate::traffic::normal;
 use crate::traffic::recovered;
 use crate::traffic::until_part;
@@ -341,5 +342,26 @@ async fn onnx_runtime_is_missing_or_no_library() {
             }
         }
         assert!(compared > 0, "no two rows were the same");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn by_default_onnx_runtime_is_not_missed() {
+    let _alone = alone().await;
+    let world = native_world("model.library = '/nonexistent/libonnxruntime.so'\n").await;
+    until_part(&world, "model", |detail| detail.is_none()).await;
+    let log = world.log();
+    assert!(!log.contains("/nonexistent"), "{log}");
+    let phase = Crowd::people(4).log_in(&world).await;
+    phase.assert_marked();
+    let native: Vec<_> = phase
+        .at("login")
+        .filter(|record| record.source.as_deref() == Some("native"))
+        .collect();
+    assert!(!native.is_empty());
+    for record in native {
+        assert_eq!(record.status.as_deref(), Some("scored"), "{record:?}");
+        assert_eq!(record.fallback, None, "{record:?}");
+        assert!(!record.contributions.is_empty(), "{record:?}");
     }
 }

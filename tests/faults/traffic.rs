@@ -74,8 +74,15 @@ pub fn alone_without_runtime() -> MutexGuard<'static, ()> {
     ALONE.blocking_lock()
 }
 
-/// A world that enforces, with the shipped times. `config` is further configuration in dotted keys.
+/// A world that enforces, with the shipped times, whose models are in ONNX Runtime: that way there is more that can break.
+/// `config` is further configuration in dotted keys.
 pub async fn world(config: &str) -> World {
+    let runtime = "model.evaluator = 'onnx-runtime'\n";
+    native_world(&format!("{runtime}{config}")).await
+}
+
+/// The same with the models where they are by default.
+pub async fn native_world(config: &str) -> World {
     let config = format!("{SHIPPED_TIMES}{config}");
     World::start(Options {
         mode: "enforce",

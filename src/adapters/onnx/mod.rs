@@ -88,8 +88,10 @@ pub struct LoadedModel {
     pub about: About,
     /// Golden rows that it reproduces; 0 when none came with it.
     pub golden_rows: usize,
-    /// What an operator should know, such as a missing library.
+    /// What an operator should know.
     pub warnings: Vec<String>,
+    /// Why there is no ONNX Runtime, where there is none.
+    pub missing: Option<String>,
     /// The 99th percentile of a run over the golden rows: whether the model is quick enough to be run inline.
     pub golden_p99: Duration,
 }
@@ -290,6 +292,7 @@ fn evaluators(
 
     let native = NativeModel::from_model(&model, identity.clone());
     let mut warnings = Vec::new();
+    let mut missing = None;
     let primary = match (runtime::runtime(settings.library.as_deref()), &native) {
         (Ok(runtime), _) => {
             tracing::debug!(library = %runtime.library.display(), "onnx runtime is loaded");
@@ -297,7 +300,7 @@ fn evaluators(
             Some(opened.map_err(ModelFault::Session)?)
         }
         (Err(error), Ok(_)) => {
-            warnings.push(error.to_string());
+            missing = Some(error.to_string());
             None
         }
         (Err(runtime), Err(form)) => {
@@ -340,6 +343,7 @@ fn evaluators(
         golden_rows: golden.map_or(0, |golden| golden.rows.len()),
         baseline,
         warnings,
+        missing,
         golden_p99,
     })
 }

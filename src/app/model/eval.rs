@@ -267,7 +267,9 @@ fn snapshot(
     say: &mut dyn FnMut(&str),
 ) -> Result<Snapshot, RunError> {
     let mut said: Vec<&String> = Vec::new();
-    for warning in loaded.iter().flat_map(|(_, model)| &model.warnings) {
+    let warnings = loaded.iter();
+    let warnings = warnings.flat_map(|(_, model)| model.missing.iter().chain(&model.warnings));
+    for warning in warnings {
         if !said.contains(&warning) {
             say(warning);
             said.push(warning);
@@ -301,6 +303,7 @@ fn snapshot(
                 primary: Some(wanted),
                 native: loaded.native,
                 identity: Arc::new(loaded.identity),
+                native_first: false,
                 // Nobody waits: a slow model may take its time.
                 quick: true,
                 baseline: None,

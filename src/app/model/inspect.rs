@@ -125,7 +125,7 @@ pub fn inspect(path: &Path, library: Option<PathBuf>) -> Inspected {
         Ok(loaded) => {
             inspected.usable = true;
             for (kind, model) in loaded.into_parts() {
-                let warnings = model.warnings.iter();
+                let warnings = model.missing.iter().chain(&model.warnings);
                 inspected
                     .warnings
                     .extend(warnings.map(|warning| format!("{}: {warning}", kind.as_str())));

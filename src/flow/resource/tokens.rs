@@ -30,6 +30,13 @@ pub struct Verified {
     pub client: SubjectKey,
 }
 
+impl Verified {
+    /// Whether it was verified by these very keys.
+    pub fn is_by(&self, keys: &Arc<RealmKeys>) -> bool {
+        Arc::ptr_eq(&self.keys, keys)
+    }
+}
+
 /// What this node remembers of tokens that were presented to services.
 #[derive(Clone, Debug)]
 pub struct VerifiedTokens {
@@ -54,11 +61,9 @@ impl Default for VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    /// What a token says, if it was verified by these very keys.
-    pub fn find(&self, digest: &TokenDigest, keys: &Arc<RealmKeys>) -> Option<Arc<Verified>> {
-        self.tokens
-            .get(digest)
-            .filter(|known| Arc::ptr_eq(&known.keys, keys))
+    /// A token that was verified, by whatever keys.
+    pub fn find(&self, digest: &TokenDigest) -> Option<Arc<Verified>> {
+        self.tokens.get(digest)
     }
 
     /// Remembers a token.

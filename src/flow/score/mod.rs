@@ -84,6 +84,8 @@ pub struct ModelSet {
     pub native: Option<Arc<dyn RiskModel>>,
     /// Which model it is.
     pub identity: Arc<ModelIdentity>,
+    /// Whether the native evaluator answers where there is one; else ONNX Runtime does.
+    pub native_first: bool,
     /// Whether the golden rows were scored quickly enough to run on the worker.
     pub quick: bool,
     /// How features and scores were distributed when the model was made; `None` when it does not say.
@@ -198,7 +200,7 @@ impl Models {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// Leaves ONNX Runtime out: only native evaluators answer.
+    /// Leaves ONNX Runtime out, as if its library were missing: only native evaluators answer.
     pub fn only_native(&mut self) {
         let others = [self.token.as_mut(), self.m2m.as_mut()];
         for model in std::iter::once(&mut self.login).chain(others.into_iter().flatten()) {
@@ -223,6 +225,7 @@ impl ModelSet {
             primary: None,
             native: None,
             identity,
+            native_first: false,
             quick: false,
             baseline: None,
         }
@@ -287,6 +290,18 @@ impl Scorer {
         degraded: Option<FallbackCause>,
         deadline: Deadline,
     ) -> Assessment {
+        if let Some(native) = models.native.as_ref().filter(|_| models.native_first) {
+            // Quicker than a look into the cache, and it has no one to wait for.
+            return match native.run(features, deadline) {
+                Ok(output) => scored(
+                    &output,
+                    features,
+                    own_source(degraded, ScoreSource::Native),
+                    degraded,
+                ),
+                Err(error) => Assessment::Unscored(pool::cause_of(&error)),
+            };
+        }
         let key = || ScoreKey {
             features: features.bits(),
             schema_version: FeatureSchema::current().version,
@@ -296,20 +311,12 @@ impl Scorer {
         if let Some((cache, key)) = &cache
             && let Some(output) = cache.get(key)
         {
-            let source = if degraded.is_some() {
-                ScoreSource::Stateless
-            } else {
-                ScoreSource::Cache
-            };
+            let source = own_source(degraded, ScoreSource::Cache);
             return scored(&output, features, source, degraded);
         }
         match self.primary(models, features, deadline).await {
             Ok(output) => {
-                let source = if degraded.is_some() {
-                    ScoreSource::Stateless
-                } else {
-                    ScoreSource::Model
-                };
+                let source = own_source(degraded, ScoreSource::Model);
                 let assessment = scored(&output, features, source, degraded);
                 if let Some((cache, key)) = cache {
                     cache.insert(key, Arc::new(output));
@@ -322,11 +329,7 @@ impl Scorer {
                 };
                 match native.run(features, deadline) {
                     Ok(output) => {
-                        let source = if degraded.is_some() {
-                            ScoreSource::Stateless
-                        } else {
-                            ScoreSource::Native
-                        };
+                        let source = own_source(degraded, ScoreSource::Native);
                         scored(&output, features, source, Some(degraded.unwrap_or(cause)))
                     }
                     Err(error) => Assessment::Unscored(pool::cause_of(&error)),
@@ -385,6 +388,11 @@ impl Scorer {
     fn elapsed(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_micros()).unwrap_or(u64::MAX)
     }
+}
+
+/// Where a score comes from that `source` has computed: without a history that is what matters about it.
+fn own_source(degraded: Option<FallbackCause>, source: ScoreSource) -> ScoreSource {
+    degraded.map_or(source, |_| ScoreSource::Stateless)
 }
 
 fn scored(
@@ -478,6 +486,7 @@ mod tests {
             primary,
             native,
             identity: Arc::new(identity),
+            native_first: false,
             quick,
             baseline: None,
         }
