@@ -6,6 +6,8 @@ use crate::domain::history::Provenance;
 use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
 use moka::sync::Cache;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Links kept.
@@ -19,37 +21,43 @@ pub struct RecentLinks(Option<Cache<LinkKey, Arc<Provenance>>>);
 
 /// Access tokens that were withheld and whose end the identity server may not know of. They were never handed out; who
 /// presents one here has it from elsewhere.
-#[derive(Clone, Debug)]
-pub struct BarredTokens(Cache<LinkKey, ()>);
+#[derive(Debug)]
+pub struct BarredTokens {
+    tokens: Cache<LinkKey, ()>,
+    /// Whether there was ever one. Most nodes never bar any, and each request asks.
+    any: AtomicBool,
+}
 
 /// Tokens kept.
 const BARRED_MAX: u64 = 10_000;
 
 impl Default for BarredTokens {
     fn default() -> Self {
-        Self(
-            Cache::builder()
+        Self {
+            tokens: Cache::builder()
                 .max_capacity(BARRED_MAX)
                 .time_to_live(ACCESS_TOKEN_LIFETIME_MAX)
                 .build(),
-        )
+            any: AtomicBool::new(false),
+        }
     }
 }
 
 impl BarredTokens {
     /// Bars a token.
     pub fn insert(&self, key: LinkKey) {
-        self.0.insert(key, ());
+        self.tokens.insert(key, ());
+        self.any.store(true, Ordering::Release);
     }
 
-    /// Whether no token is barred: then nobody need look.
+    /// Whether no token was ever barred: then nobody need look.
     pub fn is_empty(&self) -> bool {
-        self.0.entry_count() == 0 && self.0.iter().next().is_none()
+        !self.any.load(Ordering::Acquire)
     }
 
     /// Whether a token is barred.
     pub fn contains(&self, key: &LinkKey) -> bool {
-        self.0.contains_key(key)
+        self.tokens.contains_key(key)
     }
 }
 
