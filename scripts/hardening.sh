@@ -28,7 +28,7 @@ run() {
 
 run --test tomcat -- --nocapture --test-threads 1
 run --test faults -- --nocapture --test-threads 1 reuse flood
-run --test gateway -- --nocapture --test-threads 1 patience places smuggling
+run --test gateway -- --nocapture --test-threads 1 patience places smuggling http2
 run --test lifecycle -- --nocapture --test-threads 1
 
 # "hardening|NAME|TRIES|REFUSED|PASSED", after the end of another line perhaps.

@@ -1,6 +1,9 @@
 //! The metrics, declared in one list and emitted through one method each. Labels come from closed sets alone: never a
 //! subject, an address or a path.
 
+/// Of connections and upstreams.
+mod edge;
+
 use crate::domain::drift::Drift;
 use crate::domain::enforcement::Grounds;
 use crate::domain::kind::RequestKind;
@@ -534,43 +537,6 @@ impl Metrics {
     /// How many audit records were lost so far.
     pub fn audit_dropped_total(&self) -> u64 {
         self.audit_dropped.get()
-    }
-
-    /// A client has connected.
-    pub fn connection_opened(&self) {
-        self.connections.inc();
-    }
-
-    /// A client's connection is closed.
-    pub fn connection_closed(&self) {
-        self.connections.dec();
-    }
-
-    /// There was no place for a connection: of `all`, or of its `address`.
-    pub fn connection_refused(&self, full: &'static str) {
-        self.connections_refused.with_label_values(&[full]).inc();
-    }
-
-    /// A client did not send its `handshake`, `head`, next head (`idle`) or `body` in time.
-    pub fn connection_given_up(&self, missing: &'static str) {
-        self.connections_given_up
-            .with_label_values(&[missing])
-            .inc();
-    }
-
-    /// A request goes to an upstream.
-    pub fn upstream_begins(&self) {
-        self.upstream_requests.inc();
-    }
-
-    /// Its answer has come to its end.
-    pub fn upstream_ends(&self) {
-        self.upstream_requests.dec();
-    }
-
-    /// The identity server failed.
-    pub fn upstream_error(&self, kind: &'static str) {
-        self.upstream_errors.with_label_values(&[kind]).inc();
     }
 
     /// The state of a breaker: 0 closed, 1 half-open, 2 open.

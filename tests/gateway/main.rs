@@ -25,6 +25,7 @@ mod front_channel;
 mod headers;
 mod health;
 mod held;
+mod http2;
 mod in_place;
 mod input;
 mod introspection;

@@ -111,6 +111,37 @@ impl Http2 {
             .expect("an answer in time, or none")
     }
 
+    /// The same, dropped at once; `None` when the connection takes no more.
+    pub async fn try_open(&self, path: &str) -> Option<()> {
+        let request = http::Request::post(format!("https://{}{path}", self.authority))
+            .version(http::Version::HTTP_2)
+            .body(())
+            .expect("a request");
+        let mut requests = self.requests.clone().ready().await.ok()?;
+        requests.send_request(request, false).ok().map(drop)
+    }
+
+    /// Sends a request without a body; `None` when it is not answered. No record is counted as due.
+    pub async fn ask(&self, request: http::Request<()>) -> Option<Http2Answer> {
+        let exchange = async {
+            let mut requests = self.requests.clone().ready().await.ok()?;
+            let (answer, _) = requests.send_request(request, true).ok()?;
+            let (head, mut body) = answer.await.ok()?.into_parts();
+            let mut whole = Vec::new();
+            while let Some(data) = body.data().await {
+                let data = data.ok()?;
+                drop(body.flow_control().release_capacity(data.len()));
+                whole.extend_from_slice(&data);
+            }
+            Some(Http2Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body: String::from_utf8_lossy(&whole).into_owned(),
+            })
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.ok()?
+    }
+
     /// Sends a request, its body in pieces of `piece` bytes, and reads the answer. One record is due for it.
     pub async fn send(
         &self,
