@@ -1,5 +1,8 @@
 //! The driven edges. Each keeps a port's promise with one vendor and names no other edge.
 
+/// Spans to a collector.
+pub mod otlp;
+
 /// Tells of decisions by webhook.
 pub mod alerts;
 

@@ -11,6 +11,7 @@ use crate::domain::alert::AlertRule;
 use crate::flow::ports::AuditSink;
 use crate::proxy::certificate::read_certificates;
 use crate::telemetry::metrics::Metrics;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What `[alerts]` says, when somebody is told.
@@ -33,19 +34,8 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
             said.score_min
         )));
     }
-    let authorities = match &said.ca_file {
-        Some(path) => read_certificates(path)
-            .map_err(|error| wrong(format!("ca_file: {error}")))?
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect(),
-        None if target.is_tls() => rustls_native_certs::load_native_certs()
-            .certs
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect(),
-        None => Vec::new(),
-    };
+    let authorities = authorities(said.ca_file.as_deref(), target.is_tls())
+        .map_err(|error| wrong(format!("ca_file: {error}")))?;
     Ok(Some(AlertSettings {
         target,
         authorities,
@@ -55,6 +45,23 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
             score_min: (said.score_min > 0).then_some(said.score_min),
         },
     }))
+}
+
+/// The authorities of a file, DER; without one those of the system, where TLS is spoken. The error says what is wrong with
+/// the file.
+pub(in crate::app) fn authorities(
+    file: Option<&Path>,
+    is_tls: bool,
+) -> Result<Vec<Vec<u8>>, String> {
+    let certificates = match file {
+        Some(path) => read_certificates(path).map_err(|error| error.to_string())?,
+        None if is_tls => rustls_native_certs::load_native_certs().certs,
+        None => Vec::new(),
+    };
+    Ok(certificates
+        .into_iter()
+        .map(|certificate| certificate.to_vec())
+        .collect())
 }
 
 /// The sink that records go to, and what delivers alerts where somebody is told.

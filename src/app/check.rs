@@ -13,13 +13,16 @@ use crate::app::edge;
 use crate::app::keys::Keys;
 use crate::app::reach;
 use crate::app::resources;
+use crate::app::traces;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
 use crate::domain::signing::SigningKeys;
 use crate::flow::ports::Clock;
 use crate::proxy::listener::ListenerTls;
+use crate::telemetry::metrics::Metrics;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What was found.
@@ -105,6 +108,10 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         .warnings
         .extend(missing.iter().map(|warning| format!("geo: {warning}")));
 
+    if let Ok(metrics) = Metrics::new() {
+        let traces = traces::traces(config, file, &Arc::new(metrics));
+        findings.problems.extend(traces.err());
+    }
     match alerts::settings(config, file) {
         Ok(Some(settings)) => findings
             .fine

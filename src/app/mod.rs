@@ -13,6 +13,9 @@ pub mod assemble;
 /// Who is told.
 pub mod alerts;
 
+/// Where spans go.
+pub mod traces;
+
 /// What WSO2 calls.
 pub mod actions;
 
@@ -270,7 +273,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Some("en"),
     );
     metrics.info(&assembled.snapshot.models.versions(), state.kind());
-    let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot));
+    let (traces, exporter) = traces::traces(&config, &file, &metrics)
+        .map_err(one)?
+        .unzip();
+    let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot).traced(traces));
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
     let services = Arc::new(Services::default());
     services.set(
@@ -295,6 +301,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Arc::clone(&state),
         Arc::clone(&metrics),
     ));
+    let exporting = exporter.map(|exporter| runtime.spawn(exporter.run(stopped.clone())));
     let alerting =
         alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
     if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
@@ -363,6 +370,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             .is_err()
         {
             tracing::warn!("the last observations may be lost");
+        }
+        if let Some(exporting) = exporting {
+            // Spans are no evidence: what is not taken in a second is lost.
+            drop(tokio::time::timeout(Duration::from_secs(1), exporting).await);
         }
         if let Some(alerting) = alerting {
             // It bounds its own farewell.

@@ -10,6 +10,9 @@ pub mod overrides;
 /// Services of the operator's own.
 pub mod resource;
 
+/// Where spans go.
+pub mod traces;
+
 use crate::adapters::geo::GeoSettings;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::policy::rollout::Rollout;
@@ -26,6 +29,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use traces::TraceSettings;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
@@ -71,6 +75,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Who is told of which decisions.
     pub alerts: AlertSettings,
+    /// Where spans go.
+    pub traces: TraceSettings,
     /// Logs.
     pub log: LogSettings,
 }

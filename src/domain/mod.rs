@@ -116,3 +116,6 @@ pub mod audit;
 
 /// What somebody is told at once.
 pub mod alert;
+
+/// A request as part of a trace.
+pub mod trace;

@@ -36,6 +36,7 @@ use crate::domain::signals::session::device_cookie;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::Stage;
 use crate::flow::Dependencies;
 use crate::flow::actions;
 use crate::flow::demands;
@@ -265,10 +266,9 @@ pub async fn assess(
     } else {
         None
     };
-    exchange.timing.score = dependencies
-        .clock
-        .instant()
-        .saturating_duration_since(score_start);
+    let score_end = dependencies.clock.instant();
+    exchange.timing.score = score_end.saturating_duration_since(score_start);
+    exchange.mark(Stage::Score, score_start, score_end);
 
     let is_family = door == Door::Token && identity.presents(LinkKind::RefreshToken);
     let family = demand_keys.first().copied().filter(|_| is_family);
@@ -471,6 +471,7 @@ async fn try_load(
         tokio::time::timeout_at(deadline.instant().into(), dependencies.state.load(query)).await;
     let end = dependencies.clock.instant();
     exchange.timing.state = end.saturating_duration_since(start);
+    exchange.mark(Stage::State, start, end);
     let result = match answer {
         Ok(Ok(history)) => Ok(history),
         Ok(Err(StateError::Timeout)) | Err(_) => Err((FallbackCause::StateTimeout, "timeout")),

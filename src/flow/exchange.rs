@@ -29,6 +29,8 @@ use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::Stage;
+use crate::domain::trace::Trace;
 use crate::flow::admit::Client;
 use crate::flow::demands::Owed;
 use crate::flow::demands::UnderWay;
@@ -112,6 +114,8 @@ pub struct Exchange {
     pub response_status: u16,
     /// Where the time went.
     pub timing: Timing,
+    /// Its trace; `None` where nothing is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// What one of the gateway's own pages did, for the record.
@@ -316,6 +320,13 @@ impl Exchange {
         let decided = self.decided.as_ref()?;
         let shown = decided.shown.as_ref().filter(|shown| shown.refused);
         Some(shown.map_or(&decided.decision, |shown| &shown.decision))
+    }
+
+    /// A stage of its path has ended. Costs nothing where nothing is traced.
+    pub fn mark(&mut self, stage: Stage, begin: Instant, end: Instant) {
+        if let Some(trace) = &mut self.trace {
+            trace.mark(stage, begin, end);
+        }
     }
 
     /// The mode, once it is known.

@@ -108,6 +108,9 @@ pub mod actions;
 /// Scopes that are granted and used.
 pub mod scopes;
 
+/// Requests as spans.
+pub mod tracing;
+
 /// Answers around tokens and passwords.
 pub mod token_action;
 
@@ -164,6 +167,7 @@ use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::flow::snapshot::Snapshot;
+use crate::flow::tracing::Traces;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -230,6 +234,7 @@ pub struct AuthFlow {
     snapshot: ArcSwap<Snapshot>,
     /// Whether new keys of the identity server are being looked for.
     is_looking: Arc<AtomicBool>,
+    traces: Option<Traces>,
 }
 
 impl std::fmt::Debug for AuthFlow {
@@ -245,7 +250,13 @@ impl AuthFlow {
             dependencies,
             snapshot: ArcSwap::from_pointee(snapshot),
             is_looking: Arc::default(),
+            traces: None,
         }
+    }
+
+    /// The same, with requests traced.
+    pub fn traced(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
     }
 
     /// What outlives a reload.
@@ -302,7 +313,13 @@ impl AuthFlow {
             device_issued: None,
             response_status: 0,
             timing: Timing::default(),
+            trace: None,
         };
+        if let Some(traces) = &self.traces {
+            let is_trusted = !exchange.client.direct;
+            let entropy = self.dependencies.entropy.as_ref();
+            exchange.trace = Some(traces.begin(knock.headers, is_trusted, entropy));
+        }
         let mut admission = admit::admit(knock, &exchange.snapshot);
         let restored = self.restored_target(knock.raw_target, &admission, &exchange.snapshot);
         if let Some(target) = restored {
@@ -557,7 +574,11 @@ impl AuthFlow {
     }
 
     /// The exchange has ended. Called exactly once for each.
-    pub fn close(&self, exchange: Exchange, abandoned: bool) {
+    pub fn close(&self, mut exchange: Exchange, abandoned: bool) {
+        if let Some(traces) = &self.traces {
+            let now = self.dependencies.clock.instant();
+            traces.end(&mut exchange, now, self.dependencies.entropy.as_ref());
+        }
         observe::close(&self.dependencies, exchange, abandoned);
     }
 

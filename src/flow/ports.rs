@@ -21,6 +21,7 @@ use crate::domain::secret::Secret;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::FinishedTrace;
 use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -264,6 +265,12 @@ pub trait AuditSink: Send + Sync {
     fn keeps(&self) -> bool {
         true
     }
+}
+
+/// Where spans of requests go.
+pub trait TraceSink: Send + Sync {
+    /// Hands over the spans of one request without waiting. What finds no room is dropped and counted by the sink.
+    fn write(&self, trace: FinishedTrace);
 }
 
 /// The two clocks.

@@ -12,6 +12,7 @@ use crate::proxy::under_way::Turn;
 use bytes::Bytes;
 use bytes::BytesMut;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The context of one request.
 #[derive(Debug)]
@@ -58,6 +59,17 @@ impl RequestContext {
             collected: None,
             replacement: None,
         }
+    }
+
+    /// Whether the request is traced.
+    pub fn is_traced(&self) -> bool {
+        let exchange = self.exchange.as_ref();
+        exchange.is_some_and(|exchange| exchange.trace.is_some())
+    }
+
+    /// The moment, by the clock of the path.
+    pub fn now(&self) -> Instant {
+        self.flow.dependencies().clock.instant()
     }
 
     /// The exchange has come to its end.

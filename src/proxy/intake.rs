@@ -14,6 +14,7 @@ use crate::domain::risk::RiskScore;
 use crate::domain::route::Door;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::target::CanonicalTarget;
+use crate::domain::trace::Stage;
 use crate::flow::AuthFlow;
 use crate::flow::admit::Knock;
 use crate::flow::assess::Request;
@@ -236,7 +237,12 @@ async fn parameters(
     // Checked before the body is read: a wrong type needs no upload.
     let _: BodyHeaders<'_> = BodyHeaders::of(&session.req_header().headers).map_err(refuse)?;
     context.is_body_read = true;
+    let begin = context.is_traced().then(|| context.now());
     let mut body = body::read(session, deadline).await?;
+    let end = begin.map(|begin| (begin, context.now()));
+    if let (Some(exchange), Some((begin, end))) = (&mut context.exchange, end) {
+        exchange.mark(Stage::Body, begin, end);
+    }
     let head = session.req_header();
     let headers = BodyHeaders::of(&head.headers).map_err(refuse)?;
     let exchange = context.exchange.as_ref();

@@ -6,6 +6,8 @@ use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
 use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::tracing::TRACEPARENT;
+use crate::flow::tracing::TRACESTATE;
 use crate::proxy::context::RequestContext;
 use crate::proxy::rewrite;
 use crate::proxy::under_way::Turn;
@@ -255,6 +257,13 @@ pub fn write_head(
     )?;
     head.insert_header(headers::X_FORWARDED_PROTO, scheme)?;
     head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
+    if let Some(trace) = &exchange.trace {
+        head.insert_header(TRACEPARENT, trace.ask_upstream(context.now()))?;
+        if trace.parent.is_none() {
+            // It goes with a traceparent that is not passed on.
+            head.remove_header(TRACESTATE);
+        }
+    }
     for (name, value) in &permit.headers().0 {
         head.insert_header(*name, value.as_str())?;
     }

@@ -13,7 +13,6 @@ use crate::domain::policy::decision::Verdict;
 use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskScore;
 use crate::domain::risk::ScoreSource;
-use crate::domain::time::Timestamp;
 use prometheus::Encoder;
 use prometheus::GaugeVec;
 use prometheus::HistogramOpts;
@@ -68,6 +67,7 @@ pub struct Metrics {
     audit_events: IntCounter,
     audit_dropped: IntCounter,
     alerts: IntCounterVec,
+    traces: IntCounterVec,
     connections: IntGauge,
     connections_refused: IntCounterVec,
     connections_given_up: IntCounterVec,
@@ -268,6 +268,11 @@ impl Metrics {
             alerts: counters(
                 "riskgate_alerts_total",
                 "Alerts about decisions, by what became of them",
+                &["result"],
+            )?,
+            traces: counters(
+                "riskgate_traces_total",
+                "Requests whose spans were to be exported",
                 &["result"],
             )?,
             connections: gauge("riskgate_connections", "Connections of clients")?,
@@ -561,34 +566,6 @@ impl Metrics {
         self.panics.inc();
     }
 
-    /// Alerts were sent, found no place (`queue_full`) or were given up.
-    pub fn alerts(&self, result: &'static str, count: u64) {
-        self.alerts.with_label_values(&[result]).inc_by(count);
-    }
-
-    /// A reload took effect or was refused, after this time.
-    pub fn reload(&self, taken: bool, took: Duration) {
-        let result = taken_or_refused(taken);
-        self.reloads.with_label_values(&[result]).inc();
-        self.reload_seconds
-            .with_label_values(&[result])
-            .observe(took.as_secs_f64());
-    }
-
-    /// The certificate of a listener was read again, and taken or refused.
-    pub fn certificate_reload(&self, listener: &'static str, taken: bool) {
-        self.certificate_reloads
-            .with_label_values(&[listener, taken_or_refused(taken)])
-            .inc();
-    }
-
-    /// When the certificate of a listener ends.
-    pub fn certificate_ends(&self, listener: &'static str, not_after: Timestamp) {
-        self.certificate_ends
-            .with_label_values(&[listener])
-            .set(not_after.seconds());
-    }
-
     /// Something happened to a held login.
     pub fn review(&self, event: &'static str) {
         self.reviews.with_label_values(&[event]).inc();
@@ -619,9 +596,8 @@ impl Metrics {
     }
 }
 
-fn taken_or_refused(taken: bool) -> &'static str {
-    if taken { "ok" } else { "refused" }
-}
+/// What happens beside the requests.
+mod beside;
 
 #[cfg(test)]
 mod tests;

@@ -56,5 +56,6 @@ mod step_up;
 mod tls;
 mod token_actions;
 mod token_answers;
+mod traces;
 mod usernames;
 mod verdicts;

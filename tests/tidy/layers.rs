@@ -129,6 +129,18 @@ const LAYERS: &[Layer] = &[
         &["adapters::store"],
         &["async_trait", "tokio"],
     ),
+    adapter(
+        "adapters/otlp",
+        &[],
+        &[
+            "reqwest",
+            "rustls",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
         "adapters/native",
@@ -309,7 +321,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redis", &["src/adapters/redis/"]),
     (
         "reqwest",
-        &["src/adapters/alerts/", "src/adapters/identity_server/"],
+        &[
+            "src/adapters/alerts/",
+            "src/adapters/identity_server/",
+            "src/adapters/otlp/",
+        ],
     ),
 ];
 
@@ -354,6 +370,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "outcome",
     "audit",
     "alert",
+    "trace",
 ];
 
 /// Names of later modules that earlier ones use all the same.

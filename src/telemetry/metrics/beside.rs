@@ -1,0 +1,45 @@
+//! The methods for what happens beside the requests: alerts, spans, reloads, certificates. The metrics themselves are declared
+//! with the others.
+
+use super::Metrics;
+use crate::domain::time::Timestamp;
+use std::time::Duration;
+
+impl Metrics {
+    /// Alerts were sent, found no place (`queue_full`) or were given up.
+    pub fn alerts(&self, result: &'static str, count: u64) {
+        self.alerts.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// Spans of requests were exported, found no place (`queue_full`) or were not taken.
+    pub fn traces(&self, result: &'static str, count: u64) {
+        self.traces.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// A reload took effect or was refused, after this time.
+    pub fn reload(&self, taken: bool, took: Duration) {
+        let result = taken_or_refused(taken);
+        self.reloads.with_label_values(&[result]).inc();
+        self.reload_seconds
+            .with_label_values(&[result])
+            .observe(took.as_secs_f64());
+    }
+
+    /// The certificate of a listener was read again, and taken or refused.
+    pub fn certificate_reload(&self, listener: &'static str, taken: bool) {
+        self.certificate_reloads
+            .with_label_values(&[listener, taken_or_refused(taken)])
+            .inc();
+    }
+
+    /// When the certificate of a listener ends.
+    pub fn certificate_ends(&self, listener: &'static str, not_after: Timestamp) {
+        self.certificate_ends
+            .with_label_values(&[listener])
+            .set(not_after.seconds());
+    }
+}
+
+fn taken_or_refused(taken: bool) -> &'static str {
+    if taken { "ok" } else { "refused" }
+}
