@@ -27,7 +27,7 @@ run() {
 }
 
 run --test tomcat -- --nocapture --test-threads 1
-run --test faults -- --nocapture --test-threads 1 reuse flood
+run --test faults -- --nocapture --test-threads 1 reuse flood saturation
 run --test gateway -- --nocapture --test-threads 1 patience places smuggling http2
 run --test lifecycle -- --nocapture --test-threads 1
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// The times of the shipped configuration; the unoptimised build of a test gets more.
-const BUDGET_MS: u32 = if cfg!(debug_assertions) { 500 } else { 20 };
+pub const BUDGET_MS: u32 = if cfg!(debug_assertions) { 500 } else { 20 };
 /// How many times as many requests the flood sends.
 const TIMES: usize = 10;
 const TOKENS: &str = r#"{"access_token":"opaque","token_type":"Bearer","expires_in":3600}"#;
@@ -26,7 +26,7 @@ fn logins() -> usize {
 }
 
 /// An upstream that issues tokens for everything.
-async fn issuer() -> u16 {
+pub async fn issuer() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("its address").port();
     let app =
@@ -35,7 +35,7 @@ async fn issuer() -> u16 {
     port
 }
 
-async fn login(world: &World, client: &str, user: &str, address: &str) -> (u16, Duration) {
+pub async fn login(world: &World, client: &str, user: &str, address: &str) -> (u16, Duration) {
     let start = Instant::now();
     let request = world
         .http()

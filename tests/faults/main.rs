@@ -25,6 +25,7 @@ mod fleet;
 mod flood;
 mod model;
 mod reuse;
+mod saturation;
 mod sources;
 mod startup;
 mod state;

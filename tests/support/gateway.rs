@@ -139,6 +139,8 @@ pub struct Options {
     pub config: &'static str,
     /// The identity server.
     pub sim: SimConfig,
+    /// The limit of open files of the gateway; that of the tests when `None`.
+    pub open_files: Option<u32>,
 }
 
 impl Default for Options {
@@ -151,6 +153,7 @@ impl Default for Options {
             tls: false,
             config: "",
             sim: SimConfig::default(),
+            open_files: None,
         }
     }
 }
@@ -275,6 +278,9 @@ impl World {
         });
         write(&folder.path().join("policy.toml"), &policy);
         write(&folder.path().join("riskgate.toml"), &config.to_string());
+        if let Some(files) = options.open_files {
+            write(&folder.path().join(process::OPEN_FILES), &files.to_string());
+        }
         let process = Process::start(folder.path(), admin_port).await;
         Self {
             sim,
@@ -349,6 +355,17 @@ impl World {
         number
             .and_then(|number| number.parse().ok())
             .expect("a number")
+    }
+
+    /// The processor time that the gateway has used, in hundredths of a second.
+    pub fn processor_time(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.process_id());
+        let stat = std::fs::read_to_string(path).expect("the gateway runs");
+        let fields = stat.rsplit_once(") ").expect("its name").1;
+        let fields = fields.split(' ').skip(11).take(2);
+        fields
+            .map(|time| time.parse::<u64>().expect("a number"))
+            .sum()
     }
 
     /// How many files and sockets the gateway has open.

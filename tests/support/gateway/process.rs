@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 /// How long the gateway may take to be ready, on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The file in the folder of a gateway with its limit of open files, where it has one of its own.
+pub const OPEN_FILES: &str = "open-files";
+
 /// Sockets that outlive the gateways that listen on them.
 pub struct Sockets {
     /// The public one.
@@ -52,7 +55,16 @@ impl Process {
         };
         let mut command = match sockets {
             None => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_riskgate"));
+                let limit = std::fs::read_to_string(folder.join(OPEN_FILES));
+                let mut command = match limit {
+                    Err(_) => Command::new(env!("CARGO_BIN_EXE_riskgate")),
+                    Ok(files) => {
+                        let mut command = Command::new("bash");
+                        let limited = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+                        command.args(["-c", &limited, env!("CARGO_BIN_EXE_riskgate")]);
+                        command
+                    }
+                };
                 command.stdin(Stdio::null()).stdout(open());
                 command
             }
