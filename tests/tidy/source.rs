@@ -29,10 +29,6 @@ const LONG: &[(&str, &str)] = &[
         "src/domain/outcome.rs",
         "the reading of every kind of answer that WSO2 gives, with the answers themselves as its tests",
     ),
-    (
-        "src/telemetry/metrics.rs",
-        "every metric in one list, and one method for each",
-    ),
 ];
 
 /// Where a clock or chance is read outside `adapters/clock.rs` and `adapters/entropy.rs`, and why that is no decision
