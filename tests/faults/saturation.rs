@@ -94,7 +94,7 @@ async fn with_few_descriptors_connections_are_refused_before_they_run_out() {
         "{CLIENTS} clients, {FILES} descriptors: {most} in use, {used} of 200 ticks used; served {took:.1?} later"
     );
     eprintln!(
-        "hardening|R26 clients beyond the descriptors: connections, refused or waiting, left without|{CLIENTS}|{}|0",
+        "hardening|R26 clients beyond the descriptors: connections, refused, operators unanswered|{CLIENTS}|{}|0",
         CLIENTS - 80
     );
     assert!(took < Duration::from_secs(2), "{took:?}");
