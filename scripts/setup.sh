@@ -47,6 +47,9 @@ if [ "$purpose" = test ]; then
     want chromium has chromium
     want openssl has openssl
     want shellcheck has shellcheck
+    # The gateway under a false clock, and without names.
+    want faketime has faketime
+    want libnss-wrapper compgen -G '/usr/lib/*/libnss_wrapper.so'
     # What looks at deploy/ and runs the image's root: promtool, the sandbox, systemd-analyze.
     want prometheus has promtool
     want bubblewrap has bwrap

@@ -27,6 +27,9 @@ pub mod identity_server;
 /// Stores for tests and simulations.
 pub mod memory;
 
+/// Addresses behind names.
+pub mod names;
+
 /// The model, evaluated without a runtime.
 pub mod native;
 

@@ -111,6 +111,11 @@ impl Plan {
 }
 
 impl Load {
+    /// How many answers there are.
+    pub fn answered(&self) -> u64 {
+        self.tally.answered.load(Ordering::Relaxed)
+    }
+
     /// Waits for this many answers.
     pub async fn until(&self, answers: u64) {
         let end = Instant::now() + Duration::from_secs(300);

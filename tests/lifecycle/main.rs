@@ -20,8 +20,10 @@ mod issuer;
 mod load;
 
 mod certificates;
+mod clock;
 mod crash;
 mod drain;
+mod names;
 mod panics;
 mod reload;
 mod soak;

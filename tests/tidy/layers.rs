@@ -109,7 +109,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/identity_server",
-        &[],
+        &["adapters::names"],
         &[
             "async_trait",
             "form_urlencoded",
@@ -141,6 +141,7 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
+    adapter("adapters/names", &[], &["tokio", "tracing"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
         "adapters/native",
@@ -163,7 +164,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/redis",
-        &["adapters::store"],
+        &["adapters::names", "adapters::store"],
         &[
             "async_trait",
             "base64",

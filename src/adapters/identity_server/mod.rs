@@ -14,6 +14,7 @@ mod keys;
 /// Revocation and the end of sessions.
 mod revocation;
 
+use crate::adapters::names::Names;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
 pub use absent::NoIdentityServer;
@@ -23,6 +24,10 @@ use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::Method;
 use reqwest::RequestBuilder;
+use reqwest::dns::Addrs;
+use reqwest::dns::Name;
+use reqwest::dns::Resolve;
+use reqwest::dns::Resolving;
 use reqwest::redirect::Policy;
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,6 +128,7 @@ impl IdentityServer {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(settings.idle_timeout)
             .user_agent("riskgate")
+            .dns_resolver(Arc::new(Names::new(settings.connect_timeout)))
             .tls_certs_only(authorities)
             .tls_danger_accept_invalid_certs(!settings.verify)
             .build()
@@ -141,6 +147,17 @@ impl IdentityServer {
     fn request(&self, method: Method, realm: &str, path: &str) -> RequestBuilder {
         self.http
             .request(method, format!("{}{realm}{path}", self.origin))
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let names = self.clone();
+        Box::pin(async move {
+            // The port is that of the URL: here it is only part of the key.
+            let found = names.lookup(name.as_str(), 0).await?;
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
     }
 }
 

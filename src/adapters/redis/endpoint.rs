@@ -1,6 +1,7 @@
 //! Where Redis is: the URL forms, and how a connection is made to each. The password of a URL never leaves this file
 //! but towards the server.
 
+use crate::adapters::names::Names;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
 use crate::adapters::redis::cluster::Cluster;
@@ -15,13 +16,16 @@ use redis::ConnectionInfo;
 use redis::IntoConnectionInfo;
 use redis::RedisConnectionInfo;
 use redis::RedisError;
+use redis::RedisFuture;
 use redis::TlsCertificates;
 use redis::TlsMode;
 use redis::aio::MultiplexedConnection;
+use redis::io::AsyncDNSResolver;
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// The URL forms, for error messages.
 pub(crate) const FORMS: &str = "redis://, rediss://, redis+sentinel://, redis+cluster://";
@@ -272,6 +276,20 @@ fn config(settings: &RedisSettings) -> AsyncConnectionConfig {
         .set_response_timeout(Some(settings.write_timeout.max(settings.response_timeout)))
         .set_connection_timeout(Some(settings.connection_timeout))
         .set_pipeline_buffer_size(settings.in_flight_max)
+        .set_dns_resolver(settings.names.clone())
+}
+
+impl AsyncDNSResolver for Names {
+    fn resolve<'a, 'b: 'a>(
+        &'a self,
+        host: &'b str,
+        port: u16,
+    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
+        Box::pin(async move {
+            let found = self.lookup(host, port).await?;
+            Ok(Box::new(found.into_iter()) as Box<dyn Iterator<Item = SocketAddr> + Send + 'a>)
+        })
+    }
 }
 
 fn tcp() -> TcpSettings {

@@ -24,6 +24,7 @@ mod scripts;
 mod slots;
 mod tickets;
 
+use crate::adapters::names::Names;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::adapters::redis::link::Held;
 use crate::adapters::redis::link::Link;
@@ -85,6 +86,8 @@ pub struct RedisSettings {
     pub tls: RedisTls,
     /// Told about what an operator should know of the server, each time a connection is made.
     pub on_warning: Option<Notice>,
+    /// Addresses of servers that the URL or a cluster names.
+    pub names: Names,
 }
 
 /// Certificates for TLS, as PEM.
@@ -128,6 +131,8 @@ impl RedisSettings {
             sentinel_password: None,
             tls: RedisTls::default(),
             on_warning: None,
+            // Half of the time that a connection may take.
+            names: Names::new(Duration::from_millis(100)),
         }
     }
 }

@@ -88,6 +88,7 @@ impl Process {
             .current_dir(folder)
             .env_remove("RUST_LOG")
             .env("RISKGATE_FAULT_POINTS", "1")
+            .envs(environment(folder))
             .stderr(open())
             .spawn()
             .expect("the gateway can be started");
@@ -177,6 +178,15 @@ impl Drop for Process {
         }
         self.kill();
     }
+}
+
+/// What the file `environment` in the folder adds: a line for each variable.
+fn environment(folder: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(folder.join("environment")).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// GET from the admin listener; `None` when nobody answers.
