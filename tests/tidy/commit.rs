@@ -3,9 +3,9 @@
 
 #[path = "../../build/commit.rs"]
 #[allow(dead_code, reason = "the build script uses all of it")]
-mod commit;
+mod built_from;
 
-use commit::Commit;
+use built_from::Commit;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,7 +51,7 @@ fn a_clone_is_of_its_commit_and_says_when_it_differs() {
     assert_eq!(named(), id, "a page is no part of the program");
     std::fs::write(folder.path().join("src/main.rs"), "fn main() { }\n").unwrap();
     assert_eq!(named(), format!("{id}-modified"));
-    let watched = commit::watched(folder.path());
+    let watched = built_from::watched(folder.path());
     for file in ["src", "Cargo.lock", ".git/HEAD"] {
         assert!(
             watched.iter().any(|path| path.ends_with(file)),
