@@ -187,7 +187,7 @@ pub fn request(number: u64) -> Vec<u8> {
 
 /// Whether the request of this number asks for a token.
 pub fn is_scored(number: u64) -> bool {
-    number % 4 == 0
+    number.is_multiple_of(4)
 }
 
 async fn work(plan: Plan, tally: Arc<Tally>, done: Arc<AtomicBool>) {
