@@ -99,7 +99,8 @@ async fn certificates_are_exchanged_under_handshakes() {
     let (handshakes, exchanges) = (scaled(400, 10_000), scaled(12, 100));
     let authority = Authority::new("the authority");
     let first = authority.server("number 0");
-    let world = world(&first, "").await;
+    // The connection that lasts is idle for as long as the exchanges take.
+    let world = world(&first, "[server]\nkeepalive_seconds = 3600").await;
     let tls = client::trusting(authority.pem());
     let mut lasting = Client::new(world.port, Some(Arc::clone(&tls)));
     assert_eq!(lasting.exchange(KEYS).await.expect("an answer").status, 200);
