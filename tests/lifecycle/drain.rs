@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::gateway::Http2;
 use crate::gateway::Options;
 use crate::gateway::World;
+use crate::gateway::always;
 use crate::load;
 use crate::load::NUMBER;
 use crate::load::Plan;
@@ -24,6 +25,8 @@ async fn a_node_that_ends_loses_no_request() {
     let requests = scaled(2_000, 100_000);
     let mut world = World::start(Options {
         mode: "enforce",
+        // The load looks like a stolen secret, sooner or later by how quick the machine is.
+        policy: Some(always("allow")),
         config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 2\nserver.grace_seconds = 10",
         ..Options::default()
     })

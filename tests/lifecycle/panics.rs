@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::gateway::Http2;
 use crate::gateway::Options;
 use crate::gateway::World;
+use crate::gateway::always;
 use crate::load;
 use crate::load::Plan;
 use crate::load::scaled;
@@ -28,6 +29,8 @@ fn asking(hook: &str) -> Vec<u8> {
 async fn a_panic_in_a_hook_costs_one_request() {
     let world = World::start(Options {
         mode: "enforce",
+        // The load looks like a stolen secret, sooner or later by how quick the machine is.
+        policy: Some(always("allow")),
         config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
         ..Options::default()
     })

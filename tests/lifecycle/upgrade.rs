@@ -5,6 +5,7 @@ use crate::gateway::HOME_NEIGHBOUR;
 use crate::gateway::Options;
 use crate::gateway::Store;
 use crate::gateway::World;
+use crate::gateway::always;
 use crate::gateway::on_both_stores;
 use crate::load;
 use crate::load::NUMBER;
@@ -24,6 +25,8 @@ on_both_stores!(
         let (requests, upgrades) = (scaled(1_000, 50_000), scaled(2, 10));
         let mut world = World::start(Options {
             mode: "enforce",
+            // The load looks like a stolen secret, sooner or later by how quick the machine is.
+            policy: Some(always("allow")),
             store,
             config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 0\nserver.grace_seconds = 10",
             ..Options::default()
