@@ -40,21 +40,15 @@ fn a_file_that_is_no_library_leaves_the_native_model_until_a_good_one_is_named()
     ] {
         let model = login(Some(wrong));
         assert!(model.primary.is_none() && model.native.is_some());
-        assert!(
-            model
-                .warnings
-                .iter()
-                .any(|warning| warning.contains(expected)),
-            "{:?}",
-            model.warnings
-        );
+        let missing = model.missing.expect("a word about the library");
+        assert!(missing.contains(expected), "{missing}");
     }
 
     let model = login(Some(Path::new("vendor/onnxruntime/libonnxruntime.so")));
     assert!(
         model.primary.is_some(),
         "run scripts/fetch-onnxruntime.sh first: {:?}",
-        model.warnings
+        model.missing
     );
     // Once loaded it stays; a name that leads nowhere is still reported.
     let model = login(Some(&text));

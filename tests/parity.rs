@@ -51,7 +51,7 @@ fn loaded_for(kind: RequestKind, dir: &Path) -> LoadedModel {
     assert!(
         model.primary.is_some(),
         "run scripts/fetch-onnxruntime.sh first: {:?}",
-        model.warnings
+        model.missing
     );
     model
 }
