@@ -13,7 +13,7 @@ pub const OBSERVATIONS_MAX: usize = 16_384;
 /// Observations that are applied in one call.
 const BATCH_MAX: usize = 1_024;
 /// How long a batch gathers.
-const GATHER: Duration = Duration::from_millis(25);
+const GATHER: Duration = Duration::from_millis(5);
 /// The longest that one call may take.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
