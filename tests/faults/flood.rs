@@ -3,7 +3,7 @@
 
 use crate::gateway::Options;
 use crate::gateway::World;
-use crate::gateway::rules;
+use crate::gateway::always;
 use crate::traffic::alone;
 use crate::traffic::join_all;
 use reqwest::Method;
@@ -35,6 +35,22 @@ pub async fn issuer() -> u16 {
     port
 }
 
+/// A world in front of it that allows everything and takes so many requests a minute from one network.
+pub async fn limited(network_per_minute: u16) -> World {
+    let port = issuer().await;
+    let config = format!(
+        "[upstream]\nurl = 'http://127.0.0.1:{port}'\n[score]\nbudget_ms = {BUDGET_MS}\n\
+         [limits]\nnetwork_per_minute = {network_per_minute}\n"
+    );
+    World::start(Options {
+        mode: "enforce",
+        policy: Some(always("allow")),
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await
+}
+
 pub async fn login(world: &World, client: &str, user: &str, address: &str) -> (u16, Duration) {
     let start = Instant::now();
     let request = world
@@ -58,18 +74,7 @@ pub async fn login(world: &World, client: &str, user: &str, address: &str) -> (u
 async fn a_tenfold_flood_from_one_network_leaves_the_others_scored() {
     const FLOOD_MAX: u16 = 200;
     let _alone = alone().await;
-    let port = issuer().await;
-    let config = format!(
-        "[upstream]\nurl = 'http://127.0.0.1:{port}'\n[score]\nbudget_ms = {BUDGET_MS}\n\
-         [limits]\nnetwork_per_minute = {FLOOD_MAX}\n"
-    );
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("true", "allow")])),
-        config: config.leak(),
-        ..Options::default()
-    })
-    .await;
+    let world = limited(FLOOD_MAX).await;
     let (logins, done, floods) = (logins(), AtomicUsize::new(0), AtomicUsize::new(0));
     let others = (0..4).map(|_| async {
         let mut results = Vec::new();

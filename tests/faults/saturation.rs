@@ -1,12 +1,11 @@
 //! What a process runs out of: file descriptors and processor time. Operators are answered, logins go on as far as they
 //! can, and when it is over everything is as before.
 
-use crate::flood::BUDGET_MS;
 use crate::flood::issuer;
+use crate::flood::limited;
 use crate::flood::login;
 use crate::gateway::Options;
 use crate::gateway::World;
-use crate::gateway::rules;
 use crate::traffic::alone;
 use crate::traffic::join_all;
 use std::sync::Arc;
@@ -141,18 +140,7 @@ async fn logins_are_scored_while_the_processor_is_taken() {
     const LOGINS: usize = 200;
     const PEOPLE: usize = 16;
     let _alone = alone().await;
-    let port = issuer().await;
-    let config = format!(
-        "[upstream]\nurl = 'http://127.0.0.1:{port}'\n[score]\nbudget_ms = {BUDGET_MS}\n\
-         [limits]\nnetwork_per_minute = 20\n"
-    );
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("true", "allow")])),
-        config: config.leak(),
-        ..Options::default()
-    })
-    .await;
+    let world = limited(20).await;
     let over = Arc::new(AtomicBool::new(false));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let busy: Vec<_> = (0..2 * cores)

@@ -10,9 +10,11 @@ use crate::traffic::world;
 use crate::wire::Closed;
 use crate::wire::Wire;
 use reqwest::Method;
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use wso2_sim::Outage;
 use wso2_sim::Sim;
 use wso2_sim::SimConfig;
@@ -128,9 +130,8 @@ async fn the_identity_server_accepts_and_says_nothing() {
     assert_told(&world, 502, "connect_timeout", Duration::from_secs(1)).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_identity_server_hangs_on_one_route() {
-    let _alone = alone().await;
+/// An identity server that never answers at its token door, and at once everywhere else.
+async fn hanging_token_door() -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
     let app = axum::Router::new()
         .route(
             "/oauth2/token",
@@ -140,6 +141,13 @@ async fn the_identity_server_hangs_on_one_route() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("its address");
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, server)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_identity_server_hangs_on_one_route() {
+    let _alone = alone().await;
+    let (address, server) = hanging_token_door().await;
     let world = world(&format!(
         "upstream.url = 'http://{address}'\nupstream.read_timeout_seconds = 3\n"
     ))
@@ -186,15 +194,7 @@ async fn the_identity_server_hangs_on_one_route() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_door_that_hangs_takes_its_share_of_the_identity_server_and_no_more() {
     let _alone = alone().await;
-    let app = axum::Router::new()
-        .route(
-            "/oauth2/token",
-            axum::routing::post(std::future::pending::<&'static str>),
-        )
-        .fallback(async || "something");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("its address");
-    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let (address, server) = hanging_token_door().await;
     let world = world(&format!(
         "upstream.url = 'http://{address}'\nupstream.read_timeout_seconds = 3\nupstream.requests_max = 8\n"
     ))
