@@ -36,6 +36,9 @@ pub mod native;
 /// The model in ONNX Runtime.
 pub mod onnx;
 
+/// HTTP clients of ours.
+pub mod outbound;
+
 /// The store that a fleet shares.
 pub mod redis;
 

@@ -71,7 +71,7 @@ pub(crate) fn ask(listen: SocketAddr, question: Question<'_>) -> Result<(u16, St
 }
 
 /// An address to which one can connect: a listener on all of them is on the loopback one as well.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(in crate::app) fn reachable(listen: SocketAddr) -> SocketAddr {
     let address = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

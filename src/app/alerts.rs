@@ -5,13 +5,12 @@ use crate::adapters::alerts::AlertingSink;
 use crate::adapters::alerts::Delivery;
 use crate::adapters::alerts::target::Target;
 use crate::app::keys;
+use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::alert::AlertRule;
 use crate::flow::ports::AuditSink;
-use crate::proxy::certificate::read_certificates;
 use crate::telemetry::metrics::Metrics;
-use std::path::Path;
 use std::sync::Arc;
 
 /// What `[alerts]` says, when somebody is told.
@@ -34,7 +33,7 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
             said.score_min
         )));
     }
-    let authorities = authorities(said.ca_file.as_deref(), target.is_tls())
+    let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls())
         .map_err(|error| wrong(format!("ca_file: {error}")))?;
     Ok(Some(AlertSettings {
         target,
@@ -45,23 +44,6 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
             score_min: (said.score_min > 0).then_some(said.score_min),
         },
     }))
-}
-
-/// The authorities of a file, DER; without one those of the system, where TLS is spoken. The error says what is wrong with
-/// the file.
-pub(in crate::app) fn authorities(
-    file: Option<&Path>,
-    is_tls: bool,
-) -> Result<Vec<Vec<u8>>, String> {
-    let certificates = match file {
-        Some(path) => read_certificates(path).map_err(|error| error.to_string())?,
-        None if is_tls => rustls_native_certs::load_native_certs().certs,
-        None => Vec::new(),
-    };
-    Ok(certificates
-        .into_iter()
-        .map(|certificate| certificate.to_vec())
-        .collect())
 }
 
 /// The sink that records go to, and what delivers alerts where somebody is told.

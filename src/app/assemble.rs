@@ -16,6 +16,7 @@ use crate::app::keys;
 use crate::app::keys::Keys;
 use crate::app::resources;
 use crate::app::signing;
+use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::Evaluator;
@@ -39,7 +40,6 @@ use crate::flow::resign::Resign;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
-use crate::proxy::certificate;
 use crate::proxy::upstream::UpstreamSettings;
 use std::path::Path;
 use std::sync::Arc;
@@ -312,15 +312,15 @@ fn models(
     const TRIES: u32 = 3;
     let budget = Duration::from_millis(config.score.budget_ms);
     let is_quick = |loaded: &LoadedModel| loaded.golden_p99 * QUICK_SHARE < budget;
+    let is_native_first =
+        |loaded: &LoadedModel| config.model.evaluator == Evaluator::Auto && loaded.native.is_some();
     let load = || onnx::load(dir, config.model.library.as_deref()).map(LoadedModels::into_parts);
     let mut result = load();
     for _ in 1..TRIES {
         let seems_slow = result.as_ref().is_ok_and(|loaded| {
             let mut models = loaded.iter().map(|(_, model)| model);
-            let waits = |model: &LoadedModel| {
-                config.model.evaluator == Evaluator::OnnxRuntime || model.native.is_none()
-            };
-            models.any(|model| waits(model) && model.primary.is_some() && !is_quick(model))
+            models
+                .any(|model| !is_native_first(model) && model.primary.is_some() && !is_quick(model))
         });
         if !seems_slow {
             break;
@@ -331,7 +331,7 @@ fn models(
     let mut models = Models::missing();
     for (kind, loaded) in result? {
         let quick = is_quick(&loaded);
-        let native_first = config.model.evaluator == Evaluator::Auto && loaded.native.is_some();
+        let native_first = is_native_first(&loaded);
         if native_first {
             // The library is not missed, and its sessions would only take up memory.
         } else if loaded.primary.is_none() {
@@ -462,11 +462,7 @@ pub fn identity_server(
         None => None,
     };
     let authorities = if upstream.authorities.is_empty() && upstream.tls {
-        rustls_native_certs::load_native_certs()
-            .certs
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect()
+        trust::of_system()
     } else {
         upstream.authorities.clone()
     };
@@ -489,14 +485,8 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
             format!("upstream.url: `{}`: {expected}", settings.url),
         )
     })?;
-    let authorities = match &settings.ca_file {
-        Some(path) => certificate::read_certificates(path)
-            .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect(),
-        None => Vec::new(),
-    };
+    let authorities = trust::of_file(settings.ca_file.as_deref())
+        .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?;
     if !(1..=REQUESTS_MAX).contains(&settings.requests_max) {
         let found = settings.requests_max;
         let problem = format!("upstream.requests_max: {found}, expected 1 to {REQUESTS_MAX}");

@@ -2,6 +2,7 @@
 //! announcement that the listener is up, the end.
 
 use crate::app;
+use crate::app::admin_client;
 use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
 use crate::flow::score::breaker::BreakerState;
@@ -16,9 +17,6 @@ use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use pingora::server::ShutdownSignal;
 use pingora::server::ShutdownSignalWatch;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,12 +159,7 @@ pub fn announce_breaker(dependency: &'static str, metrics: &Arc<Metrics>) -> Lis
 
 /// Says that the listener is up, once it is. A listener that never comes up ends the process.
 pub async fn announce(listen: SocketAddr, health: Arc<Health>) {
-    let local = match listen.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    let address = SocketAddr::new(local, listen.port());
+    let address = admin_client::reachable(listen);
     let up = async {
         while tokio::net::TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;

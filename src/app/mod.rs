@@ -64,6 +64,9 @@ pub mod reload;
 /// Certificates of the listeners.
 pub mod certificates;
 
+/// Whom connections of ours trust.
+pub mod trust;
+
 /// Sockets that were opened before.
 pub mod inherited;
 

@@ -1,6 +1,7 @@
 //! From `[[resource]]` to the API routes: what is asked of a token, and where the service is.
 
 use crate::app::assemble;
+use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::UpstreamSettings as GeneralSettings;
@@ -12,7 +13,6 @@ use crate::domain::resource::Resource;
 use crate::domain::route::RouteTable;
 use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
-use crate::proxy::certificate;
 use crate::proxy::upstream::UpstreamSettings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,14 +188,8 @@ fn peer(
     let wrong = |key: &str, problem: &str| at(file, place, key, problem);
     let origin = assemble::origin(&settings.upstream)
         .map_err(|expected| wrong("upstream", &format!("`{}`: {expected}", settings.upstream)))?;
-    let authorities = match &settings.ca_file {
-        Some(path) => certificate::read_certificates(path)
-            .map_err(|error| wrong("ca_file", &error.to_string()))?
-            .into_iter()
-            .map(|certificate| certificate.to_vec())
-            .collect(),
-        None => Vec::new(),
-    };
+    let authorities = trust::of_file(settings.ca_file.as_deref())
+        .map_err(|error| wrong("ca_file", &error.to_string()))?;
     Ok(UpstreamSettings {
         tls: origin.tls,
         host: origin.host,

@@ -2,7 +2,7 @@
 
 use crate::adapters::otlp;
 use crate::adapters::otlp::Exporter;
-use crate::app::alerts;
+use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::flow::tracing::Traces;
@@ -30,7 +30,7 @@ pub fn traces(
         return Err(wrong("service: expected 1 to 100 characters".to_owned()));
     }
     let url = otlp::target(url).map_err(|error| wrong(error.to_string()))?;
-    let authorities = alerts::authorities(said.ca_file.as_deref(), url.scheme() == "https")
+    let authorities = trust::of_file_or_system(said.ca_file.as_deref(), url.scheme() == "https")
         .map_err(|error| wrong(format!("ca_file: {error}")))?;
     let (sink, exporter) = otlp::sink(url, &authorities, &said.service, Arc::clone(metrics))
         .map_err(|error| wrong(error.to_string()))?;

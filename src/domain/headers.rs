@@ -200,11 +200,11 @@ pub fn is_reserved(name: &str) -> bool {
     };
     // The list is sorted: only the names with the same first letter are compared.
     let begin = NAMES.partition_point(|reserved| reserved.as_bytes().first() < Some(&first));
-    let alike = NAMES
+    let mut alike = NAMES
         .iter()
         .skip(begin)
         .take_while(|reserved| reserved.as_bytes().first() == Some(&first));
-    alike.into_iter().any(|reserved| is_same(name, reserved))
+    alike.any(|reserved| is_same(name, reserved))
         || PREFIXES.iter().any(|front| begins_with(name, front))
 }
 

@@ -73,15 +73,8 @@ const LAYERS: &[Layer] = &[
     // Every adapter may name its port; each knows one vendor.
     adapter(
         "adapters/alerts",
-        &[],
-        &[
-            "reqwest",
-            "rustls",
-            "serde_json",
-            "thiserror",
-            "tokio",
-            "tracing",
-        ],
+        &["adapters::outbound"],
+        &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter(
         "adapters/audit_log",
@@ -109,7 +102,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/identity_server",
-        &["adapters::names"],
+        &["adapters::names", "adapters::outbound"],
         &[
             "async_trait",
             "form_urlencoded",
@@ -131,17 +124,11 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/otlp",
-        &[],
-        &[
-            "reqwest",
-            "rustls",
-            "serde_json",
-            "thiserror",
-            "tokio",
-            "tracing",
-        ],
+        &["adapters::outbound"],
+        &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
+    adapter("adapters/outbound", &[], &["reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
         "adapters/native",
@@ -326,6 +313,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/adapters/alerts/",
             "src/adapters/identity_server/",
             "src/adapters/otlp/",
+            "src/adapters/outbound.rs",
         ],
     ),
 ];

@@ -5,6 +5,7 @@ use super::AlertSettings;
 use super::AlertsError;
 use super::target::GuardedResolver;
 use super::target::Target;
+use crate::adapters::outbound;
 use crate::domain::alert::Alert;
 use crate::domain::alert::AlertMessage;
 use crate::domain::alert::BATCH_MAX;
@@ -15,9 +16,7 @@ use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::telemetry::metrics::Metrics;
-use reqwest::Certificate;
 use reqwest::Client;
-use reqwest::redirect::Policy;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -56,22 +55,12 @@ impl Delivery {
         lost: Arc<AtomicU64>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AlertsError> {
-        // A provider that is installed already serves as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut authorities = Vec::with_capacity(settings.authorities.len());
-        for der in &settings.authorities {
-            authorities.push(Certificate::from_der(der).map_err(AlertsError::Authority)?);
-        }
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .referer(false)
+        let http = outbound::client(&settings.authorities)
+            .map_err(AlertsError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ATTEMPT_TIMEOUT)
             .pool_max_idle_per_host(1)
-            .user_agent("riskgate")
             .dns_resolver(Arc::new(GuardedResolver))
-            .tls_certs_only(authorities)
             .build()
             .map_err(AlertsError::Client)?;
         Ok(Self {

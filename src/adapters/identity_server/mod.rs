@@ -15,12 +15,12 @@ mod keys;
 mod revocation;
 
 use crate::adapters::names::Names;
+use crate::adapters::outbound;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
 pub use absent::NoIdentityServer;
 use introspection::Pending;
 use keys::Realms;
-use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::Method;
 use reqwest::RequestBuilder;
@@ -28,7 +28,6 @@ use reqwest::dns::Addrs;
 use reqwest::dns::Name;
 use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
-use reqwest::redirect::Policy;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,23 +112,13 @@ impl IdentityServer {
         settings: &IdentityServerSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IdentityServerError> {
-        // A provider that is installed already serves as well.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut authorities = Vec::with_capacity(settings.authorities.len());
-        for der in &settings.authorities {
-            authorities.push(Certificate::from_der(der).map_err(IdentityServerError::Authority)?);
-        }
-        let http = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .referer(false)
+        let http = outbound::client(&settings.authorities)
+            .map_err(IdentityServerError::Authority)?
             .connect_timeout(settings.connect_timeout)
             .timeout(REQUEST_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .pool_idle_timeout(settings.idle_timeout)
-            .user_agent("riskgate")
             .dns_resolver(Arc::new(Names::new(settings.connect_timeout)))
-            .tls_certs_only(authorities)
             .tls_danger_accept_invalid_certs(!settings.verify)
             .build()
             .map_err(IdentityServerError::Client)?;

@@ -4,13 +4,12 @@
 /// Spans as the collector reads them.
 mod encode;
 
+use crate::adapters::outbound;
 use crate::domain::trace::FinishedTrace;
 use crate::flow::ports::TraceSink;
 use crate::telemetry::metrics::Metrics;
-use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::Url;
-use reqwest::redirect::Policy;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -87,21 +86,11 @@ pub fn sink(
     service: &str,
     metrics: Arc<Metrics>,
 ) -> Result<(OtlpSink, Exporter), OtlpError> {
-    // A provider that is installed already serves as well.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let mut trusted = Vec::with_capacity(authorities.len());
-    for der in authorities {
-        trusted.push(Certificate::from_der(der).map_err(OtlpError::Authority)?);
-    }
-    let http = Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .referer(false)
+    let http = outbound::client(authorities)
+        .map_err(OtlpError::Authority)?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(MESSAGE_TIMEOUT)
         .pool_max_idle_per_host(1)
-        .user_agent("riskgate")
-        .tls_certs_only(trusted)
         .build()
         .map_err(OtlpError::Client)?;
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
