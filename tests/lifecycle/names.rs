@@ -13,6 +13,7 @@ use crate::load::scaled;
 use std::fs;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 
 /// Users with a second factor.
 const PEOPLE: [&str; 9] = [
@@ -40,6 +41,12 @@ async fn the_last_good_addresses_stand_in_for_names() {
     let file = |name: &str| world.config_file().with_file_name(name);
     let hosts = file("hosts");
     fs::write(&hosts, "127.0.0.1 wso2.test\n127.0.0.1 redis.test\n").expect("a file");
+    // A file is read anew when its time in whole seconds is another: it must not be rewritten within the same second.
+    fs::File::options()
+        .write(true)
+        .open(&hosts)
+        .and_then(|file| file.set_modified(SystemTime::now() - Duration::from_secs(60)))
+        .expect("an earlier time");
     let environment = format!(
         "LD_PRELOAD={}\nNSS_WRAPPER_HOSTS={}\n",
         preload("libnss_wrapper.so"),

@@ -32,6 +32,8 @@ const STATE_SLACK: Duration = Duration::from_secs(5);
 /// Of so many scored requests one may have been without its history although nothing was wrong: on a busy machine a read
 /// is late now and then.
 const LATE_ONE_IN: usize = 1_000;
+/// However short a run is, so many may have been: a share of a few hundred requests is less than one.
+const LATE_MIN: usize = 3;
 /// Sentences that are kept of each kind.
 const KEPT_MAX: usize = 8;
 
@@ -342,7 +344,7 @@ fn scores(verdict: &mut Verdict, records: &[AuditEvent], windows: &[Window]) -> 
         .iter()
         .filter(|record| record.door.is_some())
         .count();
-    if late.len() > scored / LATE_ONE_IN {
+    if late.len() > (scored / LATE_ONE_IN).max(LATE_MIN) {
         late.into_iter()
             .for_each(|text| verdict.blame("without history", text));
     } else {
