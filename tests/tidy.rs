@@ -1,5 +1,5 @@
 //! What this repository believes of itself, as tests: which module may name which, what production code never does,
-//! and that the documentation says what the code does. Reads files and runs nothing.
+//! and that the documentation says what the code does. Reads files; of the program it runs the help texts alone.
 
 #![allow(
     clippy::expect_used,
@@ -16,6 +16,8 @@ mod files;
 mod commit;
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/examples.rs"]
+mod examples;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/reference.rs"]
