@@ -2,6 +2,8 @@
 # Runs the benches.
 #
 #   scripts/bench.sh load     requests per second, latency and CPU beside a bare proxy; two minutes (default)
+#   scripts/bench.sh peers    installs what others offer (nginx, HAProxy: Debian, as root; Envoy, FastAPI: vendor/bench-venv);
+#                             the load bench then measures those as well
 #   scripts/bench.sh micro    single steps: canonical form, features, score, decision, whole request, state
 #
 # Both build what they measure, optimised and with the locked dependencies. docs/PERFORMANCE.md says how to read the
@@ -20,13 +22,36 @@ load)
     say "load bench: about two minutes; ratios are paired within each round"
     cargo bench --quiet --locked --package riskgate --bench load
     ;;
+peers)
+    missing=()
+    for program in nginx haproxy; do
+        PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing+=("$program")
+    done
+    if [ "${#missing[@]}" -gt 0 ]; then
+        [ "$(id -u)" = 0 ] || fail "missing: ${missing[*]}; as root: apt-get install ${missing[*]}" 2
+        say "installing ${missing[*]}"
+        # Debian starts what it installs; the bench has processes of its own.
+        RUNLEVEL=1 apt-get install --yes --no-install-recommends "${missing[@]}"
+    fi
+    requirements=$root/benches/load/requirements.txt
+    place=$vendor/bench-venv
+    if ! cmp --silent "$requirements" "$place/requirements.txt"; then
+        say "fetching Envoy and the scorers' libraries"
+        rm -rf "$place"
+        python3 -m venv "$place"
+        "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+        # Last: an interrupted run is seen as not done.
+        cp "$requirements" "$place/requirements.txt"
+    fi
+    say "\`make bench\` compares with them now"
+    ;;
 micro)
     say "single steps"
     cargo bench --locked --package riskgate \
         --bench admit --bench decide --bench features --bench request --bench score --bench signing --bench state
     ;;
 -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     ;;
-*) fail "unknown bench \`$1\`, expected \`load\` or \`micro\`" 2 ;;
+*) fail "unknown bench \`$1\`, expected \`load\`, \`peers\` or \`micro\`" 2 ;;
 esac

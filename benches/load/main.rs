@@ -1,14 +1,18 @@
 //! The load bench: what riskgate costs per request beside a bare Pingora pass-through and the upstream itself, measured
 //! in one run on loopback so that the ratios hold even where the machine is noisy.
 //!
-//! `make bench`, or `cargo bench --bench load`; with names of traffic (`-- token resource`) those alone. One binary in two roles: without a role it runs the whole bench, with
-//! `bare` it is the pass-through. The gateway under test has core 0 for itself; the load and the upstream share core 1.
+//! `make bench`, or `cargo bench --bench load`; with names of traffic or gateways (`-- token nginx-pass`) those alone, beside
+//! the bare proxy. One binary in three roles: without a role it runs the whole bench, with `bare` it is the pass-through,
+//! with `scorer` the least that a peer can ask. The gateway under test has core 0 for itself, with what it asks; the load
+//! and the upstream share core 1.
 //! It measures the proxies' own work and says nothing about WSO2 or a network: docs/PERFORMANCE.md.
 
 /// The bare pass-through.
 mod bare;
 /// The closed loop of clients.
 mod driver;
+/// What others offer.
+mod peers;
 /// Child processes, their CPU time and memory.
 mod process;
 /// Medians, ratios, the table and the JSON file.
@@ -59,6 +63,20 @@ enum Gateway {
     Enforce,
     /// The same with the models in ONNX Runtime.
     Onnx,
+    /// nginx that passes on.
+    NginxPass,
+    /// nginx that asks a scorer which answers at once (`auth_request`).
+    NginxEmpty,
+    /// nginx that asks ONNX Runtime behind a bare ASGI application.
+    NginxAsgi,
+    /// nginx that asks ONNX Runtime behind FastAPI.
+    NginxFastapi,
+    /// HAProxy that passes on.
+    HaproxyPass,
+    /// Envoy that passes on.
+    EnvoyPass,
+    /// Envoy that asks a scorer which answers at once (`ext_authz` over HTTP).
+    EnvoyEmpty,
 }
 
 /// One thing that is measured.
@@ -69,7 +87,7 @@ struct Variant {
 }
 
 /// In the order in which they run within a round: what is compared stands side by side.
-const VARIANTS: [Variant; 13] = [
+const VARIANTS: [Variant; 21] = [
     Variant {
         gateway: Gateway::Direct,
         traffic: Traffic::Passed,
@@ -80,6 +98,10 @@ const VARIANTS: [Variant; 13] = [
     },
     Variant {
         gateway: Gateway::Monitor,
+        traffic: Traffic::Passed,
+    },
+    Variant {
+        gateway: Gateway::NginxPass,
         traffic: Traffic::Passed,
     },
     Variant {
@@ -96,6 +118,34 @@ const VARIANTS: [Variant; 13] = [
     },
     Variant {
         gateway: Gateway::Onnx,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::NginxPass,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::NginxEmpty,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::NginxAsgi,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::NginxFastapi,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::HaproxyPass,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::EnvoyPass,
+        traffic: Traffic::Token,
+    },
+    Variant {
+        gateway: Gateway::EnvoyEmpty,
         traffic: Traffic::Token,
     },
     Variant {
@@ -124,6 +174,17 @@ const VARIANTS: [Variant; 13] = [
     },
 ];
 
+/// All of them that are somebody else's.
+const PEERS: [Gateway; 7] = [
+    Gateway::NginxPass,
+    Gateway::NginxEmpty,
+    Gateway::NginxAsgi,
+    Gateway::NginxFastapi,
+    Gateway::HaproxyPass,
+    Gateway::EnvoyPass,
+    Gateway::EnvoyEmpty,
+];
+
 impl Gateway {
     fn as_str(self) -> &'static str {
         match self {
@@ -132,15 +193,36 @@ impl Gateway {
             Self::Monitor => "monitor",
             Self::Enforce => "enforce",
             Self::Onnx => "onnx",
+            Self::NginxPass => "nginx-pass",
+            Self::NginxEmpty => "nginx-empty",
+            Self::NginxAsgi => "nginx-asgi",
+            Self::NginxFastapi => "nginx-fastapi",
+            Self::HaproxyPass => "haproxy-pass",
+            Self::EnvoyPass => "envoy-pass",
+            Self::EnvoyEmpty => "envoy-empty",
         }
     }
 }
 
-/// A gateway that is running. `Direct` has no process of its own.
+/// A gateway that is running, with what it asks. `Direct` has no process of its own.
 struct Target {
     address: SocketAddr,
     admin: Option<SocketAddr>,
-    child: Option<Child>,
+    children: Vec<Child>,
+}
+
+impl Target {
+    /// What its processes have used so far.
+    fn cpu(&self) -> Result<Cpu> {
+        if self.children.is_empty() {
+            return Cpu::of(std::process::id());
+        }
+        let mut sum = Cpu::default();
+        for child in &self.children {
+            sum.add(Cpu::of(child.id())?);
+        }
+        Ok(sum)
+    }
 }
 
 fn main() -> Result<()> {
@@ -152,6 +234,7 @@ fn main() -> Result<()> {
         .as_slice()
     {
         ["bare", listen, upstream] => bare::run(listen.parse()?, upstream.parse()?),
+        ["scorer", listen] => peers::run_scorer(listen.parse()?),
         // Cargo says `--bench`; whoever builds and starts all targets as tests does not want two minutes of load.
         list if list.contains(&"--bench") => {
             let named = list.iter().copied().filter(|word| !word.starts_with('-'));
@@ -164,18 +247,29 @@ fn main() -> Result<()> {
     }
 }
 
-/// Those of the named traffic; all of them without names.
+/// Those of the named traffic or gateways, beside the bare proxy; all of them without names.
 fn variants(named: &[&str]) -> Result<Vec<Variant>> {
-    let known = |name: &&str| {
-        VARIANTS
-            .iter()
-            .any(|variant| variant.traffic.as_str() == *name)
+    let is_named = |variant: &Variant, name: &str| {
+        [variant.traffic.as_str(), variant.gateway.as_str()].contains(&name)
     };
-    if let Some(name) = named.iter().find(|name| !known(name)) {
-        bail!("no traffic is called `{name}`");
+    for name in named {
+        if !VARIANTS.iter().any(|variant| is_named(variant, name)) {
+            bail!("no traffic and no gateway is called `{name}`");
+        }
     }
-    let wanted = |variant: &Variant| named.is_empty() || named.contains(&variant.traffic.as_str());
-    Ok(VARIANTS.into_iter().filter(wanted).collect())
+    let picked: Vec<Variant> = VARIANTS
+        .into_iter()
+        .filter(|variant| named.is_empty() || named.iter().any(|name| is_named(variant, name)))
+        .collect();
+    // Ratios are to the bare proxy with the same traffic.
+    let is_base = |variant: &Variant| {
+        variant.gateway == Gateway::Bare
+            && picked.iter().any(|other| other.traffic == variant.traffic)
+    };
+    Ok(VARIANTS
+        .into_iter()
+        .filter(|variant| picked.contains(variant) || is_base(variant))
+        .collect())
 }
 
 fn bench(variants: &[Variant]) -> Result<()> {
@@ -204,7 +298,12 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
     let data = tempfile::Builder::new()
         .prefix("load-")
         .tempdir_in(folder)?;
-    let mut targets = start(folder, data.path(), upstream).await?;
+    let mut targets = start(folder, data.path(), upstream, variants).await?;
+    let variants: Vec<Variant> = variants
+        .iter()
+        .copied()
+        .filter(|variant| targets.contains_key(&variant.gateway))
+        .collect();
     let mut report = Report::begin();
 
     println!("--> warming up: every user signs in a few times");
@@ -233,6 +332,10 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
             driver::run(address(&targets, gateway)?, traffic, CONNECTIONS, length).await?;
         }
     }
+    for gateway in PEERS.iter().filter(|peer| targets.contains_key(peer)) {
+        let address = address(&targets, *gateway)?;
+        driver::run(address, Traffic::Token, CONNECTIONS, WARM_UP / 4).await?;
+    }
     for (gateway, target) in targets.iter().filter(|(_, target)| target.admin.is_some()) {
         report.before(gateway.as_str(), metrics(target).await?);
     }
@@ -241,7 +344,7 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
         variants.len()
     );
     for round in 0..ROUNDS {
-        for &variant in variants {
+        for &variant in &variants {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -258,7 +361,7 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
     }
     println!("--> {QUIET_ROUNDS} rounds with one connection");
     for round in 0..QUIET_ROUNDS {
-        for &variant in variants {
+        for &variant in &variants {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -271,9 +374,14 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
         }
     }
     for (gateway, target) in &mut targets {
-        if let Some(child) = &mut target.child {
-            report.peak(gateway.as_str(), child.peak_rss_kib()?);
+        let mut peak = 0;
+        // Who asks before who is asked.
+        for child in target.children.iter_mut().rev() {
+            peak += child.peak_rss_kib()?;
             child.stop()?;
+        }
+        if peak > 0 {
+            report.peak(gateway.as_str(), peak);
         }
     }
     Ok(report)
@@ -287,14 +395,11 @@ async fn sample(
     length: Duration,
 ) -> Result<Sample> {
     let own = std::process::id();
-    let before = Cpu::of(target.child.as_ref().map_or(own, Child::id))?;
+    let before = target.cpu()?;
     let driver_before = Cpu::of(own)?;
     let round: Round = driver::run(target.address, traffic, connections, length).await?;
     let driver = Cpu::of(own)?.since(&driver_before);
-    let after = match &target.child {
-        Some(child) => settled(child.id()).await?,
-        None => Cpu::of(own)?,
-    };
+    let after = settled(target).await?;
     Ok(Sample {
         round,
         gateway: after.since(&before),
@@ -303,14 +408,17 @@ async fn sample(
 }
 
 /// The CPU time of a gateway once its queues are empty: what a request costs includes its record and what it taught.
-async fn settled(id: u32) -> Result<Cpu> {
+async fn settled(target: &Target) -> Result<Cpu> {
     const STEP: Duration = Duration::from_millis(50);
     const STEPS_MAX: usize = 20;
     const IDLE: Duration = Duration::from_millis(1);
-    let mut last = Cpu::of(id)?;
+    let mut last = target.cpu()?;
+    if target.children.is_empty() {
+        return Ok(last);
+    }
     for _ in 0..STEPS_MAX {
         tokio::time::sleep(STEP).await;
-        let now = Cpu::of(id)?;
+        let now = target.cpu()?;
         let worked = now.total().saturating_sub(last.total());
         last = now;
         if worked < IDLE {
@@ -324,13 +432,14 @@ async fn start(
     folder: &Path,
     data: &Path,
     upstream: SocketAddr,
+    variants: &[Variant],
 ) -> Result<BTreeMap<Gateway, Target>> {
     let mut targets = BTreeMap::from([(
         Gateway::Direct,
         Target {
             address: upstream,
             admin: None,
-            child: None,
+            children: Vec::new(),
         },
     )]);
     let listen = process::free_address()?;
@@ -343,7 +452,7 @@ async fn start(
         Target {
             address: listen,
             admin: None,
-            child: Some(child),
+            children: vec![child],
         },
     );
 
@@ -371,9 +480,25 @@ async fn start(
             Target {
                 address: listen,
                 admin: Some(admin),
-                child: Some(child),
+                children: vec![child],
             },
         );
+    }
+    let place = peers::Place {
+        data,
+        logs: folder,
+        upstream,
+    };
+    for gateway in PEERS {
+        if !variants.iter().any(|variant| variant.gateway == gateway) {
+            continue;
+        }
+        match peers::start(gateway, &place).await? {
+            Ok(target) => {
+                targets.insert(gateway, target);
+            }
+            Err(missing) => println!("--> {} is left out: {missing}", gateway.as_str()),
+        }
     }
     Ok(targets)
 }
@@ -391,7 +516,7 @@ fn configuration(
     let (mode, evaluator) = match gateway {
         Gateway::Monitor => ("monitor", "auto"),
         Gateway::Onnx => ("enforce", "onnx-runtime"),
-        Gateway::Direct | Gateway::Bare | Gateway::Enforce => ("enforce", "auto"),
+        _ => ("enforce", "auto"),
     };
     let resource = match gateway {
         Gateway::Enforce => format!(
@@ -399,7 +524,7 @@ fn configuration(
              scopes = [\"orders:read\"]\nmax_level = \"high\"\n",
             tokens::AUDIENCE
         ),
-        Gateway::Direct | Gateway::Bare | Gateway::Monitor | Gateway::Onnx => String::new(),
+        _ => String::new(),
     };
     format!(
         r#"

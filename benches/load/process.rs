@@ -138,6 +138,13 @@ impl Cpu {
         )
     }
 
+    /// Counts another process in.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (name, used) in other.0 {
+            *self.0.entry(name).or_default() += used;
+        }
+    }
+
     /// Of all threads.
     pub(crate) fn total(&self) -> Duration {
         self.0.values().sum()

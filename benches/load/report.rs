@@ -2,6 +2,7 @@
 //! same machine, and the median is taken over the ratios.
 
 use crate::Gateway;
+use crate::PEERS;
 use crate::VARIANTS;
 use crate::Variant;
 use crate::driver::Round;
@@ -159,9 +160,20 @@ impl Report {
             gateway: Gateway::Bare,
             traffic: variant.traffic,
         };
+        self.over(variant, bare, quiet, value)
+    }
+
+    /// `value` of a variant over that of another, round by round.
+    fn over(
+        &self,
+        variant: Variant,
+        base: Variant,
+        quiet: bool,
+        value: impl Fn(&Sample) -> f64,
+    ) -> Spread {
         let ratios = self.of(variant, quiet).filter_map(|entry| {
             let base = self
-                .of(bare, quiet)
+                .of(base, quiet)
                 .find(|other| other.round == entry.round)?;
             Some(value(&entry.sample) / value(&base.sample))
         });
@@ -230,6 +242,7 @@ impl Report {
                 name(variant)
             )?;
         }
+        self.write_peers(out)?;
         writeln!(out, "\nCPU us per request by thread (median)")?;
         for variant in self
             .measured()
@@ -264,6 +277,34 @@ impl Report {
             self.load_before,
             load_average()
         )
+    }
+
+    /// What riskgate uses for a scored token request over what each peer uses for the same request.
+    fn write_peers(&self, out: &mut String) -> std::fmt::Result {
+        let of = |gateway| Variant {
+            gateway,
+            traffic: Traffic::Token,
+        };
+        let own = of(Gateway::Enforce);
+        let peers = PEERS.map(of).into_iter();
+        let peers = peers.filter(|peer| self.of(*peer, false).next().is_some());
+        let peers: Vec<Variant> = peers.collect();
+        if peers.is_empty() || self.of(own, false).next().is_none() {
+            return Ok(());
+        }
+        writeln!(out, "\ntoken / enforce over the peers: CPU per request")?;
+        for peer in peers {
+            let ratio = self.over(own, peer, false, Sample::cpu_micros);
+            writeln!(
+                out,
+                "{:<20} {:>8.2} ({:.2}..{:.2})",
+                peer.gateway.as_str(),
+                ratio.median,
+                ratio.low,
+                ratio.high
+            )?;
+        }
+        Ok(())
     }
 
     fn threads(&self, variant: Variant) -> Vec<(String, f64)> {
