@@ -3,6 +3,8 @@
 
 #[path = "main/eval.rs"]
 mod eval;
+#[path = "main/off.rs"]
+mod off;
 #[path = "main/scopes.rs"]
 mod scopes;
 #[path = "main/values.rs"]
@@ -73,6 +75,19 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Stop scoring, for everybody and at once
+    ///
+    /// Writes it into the configuration, from which gateways that run take it within two seconds; the file as it was is
+    /// kept beside it. Requests still pass and headers are still cleaned.
+    ///
+    /// Examples:
+    ///   riskgate off -c /etc/riskgate/riskgate.toml
+    ///   riskgate off --monitor
+    ///   riskgate off --undo
+    ///
+    /// Exit codes: 0 written, 2 the file cannot be used.
+    #[command(verbatim_doc_comment)]
+    Off(off::OffArgs),
     /// Copy, look at or forget what is remembered
     State {
         #[command(subcommand)]
@@ -339,6 +354,7 @@ fn main() -> ExitCode {
         Command::Run(overrides) => app::run(&overrides).map(done),
         Command::Check { overrides, reach } => check(&overrides, reach).map(done),
         Command::Health { desk, live } => health(&desk, live),
+        Command::Off(args) => off::run(&args).map(done),
         Command::State { command } => state(command),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {

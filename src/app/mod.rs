@@ -64,6 +64,9 @@ pub mod reload;
 /// Certificates of the listeners.
 pub mod certificates;
 
+/// Turns scoring off in the configuration.
+pub mod off;
+
 /// Whom connections of ours trust.
 pub mod trust;
 

@@ -46,10 +46,13 @@ pub struct Overrides {
 impl Overrides {
     /// The file that will be read, if any.
     pub fn file(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(Self::shipped_file)
+    }
+
+    /// The file that is read where none is named, if it is there.
+    pub fn shipped_file() -> Option<PathBuf> {
         let shipped = PathBuf::from("conf/riskgate.toml");
-        self.config
-            .clone()
-            .or_else(|| shipped.is_file().then_some(shipped))
+        shipped.is_file().then_some(shipped)
     }
 
     /// The configuration: the file, or the defaults, with these flags over it.

@@ -337,3 +337,33 @@ async fn a_changed_policy_is_taken_and_a_broken_one_is_refused() {
         "the same text is the same policy"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn off_stops_scoring_at_once_and_undo_brings_it_back() {
+    let world = World::start(Options {
+        mode: "enforce",
+        policy: Some(always("block")),
+        ..Options::default()
+    })
+    .await;
+    let mut alice = world.person("alice");
+    let path = alice.authorize_path(&[]);
+    assert_eq!(alice.get(&path).await.status, 403);
+
+    let (code, out, err) = world.command(&["off"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains("(was \"enforce\"; 0 "), "{out}");
+    until_reloaded(&world, "ok", 1.0).await;
+    assert_eq!(alice.get(&path).await.status, 302);
+    let record = world.last_record().await;
+    assert_eq!(record.mode.as_deref(), Some("off"), "{record:#?}");
+
+    let (code, out, err) = world.command(&["off", "--undo"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    until_reloaded(&world, "ok", 2.0).await;
+    assert_eq!(alice.get(&path).await.status, 403);
+
+    let (code, out, err) = world.command(&["off", "--undo"]);
+    assert_eq!(code, Some(2), "{out}{err}");
+    assert!(err.contains("before-off: is not there"), "{err}");
+}

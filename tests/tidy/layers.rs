@@ -269,6 +269,8 @@ const LAYERS: &[Layer] = &[
             "sha2",
             "thiserror",
             "tokio",
+            // Changes one key of a configuration and leaves the rest as it is.
+            "toml_edit",
             "tracing",
         ],
     },

@@ -73,6 +73,16 @@ impl Rollout {
         }
     }
 
+    /// The mode for whom no override is made.
+    pub fn general(&self) -> Mode {
+        self.general.mode
+    }
+
+    /// How many overrides there are.
+    pub fn exceptions(&self) -> usize {
+        self.overrides.len()
+    }
+
     /// The mode for one subject. `application` is the client id; `stable` is a hash of the subject, or of the address
     /// where no subject is known yet, that is uniform and the same every time. The most specific override holds; those
     /// outside its percentage get the next weaker mode: `monitor` below `enforce` and `advise`, `off` below `monitor`.

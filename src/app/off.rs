@@ -1,0 +1,232 @@
+//! `riskgate off`: writes into the configuration that nothing is scored any more, or that everybody is only watched, and
+//! keeps the file as it was. Gateways that run take it over by themselves. Knows no gateway and asks none.
+
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::domain::policy::decision::Mode;
+use std::fs;
+use std::fs::Permissions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use toml_edit::DocumentMut;
+use toml_edit::Item;
+use toml_edit::Table;
+use toml_edit::Value;
+
+/// What was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Switched {
+    /// The mode for everybody, now.
+    pub now: Mode,
+    /// The mode for everybody, before.
+    pub before: Mode,
+    /// How many `[[mode.overrides]]` were set aside.
+    pub overrides: usize,
+    /// The file as it was.
+    pub kept: PathBuf,
+}
+
+/// Sets `mode` for everybody in the configuration `file`, without exceptions. The file as it was before the first of several
+/// such calls is kept beside it.
+///
+/// # Errors
+///
+/// If the file cannot be read or replaced, or is not a valid configuration. It is as it was then.
+pub fn switch(file: &Path, mode: Mode) -> Result<Switched, ConfigError> {
+    let wrong = |problem: String| ConfigError::new(file.display().to_string(), problem);
+    let (text, before) = read(file)?;
+    let mut document: DocumentMut = text.parse().map_err(|error| wrong(format!("{error}")))?;
+    let table = document
+        .entry("mode")
+        .or_insert_with(|| Item::Table(Table::new()))
+        .as_table_like_mut()
+        .ok_or_else(|| wrong("`mode` is not a table".to_owned()))?;
+    let mut value = Value::from(mode.as_str());
+    // A comment behind the value stays.
+    if let Some(old) = table.get("default").and_then(Item::as_value) {
+        *value.decor_mut() = old.decor().clone();
+    }
+    table.insert("default", Item::Value(value));
+    table.remove("percentage");
+    table.remove("overrides");
+    let changed = document.to_string();
+    Config::parse(&changed).map_err(wrong)?;
+    let kept = kept(file);
+    if !kept.exists() {
+        replace(&kept, &text, file)?;
+    }
+    replace(file, &changed, file)?;
+    Ok(Switched {
+        now: mode,
+        before: before.mode.general(),
+        overrides: before.mode.exceptions(),
+        kept,
+    })
+}
+
+/// Puts back the file that [`switch`] kept, and says what holds for everybody again.
+///
+/// # Errors
+///
+/// If there is none, or it cannot be put back.
+pub fn undo(file: &Path) -> Result<Mode, ConfigError> {
+    let kept = kept(file);
+    if !kept.exists() {
+        return Err(ConfigError::new(
+            kept.display().to_string(),
+            "is not there: nothing was turned off by `riskgate off`",
+        ));
+    }
+    let (text, config) = read(&kept)?;
+    replace(file, &text, file)?;
+    fs::remove_file(&kept).map_err(|error| {
+        ConfigError::new(
+            kept.display().to_string(),
+            format!("cannot be removed: {error}"),
+        )
+    })?;
+    Ok(config.mode.general())
+}
+
+/// Where the file is kept as it was.
+fn kept(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".before-off");
+    PathBuf::from(name)
+}
+
+fn read(file: &Path) -> Result<(String, Config), ConfigError> {
+    let wrong = |problem: String| ConfigError::new(file.display().to_string(), problem);
+    let text =
+        fs::read_to_string(file).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let config = Config::parse(&text).map_err(wrong)?;
+    Ok((text, config))
+}
+
+/// Writes `text` to `path` in one step, for the owner and with the permissions of `like`: a gateway that looks meanwhile sees
+/// the one or the other.
+fn replace(path: &Path, text: &str, like: &Path) -> Result<(), ConfigError> {
+    let failed = |error: io::Error| {
+        let why = match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                "; where it is mounted (a ConfigMap, a container), change it at its source"
+            }
+            _ => "",
+        };
+        ConfigError::new(
+            path.display().to_string(),
+            format!("cannot be written: {error}{why}"),
+        )
+    };
+    // What a link stands for is replaced, not the link.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let data = fs::metadata(like).map_err(failed)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut new = tempfile(folder.unwrap_or(Path::new(".")), path).map_err(failed)?;
+    let written = new
+        .file
+        .set_permissions(Permissions::from_mode(data.mode() & 0o7777))
+        .and_then(|()| std::os::unix::fs::fchown(&new.file, Some(data.uid()), Some(data.gid())))
+        .and_then(|()| new.file.write_all(text.as_bytes()))
+        .and_then(|()| new.file.sync_all())
+        .and_then(|()| fs::rename(&new.path, path));
+    written.map_err(|error| {
+        // Half a file helps nobody.
+        drop(fs::remove_file(&new.path));
+        failed(error)
+    })
+}
+
+struct New {
+    file: fs::File,
+    path: PathBuf,
+}
+
+fn tempfile(folder: &Path, target: &Path) -> io::Result<New> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let path = folder.join(format!(".{name}.{}", std::process::id()));
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    Ok(New { file, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# ours\n[server]\nlisten = \"127.0.0.1:1\"\n\n[mode]\ndefault = \"enforce\" # since May\npercentage = 50\n\n[[mode.overrides]]\napplication = \"expenses\"\nmode = \"enforce\"\n\n[log]\nfilter = \"warn\"\n";
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("riskgate.toml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn everything_is_turned_off_and_back() {
+        let (folder, path) = file(FILE);
+        let switched = switch(&path, Mode::Off).unwrap();
+        assert_eq!(switched.before, Mode::Enforce);
+        assert_eq!(switched.overrides, 1);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "# ours\n[server]\nlisten = \"127.0.0.1:1\"\n\n[mode]\ndefault = \"off\" # since May\n\n[log]\nfilter = \"warn\"\n"
+        );
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        // A second thought does not lose what was there before the first.
+        assert_eq!(switch(&path, Mode::Monitor).unwrap().before, Mode::Off);
+        assert_eq!(undo(&path).unwrap(), Mode::Enforce);
+        assert_eq!(fs::read_to_string(&path).unwrap(), FILE);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = undo(&path).unwrap_err().to_string();
+        assert!(error.contains("riskgate.toml.before-off"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_mode_gets_one() {
+        for text in [
+            "",
+            "[log]\nfilter = \"warn\"\n",
+            "mode = { default = \"enforce\" }\n",
+            "mode.default = \"advise\"\n",
+        ] {
+            let (_folder, path) = file(text);
+            switch(&path, Mode::Off).unwrap();
+            let changed = fs::read_to_string(&path).unwrap();
+            let config = Config::parse(&changed).unwrap();
+            assert_eq!(config.mode.general(), Mode::Off, "{changed}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_stays() {
+        for text in ["[mode\n", "[mode]\ndefault = \"loud\"\n"] {
+            let (folder, path) = file(text);
+            switch(&path, Mode::Off).unwrap_err();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed() {
+        let (folder, path) = file(FILE);
+        let link = folder.path().join("link.toml");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        switch(&link, Mode::Off).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(fs::read_to_string(&path).unwrap().contains("\"off\""));
+        undo(&link).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), FILE);
+    }
+}
