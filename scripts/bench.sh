@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs the benches.
 #
-#   scripts/bench.sh load     requests per second, latency and CPU beside a bare proxy; two minutes (default)
+#   scripts/bench.sh load     requests per second, latency and CPU beside a bare proxy; some minutes (default). With
+#                             BENCH_PROFILE=dist as it is shipped (optimised over all crates)
 #   scripts/bench.sh peers    installs what others offer (nginx, HAProxy: Debian, as root; Envoy, FastAPI: vendor/bench-venv);
 #                             the load bench then measures those as well
 #   scripts/bench.sh micro    single steps: canonical form, features, score, decision, whole request, state
@@ -17,10 +18,15 @@ cd "$root"
 case "${1:-load}" in
 load)
     command -v taskset >/dev/null || fail "taskset is missing; Debian has it in util-linux" 2
-    say "building riskgate and the load bench (optimised; the first time takes several minutes)"
-    cargo build --release --locked --package riskgate --bin riskgate
-    say "load bench: about two minutes; ratios are paired within each round"
-    cargo bench --quiet --locked --package riskgate --bench load
+    profile=${BENCH_PROFILE:-release}
+    say "building riskgate and the load bench (profile $profile; the first time takes several minutes)"
+    cargo build --profile "$profile" --locked --package riskgate --bin riskgate
+    say "load bench: some minutes; ratios are paired within each round"
+    cargo bench --quiet --profile "$profile" --locked --package riskgate --bench load
+    if [ -x "$vendor/bench-venv/bin/python" ]; then
+        "$vendor/bench-venv/bin/python" benches/load/plot.py target/bench/load.json target/bench/load.svg
+        say "target/bench/load.svg"
+    fi
     ;;
 peers)
     missing=()
@@ -51,7 +57,7 @@ micro)
         --bench admit --bench decide --bench features --bench request --bench score --bench signing --bench state
     ;;
 -h | --help)
-    sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     ;;
 *) fail "unknown bench \`$1\`, expected \`load\`, \`peers\` or \`micro\`" 2 ;;
 esac
