@@ -5,6 +5,8 @@
 mod eval;
 #[path = "main/off.rs"]
 mod off;
+#[path = "main/operator.rs"]
+mod operator;
 #[path = "main/scopes.rs"]
 mod scopes;
 #[path = "main/values.rs"]
@@ -104,6 +106,11 @@ enum Command {
     Review {
         #[command(subcommand)]
         command: ReviewCommand,
+    },
+    /// Say who may sign in to the console
+    Operator {
+        #[command(subcommand)]
+        command: operator::OperatorCommand,
     },
     /// Suggest scopes that applications could do without
     Scopes {
@@ -366,6 +373,7 @@ fn main() -> ExitCode {
             ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
         Command::Keys { command } => rotate(&command).map(done),
+        Command::Operator { command } => operator::run(&command),
         Command::Scopes { command } => scopes::run(&command),
     };
     match result {

@@ -44,3 +44,6 @@ pub mod redis;
 
 /// Opens the store that a URL names.
 pub mod store;
+
+/// The way through audit files, for the console.
+pub mod trail;

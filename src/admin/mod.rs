@@ -1,5 +1,8 @@
 //! The edge that faces operators, on a listener of their own: metrics and health for whoever reaches it, the review queue
-//! for whoever has the operators' token.
+//! for whoever has the operators' token, the console for whoever signs in.
+
+/// Pages for analysts.
+pub mod console;
 
 /// The review queue.
 mod review;
@@ -17,6 +20,9 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
+use console::Console;
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,6 +38,8 @@ pub struct AdminState {
     pub flow: Arc<AuthFlow>,
     /// The token of operators.
     pub operators: OperatorToken,
+    /// Pages for analysts.
+    pub console: Console,
 }
 
 /// The routes.
@@ -41,7 +49,24 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(metrics))
         .with_state(state.clone())
+        .merge(console::router(state.console.clone()))
         .merge(review::router(state))
+}
+
+/// Whether a Host header is an address or localhost. A name that somebody else can let resolve to this machine is not
+/// (DNS rebinding).
+fn is_address(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((front, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            front
+        }
+        _ => host,
+    };
+    let bare = without_port
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(without_port);
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 /// Serves until `stop` says so.
@@ -54,7 +79,8 @@ pub async fn serve(
         // A sender that is gone means the same as its word.
         drop(stop.wait_for(|stopped| *stopped).await);
     };
-    axum::serve(listener, router(state))
+    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
         .with_graceful_shutdown(stopped)
         .await
 }
@@ -104,4 +130,35 @@ fn gauges(state: &AdminState) {
         .metrics
         .breaker("state", level(dependencies.state_breaker.state()));
     state.metrics.in_flight(dependencies.in_flight.count());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_hosts() {
+        for good in [
+            "127.0.0.1:9090",
+            "127.0.0.1",
+            "localhost",
+            "LOCALHOST:9090",
+            "[::1]:9090",
+            "[::1]",
+            "10.0.0.7:1",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example:9090",
+            "127.0.0.1:9090:9090",
+            "localhost:",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! this listener by address: a page in an operator's browser can do neither.
 
 use crate::admin::AdminState;
+use crate::admin::is_address;
 use crate::domain::ids::Pseudonym;
 use crate::domain::review::Answer;
 use crate::domain::review::RulingError;
@@ -21,7 +22,6 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
-use std::net::IpAddr;
 
 /// The header in which an operator's name comes.
 const OPERATOR: &str = "x-riskgate-operator";
@@ -67,22 +67,6 @@ async fn guard(State(state): State<AdminState>, request: Request, next: Next) ->
         return answer;
     }
     next.run(request).await
-}
-
-/// Whether a Host header is an address or localhost. A name that somebody else can let resolve to this machine is not
-/// (DNS rebinding).
-fn is_address(host: &str) -> bool {
-    let without_port = match host.rsplit_once(':') {
-        Some((front, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
-            front
-        }
-        _ => host,
-    };
-    let bare = without_port
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(without_port);
-    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
 }
 
 async fn list(State(state): State<AdminState>, request: Request) -> Response {
@@ -174,35 +158,4 @@ fn json(status: StatusCode, body: String) -> Response {
         body,
     )
         .into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_addresses_and_localhost_are_hosts() {
-        for good in [
-            "127.0.0.1:9090",
-            "127.0.0.1",
-            "localhost",
-            "LOCALHOST:9090",
-            "[::1]:9090",
-            "[::1]",
-            "10.0.0.7:1",
-        ] {
-            assert!(is_address(good), "{good}");
-        }
-        for bad in [
-            "",
-            "evil.example",
-            "evil.example:9090",
-            "127.0.0.1.evil.example",
-            "localhost.evil.example:9090",
-            "127.0.0.1:9090:9090",
-            "localhost:",
-        ] {
-            assert!(!is_address(bad), "{bad}");
-        }
-    }
 }

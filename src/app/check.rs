@@ -9,6 +9,7 @@ use crate::app::alerts;
 use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Expiry;
+use crate::app::console;
 use crate::app::edge;
 use crate::app::keys::Keys;
 use crate::app::reach;
@@ -111,6 +112,16 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     if let Ok(metrics) = Metrics::new() {
         let traces = traces::traces(config, file, &Arc::new(metrics));
         findings.problems.extend(traces.err());
+    }
+    findings
+        .problems
+        .extend(console::origin(config, file).err());
+    match console::read(&config.operators_file()) {
+        Ok(roster) => findings.fine.push(format!(
+            "console: {} operators may sign in",
+            roster.operators().len()
+        )),
+        Err(error) => findings.problems.push(error),
     }
     match alerts::settings(config, file) {
         Ok(Some(settings)) => findings

@@ -34,6 +34,9 @@ pub mod reach;
 /// The operators' token.
 pub mod operators;
 
+/// The console and its operators.
+pub mod console;
+
 /// Speaks to the gateway that runs.
 mod admin_client;
 
@@ -318,11 +321,14 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         let (flow, metrics) = (Arc::clone(&flow), Arc::clone(&metrics));
         runtime.spawn(prepared.serve(listener, flow, metrics, stopped.clone()));
     }
+    let console = console::console(&config, &file, &flow).map_err(one)?;
+    runtime.spawn(console::watch(config.operators_file(), console.clone()));
     let admin_state = AdminState {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         flow: Arc::clone(&flow),
         operators,
+        console,
     };
     start_admin(&runtime, admin_listener, admin_state, stopped)?;
     runtime.spawn(background::watch_state(

@@ -191,6 +191,10 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// The file with the operators' token; `admin.token` under `data_dir` when absent, made at the first start.
     pub token_file: Option<PathBuf>,
+    /// The file of those who may sign in to the console; `operators.toml` under `data_dir` when absent.
+    pub operators_file: Option<PathBuf>,
+    /// `https://NAME` under which browsers reach the console behind a proxy; addresses and `localhost` always do.
+    pub origin: Option<String>,
 }
 
 /// `[actions]`.
@@ -453,6 +457,14 @@ impl Config {
             .unwrap_or_else(|| self.state.data_dir.join("admin.token"))
     }
 
+    /// The file of those who may sign in to the console.
+    pub fn operators_file(&self) -> PathBuf {
+        self.admin
+            .operators_file
+            .clone()
+            .unwrap_or_else(|| self.state.data_dir.join("operators.toml"))
+    }
+
     /// Worker threads.
     pub fn threads(&self) -> usize {
         match self.server.threads {
@@ -518,6 +530,8 @@ impl Default for AdminSettings {
         Self {
             listen: SocketAddr::from((LOOPBACK, 9090)),
             token_file: None,
+            operators_file: None,
+            origin: None,
         }
     }
 }

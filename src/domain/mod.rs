@@ -102,7 +102,7 @@ pub mod scope_use;
 /// Logins that wait for an analyst.
 pub mod review;
 
-/// The token of operators.
+/// Who may use the operators' listener.
 pub mod operator;
 
 /// Seals for the gateway's own pages.
@@ -113,6 +113,9 @@ pub mod outcome;
 
 /// The record.
 pub mod audit;
+
+/// Records as analysts look through them.
+pub mod trail;
 
 /// What somebody is told at once.
 pub mod alert;

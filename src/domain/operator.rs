@@ -1,4 +1,10 @@
-//! The token by which operators are known to the gateway's own listener.
+//! The token by which operators are known to the gateway's own listener; who signs in to the console is beside it.
+
+/// Who signs in, with which password, to do what.
+pub mod roster;
+
+/// Who is signed in.
+pub mod session;
 
 use crate::domain::secret::Secret;
 use hmac::Hmac;

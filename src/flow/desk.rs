@@ -2,7 +2,9 @@
 
 use crate::domain::audit::AUDIT_SCHEMA;
 use crate::domain::audit::AuditEvent;
+use crate::domain::features::FeatureVector;
 use crate::domain::ids::Pseudonym;
+use crate::domain::kind::RequestKind;
 use crate::domain::page_key::Purpose;
 use crate::domain::review;
 use crate::domain::review::HeldLogin;
@@ -12,6 +14,8 @@ use crate::domain::review::ReviewQueue;
 use crate::domain::review::Ruling;
 use crate::domain::review::RulingError;
 use crate::domain::review::Standing;
+use crate::domain::risk::ModelOutput;
+use crate::domain::time::Deadline;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
 use crate::flow::ports::QueueChange;
@@ -21,6 +25,10 @@ use crate::flow::review::pass;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The longest that one row may take for an operator who asks.
+const WHAT_IF_BUDGET: Duration = Duration::from_secs(1);
 
 /// A held login as its own user sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,6 +125,36 @@ impl AuthFlow {
             self.record_ruling(&login, &ruling);
         }
         Ok(login.id)
+    }
+
+    /// Leaves a record of what an operator did in the console: `signed_in`, `sign_in_failed` and so on. `operator` is a name
+    /// of the roster, never what somebody typed.
+    pub fn record_operator(&self, operator: Option<&str>, action: &str, note: &str) {
+        self.dependencies.audit.write(AuditEvent {
+            schema: AUDIT_SCHEMA,
+            time: self.dependencies.clock.now().to_rfc3339(),
+            id: self.request_id().to_string(),
+            class: "operator".to_owned(),
+            route: "console".to_owned(),
+            method: "POST".to_owned(),
+            action: action.to_owned(),
+            outcome: "none".to_owned(),
+            operator: operator.map(review::printable),
+            note: Some(review::printable(note)).filter(|note| !note.is_empty()),
+            config: self.snapshot().version,
+            ..AuditEvent::default()
+        });
+    }
+
+    /// What the model in force says to a row, worked out natively: its version and its answer. `None` when it has no
+    /// native form.
+    pub fn what_if(&self, kind: RequestKind, row: &FeatureVector) -> Option<(String, ModelOutput)> {
+        let snapshot = self.snapshot();
+        let (_, model) = snapshot.models.serving(kind);
+        let native = model.native.as_ref()?;
+        let deadline = Deadline::after(self.dependencies.clock.instant(), WHAT_IF_BUDGET);
+        let output = native.run(row, deadline).ok()?;
+        Some((model.identity.version.clone(), output))
     }
 
     async fn rule(&self, id: Pseudonym, ruling: Ruling) -> Result<(), DecideError> {

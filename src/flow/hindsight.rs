@@ -5,6 +5,7 @@
 use crate::domain::audit::AuditCounterfactual;
 use crate::domain::audit::AuditEvent;
 use crate::domain::drift::Baseline;
+use crate::domain::drift::Drift;
 use crate::domain::drift::Window;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::counterfactual;
@@ -62,6 +63,9 @@ pub struct Hindsight {
     /// What the score would have been without each of the first reasons.
     pub counterfactuals: Vec<Counterfactual>,
 }
+
+/// How far each feature and the score have moved.
+pub type Moved = (Vec<Drift>, f64);
 
 /// Windows of traffic per kind, each for one model.
 #[derive(Debug, Default)]
@@ -264,16 +268,26 @@ impl DriftWatch {
 
     /// Writes what has moved to the gauges. Called by a task of its own.
     pub fn publish(&self, metrics: &Metrics) {
-        for (kind, watched) in RequestKind::ALL.into_iter().zip(&self.0) {
-            let copied = watched.lock().ok().and_then(|watched| {
-                let baseline = Arc::clone(watched.baseline.as_ref()?);
-                Some((baseline, watched.window.clone()))
-            });
-            let Some((baseline, window)) = copied else {
-                continue;
-            };
-            metrics.drift(kind, window.rows(), window.drift(&baseline));
+        for (kind, rows, moved) in self.moved() {
+            metrics.drift(kind, rows, moved);
         }
+    }
+
+    /// For each kind with a window: its rows, and how far features and score have moved, where there are enough rows.
+    pub fn moved(&self) -> Vec<(RequestKind, u32, Option<Moved>)> {
+        let kinds = RequestKind::ALL.into_iter().zip(&self.0);
+        kinds
+            .filter_map(|(kind, watched)| {
+                let (baseline, window) = {
+                    let watched = watched.lock().ok()?;
+                    (
+                        Arc::clone(watched.baseline.as_ref()?),
+                        watched.window.clone(),
+                    )
+                };
+                Some((kind, window.rows(), window.drift(&baseline)))
+            })
+            .collect()
     }
 }
 

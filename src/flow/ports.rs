@@ -22,11 +22,17 @@ use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::domain::trace::FinishedTrace;
+use crate::domain::trail::Filter;
+use crate::domain::trail::Page;
+use crate::domain::trail::Place;
+use crate::domain::trail::tally::Span;
+use crate::domain::trail::tally::Tally;
 use async_trait::async_trait;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
+use tokio::sync::watch;
 
 /// The memory: profiles, counters and links.
 #[async_trait]
@@ -265,6 +271,34 @@ pub trait AuditSink: Send + Sync {
     fn keeps(&self) -> bool {
         true
     }
+}
+
+/// The way through the records that were kept, for the console. Its calls read files: not for a thread that others wait for.
+pub trait Trail: std::fmt::Debug + Send + Sync {
+    /// Begins to read. Calling it again does nothing.
+    fn start(&self);
+
+    /// Bytes that were there at the start, and how many of them have been looked through.
+    fn progress(&self) -> (u64, u64);
+
+    /// How many records have been seen; changes with each.
+    fn seen(&self) -> watch::Receiver<u64>;
+
+    /// At most `most` records of those that are asked for, the latest first, from `older` on. `goes_on` is asked now and
+    /// then whether there is time for more.
+    fn page(
+        &self,
+        filter: &Filter,
+        older: Option<Place>,
+        most: usize,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Page;
+
+    /// The whole record of this id.
+    fn find(&self, id: &str) -> Option<AuditEvent>;
+
+    /// Figures by stretches of time up to `now` (seconds since the epoch), the oldest first.
+    fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)>;
 }
 
 /// Where spans of requests go.

@@ -38,6 +38,24 @@ export async function assertInert(page, response) {
   assert.equal(headers['x-content-type-options'], 'nosniff');
 }
 
+/** For pages of the console: the one script and the one stylesheet are files of ours, and the headers allow nothing else. */
+export async function assertOwnScriptAlone(page, response) {
+  const html = await response.text();
+  assert.deepEqual(html.match(/<script[^>]*>[^<]*<\/script>/gi)?.map((tag) => /^<script src="\/console\/assets\/console\.js\?v=[0-9a-f]+" defer><\/script>$/.test(tag)), [true]);
+  assert.equal((html.match(/<script/gi) ?? []).length, 1);
+  assert.doesNotMatch(html, /<style|<iframe|<object|<embed|javascript:|<[^>]+\sstyle\s*=/i);
+  assert.doesNotMatch(html, /<[^>]+\son[a-z]+\s*=/i);
+  assert.doesNotMatch(html, /(?:src|action)\s*=\s*["']?(?:https?:)?\/\//i);
+  const headers = response.headers();
+  const policy = headers['content-security-policy'] ?? '';
+  assert.match(policy, /default-src 'none'/);
+  assert.match(policy, /script-src 'self'/);
+  assert.match(policy, /frame-ancestors 'none'/);
+  assert.doesNotMatch(policy, /unsafe|https?:|\*/);
+  assert.match(headers['cache-control'] ?? '', /no-store/);
+  assert.equal(headers['x-content-type-options'], 'nosniff');
+}
+
 /** None of `secrets` (name to value) is in the page or in a header of the answer but Set-Cookie. */
 export async function assertDiscreet(response, secrets) {
   const { 'set-cookie': cookie, ...headers } = response.headers();

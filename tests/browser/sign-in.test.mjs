@@ -15,6 +15,7 @@ import { promisify } from 'node:util';
 
 import { freePort, gatewayBinary, startGateway } from '../oidc/gateway.mjs';
 import { CallbackServer, SignIn } from './application.mjs';
+import { selfSigned } from './certificate.mjs';
 import { launchChromium } from './chromium.mjs';
 import {
   ALICE, BOB, startIdentityServer, totp,
@@ -47,17 +48,6 @@ name = "the-rest-is-allowed"
 when = "true"
 verdict = "allow"
 `;
-
-/** A certificate for localhost in `directory`, valid for a day. */
-async function selfSigned(directory) {
-  const files = { certificate: path.join(directory, 'tls.crt'), key: path.join(directory, 'tls.key') };
-  await promisify(execFile)('openssl', [
-    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1', '-sha256',
-    '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
-    '-keyout', files.key, '-out', files.certificate,
-  ]);
-  return files;
-}
 
 describe('sign-in with a browser through riskgate over TLS', () => {
   let directory;

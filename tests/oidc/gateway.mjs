@@ -116,11 +116,11 @@ export class ServerProcess {
  * Starts riskgate on `port` in front of `upstream` and waits until it is ready.
  *
  * `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
- * the configuration file. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
+ * the configuration file, `args` further flags of the command. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
  * exit code and removes the directory.
  */
 export async function startGateway({
-  port, upstream, mode, policy, config = '',
+  port, upstream, mode, policy, config = '', args = [],
 }) {
   const directory = await mkdtemp(path.join(tmpdir(), 'riskgate-node-'));
   const admin = await freePort();
@@ -153,6 +153,7 @@ export async function startGateway({
     '--actions', `127.0.0.1:${actions}`,
     '--data', path.join(directory, 'data'),
     '--mode', mode,
+    ...args,
   ]);
   const adminUrl = `http://127.0.0.1:${admin}`;
   try {

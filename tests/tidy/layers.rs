@@ -21,6 +21,8 @@ const LAYERS: &[Layer] = &[
         part: "domain",
         own_crate: &["domain"],
         outside: &[
+            // Hashes passwords with a given salt.
+            "argon2",
             // Signs with a given key. ECDSA draws its nonce inside.
             "aws_lc_rs",
             "base64",
@@ -164,6 +166,7 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
+    adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
     // The one place that chooses between the stores; it also holds what they have in common.
     adapter(
         "adapters/store",
@@ -203,7 +206,17 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "admin",
         own_crate: &["admin", "domain", "flow", "telemetry"],
-        outside: &["axum", "tokio", "tracing"],
+        outside: &[
+            "arc_swap",
+            "axum",
+            "form_urlencoded",
+            "futures_util",
+            "maud",
+            "percent_encoding",
+            "serde_json",
+            "tokio",
+            "tracing",
+        ],
     },
     Layer {
         part: "actions",
@@ -301,6 +314,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/actions/", "src/admin/"]),
     ("clap", &["src/config/", "src/main"]),
     ("csv", &["src/app/model/", "src/app/replay/"]),
+    ("maud", &["src/admin/"]),
     ("maxminddb", &["src/adapters/geo/"]),
     ("mimalloc", &["src/main"]),
     ("ort", &["src/adapters/onnx/"]),
@@ -360,6 +374,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "page_key",
     "outcome",
     "audit",
+    "trail",
     "alert",
     "trace",
 ];

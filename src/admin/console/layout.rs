@@ -1,0 +1,316 @@
+//! What all pages have: head, navigation, who is signed in; and small parts that several pages show.
+
+use crate::admin::console::Signed;
+use crate::admin::console::TOKEN_FIELD;
+use crate::admin::console::assets;
+use crate::domain::trail::Entry;
+use crate::domain::trail::sentence;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use maud::DOCTYPE;
+use maud::Markup;
+use maud::html;
+use percent_encoding::AsciiSet;
+use percent_encoding::NON_ALPHANUMERIC;
+use percent_encoding::utf8_percent_encode;
+
+/// The pages in the navigation.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    Decisions,
+    Overview,
+    Review,
+    Monitor,
+    Model,
+    Policy,
+    Sessions,
+    /// On none of them.
+    Elsewhere,
+}
+
+const NAVIGATION: [(Place, &str, &str); 6] = [
+    (Place::Decisions, "/console", "Decisions"),
+    (Place::Overview, "/console/overview", "Overview"),
+    (Place::Review, "/console/review", "Review"),
+    (Place::Monitor, "/console/monitor", "Monitor report"),
+    (Place::Model, "/console/model", "Model"),
+    (Place::Policy, "/console/policy", "Policy"),
+];
+
+/// A whole page for somebody who is signed in.
+pub(super) fn page(signed: &Signed, place: Place, title: &str, body: Markup) -> Response {
+    let is_admin = signed.role >= crate::domain::operator::roster::Role::Admin;
+    document(
+        StatusCode::OK,
+        title,
+        html! {
+            header class="top" {
+                strong { "riskgate" }
+                nav aria-label="Pages" {
+                    ul {
+                        @for (other, path, name) in NAVIGATION {
+                            li { a href=(path) aria-current=[(other == place).then_some("page")] { (name) } }
+                        }
+                        @if is_admin {
+                            li { a href="/console/sessions" aria-current=[(place == Place::Sessions).then_some("page")] { "Sessions" } }
+                        }
+                    }
+                }
+                form method="post" action="/console/sign-out" {
+                    (token(signed))
+                    span { (signed.session.operator.name()) " (" (signed.role) ")" }
+                    button { "Sign out" }
+                }
+            }
+        },
+        body,
+    )
+}
+
+/// A page for whoever asks.
+pub(super) fn open_page(status: StatusCode, title: &str, body: Markup) -> Response {
+    document(status, title, html! {}, body)
+}
+
+/// A page that says what was wrong.
+pub(super) fn failed(status: StatusCode, title: &str, text: &str) -> Response {
+    open_page(
+        status,
+        title,
+        html! {
+            h1 { (title) }
+            p { (text) }
+            p { a href="/console" { "To the decisions" } }
+        },
+    )
+}
+
+/// The page for records that could not be read.
+pub(super) fn unread() -> Response {
+    failed(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Something went wrong",
+        "The records could not be read. The log of the gateway says why.",
+    )
+}
+
+fn document(status: StatusCode, title: &str, top: Markup, body: Markup) -> Response {
+    let version = assets::VERSION.as_str();
+    let text = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                meta name="robots" content="noindex";
+                title { (title) " - riskgate" }
+                link rel="stylesheet" href={ "/console/assets/console.css?v=" (version) };
+                link rel="icon" href="data:,";
+                script src={ "/console/assets/console.js?v=" (version) } defer {}
+            }
+            body {
+                a class="skip" href="#content" { "To the content" }
+                (top)
+                main id="content" { (body) }
+                footer {
+                    "Times are UTC. Users and addresses are pseudonyms. Places and network operators: "
+                    a href="https://db-ip.com" rel="noreferrer" { "IP Geolocation by DB-IP" }
+                }
+            }
+        }
+    };
+    (
+        status,
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        text.into_string(),
+    )
+        .into_response()
+}
+
+/// The hidden field of every form.
+pub(super) fn token(signed: &Signed) -> Markup {
+    html! { input type="hidden" name=(TOKEN_FIELD) value=(signed.session.form_token); }
+}
+
+/// A code as a badge: its text says what its colour says.
+pub(super) fn badge(code: &str) -> Markup {
+    html! { span class={ "badge " (code) } { (words(code)) } }
+}
+
+/// A code with its underscores as spaces.
+pub(super) fn words(code: &str) -> String {
+    code.replace('_', " ")
+}
+
+/// A moment, without its date's `T` and its fractions.
+pub(super) fn moment(time: &str) -> Markup {
+    let shown = time.get(..19).unwrap_or(time).replace('T', " ");
+    html! { time datetime=(time) { (shown) } }
+}
+
+/// The path of a decision.
+pub(super) fn decision_path(id: &str) -> String {
+    format!("/console/decisions/{}", encoded(id))
+}
+
+/// The path of a user.
+pub(super) fn user_path(subject: &str) -> String {
+    format!("/console/users/{}", encoded(subject))
+}
+
+/// Text as a part of a path or a query.
+pub(super) fn encoded(text: &str) -> String {
+    const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
+    utf8_percent_encode(text, PLAIN).to_string()
+}
+
+/// The front of a pseudonym, which is enough to tell users apart on a page.
+pub(super) fn front(subject: &str) -> &str {
+    subject.get(..10).unwrap_or(subject)
+}
+
+/// Reasons: the first ones in words.
+pub(super) fn reasons(codes: &[String], most: usize) -> Markup {
+    html! {
+        @for (number, code) in codes.iter().take(most).enumerate() {
+            @if number > 0 { "; " }
+            (sentence(code))
+        }
+        @if codes.len() > most { "; " (codes.len() - most) " more" }
+    }
+}
+
+/// A percentage with one decimal; a dash of nothing.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+}
+
+/// A number with groups of three digits.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A table of records, the latest first.
+pub(super) fn table(entries: &[Entry], caption: &str) -> Markup {
+    html! {
+        div class="scroll" tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption { (caption) }
+                thead { tr {
+                    th scope="col" { "Time" }
+                    th scope="col" { "Verdict" }
+                    th scope="col" class="number" { "Score" }
+                    th scope="col" { "Level" }
+                    th scope="col" { "Door" }
+                    th scope="col" { "Application" }
+                    th scope="col" { "User" }
+                    th scope="col" { "From" }
+                    th scope="col" { "Reasons" }
+                    th scope="col" { "Done" }
+                    th scope="col" { "Outcome" }
+                } }
+                tbody {
+                    @for entry in entries { (row(entry)) }
+                }
+            }
+        }
+    }
+}
+
+fn row(entry: &Entry) -> Markup {
+    let verdict = match (&entry.verdict, &entry.operator) {
+        (Some(verdict), _) => badge(verdict),
+        (None, Some(_)) => badge("operator"),
+        (None, None) => html! { "-" },
+    };
+    html! {
+        tr {
+            td class="time" { a href=(decision_path(&entry.id)) { (moment(&entry.time)) } }
+            td { (verdict) }
+            td class="number" { @match entry.score { Some(score) => { (score) } None => { "-" } } }
+            td {
+                @match (entry.level.as_deref(), entry.status.as_deref()) {
+                    (Some(level), _) => (badge(level)),
+                    (None, Some("unscored")) => (badge("unscored")),
+                    _ => "-",
+                }
+            }
+            td { (words(entry.door.as_deref().unwrap_or(&entry.class))) }
+            td { (entry.client_id.as_deref().unwrap_or("-")) }
+            td {
+                @match &entry.subject {
+                    Some(subject) => { a href=(user_path(subject)) { code { (front(subject)) } } }
+                    None => "-",
+                }
+            }
+            td {
+                (entry.country.as_deref().unwrap_or("-"))
+                @if let Some(network) = &entry.network { " " span class="soft" { (network) } }
+            }
+            td { (reasons(&entry.reasons, 2)) }
+            td {
+                (words(&entry.action))
+                @if let Some(mode) = entry.mode.as_deref().filter(|mode| *mode != "enforce") { " " span class="soft" { "(" (mode) ")" } }
+            }
+            td { (words(&entry.outcome)) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            ["0", "999", "1,000", "1,234,567"],
+            [0, 999, 1_000, 1_234_567].map(grouped)[..]
+        );
+        assert_eq!(
+            (percent(1, 3).as_str(), percent(0, 0).as_str()),
+            ("33.3 %", "-")
+        );
+    }
+
+    #[test]
+    fn what_comes_from_records_cannot_leave_its_place() {
+        let hostile = "\"><script>alert(1)</script>&'\u{202e}";
+        let entry = Entry {
+            id: hostile.to_owned(),
+            time: hostile.to_owned(),
+            class: hostile.to_owned(),
+            door: Some(hostile.to_owned()),
+            client_id: Some(hostile.to_owned()),
+            subject: Some(hostile.to_owned()),
+            country: Some(hostile.to_owned()),
+            network: Some(hostile.to_owned()),
+            level: Some(hostile.to_owned()),
+            verdict: Some(hostile.to_owned()),
+            mode: Some(hostile.to_owned()),
+            reasons: vec![hostile.to_owned(); 3],
+            action: hostile.to_owned(),
+            outcome: hostile.to_owned(),
+            ..Entry::default()
+        };
+        let text = table(&[entry], hostile).into_string();
+        assert!(
+            !text.contains("<script") && !text.contains("\"><s"),
+            "{text}"
+        );
+        assert!(text.contains("&lt;script&gt;"));
+    }
+}

@@ -1,0 +1,461 @@
+//! The console: what analysts see of decisions and do about them, as pages that need no script. Everything that comes from
+//! records, requests or operators is escaped where it enters a page (`maud`). Nothing here decides about requests.
+
+/// The stylesheet, the script, headers.
+mod assets;
+
+/// What is drawn.
+mod chart;
+
+/// One decision.
+mod decision;
+
+/// Decisions as they happen.
+mod decisions;
+
+/// What all pages have.
+mod layout;
+
+/// The model, and how far traffic has moved from it.
+mod model;
+
+/// What would have been done.
+mod monitor;
+
+/// Figures over time.
+mod overview;
+
+/// The rules.
+mod policy;
+
+/// Held logins.
+mod review;
+
+/// Who is signed in.
+mod sessions;
+
+/// In and out.
+mod sign_in;
+
+/// One user.
+mod user;
+
+use crate::admin::is_address;
+use crate::domain::operator::roster::Role;
+use crate::domain::operator::roster::Roster;
+use crate::domain::operator::session::Session;
+use crate::domain::operator::session::SessionKey;
+use crate::domain::operator::session::Sessions;
+use crate::domain::operator::session::Tries;
+use crate::domain::time::Timestamp;
+use crate::flow::AuthFlow;
+use crate::flow::ports::Trail;
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::IntoResponse;
+use axum::response::Redirect;
+use axum::response::Response;
+use axum::routing::any;
+use axum::routing::get;
+use axum::routing::post;
+use layout::failed;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// The longest form, in bytes.
+const FORM_BYTES_MAX: usize = 8_192;
+/// Pages that read records at once; the others wait.
+const READERS_MAX: usize = 4;
+/// How long a page looks for records before it shows what it has found.
+const SEARCH_BUDGET: Duration = Duration::from_millis(150);
+/// The field of a form that carries the session's token.
+const TOKEN_FIELD: &str = "token";
+/// Says that the script asks and no person: a session that only the script uses ends like one that nobody uses.
+const BY_SCRIPT: &str = "x-riskgate-script";
+
+/// What the pages are made from.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// The path.
+    pub flow: Arc<AuthFlow>,
+    /// The records.
+    pub trail: Arc<dyn Trail>,
+    /// Who may sign in; exchanged when the file changes.
+    pub roster: Arc<ArcSwap<Roster>>,
+    /// Under which name browsers reach the console, where that is not an address.
+    pub origin: Option<Origin>,
+    desk: Arc<Desk>,
+}
+
+/// `https://NAME[:PORT]` or `http://...`: the name of the console behind a proxy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Origin {
+    host: String,
+    is_secure: bool,
+}
+
+/// What the console itself remembers.
+#[derive(Debug)]
+struct Desk {
+    sessions: Mutex<Sessions>,
+    tries: Mutex<Tries>,
+    readers: Semaphore,
+    hashers: Semaphore,
+    listeners: Arc<Semaphore>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+struct Signed {
+    session: Session,
+    key: SessionKey,
+    role: Role,
+}
+
+/// The fields of a form, whose token was right.
+#[derive(Clone, Debug, Default)]
+struct Fields(Vec<(String, String)>);
+
+impl Origin {
+    /// Reads `scheme://host[:port]`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (is_secure, host) = match text.split_once("://")? {
+            ("https", host) => (true, host),
+            ("http", host) => (false, host),
+            _ => return None,
+        };
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
+        let fits = !host.is_empty() && host.len() <= 253 && host.bytes().all(plain);
+        fits.then(|| Self {
+            host: host.to_ascii_lowercase(),
+            is_secure,
+        })
+    }
+}
+
+impl Console {
+    /// A console in which nobody is signed in.
+    pub fn new(
+        flow: Arc<AuthFlow>,
+        trail: Arc<dyn Trail>,
+        roster: Arc<ArcSwap<Roster>>,
+        origin: Option<Origin>,
+    ) -> Self {
+        Self {
+            flow,
+            trail,
+            roster,
+            origin,
+            desk: Arc::new(Desk {
+                sessions: Mutex::default(),
+                tries: Mutex::default(),
+                readers: Semaphore::new(READERS_MAX),
+                // A password costs memory and a processor that requests need.
+                hashers: Semaphore::new(1),
+                listeners: Arc::new(Semaphore::new(decisions::LISTENERS_MAX)),
+            }),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.flow.dependencies().clock.now()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.desk
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tries(&self) -> MutexGuard<'_, Tries> {
+        self.desk
+            .tries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Random text that fits into a cookie, a field and a link.
+    fn random(&self) -> String {
+        let mut bytes = [0; 32];
+        self.flow.dependencies().entropy.fill(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads records away from the threads of the listener. `None` when that thread failed.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Trail, &mut dyn FnMut() -> bool) -> T + Send + 'static,
+    ) -> Option<T> {
+        let _place = self.desk.readers.acquire().await.ok()?;
+        let trail = Arc::clone(&self.trail);
+        let clock = Arc::clone(&self.flow.dependencies().clock);
+        let done = tokio::task::spawn_blocking(move || {
+            let start = clock.instant();
+            read(trail.as_ref(), &mut || {
+                clock.instant().duration_since(start) < SEARCH_BUDGET
+            })
+        });
+        done.await.ok()
+    }
+
+    /// The name of the session's cookie, and what else it says.
+    fn cookie(&self) -> (&'static str, &'static str) {
+        match &self.origin {
+            Some(origin) if origin.is_secure => (
+                "__Host-rg_console",
+                "; Path=/; HttpOnly; SameSite=Strict; Secure",
+            ),
+            _ => ("rg_console", "; Path=/; HttpOnly; SameSite=Strict"),
+        }
+    }
+
+    /// The open session of a request.
+    fn session(&self, headers: &HeaderMap) -> Option<Signed> {
+        let value = cookie_value(headers, self.cookie().0)?;
+        let key = SessionKey::of(value);
+        let now = self.now();
+        let session = if headers.contains_key(BY_SCRIPT) {
+            self.sessions().look(key, now)
+        } else {
+            self.sessions().find(key, now)
+        }?;
+        // What the file says by now counts: a role that was taken away, a password that was exchanged.
+        let roster = self.roster.load();
+        match roster.find(session.operator.name()) {
+            Some(operator) if operator.is_same(&session.operator) => Some(Signed {
+                role: operator.role(),
+                session,
+                key,
+            }),
+            _ => {
+                self.sessions().close(key);
+                None
+            }
+        }
+    }
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Self {
+        Self(form_urlencoded::parse(body).into_owned().collect())
+    }
+
+    fn get(&self, name: &str) -> &str {
+        let mut found = self.0.iter().filter(|(field, _)| field == name);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => value,
+            _ => "",
+        }
+    }
+}
+
+/// The routes.
+pub(in crate::admin) fn router(console: Console) -> Router {
+    let lets_in = |role: Role| middleware::from_fn_with_state((console.clone(), role), signed_in);
+    let viewer = Router::new()
+        .route("/console", get(decisions::list))
+        .route("/console/events", get(decisions::events))
+        .route("/console/decisions/{id}", get(decision::show))
+        .route("/console/users/{subject}", get(user::show))
+        .route("/console/review", get(review::list))
+        .route("/console/overview", get(overview::show))
+        .route("/console/monitor", get(monitor::show))
+        .route("/console/model", get(model::show))
+        .route("/console/policy", get(policy::show))
+        .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/{*rest}", any(nothing))
+        .layer(lets_in(Role::Viewer));
+    let analyst = Router::new()
+        .route("/console/review/{id}/{word}", post(review::decide))
+        .layer(lets_in(Role::Analyst));
+    let admin = Router::new()
+        .route("/console/sessions", get(sessions::list))
+        .route("/console/sessions/{front}/end", post(sessions::end))
+        .layer(lets_in(Role::Admin));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/console") }))
+        .route(
+            "/console/sign-in",
+            get(sign_in::page).post(sign_in::sign_in),
+        )
+        .route("/console/assets/{name}", get(assets::serve))
+        .merge(viewer)
+        .merge(analyst)
+        .merge(admin)
+        .layer(middleware::from_fn_with_state(console.clone(), named_well))
+        .layer(middleware::map_response(assets::guarded))
+        .with_state(console)
+}
+
+/// Answers requests that name this listener: by an address, as localhost, or by the name that is configured. A name that
+/// somebody else lets resolve to it does not (DNS rebinding), and forms of other sites do not.
+async fn named_well(State(console): State<Console>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
+        _ => String::new(),
+    };
+    let is_ours = console
+        .origin
+        .as_ref()
+        .is_some_and(|origin| origin.host == host);
+    if !is_ours && !is_address(&host) {
+        return failed(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Another name",
+            "The console is reached by its address, as localhost, or by the name in admin.origin.",
+        );
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let is_same_site = text("sec-fetch-site").is_none_or(|site| site == "same-origin");
+        let is_same_origin = text("origin").is_none_or(|origin| {
+            origin
+                .split_once("://")
+                .is_some_and(|(_, named)| named.eq_ignore_ascii_case(&host))
+        });
+        if !is_same_site || !is_same_origin {
+            return failed(
+                StatusCode::FORBIDDEN,
+                "From elsewhere",
+                "The form was not sent from a page of this console.",
+            );
+        }
+    }
+    next.run(request).await
+}
+
+/// Lets operators of a role in, and nobody else. A form must carry the token of its session.
+async fn signed_in(
+    State((console, role)): State<(Console, Role)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
+    let Some(signed) = console.session(request.headers()) else {
+        return if is_read && !request.headers().contains_key(BY_SCRIPT) {
+            let to = request.uri().path_and_query();
+            let to = to.map_or("/console", |to| to.as_str());
+            Redirect::to(&sign_in::path(to)).into_response()
+        } else {
+            failed(
+                StatusCode::UNAUTHORIZED,
+                "Not signed in",
+                "The session has ended. Sign in again, then repeat what you did.",
+            )
+        };
+    };
+    if signed.role < role {
+        return failed(
+            StatusCode::FORBIDDEN,
+            "Not for this role",
+            &format!("This needs the role {role}; yours is {}.", signed.role),
+        );
+    }
+    let (mut parts, body) = request.into_parts();
+    let mut body = body;
+    if !is_read {
+        let Ok(bytes) = to_bytes(std::mem::take(&mut body), FORM_BYTES_MAX).await else {
+            return failed(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Too long",
+                "The form is longer than forms of the console are.",
+            );
+        };
+        let fields = Fields::parse(&bytes);
+        if !is_equal(fields.get(TOKEN_FIELD), &signed.session.form_token) {
+            return failed(
+                StatusCode::FORBIDDEN,
+                "This form is too old",
+                "Open the page again and try once more.",
+            );
+        }
+        parts.extensions.insert(fields);
+    }
+    parts.extensions.insert(signed);
+    next.run(Request::from_parts(parts, Body::new(body))).await
+}
+
+async fn nothing() -> Response {
+    failed(
+        StatusCode::NOT_FOUND,
+        "Nothing here",
+        "There is no page at this address.",
+    )
+}
+
+/// Compares secrets in a time that does not tell where they differ.
+fn is_equal(one: &str, other: &str) -> bool {
+    let pairs = one.bytes().zip(other.bytes());
+    one.len() == other.len() && pairs.fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+/// The value of a cookie that is there once.
+fn cookie_value<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut found = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(other, _)| *other == name)
+        .map(|(_, value)| value);
+    match (found.next(), found.next()) {
+        (Some(value), None) => Some(value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_and_host() {
+        let origin = Origin::parse("https://Risk.example:8443").unwrap();
+        assert!(origin.is_secure && origin.host == "risk.example:8443");
+        assert!(Origin::parse("http://localhost").is_some());
+        for bad in [
+            "",
+            "risk.example",
+            "ftp://x",
+            "https://",
+            "https://x/y",
+            "https://a@b",
+            "https://a b",
+        ] {
+            assert_eq!(Origin::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cookies_and_fields_that_are_there_twice_are_none() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, "a=1; rg_console=x; b".parse().unwrap());
+        assert_eq!(cookie_value(&headers, "rg_console"), Some("x"));
+        headers.append(header::COOKIE, "rg_console=y".parse().unwrap());
+        assert_eq!(cookie_value(&headers, "rg_console"), None);
+        let fields = Fields::parse(b"a=1&b=x%20y&a=2");
+        assert_eq!(
+            (fields.get("a"), fields.get("b"), fields.get("c")),
+            ("", "x y", "")
+        );
+        assert!(is_equal("abc", "abc") && !is_equal("abc", "abd") && !is_equal("abc", ""));
+    }
+}

@@ -1,0 +1,208 @@
+//! Held logins: what waits, and the operator's word about it, by the desk that the command line uses as well.
+
+use crate::admin::console::Console;
+use crate::admin::console::Fields;
+use crate::admin::console::Signed;
+use crate::admin::console::layout;
+use crate::admin::console::layout::Place;
+use crate::domain::operator::roster::Role;
+use crate::domain::review::Entry;
+use crate::domain::review::RulingError;
+use crate::domain::trail::sentence;
+use crate::flow::desk::DecideError;
+use axum::Extension;
+use axum::extract::Path;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Redirect;
+use axum::response::Response;
+use maud::Markup;
+use maud::html;
+
+/// Decided logins that are shown.
+const DECIDED_MAX: usize = 50;
+
+/// `GET /console/review`.
+pub(super) async fn list(
+    State(console): State<Console>,
+    Extension(signed): Extension<Signed>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let listing = match console.flow.review_listing(true).await {
+        Ok(listing) => listing,
+        Err(error) => {
+            return layout::failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The queue cannot be read",
+                &format!("{error}. Try again in a moment."),
+            );
+        }
+    };
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let (waiting, mut decided): (Vec<_>, Vec<_>) = listing
+        .logins
+        .iter()
+        .partition(|login| login.state == "waiting");
+    decided.reverse();
+    decided.truncate(DECIDED_MAX);
+    let may_decide = signed.role >= Role::Analyst;
+    let body = html! {
+        h1 { "Held logins" }
+        @match query.get("done") {
+            "release" => { p class="notice" role="status" { "Released: the user may sign in once within 15 minutes." } }
+            "refuse" => { p class="notice" role="status" { "Refused: the user is told so." } }
+            _ => {}
+        }
+        @if waiting.is_empty() {
+            p class="empty" { "No login waits for review." }
+        }
+        @if !may_decide && !waiting.is_empty() {
+            p class="notice" { "With the role viewer one can look, and not decide." }
+        }
+        @for login in &waiting {
+            section class="panel" aria-labelledby={ "login-" (login.id) } {
+                h2 id={ "login-" (login.id) } { "Held " (age(login.age_seconds)) " ago: " (named(login)) }
+                (facts(login))
+                @if may_decide { (form(&signed, login)) }
+            }
+        }
+        h2 { "Decided" }
+        @if decided.is_empty() { p class="soft" { "None within the last hours." } } @else { (table(&decided)) }
+    };
+    layout::page(&signed, Place::Review, "Held logins", body)
+}
+
+/// `POST /console/review/{id}/{word}`.
+pub(super) async fn decide(
+    State(console): State<Console>,
+    Extension(signed): Extension<Signed>,
+    Extension(fields): Extension<Fields>,
+    Path((id, word)): Path<(String, String)>,
+) -> Response {
+    let is_release = match word.as_str() {
+        "release" => true,
+        "refuse" => false,
+        _ => {
+            return layout::failed(
+                StatusCode::NOT_FOUND,
+                "Nothing here",
+                "One can release or refuse.",
+            );
+        }
+    };
+    // A prefix would do on the command line; a form names the whole id.
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return gone();
+    }
+    let decided = console
+        .flow
+        .decide_review(
+            &id,
+            is_release,
+            signed.session.operator.name(),
+            fields.get("reason").trim(),
+        )
+        .await;
+    match decided {
+        Ok(_) => Redirect::to(&format!("/console/review?done={word}")).into_response(),
+        Err(DecideError::Ruling(RulingError::Unknown)) => gone(),
+        Err(DecideError::Ruling(RulingError::Decided)) => layout::failed(
+            StatusCode::CONFLICT,
+            "Already decided",
+            "Somebody has decided otherwise in the meantime; a decision cannot be taken back.",
+        ),
+        Err(DecideError::State(error)) => layout::failed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Not done",
+            &format!("{error}. Look at the queue, and try again."),
+        ),
+    }
+}
+
+fn gone() -> Response {
+    layout::failed(
+        StatusCode::NOT_FOUND,
+        "No such login",
+        "No held login has this id: it may have left the queue.",
+    )
+}
+
+fn named(login: &Entry) -> &str {
+    if login.application.is_empty() {
+        "no application named"
+    } else {
+        &login.application
+    }
+}
+
+fn facts(login: &Entry) -> Markup {
+    html! {
+        dl class="facts" {
+            div { dt { "Score" } dd { @match login.score { Some(score) => (score), None => "none" } } }
+            div { dt { "Device" } dd { (if login.known_device { "known to this user" } else { "new to this user" }) } }
+            div { dt { "Country" } dd { (login.country.as_deref().unwrap_or("-")) } }
+            div { dt { "Network" } dd { (login.network.as_deref().unwrap_or("-")) } }
+            div { dt { "Tenant" } dd { (login.tenant) } }
+            div { dt { "Door" } dd { (layout::words(&login.door)) } }
+            div { dt { "User" } dd { @match &login.subject { Some(subject) => { code { (layout::front(subject)) } }, None => "not named" } } }
+            div { dt { "Reference that the user sees" } dd { code { (login.id.get(..8).unwrap_or(&login.id)) } } }
+            div { dt { "Leaves the queue in" } dd { (age(login.left_seconds)) } }
+            div { dt { "Decision" } dd { a href=(layout::decision_path(&login.decision_id)) { "why it was held" } } }
+        }
+        @if !login.reasons.is_empty() {
+            ul { @for code in &login.reasons { li { (sentence(code)) } } }
+        }
+    }
+}
+
+fn form(signed: &Signed, login: &Entry) -> Markup {
+    let path = format!("/console/review/{}", layout::encoded(&login.id));
+    let field = format!("reason-{}", login.id);
+    html! {
+        form method="post" class="actions" {
+            (layout::token(signed))
+            label for=(field) { "Reason, for the record"
+                input id=(field) type="text" name="reason" size="40" maxlength="500";
+            }
+            button class="primary" formaction={ (path) "/release" } { "Release" }
+            button formaction={ (path) "/refuse" } { "Refuse" }
+        }
+    }
+}
+
+fn table(logins: &[&Entry]) -> Markup {
+    let caption = "Decided logins, the latest first";
+    html! {
+        div class="scroll" tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption { (caption) }
+                thead { tr {
+                    th scope="col" { "Held" } th scope="col" { "State" } th scope="col" { "Application" }
+                    th scope="col" class="number" { "Score" } th scope="col" { "By" } th scope="col" { "Reason" }
+                } }
+                tbody {
+                    @for login in logins {
+                        tr {
+                            td class="time" { a href=(layout::decision_path(&login.decision_id)) { (layout::moment(&login.at)) } }
+                            td { (layout::badge(&login.state)) }
+                            td { (named(login)) }
+                            td class="number" { @match login.score { Some(score) => (score), None => "-" } }
+                            td { (login.operator.as_deref().unwrap_or("-")) }
+                            td { (login.reason.as_deref().unwrap_or("-")) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}

@@ -1,0 +1,283 @@
+//! In and out of the console. A wrong name and a wrong password are told alike and cost alike; tries are bounded by name and
+//! by address.
+
+use crate::admin::console::Console;
+use crate::admin::console::FORM_BYTES_MAX;
+use crate::admin::console::Fields;
+use crate::admin::console::Signed;
+use crate::admin::console::TOKEN_FIELD;
+use crate::admin::console::cookie_value;
+use crate::admin::console::is_equal;
+use crate::admin::console::layout::encoded;
+use crate::admin::console::layout::failed;
+use crate::admin::console::layout::open_page;
+use crate::domain::operator::roster::NAME_BYTES_MAX;
+use crate::domain::operator::session::Session;
+use crate::domain::operator::session::SessionKey;
+use crate::domain::operator::session::TRIES_OF_ADDRESS_MAX;
+use crate::domain::operator::session::TRIES_OF_NAME_MAX;
+use axum::Extension;
+use axum::body::Body;
+use axum::body::to_bytes;
+use axum::extract::ConnectInfo;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Redirect;
+use axum::response::Response;
+use maud::html;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The cookie that binds the form to the browser before there is a session.
+const FORM_COOKIE: &str = "rg_console_form";
+
+/// What the page says beside its form.
+enum Notice {
+    None,
+    Wrong,
+    Wait(Duration),
+    Busy,
+    Old,
+}
+
+/// The path of the sign-in page, which leads back to `to`.
+pub(super) fn path(to: &str) -> String {
+    match to {
+        "/console" => "/console/sign-in".to_owned(),
+        to => format!("/console/sign-in?to={}", encoded(to)),
+    }
+}
+
+/// `GET /console/sign-in`.
+pub(super) async fn page(
+    State(console): State<Console>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let to = inside(query.get("to"));
+    if console.session(&headers).is_some() {
+        return Redirect::to(&to).into_response();
+    }
+    form(&console, StatusCode::OK, &to, &Notice::None)
+}
+
+/// `POST /console/sign-in`.
+pub(super) async fn sign_in(
+    State(console): State<Console>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let Ok(body) = to_bytes(body, FORM_BYTES_MAX).await else {
+        return failed(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Too long",
+            "The form is longer than it may be.",
+        );
+    };
+    let fields = Fields::parse(&body);
+    let to = inside(fields.get("to"));
+    let bound = cookie_value(&headers, FORM_COOKIE).filter(|value| !value.is_empty());
+    if !bound.is_some_and(|bound| is_equal(bound, fields.get(TOKEN_FIELD))) {
+        return form(&console, StatusCode::FORBIDDEN, &to, &Notice::Old);
+    }
+    let (name, password) = (
+        fields.get("name").trim().to_owned(),
+        fields.get("password").to_owned(),
+    );
+    let now = console.now();
+    let address = peer.ip().to_string();
+    // Only names that could be some are remembered.
+    let who = format!(
+        "name {}",
+        if name.len() <= NAME_BYTES_MAX {
+            name.as_str()
+        } else {
+            ""
+        }
+    );
+    let tries = {
+        let mut tries = console.tries();
+        tries
+            .note(&format!("address {address}"), TRIES_OF_ADDRESS_MAX, now)
+            .and_then(|()| tries.note(&who, TRIES_OF_NAME_MAX, now))
+    };
+    if let Err(wait) = tries {
+        return form(
+            &console,
+            StatusCode::TOO_MANY_REQUESTS,
+            &to,
+            &Notice::Wait(wait),
+        );
+    }
+    // One at a time: a password costs memory and a processor.
+    let roster = console.roster.load_full();
+    let known = roster
+        .find(&name)
+        .map(|operator| operator.name().to_string());
+    let place = tokio::time::timeout(Duration::from_secs(5), console.desk.hashers.acquire()).await;
+    let Ok(Ok(_place)) = place else {
+        return form(
+            &console,
+            StatusCode::SERVICE_UNAVAILABLE,
+            &to,
+            &Notice::Busy,
+        );
+    };
+    let verified =
+        tokio::task::spawn_blocking(move || roster.verify(&name, &password).cloned()).await;
+    let Ok(Some(operator)) = verified else {
+        // What was typed as a name that nobody has may be a password: it is not recorded.
+        console
+            .flow
+            .record_operator(known.as_deref(), "sign_in_failed", "");
+        return form(&console, StatusCode::UNAUTHORIZED, &to, &Notice::Wrong);
+    };
+    console.tries().forget(&who);
+    // A session always has a value of its own: one that was planted before is worth nothing.
+    if let Some(old) = cookie_value(&headers, console.cookie().0) {
+        console.sessions().close(SessionKey::of(old));
+    }
+    let value = console.random();
+    let name = operator.name().to_string();
+    console.sessions().open(
+        SessionKey::of(&value),
+        Session {
+            operator,
+            form_token: console.random(),
+            opened: now,
+            used: now,
+            address,
+        },
+    );
+    console.flow.record_operator(Some(&name), "signed_in", "");
+    let (cookie, attributes) = console.cookie();
+    let mut response = Redirect::to(&to).into_response();
+    for text in [
+        format!("{cookie}={value}{attributes}"),
+        format!("{FORM_COOKIE}=; Path=/console/sign-in; Max-Age=0"),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+/// `POST /console/sign-out`.
+pub(super) async fn sign_out(
+    State(console): State<Console>,
+    Extension(signed): Extension<Signed>,
+) -> Response {
+    console.sessions().close(signed.key);
+    console
+        .flow
+        .record_operator(Some(signed.session.operator.name()), "signed_out", "");
+    let (cookie, attributes) = console.cookie();
+    let mut response = Redirect::to("/console/sign-in").into_response();
+    if let Ok(value) = HeaderValue::from_str(&format!("{cookie}={attributes}; Max-Age=0")) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+    response
+}
+
+fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Response {
+    let token = console.random();
+    let has_operators = !console.roster.load().operators().is_empty();
+    let body = html! {
+        div class="narrow" {
+            h1 { "Sign in" }
+            @match notice {
+                Notice::None => {}
+                Notice::Wrong => { p class="notice bad" role="alert" { "Name or password is wrong." } }
+                Notice::Wait(span) => {
+                    p class="notice bad" role="alert" { "There were too many attempts. Try again in " (span.as_secs() + 1) " seconds." }
+                }
+                Notice::Busy => { p class="notice bad" role="alert" { "Too many sign in at this moment. Try again." } }
+                Notice::Old => { p class="notice bad" role="alert" { "The form was too old, or cookies are off. Try again." } }
+            }
+            @if !has_operators {
+                p class="notice" {
+                    "There is no operator yet. Make one on the machine of the gateway: "
+                    code { "riskgate operator add NAME --role analyst" }
+                }
+            }
+            form method="post" action="/console/sign-in" {
+                input type="hidden" name=(TOKEN_FIELD) value=(token);
+                input type="hidden" name="to" value=(to);
+                label for="name" { "Name" }
+                input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus maxlength="64";
+                label for="password" { "Password" }
+                input id="password" name="password" type="password" autocomplete="current-password" required maxlength="1024";
+                button class="primary" { "Sign in" }
+            }
+        }
+    };
+    let mut response = open_page(status, "Sign in", body);
+    let secure = if console.cookie().1.ends_with("Secure") {
+        "; Secure"
+    } else {
+        ""
+    };
+    let cookie =
+        format!("{FORM_COOKIE}={token}; Path=/console/sign-in; HttpOnly; SameSite=Strict{secure}");
+    if let Ok(value) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+    if let Notice::Wait(span) = notice
+        && let Ok(value) = HeaderValue::from_str(&(span.as_secs() + 1).to_string())
+    {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    response
+}
+
+/// A page of the console to go back to; its first one for anything else.
+fn inside(to: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+    let rest = to.strip_prefix("/console");
+    let is_inside = rest.is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with('/') && !rest.starts_with("//") || rest.starts_with('?')
+    });
+    if is_inside && to.len() <= 2_048 && to.bytes().all(plain) {
+        to.to_owned()
+    } else {
+        "/console".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_comes_back_to_pages_of_the_console_alone() {
+        for good in [
+            "/console",
+            "/console/review",
+            "/console?verdict=block",
+            "/console/users/ab?older=1-2",
+        ] {
+            assert_eq!(inside(good), good);
+        }
+        for bad in [
+            "",
+            "/",
+            "//evil.example",
+            "/consolex",
+            "/console//evil.example",
+            "https://evil.example/console",
+            "/console\\evil",
+            "/console/\r\nset-cookie:x",
+            "/console/\u{e4}",
+        ] {
+            assert_eq!(inside(bad), "/console", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `riskgate operator add | remove | list`: who may sign in to the console.
+
+use super::Desk;
+use super::NOTHING;
+use clap::Subcommand;
+use clap::ValueEnum;
+use riskgate::adapters::entropy::OsEntropy;
+use riskgate::app::RunError;
+use riskgate::app::console;
+use riskgate::config::ConfigError;
+use riskgate::domain::operator::roster::PASSWORD_BYTES_MAX;
+use riskgate::domain::operator::roster::Role;
+use std::io::BufRead;
+use std::io::IsTerminal;
+use std::io::Read;
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OperatorCommand {
+    /// Let somebody sign in to the console, or give them another role and password
+    ///
+    /// The password is read from standard input, one line; on a terminal it shows as it is typed. A gateway that runs takes
+    /// the change over within a second or two; sessions with the old password end.
+    ///
+    /// Examples:
+    ///   riskgate operator add ann --role analyst
+    ///   pass show riskgate/ann | riskgate operator add ann --role admin -c conf/mine.toml
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 2 the name or the password is not taken.
+    #[command(verbatim_doc_comment)]
+    Add {
+        #[command(flatten)]
+        desk: Desk,
+        /// Letters, digits, `-`, `_`, `.` and `@`
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What they may do: look; also decide about held logins; also end sessions of others
+        #[arg(long, value_name = "ROLE")]
+        role: RoleName,
+    },
+    /// Take an operator away; their sessions end
+    ///
+    /// Exit code 3 when there is none of that name.
+    Remove {
+        #[command(flatten)]
+        desk: Desk,
+        /// The name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Print roles and names
+    List {
+        #[command(flatten)]
+        desk: Desk,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RoleName {
+    Viewer,
+    Analyst,
+    Admin,
+}
+
+/// Does what is asked.
+pub(crate) fn run(command: &OperatorCommand) -> Result<ExitCode, RunError> {
+    match command {
+        OperatorCommand::Add { desk, name, role } => {
+            let role = match role {
+                RoleName::Viewer => Role::Viewer,
+                RoleName::Analyst => Role::Analyst,
+                RoleName::Admin => Role::Admin,
+            };
+            let config = desk.config()?;
+            let was_there = console::add(&config, name, role, &password()?, &OsEntropy)?;
+            let done = if was_there { "changed" } else { "added" };
+            println!("{done}: {role} {name}");
+        }
+        OperatorCommand::Remove { desk, name } => {
+            if !console::remove(&desk.config()?, name)? {
+                eprintln!("riskgate: there is no operator of that name");
+                return Ok(ExitCode::from(NOTHING));
+            }
+            println!("removed: {name}");
+        }
+        OperatorCommand::List { desk } => print!("{}", console::list(&desk.config()?)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line of standard input.
+fn password() -> Result<String, RunError> {
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        eprintln!("Password (it shows):");
+    }
+    let mut line = String::new();
+    // One more than may be: what is longer is refused and not cut.
+    let most = PASSWORD_BYTES_MAX as u64 + 3;
+    input
+        .lock()
+        .take(most)
+        .read_line(&mut line)
+        .map_err(|error| {
+            RunError::Config(vec![ConfigError::new(
+                "the password",
+                format!("cannot be read from standard input: {error}"),
+            )])
+        })?;
+    let password = line.strip_suffix('\n').unwrap_or(&line);
+    Ok(password.strip_suffix('\r').unwrap_or(password).to_owned())
+}

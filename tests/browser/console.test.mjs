@@ -1,0 +1,279 @@
+// The console in a real browser, with real decisions behind it: each page in light and dark, with and without script, as
+// three operators; a decision that shows by itself; a held login that is released.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import {
+  after, before, describe, test,
+} from 'node:test';
+
+import { freePort, gatewayBinary, startGateway } from '../oidc/gateway.mjs';
+import { CallbackServer, SignIn, exchange } from './application.mjs';
+import { selfSigned } from './certificate.mjs';
+import { launchChromium } from './chromium.mjs';
+import { ALICE, BOB, startIdentityServer } from './identity-server.mjs';
+import { assertAccessible, assertOwnScriptAlone } from './page-checks.mjs';
+
+const TEST_WITHIN_MS = 60_000;
+const SHOWS_WITHIN_MS = 15_000;
+const PASSWORD = 'correct horse battery';
+
+const POLICY = `
+version = 1
+
+[[rule]]
+name = "opaque-is-held"
+when = 'request.door == "authorize" && client.id == "demo-opaque"'
+verdict = "review"
+
+[[rule]]
+name = "consent-is-refused"
+when = 'request.door == "authorize" && client.id == "demo-consent"'
+verdict = "block"
+
+[[rule]]
+name = "never-in-force"
+when = 'risk.score > 100'
+verdict = "block"
+enabled = false
+
+[[rule]]
+name = "the-rest-is-allowed"
+when = "true"
+verdict = "allow"
+`;
+
+/** Where clients of the test databases are: at home, far away, in a data centre, in another country. */
+const ADDRESSES = ['192.0.2.10', '198.51.100.20', '203.0.113.5', '198.51.100.200'];
+
+describe('the console in a browser', () => {
+  let directory;
+  let ca;
+  let origin;
+  let identityServer;
+  let gateway;
+  let browser;
+  const callbacks = new CallbackServer();
+
+  /** `riskgate operator add` at the gateway under test. */
+  async function employ(name, role) {
+    const child = spawn(gatewayBinary(), ['operator', 'add', name, '--role', role, '--data', path.join(gateway.directory, 'data')], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+    });
+    let errors = '';
+    child.stderr.setEncoding('utf8').on('data', (text) => { errors += text; });
+    child.stdin.end(`${PASSWORD}\n`);
+    const code = await new Promise((resolve) => { child.once('exit', resolve); });
+    assert.equal(code, 0, errors);
+  }
+
+  const signInAt = (clientId) => new SignIn({
+    ca, clientId, issuerOrigin: origin, redirectUri: callbacks.url,
+  });
+
+  /** A request to sign in, as a client elsewhere would send it. */
+  async function knock(clientId, address) {
+    const { status } = await exchange(signInAt(clientId).authorizationUrl, {
+      ca,
+      headers: { 'User-Agent': browser.userAgent, 'Accept-Language': 'en-GB', 'X-Forwarded-For': address },
+    });
+    assert.ok(status >= 300 && status < 500, `status ${status}`);
+  }
+
+  before(async () => {
+    directory = await mkdtemp(path.join(tmpdir(), 'riskgate-console-'));
+    const tls = await selfSigned(directory);
+    ca = await readFile(tls.certificate);
+    const port = await freePort();
+    const upstreamPort = await freePort();
+    origin = `https://localhost:${port}`;
+    identityServer = await startIdentityServer({ port: upstreamPort, publicUrl: origin });
+    gateway = await startGateway({
+      port,
+      upstream: `http://127.0.0.1:${upstreamPort}`,
+      mode: 'enforce',
+      policy: POLICY,
+      args: ['--trusted-proxy', '127.0.0.0/8'],
+      config: `[server.tls]\ncertificate = ${JSON.stringify(tls.certificate)}\nkey = ${JSON.stringify(tls.key)}\n\n[limits]\naddress_per_minute = 0`,
+    });
+    await callbacks.start();
+    browser = await launchChromium();
+    for (const [name, role] of [['vi', 'viewer'], ['ann', 'analyst'], ['ada', 'admin']]) await employ(name, role);
+
+    for (const user of [ALICE, BOB]) {
+      const profile = await browser.profile();
+      const page = await profile.newPage();
+      await page.goto(signInAt('demo-web').authorizationUrl);
+      await page.waitForURL(/\/authenticationendpoint\/login\.do\?/);
+      await page.locator('input:visible[name="usernameUserInput"], input:visible[name="username"]').fill(user.username);
+      await page.locator('input[name="password"]').fill(user.password);
+      await page.locator('[type="submit"]').first().click();
+      await page.waitForURL((url) => url.href.startsWith(callbacks.url));
+      await profile.close();
+    }
+    for (const clientId of ['demo-web', 'demo-spa', 'demo-consent', 'demo-opaque']) {
+      for (const address of ADDRESSES) await knock(clientId, address);
+    }
+  });
+
+  after(async () => {
+    await browser?.close();
+    await callbacks.stop();
+    await gateway?.stop();
+    await identityServer?.stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** A page of the console in which this operator is signed in. */
+  async function signedIn(name, options = {}) {
+    const profile = await browser.profile(options);
+    const page = await profile.newPage();
+    const until = Date.now() + SHOWS_WITHIN_MS;
+    // The gateway looks at the file of operators every second.
+    do {
+      await page.goto(`${gateway.adminUrl}/console`);
+      assert.ok(Date.now() < until, 'no operator is known');
+    } while (await page.getByText('There is no operator yet').count() > 0);
+    await page.getByLabel('Name').fill(name);
+    await page.getByLabel('Password').fill(PASSWORD);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('heading', { name: 'Decisions' }).waitFor();
+    return { page, profile };
+  }
+
+  const link = async (page, selector) => (await page.locator(selector).first().getAttribute('href'));
+
+  test('every page is accessible in light and dark, on a small screen, and runs no script but ours', { timeout: 3 * TEST_WITHIN_MS }, async () => {
+    const { page, profile } = await signedIn('ada');
+    await page.locator('tbody tr').first().waitFor();
+    const signInPage = await (await browser.profile()).newPage();
+    const row = page.locator('tbody tr', { hasText: 'demo-consent' }).first();
+    const decision = await row.locator('td.time a').getAttribute('href');
+    const user = await link(page, 'a[href^="/console/users/"]');
+    const problems = [];
+    for (const seen of [page, signInPage]) {
+      seen.on('pageerror', (error) => { problems.push(error.message); });
+      seen.on('console', (message) => { if (message.type() === 'error' && !/status of 40[0-9]/.test(message.text())) problems.push(message.text()); });
+    }
+    for (const [name, at, where] of [
+      ['sign-in', signInPage, '/console/sign-in'],
+      ['decisions', page, '/console'],
+      ['decisions-none', page, '/console?country=ZZ'],
+      ['decision', page, decision],
+      ['what-if', page, `${decision}?feature=geo_km&value=9000`],
+      ['user', page, user],
+      ['review', page, '/console/review'],
+      ['overview', page, '/console/overview'],
+      ['overview-hour', page, '/console/overview?span=hour'],
+      ['monitor', page, '/console/monitor'],
+      ['model', page, '/console/model'],
+      ['policy', page, '/console/policy?check=1'],
+      ['sessions', page, '/console/sessions'],
+      ['nothing', page, '/console/nothing'],
+    ]) {
+      await at.setViewportSize({ width: 1280, height: 800 });
+      for (const colorScheme of ['light', 'dark']) {
+        await at.emulateMedia({ colorScheme });
+        const response = await at.goto(`${gateway.adminUrl}${where}`);
+        assert.equal(response.status(), name === 'nothing' ? 404 : 200, name);
+        await assertOwnScriptAlone(at, response);
+        await assertAccessible(at, response);
+        await browser.screenshot(at, `console-${name}-${colorScheme}`);
+      }
+      await at.emulateMedia({ colorScheme: 'light' });
+      await at.setViewportSize({ width: 360, height: 640 });
+      const overflow = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      assert.ok(overflow <= 0, `${name} is ${overflow} pixels wider than a small screen`);
+    }
+    assert.deepEqual(problems, []);
+    await profile.close();
+  });
+
+  test('the keyboard reaches everything, content first', { timeout: TEST_WITHIN_MS }, async () => {
+    const { page, profile } = await signedIn('vi');
+    await page.locator('tbody tr').first().waitFor();
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'To the content');
+    await page.keyboard.press('Enter');
+    assert.equal(new URL(page.url()).hash, '#content');
+    // On from there: the filters, and the first decision by Enter.
+    for (let presses = 0; presses < 40; presses += 1) {
+      await page.keyboard.press('Tab');
+      if (await page.evaluate(() => document.activeElement.matches('td.time a'))) break;
+    }
+    await page.keyboard.press('Enter');
+    await page.waitForURL(/\/console\/decisions\//);
+    await page.getByRole('heading', { name: 'Why', exact: true }).waitFor();
+    await profile.close();
+  });
+
+  test('a decision shows by itself, and not while one is on a row or has paused', { timeout: TEST_WITHIN_MS }, async () => {
+    const { page, profile } = await signedIn('vi');
+    await page.getByText('Live.').waitFor();
+    const latest = () => page.locator('tbody tr td.time a').first().getAttribute('href');
+    const before = await latest();
+    const start = performance.now();
+    await knock('demo-consent', ADDRESSES[2]);
+    await page.waitForFunction((old) => document.querySelector('tbody tr td.time a').getAttribute('href') !== old, before, { timeout: SHOWS_WITHIN_MS });
+    console.log(`# the decision showed ${Math.round(performance.now() - start)} ms after its request was sent`);
+
+    await page.getByRole('button', { name: 'Pause' }).click();
+    const paused = await latest();
+    await knock('demo-consent', ADDRESSES[1]);
+    await page.getByText('New decisions have come.').waitFor();
+    assert.equal(await latest(), paused);
+    await page.getByRole('button', { name: 'Go on' }).click();
+    await page.waitForFunction((old) => document.querySelector('tbody tr td.time a').getAttribute('href') !== old, paused, { timeout: SHOWS_WITHIN_MS });
+    await profile.close();
+  });
+
+  for (const javaScriptEnabled of [true, false]) {
+    test(`an analyst finds, reads and releases ${javaScriptEnabled ? 'with' : 'without'} script`, { timeout: TEST_WITHIN_MS }, async () => {
+      const { page, profile } = await signedIn('ann', { javaScriptEnabled });
+      // Filters, by form.
+      await page.locator('select[name="verdict"]').selectOption('block');
+      await page.locator('input[name="application"]').fill('demo-consent');
+      await page.getByRole('button', { name: 'Filter', exact: true }).click();
+      await page.waitForURL(/verdict=block/);
+      const rows = page.locator('tbody tr');
+      assert.ok(await rows.count() >= ADDRESSES.length);
+      assert.equal(await rows.count(), await page.locator('tbody tr', { hasText: 'demo-consent' }).count());
+      await rows.first().locator('td.time a').click();
+      await page.getByText('It was decided by').waitFor();
+      assert.ok(await page.getByText('consent-is-refused').count() > 0);
+      // What if, by form.
+      await page.getByLabel('Value (empty: missing)').fill('1');
+      await page.getByRole('button', { name: 'Work it out' }).click();
+      await page.getByText('the score would be').waitFor();
+
+      await page.getByRole('link', { name: 'Review', exact: true }).click();
+      const held = page.locator('section.panel');
+      const count = await held.count();
+      assert.ok(count > 0, 'nothing is held');
+      await held.first().getByLabel('Reason, for the record').fill('called back');
+      await held.first().getByRole('button', { name: 'Release' }).click();
+      await page.getByText('Released: the user may sign in once').waitFor();
+      assert.equal(await page.locator('section.panel').count(), count - 1);
+      await page.getByText('called back').first().waitFor();
+
+      await page.getByRole('button', { name: 'Sign out' }).click();
+      await page.getByRole('heading', { name: 'Sign in' }).waitFor();
+      await page.goto(`${gateway.adminUrl}/console/overview`);
+      assert.match(page.url(), /\/console\/sign-in\?to=/);
+      await profile.close();
+    });
+  }
+
+  test('riskgate ends on SIGTERM while a page is kept up to date', { timeout: TEST_WITHIN_MS }, async () => {
+    const { page, profile } = await signedIn('vi');
+    await page.getByText('Live.').waitFor();
+    const running = gateway;
+    gateway = undefined;
+    assert.equal(await running.stop(), 0, running.process.log);
+    await page.getByText('The gateway does not answer.').waitFor();
+    await profile.close();
+  });
+});
