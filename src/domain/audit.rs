@@ -72,6 +72,9 @@ pub struct AuditEvent {
     /// Operating system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os: Option<String>,
+    /// The kind of device or program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_kind: Option<String>,
     /// JA4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
@@ -81,9 +84,36 @@ pub struct AuditEvent {
     /// `known`, `none` or `foreign`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether the request itself names the user.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub named: bool,
+    /// Whether the account has logged in before.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub known: bool,
+    /// How many confirmed logins of it are remembered.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub logins: u32,
+    /// Whether it is a break-glass account.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub break_glass: bool,
+    /// Whether a session that is known was presented at the authorize door.
+    #[serde(default, skip_serializing_if = "is_unset")]
+    pub session: bool,
+    /// `response_type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_type: Option<String>,
+    /// `prompt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// `acr_values`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr_values: Option<String>,
     /// `login`, `token` or `m2m`: whose features and model were used. A kind without a model of its own is `login`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// The version of the feature schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature_schema: Option<u32>,
     /// The feature vector in the order of the schema; missing values are null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Option<f32>>,
@@ -123,6 +153,18 @@ pub struct AuditEvent {
     /// Reason codes, strongest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// Of these, those of the decision that the score is from, where it is from one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherited_reasons: Vec<String>,
+    /// The first scores that are medium and high, for this tenant and application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<[u8; 2]>,
+    /// How many requests had no score of late, in percent, where this one had none either.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub unscored_percent: u8,
+    /// What stood beside the policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<String>,
     /// The verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
@@ -186,6 +228,9 @@ pub struct AuditEvent {
     /// The version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Which file that was: the first 16 hexadecimal digits of its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<String>,
     /// The version of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
@@ -193,6 +238,30 @@ pub struct AuditEvent {
     pub config: u64,
     /// Microseconds.
     pub timing: AuditTiming,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_unset(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde calls"
+)]
+fn is_nothing(percent: &u8) -> bool {
+    *percent == 0
 }
 
 /// A score without one reason.

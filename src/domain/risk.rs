@@ -1,10 +1,17 @@
 //! How risky: the score, its level, and the answer of the scoring step, which always exists.
 
 use crate::domain::features::Feature;
+use crate::domain::features::FeatureSchema;
+use crate::domain::features::FeatureVector;
 use crate::domain::policy::reason::Reason;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
+
+/// Contributions below this, in log-odds, give no reason.
+pub const REASON_MIN: f32 = 0.5;
+/// Reasons that one score may have.
+pub const REASONS_MAX: usize = 8;
 
 /// The probability that the request is an attack: finite, 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -232,9 +239,54 @@ impl Assessment {
     }
 }
 
+/// The reasons behind the largest contributions, strongest first; features with one reason add up. A missing value may
+/// weigh something, but it is no reason: nothing was seen.
+pub fn reasons_of(contributions: &[f32; Feature::COUNT], features: &FeatureVector) -> Vec<Reason> {
+    let schema = FeatureSchema::current();
+    let mut sums: Vec<(Reason, f32)> = Vec::new();
+    for (feature, contribution) in Feature::ALL.iter().zip(contributions) {
+        if *contribution <= 0.0 || !contribution.is_finite() || features.value(*feature).is_nan() {
+            continue;
+        }
+        let reason = schema.entry(*feature).reason;
+        match sums.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, sum)) => *sum += contribution,
+            None => sums.push((reason, *contribution)),
+        }
+    }
+    sums.retain(|(_, sum)| *sum >= REASON_MIN);
+    sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    sums.into_iter()
+        .take(REASONS_MAX)
+        .map(|(reason, _)| reason)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contributions_of_one_reason_add_up() {
+        let mut contributions = [0.0; Feature::COUNT];
+        contributions[Feature::AddressFailures10m.index()] = 0.3;
+        contributions[Feature::AddressFailures24h.index()] = 0.3;
+        contributions[Feature::LlrCountry.index()] = 2.0;
+        contributions[Feature::LlrAsn.index()] = 0.4;
+        contributions[Feature::AddressTrust.index()] = -3.0;
+        contributions[Feature::UserHistory.index()] = 3.0;
+        let mut features = FeatureVector::missing();
+        for feature in Feature::ALL
+            .into_iter()
+            .filter(|feature| *feature != Feature::UserHistory)
+        {
+            features.set(feature, 1.0);
+        }
+        assert_eq!(
+            reasons_of(&contributions, &features),
+            [Reason::UnfamiliarCountry, Reason::IpVelocity]
+        );
+    }
 
     #[test]
     fn a_score_is_a_probability() {

@@ -33,9 +33,12 @@ use crate::domain::policy::input::SessionInput;
 use crate::domain::policy::input::TimeInput;
 use crate::domain::policy::input::UserInput;
 use crate::domain::policy::reason::Reason;
+use crate::domain::policy::standing::Bound;
+use crate::domain::policy::standing::Standing;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk::ScoreSource;
+use crate::domain::risk::Thresholds;
 use crate::domain::route::Door;
 use crate::domain::signals::Subject;
 use crate::domain::target::CanonicalTarget;
@@ -68,7 +71,7 @@ pub fn decide(
         if is_unscored {
             exchange.unscored_percent = share.percent(now);
         }
-        let level = level(exchange, assessed);
+        let level = level(exchange, assessed, &assessed.assessment);
         let binding = demands::binding(assessed, door, level);
         if let Some(assessed) = exchange.assessed.as_mut() {
             assessed.owed.binding = binding;
@@ -83,10 +86,18 @@ pub fn decide(
             .snapshot
             .rollout
             .mode_for(exchange.tenant(), application, stable_key(assessed));
-    let (decision, own_demand) = verdict(exchange, assessed, &assessed.assessment, door, now, mode);
+    let standing = standing(exchange, assessed, door);
+    // What binds the request binds what shows of it as well.
+    let bound = match assessed.owed.binding.as_slice() {
+        [] => Bound::No,
+        _ => Bound::Always,
+    };
+    let beside = (mode, Standing { bound, ..standing });
+    let (decision, own_demand) =
+        verdict(exchange, assessed, &assessed.assessment, door, now, beside);
     let shown = assessed.shown.as_ref().filter(|_| mode == Mode::Enforce);
     let shown = shown.map(|assessment| {
-        let (decision, own_demand) = verdict(exchange, assessed, assessment, door, now, mode);
+        let (decision, own_demand) = verdict(exchange, assessed, assessment, door, now, beside);
         Shown {
             decision,
             own_demand,
@@ -96,6 +107,7 @@ pub fn decide(
     let taken = Taken {
         decision,
         mode,
+        standing,
         own_demand,
         shown,
     };
@@ -130,6 +142,7 @@ pub fn lift(
     let taken = Taken {
         decision: decided.decision,
         mode: decided.mode,
+        standing: decided.standing,
         own_demand: decided.own_demand,
         shown: decided.shown,
     };
@@ -164,6 +177,7 @@ pub(in crate::flow) fn lifted(assessed: &Assessed, door: Door) -> Verdict {
 struct Taken {
     decision: Decision,
     mode: Mode,
+    standing: Standing,
     own_demand: bool,
     /// What is decided as if nobody had the name, where it is not proved.
     shown: Option<Shown>,
@@ -184,6 +198,7 @@ fn enact(
     let Taken {
         decision,
         mode,
+        standing,
         own_demand,
         mut shown,
     } = taken;
@@ -277,6 +292,7 @@ fn enact(
     exchange.decided = Some(Decided {
         decision,
         mode,
+        standing,
         own_demand,
         shown,
         enforcement,
@@ -371,12 +387,48 @@ fn stable_key(assessed: &Assessed) -> u64 {
         })
 }
 
-fn level(exchange: &Exchange, assessed: &Assessed) -> Option<RiskLevel> {
+fn level(exchange: &Exchange, assessed: &Assessed, assessment: &Assessment) -> Option<RiskLevel> {
+    let score = assessment.score()?;
+    Some(score.level(thresholds(exchange, assessed)))
+}
+
+/// The thresholds that hold for a request.
+pub(in crate::flow) fn thresholds(exchange: &Exchange, assessed: &Assessed) -> Thresholds {
     let application = assessed.signals.client_id.as_deref().unwrap_or("");
     let policy = &exchange.snapshot.policy;
-    let thresholds = policy.thresholds(exchange.tenant(), application);
-    let score = assessed.assessment.score();
-    score.map(|score| score.level(thresholds))
+    policy.thresholds(exchange.tenant(), application)
+}
+
+/// What stands beside the policy.
+fn standing(exchange: &Exchange, assessed: &Assessed, door: Door) -> Standing {
+    let binds = |level| !demands::binding(assessed, door, level).is_empty();
+    Standing {
+        continues: assessed.continues,
+        barred: is_barred(assessed),
+        outstanding: outstanding(assessed, door),
+        redeems: door == Door::Token,
+        inherited: is_inherited(&assessed.assessment),
+        bound: if binds(Some(RiskLevel::Low)) {
+            Bound::Always
+        } else if binds(None) {
+            Bound::UnlessLow
+        } else {
+            Bound::No
+        },
+        approval: assessed.approval_demanded,
+        enrols: enrolment::of_request(exchange, assessed, door),
+        released: false,
+    }
+}
+
+fn is_inherited(assessment: &Assessment) -> bool {
+    matches!(
+        assessment,
+        Assessment::Scored {
+            source: ScoreSource::Provenance,
+            ..
+        }
+    )
 }
 
 /// The decision about a request that is assessed like this, and whether it is a demand of its own.
@@ -386,66 +438,39 @@ pub(in crate::flow) fn verdict(
     assessment: &Assessment,
     door: Door,
     now: Timestamp,
-    mode: Mode,
+    (mode, standing): (Mode, Standing),
 ) -> (Decision, bool) {
-    // Nothing is demanded, and nothing owed, where nothing is enforced.
-    let bound = mode == Mode::Enforce && !assessed.owed.binding.is_empty();
-    let redeems = door == Door::Token;
-    let outstanding = outstanding(assessed, door);
-    let mut decision = exchange.snapshot.policy.decide(&input(
-        exchange,
-        assessed,
-        assessment,
-        door,
-        outstanding || bound,
-        now,
-    ));
+    let standing = Standing {
+        inherited: is_inherited(assessment),
+        ..standing
+    };
+    let demanded = standing.is_demanded(level(exchange, assessed, assessment), mode);
+    let input = input(exchange, assessed, assessment, door, demanded, now);
+    let mut decision = exchange.snapshot.policy.decide(&input);
     let adjusted = matches!(decision.adjusted, Some(Adjustment::Demanded { .. }));
     let mut own_demand = !adjusted && demands::is_own_demand(&decision);
     let by_rule = matches!(decision.matched, Matched::Rule { .. });
-    let inherited = matches!(
-        assessment,
-        Assessment::Scored {
-            source: ScoreSource::Provenance,
-            ..
+    let settled = standing.settle(&decision, mode);
+    let provable = is_provable(assessed, door);
+    if !standing.continues && !standing.barred {
+        if standing.redeems && standing.outstanding {
+            own_demand = true;
+            if !provable {
+                push_reason(&mut decision, Reason::AssuranceInsufficient);
+            }
+        } else if standing.inherited && !by_rule {
+            own_demand = false;
         }
-    );
-    if assessed.continues {
-        // Decided when the login began: it is not challenged again, and a demand stays until it is met.
-        decision.verdict = if is_barred(assessed) {
-            Verdict::Block
-        } else if outstanding {
-            Verdict::StepUp
-        } else {
-            Verdict::Allow
-        };
-    } else if is_barred(assessed) {
-        decision.verdict = Verdict::Block;
-    } else if redeems && outstanding {
-        // The answer has to prove the factor that was demanded for it.
-        decision.verdict = decision.verdict.max(Verdict::StepUp);
-        own_demand = true;
-        if !is_provable(assessed, door) {
-            push_reason(&mut decision, Reason::AssuranceInsufficient);
-        }
-    } else if inherited && !by_rule {
-        // The front channel has decided; the app server that redeems the code is not judged again.
-        decision.verdict = Verdict::Allow;
-        own_demand = false;
     }
-    if redeems && is_provable(assessed, door) {
+    if standing.redeems && provable {
         // Whether it is met is not known before the answer has come.
         own_demand = false;
     }
-    if bound || (mode == Mode::Enforce && assessed.approval_demanded) {
-        // Of the browser that approves is demanded what was demanded of who asked for it.
-        decision.verdict = decision.verdict.max(Verdict::StepUp);
+    decision.verdict = settled.verdict;
+    if settled.owes {
         push_reason(&mut decision, Reason::StepUpOutstanding);
     }
-    if mode == Mode::Enforce
-        && let Some(refused) = enrolment::of_request(exchange, assessed, door, decision.verdict)
-    {
-        decision.verdict = decision.verdict.max(refused);
+    if settled.may_not_enrol {
         push_reason(&mut decision, Reason::AssuranceInsufficient);
     }
     if assessed.limited.is_some() {

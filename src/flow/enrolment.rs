@@ -13,18 +13,12 @@ use crate::domain::signals::session::DeviceCookie;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 
-/// What a request becomes that sends what WSO2's page for enrolling sends, given the `verdict` so far; `None` where there
-/// is nothing against it. WSO2 may take the answer "no" to that page as the end of the step, so that it is no better than
-/// a "yes" from somebody who must not enrol.
-pub fn of_request(
-    exchange: &Exchange,
-    assessed: &Assessed,
-    door: Door,
-    verdict: Verdict,
-) -> Option<Verdict> {
+/// What a request becomes that sends what WSO2's page for enrolling sends, if a stronger factor is asked for or owed;
+/// `None` where there is nothing against it. WSO2 may take the answer "no" to that page as the end of the step, so that it
+/// is no better than a "yes" from somebody who must not enrol.
+pub fn of_request(exchange: &Exchange, assessed: &Assessed, door: Door) -> Option<Verdict> {
     let agrees = assessed.facts.enrols?;
-    let applies = door == Door::Login && (verdict == Verdict::StepUp || owes(assessed));
-    if !applies || (agrees && may_enrol(exchange, assessed)) {
+    if door != Door::Login || (agrees && may_enrol(exchange, assessed)) {
         return None;
     }
     Some(match settings(exchange, assessed) {

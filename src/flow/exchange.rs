@@ -20,6 +20,7 @@ use crate::domain::outcome::HandsOver;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
+use crate::domain::policy::standing::Standing;
 use crate::domain::risk::Assessment;
 use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
@@ -232,6 +233,8 @@ pub struct Decided {
     pub decision: Decision,
     /// Under this mode.
     pub mode: Mode,
+    /// What stood beside the policy.
+    pub standing: Standing,
     /// Whether policy itself demands a factor, whatever was demanded before.
     pub own_demand: bool,
     /// What is decided as if nobody had the name, where it is not proved yet: that alone shows until it is.

@@ -17,6 +17,7 @@ use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk::RiskScore;
 use crate::domain::risk::ScoreSource;
+use crate::domain::risk::reasons_of;
 use crate::domain::time::Deadline;
 use crate::flow::Dependencies;
 use crate::flow::decide;
@@ -24,7 +25,6 @@ use crate::flow::exchange::Exchange;
 use crate::flow::ports::RiskModel;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
-use crate::flow::score::reasons_of;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -147,7 +147,8 @@ fn challenge(dependencies: &Dependencies, exchange: &mut Exchange) -> Option<Cha
     let challenger = snapshot.challenger.as_ref()?;
     let door = exchange.door?;
     let decided = exchange.decided.as_ref()?;
-    let (verdict, mode) = (decided.decision.verdict, decided.mode);
+    let verdict = decided.decision.verdict;
+    let beside = (decided.mode, decided.standing);
     let assessed = exchange.assessed.as_ref()?;
     let row = assessed.features.clone()?;
     let champion = assessed.assessment.score()?;
@@ -188,7 +189,7 @@ fn challenge(dependencies: &Dependencies, exchange: &mut Exchange) -> Option<Cha
         source: ScoreSource::Model,
         fallback: None,
     };
-    let (decision, _) = decide::verdict(exchange, assessed, &theirs, door, exchange.at, mode);
+    let (decision, _) = decide::verdict(exchange, assessed, &theirs, door, exchange.at, beside);
     let their_verdict = decision.verdict;
     dependencies
         .metrics

@@ -43,11 +43,13 @@ use crate::flow::hindsight;
 use crate::flow::identify::link_key;
 use crate::flow::record::action;
 use crate::flow::record::class;
+use crate::flow::record::describe_assessment;
 use crate::flow::record::describe_demand;
 use crate::flow::record::describe_shown;
+use crate::flow::record::describe_signals;
+use crate::flow::record::describe_standing;
 use crate::flow::record::describe_visit;
 use crate::flow::record::prefix_text;
-use crate::flow::record::printable;
 use crate::flow::review;
 use crate::flow::scopes;
 use crate::flow::token_action;
@@ -584,6 +586,7 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
             .map(|reason| reason.code().to_owned())
             .collect();
         event.policy = Some(decision.policy_version.to_string());
+        describe_standing(&mut event, exchange, decided);
         event.mode = Some(decided.mode.as_str().to_owned());
         if decided.mode == Mode::Enforce {
             describe_demand(&mut event, exchange, decided);
@@ -594,50 +597,4 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         }
     }
     event
-}
-
-fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
-    let signals = &assessed.signals;
-    event.client_id = signals.client_id.as_deref().map(printable);
-    event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
-    event.subject = assessed.subject().map(|subject| subject.to_string());
-    event.country = signals.network.country.map(|country| country.to_string());
-    event.asn = signals.network.asn;
-    event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
-    event.network = signals.network.kind.map(|kind| kind.as_str().to_owned());
-    event.browser = Some(signals.agent.browser_version());
-    event.os = Some(signals.agent.os.clone());
-    event.ja4 = signals.tls.as_ref().map(|tls| tls.ja4.clone());
-    event.http_fingerprint = Some(format!("{:08x}", signals.http_fingerprint));
-    event.device = Some(assessed.device.as_str().to_owned());
-}
-
-fn describe_assessment(event: &mut AuditEvent, exchange: &Exchange, assessed: &Assessed) {
-    let (_, model) = exchange.snapshot.models.serving(assessed.kind);
-    event.kind = Some(assessed.kind.as_str().to_owned());
-    event.model = Some(model.identity.version.clone());
-    event.status = Some(assessed.assessment.status().to_owned());
-    event.fallback = assessed
-        .assessment
-        .fallback()
-        .map(|cause| cause.as_str().to_owned());
-    if let Some(row) = &assessed.features {
-        event.features = row
-            .as_slice()
-            .iter()
-            .map(|value| value.is_finite().then_some(*value))
-            .collect();
-    }
-    if let Assessment::Scored {
-        score,
-        contributions,
-        source,
-        ..
-    } = &assessed.assessment
-    {
-        event.score = Some(score.points());
-        event.probability = Some(score.probability());
-        event.source = Some(source.as_str().to_owned());
-        event.contributions.clone_from(contributions);
-    }
 }

@@ -2,16 +2,27 @@
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::enforcement::Enforcement;
+use crate::domain::features::FeatureSchema;
+use crate::domain::ids::canonical_username;
+use crate::domain::policy::reason::Reason;
+use crate::domain::policy::standing::Standing;
 use crate::domain::resource::Denial;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::ScoreSource;
 use crate::domain::risk_claims::RiskClaims;
+use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
+use crate::domain::signals::Subject;
 use crate::domain::signals::network::velocity_prefix;
+use crate::flow::decide::thresholds;
+use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
 use crate::flow::resource::Visit;
 use std::net::IpAddr;
+
+/// The digits of a digest that a record holds.
+const DIGEST_DIGITS: usize = 16;
 
 /// What kind of request it was.
 pub(in crate::flow) fn class(exchange: &Exchange) -> &'static str {
@@ -61,6 +72,68 @@ pub(in crate::flow) fn action(exchange: &Exchange) -> String {
     }
 }
 
+/// What the request shows.
+pub(in crate::flow) fn describe_signals(event: &mut AuditEvent, assessed: &Assessed) {
+    let signals = &assessed.signals;
+    event.client_id = signals.client_id.as_deref().map(printable);
+    event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
+    event.subject = assessed.subject().map(|subject| subject.to_string());
+    event.country = signals.network.country.map(|country| country.to_string());
+    event.asn = signals.network.asn;
+    event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
+    event.network = signals.network.kind.map(|kind| kind.as_str().to_owned());
+    event.browser = Some(signals.agent.browser_version());
+    event.os = Some(signals.agent.os.clone());
+    event.ja4 = signals.tls.as_ref().map(|tls| tls.ja4.clone());
+    event.http_fingerprint = Some(format!("{:08x}", signals.http_fingerprint));
+    event.agent_kind = Some(signals.agent.kind.as_str().to_owned());
+    event.device = Some(assessed.device.as_str().to_owned());
+    event.known = assessed.profile.is_some();
+    event.logins = assessed.logins();
+    let facts = &assessed.facts;
+    event.response_type = facts.response_type.as_deref().map(printable);
+    event.prompt = facts.prompt.as_deref().map(printable);
+    event.acr_values = facts.acr_values.as_deref().map(printable);
+}
+
+/// What was made of it.
+pub(in crate::flow) fn describe_assessment(
+    event: &mut AuditEvent,
+    exchange: &Exchange,
+    assessed: &Assessed,
+) {
+    let (_, model) = exchange.snapshot.models.serving(assessed.kind);
+    event.kind = Some(assessed.kind.as_str().to_owned());
+    let digest = &model.identity.digest;
+    event.model = Some(model.identity.version.clone());
+    event.model_digest = digest.get(..DIGEST_DIGITS).map(str::to_owned);
+    event.feature_schema = Some(FeatureSchema::current().version);
+    event.status = Some(assessed.assessment.status().to_owned());
+    event.fallback = assessed
+        .assessment
+        .fallback()
+        .map(|cause| cause.as_str().to_owned());
+    if let Some(row) = &assessed.features {
+        event.features = row
+            .as_slice()
+            .iter()
+            .map(|value| value.is_finite().then_some(*value))
+            .collect();
+    }
+    if let Assessment::Scored {
+        score,
+        contributions,
+        source,
+        ..
+    } = &assessed.assessment
+    {
+        event.score = Some(score.points());
+        event.probability = Some(score.probability());
+        event.source = Some(source.as_str().to_owned());
+        event.contributions.clone_from(contributions);
+    }
+}
+
 /// What showed in place of the verdict, where that was another.
 pub(in crate::flow) fn describe_shown(
     event: &mut AuditEvent,
@@ -79,6 +152,42 @@ pub(in crate::flow) fn describe_shown(
         .and_then(|assessed| assessed.shown.as_ref())
         .and_then(Assessment::score)
         .map(|score| score.points());
+}
+
+/// What the decision was made from beside the score, as far as the record does not say it elsewhere.
+pub(in crate::flow) fn describe_standing(
+    event: &mut AuditEvent,
+    exchange: &Exchange,
+    decided: &Decided,
+) {
+    let Some(assessed) = &exchange.assessed else {
+        return;
+    };
+    let tenant = exchange.tenant();
+    let thresholds = thresholds(exchange, assessed);
+    event.thresholds = Some([thresholds.medium, thresholds.high]);
+    if let Subject::Named { name, .. } = &assessed.signals.subject {
+        let accounts = exchange.snapshot.policy.break_glass();
+        event.named = true;
+        event.break_glass = accounts.contains(tenant, &canonical_username(tenant, name));
+    }
+    event.session = assessed.provenance.is_some() && exchange.door == Some(Door::Authorize);
+    event.unscored_percent = exchange.unscored_percent;
+    if let Assessment::Scored {
+        source: ScoreSource::Provenance,
+        reasons,
+        ..
+    } = &assessed.assessment
+    {
+        let codes = reasons.iter().map(|reason| reason.code().to_owned());
+        event.inherited_reasons = codes.collect();
+    }
+    let released = decided.decision.reasons.contains(&Reason::ReviewReleased);
+    let standing = Standing {
+        released,
+        ..decided.standing
+    };
+    event.standing = standing.codes();
 }
 
 /// What became of a demand.

@@ -142,9 +142,7 @@ impl BoolExpr {
                     otherwise.eval(facts, item)
                 };
             }
-            Self::InCidr(networks) => networks
-                .iter()
-                .any(|network| network.contains(&facts.address)),
+            Self::InCidr(networks) => return facts.is_within(networks),
             Self::Int(a, order, b) => order.holds(a.eval(facts, item)?, b.eval(facts, item)?),
             Self::IntIn(number, list) => list.contains(&number.eval(facts, item)?),
             Self::IsReason(text) => {
@@ -245,6 +243,10 @@ fn is_present(field: Field, facts: &Facts<'_>) -> bool {
         Field::Int(IntField::NetworkAsn) => facts.input.network.asn.is_some(),
         Field::Int(field) => field.of(facts).is_ok(),
         Field::Reasons => !facts.input.risk.reasons().is_empty(),
-        Field::Text(field) => field.of(facts).is_ok_and(|text| !text.is_empty()),
+        Field::Text(field) => match field.of(facts) {
+            Ok(text) => !text.is_empty(),
+            // A text that was not recorded was there.
+            Err(unknown) => unknown == Unknown::Undecided,
+        },
     }
 }

@@ -45,6 +45,9 @@ pub mod settings;
 /// "Did you mean".
 pub mod spelling;
 
+/// What stands beside the policy.
+pub mod standing;
+
 /// What holds for tokens that are about to be issued.
 pub mod token;
 
@@ -76,6 +79,8 @@ use crate::domain::policy::token::PasswordPolicy;
 use crate::domain::policy::token::TokenPolicy;
 use crate::domain::policy::token::TokenRule;
 use crate::domain::policy::vocabulary::Facts;
+use crate::domain::policy::vocabulary::Unknown;
+use crate::domain::policy::vocabulary::Unrecorded;
 use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk::RiskScore;
@@ -171,10 +176,32 @@ impl PolicySet {
     ///   that browsers use, so that no model and no rule can lock out the last operator. It is no weaker for that where
     ///   it matters: whoever has only the password does not get in.
     pub fn decide(&self, input: &PolicyInput<'_>) -> Decision {
-        let level = self.level_of(input);
-        let facts = Facts::new(input, level, &self.break_glass);
+        self.decide_about(&Facts::new(input, self.level_of(input), &self.break_glass))
+    }
+
+    /// Decides again about a request that is known from its record. The error is the name of the rule that asks for what
+    /// is not recorded: whether it matches cannot be told, and so not what comes after it.
+    pub fn decide_again(
+        &self,
+        input: &PolicyInput<'_>,
+        unrecorded: Unrecorded,
+    ) -> Result<Decision, Arc<str>> {
+        let facts = Facts::new(input, self.level_of(input), &self.break_glass);
+        let facts = facts.recorded(unrecorded);
+        for rule in self.rules.iter().filter(|rule| rule.enabled) {
+            match rule.when.holds(&facts) {
+                Ok(true) => break,
+                Ok(false) | Err(Unknown::Absent(_)) => {}
+                Err(Unknown::Undecided) => return Err(Arc::clone(&rule.name)),
+            }
+        }
+        Ok(self.decide_about(&facts))
+    }
+
+    fn decide_about(&self, facts: &Facts<'_>) -> Decision {
+        let (input, level) = (facts.input, facts.level);
         let mut skipped = Vec::new();
-        let rule = self.first_match(&facts, &mut skipped);
+        let rule = self.first_match(facts, &mut skipped);
         let (verdict, matched, grounds) = match (rule, &input.risk, level) {
             (Some(rule), _, _) => (
                 rule.verdict,
@@ -200,7 +227,7 @@ impl PolicySet {
                 )
             }
         };
-        let (verdict, adjusted) = adjust(verdict, &facts);
+        let (verdict, adjusted) = adjust(verdict, facts);
         let demand = matches!(adjusted, Some(Adjustment::Demanded { .. }))
             .then_some(Reason::AssuranceInsufficient);
         let mut reasons: Vec<Reason> = Vec::with_capacity(3 + input.risk.reasons().len());

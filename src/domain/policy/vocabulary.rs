@@ -16,6 +16,7 @@ use crate::domain::route::Door;
 use crate::domain::signals::agent::DeviceKind;
 use crate::domain::signals::network::CountryCode;
 use crate::domain::signals::network::NetworkKind;
+use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -111,6 +112,19 @@ pub enum TextField {
     UserName,
 }
 
+/// What a record of a request does not hold. A condition that turns on it has no value.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Unrecorded {
+    /// The path.
+    pub path: bool,
+    /// The username; that there is one is known.
+    pub user_name: bool,
+    /// All bits of the address but the first so many.
+    pub address_bits: Option<u8>,
+    /// Whether the account was a break-glass account, where its name does not tell.
+    pub break_glass: Option<bool>,
+}
+
 /// One request as the conditions see it: the input, and what the policy adds to it.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -126,6 +140,8 @@ pub struct Facts<'a> {
     pub user_name: Cow<'a, str>,
     /// Whether the account is a break-glass account.
     pub break_glass: bool,
+    /// What is not known, where the request is known from its record alone.
+    pub unrecorded: Unrecorded,
 }
 
 /// Why a condition has no value. A later variant hides an earlier one.
@@ -133,7 +149,7 @@ pub struct Facts<'a> {
 pub enum Unknown {
     /// It asks for a field that this request does not have.
     Absent(Field),
-    /// Its value was left open. Only in the lint, never in a decision.
+    /// Its value was left open: in the lint, or where it is not recorded. Never in a decision about a request that is there.
     Undecided,
 }
 
@@ -287,6 +303,7 @@ impl TextField {
             Self::RequestGrantType => input.request.grant_type,
             Self::RequestMethod => input.request.method,
             Self::RequestOrganization => input.request.organization,
+            Self::RequestPath if facts.unrecorded.path => return Err(Unknown::Undecided),
             Self::RequestPath => input.request.path,
             Self::RequestPrompt => input.request.prompt,
             Self::RequestResponseType => input.request.response_type,
@@ -304,6 +321,7 @@ impl TextField {
                 RiskInput::Scored { .. } => "scored",
                 RiskInput::Unscored(_) => "unscored",
             },
+            Self::UserName if facts.unrecorded.user_name => return Err(Unknown::Undecided),
             Self::UserName => &facts.user_name,
         })
     }
@@ -409,7 +427,32 @@ impl<'a> Facts<'a> {
             tenant,
             user_name,
             break_glass,
+            unrecorded: Unrecorded::default(),
         }
+    }
+
+    /// The same of a request that is known from its record.
+    pub fn recorded(self, unrecorded: Unrecorded) -> Self {
+        Self {
+            break_glass: unrecorded.break_glass.unwrap_or(self.break_glass),
+            unrecorded,
+            ..self
+        }
+    }
+
+    /// Whether the address is in one of `networks`.
+    pub fn is_within(&self, networks: &[IpNet]) -> Result<bool, Unknown> {
+        let known = self.unrecorded.address_bits;
+        let Some(known) = known.and_then(|bits| IpNet::new(self.address, bits).ok()) else {
+            return Ok(networks.iter().any(|one| one.contains(&self.address)));
+        };
+        if networks.iter().any(|one| one.contains(&known)) {
+            return Ok(true);
+        }
+        if networks.iter().any(|one| known.contains(one)) {
+            return Err(Unknown::Undecided);
+        }
+        Ok(false)
     }
 }
 
