@@ -3,10 +3,14 @@
 
 #[path = "main/eval.rs"]
 mod eval;
+#[path = "main/explain.rs"]
+mod explain;
 #[path = "main/off.rs"]
 mod off;
 #[path = "main/operator.rs"]
 mod operator;
+#[path = "main/replay.rs"]
+mod replay;
 #[path = "main/scopes.rs"]
 mod scopes;
 #[path = "main/values.rs"]
@@ -90,6 +94,34 @@ enum Command {
     /// Exit codes: 0 written, 2 the file cannot be used.
     #[command(verbatim_doc_comment)]
     Off(off::OffArgs),
+    /// Explain a decision: what was asked, what was decided and why, and what would have changed it
+    ///
+    /// Takes the decision from the audit log, computes its score again from the recorded row, and says whether it is the same.
+    /// Reads files alone: the gateway need not run.
+    ///
+    /// Examples:
+    ///   riskgate explain 01890a5d-ac96-774b-bcce-b302099a8057
+    ///   riskgate explain 01890a5d-ac96-774b-bcce-b302099a8057 --compare 01890a5e-0dd6-7c21-9d2f-7a1b6c3d4e5f
+    ///   riskgate explain 01890a5d-ac96-774b-bcce-b302099a8057 --audit /var/log/riskgate --json
+    ///
+    /// Exit codes: 0 explained, 1 the score comes out different, 2 a file cannot be used, 3 no record has that id.
+    #[command(verbatim_doc_comment)]
+    Explain(Box<explain::ExplainArgs>),
+    /// Say what a draft policy or another model would have made of recorded decisions
+    ///
+    /// Gives every decision of an audit log again from its record, by the same code, and compares the verdicts: by
+    /// application, country, kind of request and group of users, against labels where there are any, and who would be locked
+    /// out. What cannot be given again from a record is counted and named. Changes nothing; the gateway need not run.
+    ///
+    /// Examples:
+    ///   riskgate replay --policy draft.toml
+    ///   riskgate replay --policy draft.toml --html report.html audit-2026-11*.jsonl
+    ///   riskgate replay --model candidate --labels known.csv --people groups.csv /var/log/riskgate
+    ///
+    /// Exit codes: 0 done, 1 something failed, or decisions of this very policy come out another, 2 a file cannot be used,
+    /// 3 there is nothing to give again, 4 break-glass accounts or the group `operators` would be locked out.
+    #[command(verbatim_doc_comment)]
+    Replay(Box<replay::ReplayArgs>),
     /// Copy, look at or forget what is remembered
     State {
         #[command(subcommand)]
@@ -362,6 +394,8 @@ fn main() -> ExitCode {
         Command::Check { overrides, reach } => check(&overrides, reach).map(done),
         Command::Health { desk, live } => health(&desk, live),
         Command::Off(args) => off::run(&args).map(done),
+        Command::Explain(args) => explain::run(*args),
+        Command::Replay(args) => replay::run(*args),
         Command::State { command } => state(command),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {

@@ -13,6 +13,7 @@ use crate::app::console;
 use crate::app::edge;
 use crate::app::keys::Keys;
 use crate::app::reach;
+use crate::app::rerun::glance;
 use crate::app::resources;
 use crate::app::traces;
 use crate::config::Config;
@@ -76,6 +77,9 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .fine
                 .extend(signing(config, snapshot.signing.as_deref()));
             findings.warnings.extend(assembled.warnings);
+            let replayed = glance::glance(config);
+            findings.fine.extend(replayed.summary);
+            findings.warnings.extend(replayed.warnings);
         }
         Err(problems) => findings.problems.extend(problems),
     }

@@ -61,6 +61,15 @@ pub mod model;
 /// Login events through the gateway's own path.
 pub mod replay;
 
+/// Audit logs as they lie on the disk.
+pub mod records;
+
+/// `riskgate explain`.
+pub mod explain;
+
+/// `riskgate replay`.
+pub mod rerun;
+
 /// Exchanges configuration, policy, model and certificates.
 pub mod reload;
 

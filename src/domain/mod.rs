@@ -117,6 +117,12 @@ pub mod audit;
 /// Records as analysts look through them.
 pub mod trail;
 
+/// A decision given again from its record.
+pub mod recorded;
+
+/// One decision explained.
+pub mod explain;
+
 /// What somebody is told at once.
 pub mod alert;
 

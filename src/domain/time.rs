@@ -65,6 +65,12 @@ impl Timestamp {
         let moment = jiff::Timestamp::from_millisecond(bounded).unwrap_or_default();
         format!("{moment:.3}")
     }
+
+    /// The moment that an RFC 3339 text names.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let moment: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(moment.as_millisecond()))
+    }
 }
 
 impl Deadline {

@@ -273,7 +273,11 @@ const LAYERS: &[Layer] = &[
             "http",
             // Sockets that systemd passes on.
             "listenfd",
+            // Looks for an id in large files.
+            "memchr",
             "pingora",
+            // Charts, as SVG.
+            "plotters",
             "serde",
             "serde_json",
             // `check --reach` looks at the certificate of the identity server.
@@ -313,11 +317,15 @@ const EVERY_ADAPTER: &[&str] = &["domain", "flow::ports", "telemetry"];
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/actions/", "src/admin/"]),
     ("clap", &["src/config/", "src/main"]),
-    ("csv", &["src/app/model/", "src/app/replay/"]),
     ("maud", &["src/admin/"]),
+    (
+        "csv",
+        &["src/app/model/", "src/app/replay/", "src/app/rerun/"],
+    ),
     ("maxminddb", &["src/adapters/geo/"]),
     ("mimalloc", &["src/main"]),
     ("ort", &["src/adapters/onnx/"]),
+    ("plotters", &["src/app/rerun/"]),
     // The composition root starts Pingora's server.
     ("pingora", &["src/proxy/", "src/app/"]),
     ("prometheus", &["src/telemetry/"]),
@@ -375,6 +383,8 @@ const DOMAIN_ORDER: &[&str] = &[
     "outcome",
     "audit",
     "trail",
+    "recorded",
+    "explain",
     "alert",
     "trace",
 ];

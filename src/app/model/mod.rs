@@ -16,7 +16,7 @@ mod figures;
 pub mod inspect;
 
 /// Rows of an audit log.
-mod recorded;
+pub(in crate::app) mod recorded;
 
 /// The figures in words.
 mod report;
@@ -34,7 +34,10 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Loads the models at `path`: of one model file, of a manifest or of the folder of one.
-fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModels, RunError> {
+pub(in crate::app) fn load(
+    path: &Path,
+    library: Option<PathBuf>,
+) -> Result<LoadedModels, RunError> {
     let settings = LoadSettings {
         library,
         sessions: 1,
@@ -55,11 +58,11 @@ fn load(path: &Path, library: Option<PathBuf>) -> Result<LoadedModels, RunError>
 }
 
 /// Something is wrong with a file that the user named.
-fn wrong(file: &Path, problem: impl Into<String>) -> RunError {
+pub(in crate::app) fn wrong(file: &Path, problem: impl Into<String>) -> RunError {
     RunError::Config(vec![ConfigError::new(file.display().to_string(), problem)])
 }
 
 /// A file that the user named for what comes out cannot be written.
-fn unwritable(path: &Path, error: &io::Error) -> RunError {
+pub(in crate::app) fn unwritable(path: &Path, error: &io::Error) -> RunError {
     RunError::System(format!("`{}` cannot be written: {error}", path.display()))
 }

@@ -2,20 +2,19 @@
 
 use crate::app::RunError;
 use crate::app::model::wrong;
+use crate::app::records::Line;
+use crate::app::records::Lines;
 use crate::domain::audit::AuditEvent;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
 use crate::domain::kind::RequestKind;
+use crate::domain::recorded::row;
 use crate::domain::route::Door;
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::io::Read;
 use std::path::Path;
 
-/// The longest line of an audit log that is read.
-const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Labels at most: each is kept.
 const LABELS_MAX: usize = 10_000_000;
 
@@ -39,17 +38,17 @@ pub(super) struct Known {
 
 /// Labels by the id of the exchange.
 #[derive(Debug, Default)]
-pub(super) struct Labels(HashMap<Box<str>, Labelled>);
+pub(in crate::app) struct Labels(HashMap<Box<str>, Labelled>);
 
 /// One label.
 #[derive(Clone, Debug)]
-pub(super) struct Labelled {
+pub(in crate::app) struct Labelled {
     /// The kind of attacker; `None` for a legitimate exchange.
-    pub(super) attacker: Option<Box<str>>,
+    pub(in crate::app) attacker: Option<Box<str>>,
     /// Groups of users.
-    pub(super) cohort: Box<str>,
+    pub(in crate::app) cohort: Box<str>,
     /// The incident; may be empty.
-    pub(super) campaign: Box<str>,
+    pub(in crate::app) campaign: Box<str>,
 }
 
 /// One recorded row.
@@ -67,9 +66,7 @@ pub(super) struct Recorded {
 
 /// Reads records.
 pub(super) struct Records<R> {
-    lines: BufReader<R>,
-    line: Vec<u8>,
-    number: u64,
+    lines: Lines<R>,
     /// Records without features of this build's schema.
     pub(super) other: u64,
 }
@@ -77,7 +74,7 @@ pub(super) struct Records<R> {
 impl Labels {
     /// Reads `id,label` and, if there, `attacker_kind`, `cohort` and `campaign`. A label is `1`, `true` or `attack`, or
     /// `0`, `false` or `legitimate`.
-    pub(super) fn read(path: &Path) -> Result<Self, RunError> {
+    pub(in crate::app) fn read(path: &Path) -> Result<Self, RunError> {
         let bad = |error: csv::Error| wrong(path, error.to_string());
         let mut csv = csv::Reader::from_path(path).map_err(bad)?;
         let mut labels = HashMap::new();
@@ -108,7 +105,7 @@ impl Labels {
     }
 
     /// What is known of an exchange.
-    pub(super) fn of(&self, id: &str) -> Option<&Labelled> {
+    pub(in crate::app) fn of(&self, id: &str) -> Option<&Labelled> {
         self.0.get(id)
     }
 }
@@ -116,52 +113,32 @@ impl Labels {
 impl<R: Read> Records<R> {
     pub(super) fn new(input: R) -> Self {
         Self {
-            lines: BufReader::new(input),
-            line: Vec::new(),
-            number: 0,
+            lines: Lines::new(input),
             other: 0,
         }
     }
 
     /// The next record that has features of this build's schema; `None` at the end. The error names the line.
     pub(super) fn read(&mut self) -> Result<Option<Recorded>, String> {
-        loop {
-            self.line.clear();
-            self.number += 1;
-            let number = self.number;
-            let taken = self
-                .lines
-                .by_ref()
-                .take(LINE_BYTES_MAX)
-                .read_until(b'\n', &mut self.line)
-                .map_err(|error| format!("line {number}: cannot be read: {error}"))?;
-            if taken == 0 {
-                return Ok(None);
-            }
-            if taken as u64 >= LINE_BYTES_MAX {
-                return Err(format!("line {number}: more than {LINE_BYTES_MAX} bytes"));
-            }
-            if self.line.iter().all(u8::is_ascii_whitespace) {
-                continue;
-            }
-            let event: AuditEvent = serde_json::from_slice(&self.line).map_err(|error| {
-                format!("line {number}: is no record of the audit log: {error}")
-            })?;
+        while let Some(line) = self.lines.read()? {
+            let event = match line {
+                Line::Record(event) => *event,
+                Line::Other => continue,
+                Line::Broken(problem) => {
+                    return Err(format!("line {}: {problem}", self.lines.number()));
+                }
+            };
             match recorded(event) {
                 Some(recorded) => return Ok(Some(recorded)),
                 None => self.other += 1,
             }
         }
+        Ok(None)
     }
 }
 
 fn recorded(event: AuditEvent) -> Option<Recorded> {
-    let values: Vec<f32> = event
-        .features
-        .iter()
-        .map(|value| value.unwrap_or(f32::NAN))
-        .collect();
-    let features = FeatureVector::from_slice(&values)?;
+    let features = row(&event).ok()?;
     let door = event.door.as_deref().and_then(door)?;
     // The feature is the logarithm of one more than their number.
     let logins = features.value(Feature::UserHistory).exp_m1().round();

@@ -94,7 +94,7 @@ fn familiar(feature: Feature, lowest: f32) -> f32 {
 }
 
 /// The supposition that takes `reason` away.
-fn supposed(reason: Reason) -> &'static str {
+pub fn supposed(reason: Reason) -> &'static str {
     match reason {
         Reason::AccountUnderAttack => "without failed attempts on the account",
         Reason::AgentVelocity => "without failures from this browser",

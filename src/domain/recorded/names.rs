@@ -1,0 +1,156 @@
+//! Records hold no usernames, only pseudonyms. With the secrets of the deployment the few names that a policy itself speaks
+//! about can be turned into pseudonyms too, and found again; nothing else becomes known.
+
+use crate::domain::audit::AuditEvent;
+use crate::domain::policy::PolicySet;
+use crate::domain::policy::expression::BoolExpr;
+use crate::domain::policy::expression::IntExpr;
+use crate::domain::policy::expression::Relation;
+use crate::domain::policy::expression::TextExpr;
+use crate::domain::policy::scope::SUPER_TENANT;
+use crate::domain::policy::uses::Uses;
+use crate::domain::policy::vocabulary::TextField;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Tenants whose pseudonyms are kept; those of others are made anew.
+const TENANTS_MAX: usize = 1024;
+
+/// What is known of the name of a record's account.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Name<'n> {
+    /// The request names nobody.
+    None,
+    /// It is this one.
+    Is(&'n str),
+    /// It is none of those that the policy names.
+    Other,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// Every text under which records may hold the user with a canonical name, within a tenant.
+pub type Resolver = Arc<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
+
+/// The names that are looked for.
+#[derive(Clone)]
+pub struct Names {
+    resolver: Option<Resolver>,
+    /// Whether "none of those" is all that a condition can ask for.
+    plain: bool,
+    /// Names for every tenant.
+    everywhere: BTreeSet<String>,
+    /// Names within one tenant, in lower case.
+    within: Vec<(String, String)>,
+    by_tenant: HashMap<String, HashMap<String, String>>,
+}
+
+impl Names {
+    /// The names that `policy` speaks about. Without `resolver` nothing can be told.
+    pub fn of(policy: &PolicySet, resolver: Option<Resolver>) -> Self {
+        let rules = policy.rules().iter().filter(|rule| rule.enabled);
+        let conditions: Vec<&BoolExpr> = rules.map(|rule| rule.when.expression()).collect();
+        let plain = !conditions.iter().any(|condition| looks_inside(condition));
+        let uses = Uses::of(conditions);
+        let texts = uses.texts.get(&TextField::UserName);
+        let accounts = policy.break_glass().accounts().iter();
+        Self {
+            resolver,
+            plain,
+            everywhere: texts.map(|texts| texts.equal.clone()).unwrap_or_default(),
+            within: accounts
+                .map(|account| (account.tenant.clone(), account.name.clone()))
+                .collect(),
+            by_tenant: HashMap::new(),
+        }
+    }
+
+    /// The same, looking for `accounts` (tenant, name) as well.
+    pub fn and(mut self, accounts: impl IntoIterator<Item = (String, String)>) -> Self {
+        let accounts = accounts.into_iter();
+        let lower = accounts.map(|(tenant, name)| (tenant.to_ascii_lowercase(), name));
+        self.within.extend(lower);
+        self
+    }
+
+    /// Whether names can be told at all.
+    pub fn can_tell(&self) -> bool {
+        self.resolver.is_some()
+    }
+
+    /// The name of the account of a record.
+    pub fn name_of(&mut self, event: &AuditEvent) -> Name<'_> {
+        if !event.named {
+            return Name::None;
+        }
+        let plain = self.plain;
+        match self.find(event) {
+            Some(Some(name)) => Name::Is(name),
+            Some(None) if plain => Name::Other,
+            Some(None) | None => Name::Unknown,
+        }
+    }
+
+    /// The name behind the subject of a record, if it is one that is looked for; `None` where that cannot be told.
+    pub fn find(&mut self, event: &AuditEvent) -> Option<Option<&str>> {
+        let resolver = self.resolver.as_ref()?;
+        let tenant = match event.tenant.as_deref() {
+            None | Some("") => SUPER_TENANT,
+            Some(tenant) => tenant,
+        };
+        let Some(subject) = &event.subject else {
+            return Some(None);
+        };
+        if !self.by_tenant.contains_key(tenant) {
+            let within = self.within.iter();
+            let within = within.filter(|(own, _)| own.eq_ignore_ascii_case(tenant));
+            let names = within.map(|(_, name)| name).chain(&self.everywhere);
+            let table = names.flat_map(|name| {
+                let subjects = resolver(tenant, name).into_iter();
+                subjects.map(|subject| (subject, name.clone()))
+            });
+            let table: HashMap<String, String> = table.collect();
+            if self.by_tenant.len() >= TENANTS_MAX {
+                self.by_tenant.clear();
+            }
+            self.by_tenant.insert(tenant.to_owned(), table);
+        }
+        let table = self.by_tenant.get(tenant)?;
+        Some(table.get(subject).map(String::as_str))
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Names({} tenants)", self.by_tenant.len())
+    }
+}
+
+/// Whether a condition asks for more of a username than whether it is a certain one.
+fn looks_inside(condition: &BoolExpr) -> bool {
+    let is_name = |text: &TextExpr| matches!(text, TextExpr::Field(TextField::UserName));
+    let measures = |number: &IntExpr| matches!(number, IntExpr::Length(text) if is_name(text));
+    match condition {
+        BoolExpr::And(a, b) | BoolExpr::Or(a, b) | BoolExpr::Same(a, b) => {
+            looks_inside(a) || looks_inside(b)
+        }
+        BoolExpr::If(a, b, c) => looks_inside(a) || looks_inside(b) || looks_inside(c),
+        BoolExpr::EachReason { body, .. } | BoolExpr::Not(body) => looks_inside(body),
+        BoolExpr::Int(a, _, b) => measures(a) || measures(b),
+        BoolExpr::IntIn(number, _) => measures(number),
+        BoolExpr::IsReason(text) | BoolExpr::Matches(text, _) => is_name(text),
+        BoolExpr::Text(a, relation, b) => {
+            let compares = matches!(relation, Relation::Equal | Relation::NotEqual);
+            let literal = |text: &TextExpr| matches!(text, TextExpr::Const(_));
+            (is_name(a) && !(compares && literal(b))) || (is_name(b) && !(compares && literal(a)))
+        }
+        BoolExpr::Const(_)
+        | BoolExpr::Field(_)
+        | BoolExpr::Has(_)
+        | BoolExpr::InCidr(_)
+        | BoolExpr::TextIn(..)
+        | BoolExpr::Undecided => false,
+    }
+}
