@@ -5,6 +5,8 @@
 mod eval;
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/label.rs"]
+mod label;
 #[path = "main/off.rs"]
 mod off;
 #[path = "main/operator.rs"]
@@ -122,6 +124,17 @@ enum Command {
     /// 3 there is nothing to give again, 4 break-glass accounts or the group `operators` would be locked out.
     #[command(verbatim_doc_comment)]
     Replay(Box<replay::ReplayArgs>),
+    /// Keep what is known of a decision afterwards, or write all labels as CSV
+    ///
+    /// Kept in labels.jsonl under data_dir. --export adds what later records say of earlier ones.
+    ///
+    /// Examples:
+    ///   riskgate label 01890a5d-ac96-774b-bcce-b302099a8057 --compromised --kind phishing
+    ///   riskgate label --export labels.csv --confidence 90
+    ///
+    /// Exit codes: 0 done, 2 a file cannot be used, 3 no record has that id.
+    #[command(verbatim_doc_comment)]
+    Label(Box<label::LabelArgs>),
     /// Copy, look at or forget what is remembered
     State {
         #[command(subcommand)]
@@ -395,6 +408,7 @@ fn main() -> ExitCode {
         Command::Health { desk, live } => health(&desk, live),
         Command::Off(args) => off::run(&args).map(done),
         Command::Explain(args) => explain::run(*args),
+        Command::Label(args) => label::run(*args),
         Command::Replay(args) => replay::run(*args),
         Command::State { command } => state(command),
         Command::Review { command } => review(command),

@@ -67,6 +67,9 @@ pub mod records;
 /// `riskgate explain`.
 pub mod explain;
 
+/// `riskgate label`.
+pub mod labels;
+
 /// `riskgate replay`.
 pub mod rerun;
 

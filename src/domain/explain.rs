@@ -27,6 +27,7 @@ use crate::domain::recorded::names::Names;
 use crate::domain::risk::ModelOutput;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk::RiskScore;
+use crate::domain::risk::ScoreSource;
 use crate::domain::risk::Thresholds;
 use serde::Serialize;
 use std::fmt;
@@ -347,9 +348,16 @@ fn what_if(
     model: &ModelAtHand<'_>,
     names: &mut Names,
 ) -> (Vec<WhatIf>, Option<WhatIf>) {
-    let Risk::Scored { reasons, .. } = &case.risk else {
+    let Risk::Scored {
+        reasons, source, ..
+    } = &case.risk
+    else {
         return (Vec::new(), None);
     };
+    if *source == ScoreSource::Provenance {
+        // The row is that of this request, the score that of another.
+        return (recorded_what_if(case), None);
+    }
     let evaluator = match model {
         ModelAtHand::There { evaluators, .. } => evaluators.first(),
         ModelAtHand::Missing { .. } => None,

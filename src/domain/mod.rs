@@ -123,6 +123,9 @@ pub mod recorded;
 /// One decision explained.
 pub mod explain;
 
+/// What is known of decisions afterwards.
+pub mod label;
+
 /// What somebody is told at once.
 pub mod alert;
 

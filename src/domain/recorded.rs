@@ -115,8 +115,8 @@ pub enum Gap {
     /// A field says what this build does not know.
     #[error("`{0}` says what this version does not know")]
     Unknown(&'static str),
-    /// No row of features was kept: the score is that of an earlier decision, or there was none.
-    #[error("has no row of features to score")]
+    /// No row of its own was scored: the score is that of an earlier decision, or there was none.
+    #[error("has no score of a row of its own")]
     NoRow,
     /// The row is of another schema of features.
     #[error("has a row of another feature schema")]

@@ -317,11 +317,16 @@ const EVERY_ADAPTER: &[&str] = &["domain", "flow::ports", "telemetry"];
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/actions/", "src/admin/"]),
     ("clap", &["src/config/", "src/main"]),
-    ("maud", &["src/admin/"]),
     (
         "csv",
-        &["src/app/model/", "src/app/replay/", "src/app/rerun/"],
+        &[
+            "src/app/labels.rs",
+            "src/app/model/",
+            "src/app/replay/",
+            "src/app/rerun/",
+        ],
     ),
+    ("maud", &["src/admin/"]),
     ("maxminddb", &["src/adapters/geo/"]),
     ("mimalloc", &["src/main"]),
     ("ort", &["src/adapters/onnx/"]),
@@ -385,6 +390,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "trail",
     "recorded",
     "explain",
+    "label",
     "alert",
     "trace",
 ];

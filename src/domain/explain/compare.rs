@@ -2,8 +2,8 @@
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::explain::Explanation;
+use crate::domain::explain::text::network;
 use crate::domain::explain::text::number;
-use crate::domain::explain::text::place;
 use crate::domain::explain::thresholds;
 use crate::domain::explain::words::Language;
 use crate::domain::explain::words::Words;
@@ -128,7 +128,7 @@ fn line(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn rows(event: &AuditEvent, words: &Words) -> [String; 14] {
+fn rows(event: &AuditEvent, words: &Words) -> [String; 15] {
     let of = |text: &Option<String>| text.clone().unwrap_or_else(|| words.unknown.to_owned());
     let level = event.level.as_deref().unwrap_or("");
     let score = event.score.map_or_else(
@@ -153,7 +153,8 @@ fn rows(event: &AuditEvent, words: &Words) -> [String; 14] {
         ),
         of(&event.client_id),
         of(&event.subject),
-        place(event, words),
+        listed([event.prefix.clone(), event.country.clone()]),
+        listed([network(event), event.network.clone()]),
         of(&event.device),
         score,
         thresholds,
@@ -164,6 +165,12 @@ fn rows(event: &AuditEvent, words: &Words) -> [String; 14] {
         of(&event.policy),
     ]
     .map(|cell| cell.trim_end().to_owned())
+}
+
+/// What is known of several things.
+fn listed(parts: [Option<String>; 2]) -> String {
+    let known: Vec<String> = parts.into_iter().flatten().collect();
+    known.join(", ")
 }
 
 fn differences(a: &AuditEvent, b: &AuditEvent) -> Vec<Difference> {

@@ -20,6 +20,10 @@ use crate::domain::route::Door;
 
 /// The width to which sentences are broken.
 const WIDTH: usize = 110;
+/// Where the second column begins, where there are two.
+const COLUMN: usize = 13;
+/// Contributions below this are put together; the JSON has them all.
+const SMALL: f32 = 0.01;
 
 /// Writes an explanation.
 pub fn text(explanation: &Explanation, language: Language) -> String {
@@ -51,24 +55,37 @@ struct Page {
 }
 
 impl Page {
+    /// Writes a sentence, broken to the width. What goes on stands under what it goes on with.
     fn line(&mut self, depth: usize, text: &str) {
-        let indent = "  ".repeat(depth);
-        let mut column = 0;
+        self.flow("  ".repeat(depth).as_str(), hanging(text), text);
+    }
+
+    /// Writes a sentence under the second column.
+    fn under(&mut self, text: &str) {
+        self.flow(&" ".repeat(COLUMN + 2), 0, text);
+    }
+
+    /// Writes a row of a table as it is.
+    fn row(&mut self, text: &str) {
+        self.out.push_str("    ");
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn flow(&mut self, indent: &str, hanging: usize, text: &str) {
+        let mut line = String::from(indent);
+        let mut begun = indent.len();
         for word in text.split_inclusive(' ') {
-            if column == 0 || column + word.trim_end().chars().count() > WIDTH {
-                if column > 0 {
-                    self.out.truncate(self.out.trim_end().len());
-                    self.out.push('\n');
-                    // What goes on stands under what it goes on with.
-                    self.out.push_str("  ");
-                }
-                self.out.push_str(&indent);
-                column = indent.len();
+            let fits = line.chars().count() + word.trim_end().chars().count() <= WIDTH;
+            if !fits && line.len() > begun {
+                self.out.push_str(line.trim_end());
+                self.out.push('\n');
+                line = format!("{indent}{}", " ".repeat(hanging));
+                begun = line.len();
             }
-            self.out.push_str(word);
-            column += word.chars().count();
+            line.push_str(word);
         }
-        self.out.truncate(self.out.trim_end_matches(' ').len());
+        self.out.push_str(line.trim_end());
         self.out.push('\n');
     }
 
@@ -160,7 +177,7 @@ impl Page {
                 {
                     let plain: Vec<&str> = condition.split_whitespace().collect();
                     let sentence = fill(words.rule_condition, &[("condition", &plain.join(" "))]);
-                    self.line(7, &sentence);
+                    self.under(&sentence);
                 }
             }
         }
@@ -169,18 +186,17 @@ impl Page {
             self.line(1, &fill(words.skipped, &[("rules", &rules)]));
         }
         for code in &event.standing {
-            self.line(7, (words.standing)(code));
+            self.under((words.standing)(code));
         }
         if let Some(shown) = &event.shown {
-            self.line(7, &fill(words.shown, &[("verdict", shown)]));
+            self.under(&fill(words.shown, &[("verdict", shown)]));
         }
         self.done(event);
         if !event.reasons.is_empty() {
             self.line(1, words.reasons);
             for code in &event.reasons {
                 let sentence = Reason::from_code(code).map_or("", |reason| (words.reason)(reason));
-                let sentence = format!("{code:<30} {sentence}");
-                self.line(2, &sentence);
+                self.row(&format!("{code:<30} {sentence}"));
             }
         }
     }
@@ -202,8 +218,8 @@ impl Page {
         }
         self.line(1, &line);
         match event.source.as_deref() {
-            Some("provenance") => self.line(7, words.from_earlier),
-            Some("stateless") => self.line(7, &fill(words.without_history, &[("cause", cause)])),
+            Some("provenance") => self.under(words.from_earlier),
+            Some("stateless") => self.under(&fill(words.without_history, &[("cause", cause)])),
             _ => {}
         }
     }
@@ -241,20 +257,25 @@ impl Page {
         } else {
             words.base_derived
         };
-        self.line(2, &format!("{base:>+8.4}  {sentence}"));
-        for part in &explanation.contributions {
-            let line = part_line(part, words);
-            self.line(2, &line);
+        self.row(&format!("{base:>+8.4}  {sentence}"));
+        let parts = explanation.contributions.iter();
+        let (small, large): (Vec<&Part>, Vec<&Part>) =
+            parts.partition(|part| part.contribution.abs() < SMALL);
+        for part in large {
+            self.row(&part_line(part, &event.reasons, words));
+        }
+        if !small.is_empty() {
+            let sum: f32 = small.iter().map(|part| part.contribution).sum();
+            let (count, most) = (small.len().to_string(), SMALL.to_string());
+            let values = [("count", count.as_str()), ("most", most.as_str())];
+            self.row(&format!("{sum:>+8.4}  {}", fill(words.others, &values)));
         }
         let probability = probability.to_string();
         let values = [
             ("probability", probability.as_str()),
             ("score", score.as_str()),
         ];
-        self.line(
-            2,
-            &format!("{logit:>+8.4}  {}", fill(words.together, &values)),
-        );
+        self.row(&format!("{logit:>+8.4}  {}", fill(words.together, &values)));
     }
 
     fn changed(&mut self, explanation: &Explanation) {
@@ -426,16 +447,21 @@ fn user(event: &AuditEvent, words: &Words) -> String {
     line
 }
 
-/// Where a request came from.
-pub(super) fn place(event: &AuditEvent, words: &Words) -> String {
-    let asn = event.asn.map(|asn| match &event.as_org {
+/// The autonomous system and who runs it.
+pub(super) fn network(event: &AuditEvent) -> Option<String> {
+    let asn = event.asn?;
+    Some(match &event.as_org {
         Some(organization) => format!("AS{asn} {organization}"),
         None => format!("AS{asn}"),
-    });
+    })
+}
+
+/// Where a request came from.
+fn place(event: &AuditEvent, words: &Words) -> String {
     let parts = [
         event.prefix.clone(),
         event.country.clone(),
-        asn,
+        network(event),
         event.network.clone(),
     ];
     let known: Vec<String> = parts.into_iter().flatten().collect();
@@ -446,17 +472,28 @@ pub(super) fn place(event: &AuditEvent, words: &Words) -> String {
     }
 }
 
-fn part_line(part: &Part, words: &Words) -> String {
+fn part_line(part: &Part, reasons: &[String], words: &Words) -> String {
     let value = part.value.map_or_else(|| words.missing.to_owned(), number);
     let named = format!("{} = {value}", part.feature);
     let reason = (words.reason)(part.reason);
+    let is_reason = reasons.iter().any(|code| code == part.reason.code());
     let said = match (part.value, part.contribution > 0.0) {
         (None, _) => String::new(),
-        (Some(_), true) => reason.to_owned(),
+        (Some(_), true) if is_reason => reason.to_owned(),
+        // Too little for a reason: what it is about, but not as if it were so.
+        (Some(_), true) => format!("({})", part.reason.code()),
         (Some(_), false) => fill(words.not_so, &[("reason", reason)]),
     };
     let contribution = part.contribution;
     format!("{contribution:>+8.4}  {named:<32} {said}")
+}
+
+/// How far what goes on is set in: to the second column where the text has two, else a little.
+fn hanging(text: &str) -> usize {
+    let has_columns = text
+        .get(..COLUMN)
+        .is_some_and(|front| front.trim_end().len() + 2 <= COLUMN && !front.starts_with(' '));
+    if has_columns { COLUMN } else { 2 }
 }
 
 fn what_if_line(other: &WhatIf, words: &Words) -> String {

@@ -68,6 +68,7 @@ pub struct Words {
     pub base: &'static str,
     pub base_derived: &'static str,
     pub together: &'static str,
+    pub others: &'static str,
     pub missing: &'static str,
     pub not_so: &'static str,
     pub no_parts: &'static str,
@@ -101,7 +102,7 @@ pub struct Words {
     pub unknown: &'static str,
     // Two decisions.
     pub compared: &'static str,
-    pub rows: [&'static str; 14],
+    pub rows: [&'static str; 15],
     pub differing: &'static str,
     pub no_differing: &'static str,
     pub only_in: &'static str,

@@ -1,0 +1,313 @@
+//! What is known of decisions afterwards: whether a request was the user's own. A label has a source, and how much that is
+//! worth; of several about one decision the one that is worth most counts, the latest of equals.
+
+use crate::domain::audit::AuditEvent;
+use crate::domain::time::Timestamp;
+use serde::Deserialize;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+
+/// How long after a demand a proof still belongs to it, in milliseconds: as long as a login in progress is remembered.
+const PROOF_WITHIN: i64 = 15 * 60 * 1000;
+/// Decisions of one user that wait for a proof.
+const WAITING_MAX: usize = 16;
+/// Users with such decisions.
+const USERS_MAX: usize = 200_000;
+/// Held logins that wait for an analyst's word.
+const HELD_MAX: usize = 200_000;
+
+/// Whether a request was the user's own.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truth {
+    /// It was somebody else's.
+    Compromised,
+    /// It was the user's own.
+    Safe,
+}
+
+/// Where a label is from.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// An analyst has said so.
+    Analyst,
+    /// An analyst has released or refused the login that was held.
+    Review,
+    /// The second factor that was asked for was proved soon after.
+    StepUp,
+}
+
+/// One label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// The id of the decision.
+    pub id: String,
+    /// What it says.
+    pub label: Truth,
+    /// Where it is from.
+    pub source: Source,
+    /// How much it is worth, in percent.
+    pub confidence: u8,
+    /// When it was given, RFC 3339 in UTC.
+    pub time: String,
+    /// Who gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// The kind of attacker, as in figures of models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attacker_kind: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The labels of many decisions, one each.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSet(HashMap<String, Label>);
+
+/// Finds out what later records say of earlier ones. Records are given in the order of time.
+#[derive(Clone, Debug, Default)]
+pub struct Observer {
+    /// By user: decisions that asked for a factor, and when.
+    asked: HashMap<String, VecDeque<(String, Timestamp)>>,
+    /// By held login: the decision that held it.
+    held: HashMap<String, String>,
+}
+
+impl Truth {
+    /// As it is written in training data: whether it was an attack.
+    pub fn is_attack(self) -> bool {
+        self == Self::Compromised
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compromised => "compromised",
+            Self::Safe => "safe",
+        }
+    }
+}
+
+impl Source {
+    /// How much its labels are worth, in percent. An analyst may err; whoever has a second factor may have stolen it, or
+    /// have talked its owner into giving it.
+    pub fn confidence(self) -> u8 {
+        match self {
+            Self::Analyst => 95,
+            Self::Review => 90,
+            Self::StepUp => 80,
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Analyst => "analyst",
+            Self::Review => "review",
+            Self::StepUp => "step_up",
+        }
+    }
+}
+
+impl LabelSet {
+    /// Takes a label; the one that is worth more stays, and the later one of equals.
+    pub fn add(&mut self, label: Label) {
+        match self.0.get(&label.id) {
+            Some(known) if known.confidence > label.confidence => {}
+            Some(_) | None => {
+                self.0.insert(label.id.clone(), label);
+            }
+        }
+    }
+
+    /// The label of a decision.
+    pub fn of(&self, id: &str) -> Option<&Label> {
+        self.0.get(id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The labels that are worth at least `confidence`, by id.
+    pub fn sorted(&self, confidence: u8) -> Vec<&Label> {
+        let worth = |label: &&Label| label.confidence >= confidence;
+        let mut labels: Vec<&Label> = self.0.values().filter(worth).collect();
+        labels.sort_by(|a, b| a.id.cmp(&b.id));
+        labels
+    }
+}
+
+impl Observer {
+    /// What a record says of decisions before it.
+    pub fn observe(&mut self, event: &AuditEvent) -> Vec<Label> {
+        if event.class == "review" {
+            return self.ruled(event).into_iter().collect();
+        }
+        if let (Some(held), Some("held")) = (&event.review, event.review_state.as_deref())
+            && self.held.len() < HELD_MAX
+        {
+            self.held.insert(held.clone(), event.id.clone());
+        }
+        let (Some(subject), Some(at)) = (&event.subject, Timestamp::from_rfc3339(&event.time))
+        else {
+            return Vec::new();
+        };
+        if event.proof.as_deref() == Some("proven") {
+            let asked = self.asked.remove(subject).unwrap_or_default();
+            let recent = asked
+                .into_iter()
+                .filter(|(_, then)| at.millis() - then.millis() <= PROOF_WITHIN);
+            return recent
+                .map(|(id, _)| label(id, Truth::Safe, Source::StepUp, &event.time))
+                .collect();
+        }
+        let asks =
+            event.verdict.as_deref() == Some("step_up") && event.door.as_deref() != Some("token");
+        let has_room = self.asked.len() < USERS_MAX || self.asked.contains_key(subject);
+        if asks && has_room {
+            let waiting = self.asked.entry(subject.clone()).or_default();
+            waiting.push_back((event.id.clone(), at));
+            if waiting.len() > WAITING_MAX {
+                waiting.pop_front();
+            }
+        }
+        Vec::new()
+    }
+
+    /// An analyst's word about a held login is one about the request that was held.
+    fn ruled(&mut self, event: &AuditEvent) -> Option<Label> {
+        let truth = match event.action.as_str() {
+            "released" => Truth::Safe,
+            "refused" => Truth::Compromised,
+            _ => return None,
+        };
+        let decision = self.held.get(event.review.as_deref()?)?;
+        let mut label = label(decision.clone(), truth, Source::Review, &event.time);
+        label.operator.clone_from(&event.operator);
+        label.note = event.note.clone().filter(|note| !note.is_empty());
+        Some(label)
+    }
+}
+
+fn label(id: String, truth: Truth, source: Source, time: &str) -> Label {
+    Label {
+        id,
+        label: truth,
+        source,
+        confidence: source.confidence(),
+        time: time.to_owned(),
+        operator: None,
+        attacker_kind: None,
+        note: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(id: &str, minute: u32, change: impl FnOnce(&mut AuditEvent)) -> AuditEvent {
+        let mut event = AuditEvent {
+            id: id.to_owned(),
+            time: format!("2026-11-26T10:{minute:02}:00.000Z"),
+            class: "scored".to_owned(),
+            subject: Some("u".to_owned()),
+            ..AuditEvent::default()
+        };
+        change(&mut event);
+        event
+    }
+
+    fn asked(id: &str, minute: u32) -> AuditEvent {
+        event(id, minute, |event| {
+            event.door = Some("login".to_owned());
+            event.verdict = Some("step_up".to_owned());
+        })
+    }
+
+    fn proven(id: &str, minute: u32) -> AuditEvent {
+        event(id, minute, |event| {
+            event.door = Some("token".to_owned());
+            event.proof = Some("proven".to_owned());
+        })
+    }
+
+    #[test]
+    fn a_factor_that_was_given_soon_says_that_it_was_the_user() {
+        let mut observer = Observer::default();
+        for one in [asked("old", 0), asked("new", 20)] {
+            assert!(observer.observe(&one).is_empty());
+        }
+        let other = event("x", 21, |event| {
+            event.subject = Some("v".to_owned());
+            event.proof = Some("proven".to_owned());
+        });
+        assert!(observer.observe(&other).is_empty());
+        let labels = observer.observe(&proven("p", 22));
+        let ids: Vec<&str> = labels.iter().map(|label| label.id.as_str()).collect();
+        assert_eq!(ids, ["new"]);
+        assert_eq!((labels[0].label, labels[0].confidence), (Truth::Safe, 80));
+        // Said once.
+        assert!(observer.observe(&proven("q", 23)).is_empty());
+    }
+
+    #[test]
+    fn an_analysts_word_is_about_the_login_that_was_held() {
+        let mut observer = Observer::default();
+        let held = event("decision", 0, |event| {
+            event.review = Some("h".to_owned());
+            event.review_state = Some("held".to_owned());
+        });
+        let ruled = |action: &str, review: &str| {
+            event("word", 5, |event| {
+                event.class = "review".to_owned();
+                event.action = action.to_owned();
+                event.review = Some(review.to_owned());
+                event.operator = Some("ann".to_owned());
+            })
+        };
+        assert!(observer.observe(&held).is_empty());
+        let refused = observer.observe(&ruled("refused", "h"));
+        assert_eq!(refused[0].id, "decision");
+        assert_eq!(refused[0].label, Truth::Compromised);
+        assert_eq!(refused[0].operator.as_deref(), Some("ann"));
+        assert_eq!(
+            observer.observe(&ruled("released", "h"))[0].label,
+            Truth::Safe
+        );
+        assert!(observer.observe(&ruled("released", "other")).is_empty());
+    }
+
+    #[test]
+    fn the_label_that_is_worth_most_counts_and_the_later_of_equals() {
+        let with = |source, truth, time: &str| label("d".to_owned(), truth, source, time);
+        let mut set = LabelSet::default();
+        set.add(with(Source::StepUp, Truth::Safe, "1"));
+        set.add(with(Source::Analyst, Truth::Compromised, "2"));
+        set.add(with(Source::StepUp, Truth::Safe, "3"));
+        assert_eq!(set.of("d").unwrap().label, Truth::Compromised);
+        set.add(with(Source::Analyst, Truth::Safe, "4"));
+        assert_eq!(set.of("d").unwrap().label, Truth::Safe);
+        assert_eq!(set.sorted(95).len(), 1);
+        assert!(set.sorted(96).is_empty() && !set.is_empty() && set.len() == 1);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut observer = Observer::default();
+        for number in 0..100 {
+            observer.observe(&asked(&format!("d{number}"), 1));
+        }
+        assert_eq!(observer.observe(&proven("p", 2)).len(), WAITING_MAX);
+    }
+}

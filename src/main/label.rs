@@ -1,0 +1,97 @@
+//! `riskgate label`: the flags, and what is printed.
+
+use super::NOTHING;
+use super::Place;
+use clap::Args;
+use riskgate::app;
+use riskgate::app::RunError;
+use riskgate::app::labels::Word;
+use riskgate::domain::label::Truth;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What is known of which decision.
+#[derive(Args, Debug)]
+pub(crate) struct LabelArgs {
+    #[command(flatten)]
+    place: Place,
+    /// The id of the decision
+    #[arg(
+        value_name = "DECISION-ID",
+        required_unless_present = "export",
+        conflicts_with = "export"
+    )]
+    id: Option<String>,
+    /// It was the user
+    #[arg(long, required_unless_present_any = ["compromised", "export"], conflicts_with = "compromised")]
+    safe: bool,
+    /// It was somebody else
+    #[arg(long)]
+    compromised: bool,
+    /// The kind of attacker, such as stuffing or phishing
+    #[arg(long, value_name = "NAME", requires = "compromised")]
+    kind: Option<String>,
+    /// Why, for those who come later
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Who says so [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    operator: Option<String>,
+    /// Write all labels, also what later records say of earlier ones, as CSV
+    #[arg(long, value_name = "CSV", conflicts_with_all = ["safe", "compromised"])]
+    export: Option<PathBuf>,
+    /// With --export: only labels that are worth so many percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, requires = "export")]
+    confidence: u8,
+    /// Audit files, or folders of them [default: the log of the configuration, with its older files]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    audit: Vec<PathBuf>,
+}
+
+/// Keeps a label, or writes all of them.
+pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
+    let (config, _) = args.place.config()?;
+    if let Some(out) = &args.export {
+        let exported = app::labels::export(&config, &args.audit, out, args.confidence)?;
+        for (source, (safe, compromised)) in &exported.by_source {
+            println!(
+                "{:<8}  {safe} safe, {compromised} compromised",
+                source.as_str()
+            );
+        }
+        if exported.broken > 0 {
+            eprintln!(
+                "riskgate: {} lines of the log are no records",
+                exported.broken
+            );
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let operator = args
+        .operator
+        .or_else(|| std::env::var("USER").ok())
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| "operator".to_owned());
+    let word = Word {
+        id: args.id.unwrap_or_default().trim().to_ascii_lowercase(),
+        truth: if args.compromised {
+            Truth::Compromised
+        } else {
+            Truth::Safe
+        },
+        operator,
+        attacker_kind: args.kind,
+        note: args.note,
+        audit: args.audit,
+    };
+    match app::labels::add(&config, &word)? {
+        Some(label) => {
+            println!("{}  {}", label.label.as_str(), label.id);
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            eprintln!("riskgate: no record has the id `{}`", word.id);
+            Ok(ExitCode::from(NOTHING))
+        }
+    }
+}
