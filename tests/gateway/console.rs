@@ -496,3 +496,100 @@ async fn what_the_file_says_by_now_counts() {
     );
     assert_eq!(ada.get("/console").await.status, 303);
 }
+
+/// Every text of a record exchanged for `hostile`.
+fn poisoned(value: &mut serde_json::Value, hostile: &str) {
+    match value {
+        serde_json::Value::String(text) => *text = hostile.to_owned(),
+        serde_json::Value::Array(values) => {
+            values.iter_mut().for_each(|value| poisoned(value, hostile))
+        }
+        serde_json::Value::Object(members) => members
+            .values_mut()
+            .for_each(|value| poisoned(value, hostile)),
+        _ => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_text_of_a_record_can_leave_its_place() {
+    let world = with_operators(Options::default()).await;
+    let mut vi = Browser::of(&world, "vi").await;
+    let mut alice = world.person("alice").from(HOSTING);
+    alice.sign_in().await;
+    let record = world.last_record_of("login").await;
+    // As no gateway writes it: with every field there is, each of them hostile.
+    let hostile = "</td></script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`{{7*7}}";
+    let mut full = serde_json::to_value(&record).unwrap();
+    for field in [
+        "organization",
+        "grant_type",
+        "token",
+        "token_decision",
+        "as_org",
+        "ja4",
+        "fallback",
+        "challenger_model",
+        "challenger_verdict",
+        "shown",
+        "demand",
+        "proof",
+        "revocation",
+        "error",
+        "review",
+        "review_state",
+        "operator",
+        "note",
+        "country",
+        "network",
+        "browser",
+        "os",
+    ] {
+        full[field] = hostile.into();
+    }
+    for field in ["reasons", "demand_scopes", "skipped_rules", "token_actions"] {
+        full[field] = vec![hostile; 3].into();
+    }
+    full["counterfactuals"] = serde_json::json!([{ "without": hostile, "score": 1 }]);
+    full["challenger_score"] = 7.into();
+    poisoned(&mut full, hostile);
+    let mut counted = full.clone();
+    full["id"] = "hostile-1".into();
+    counted["id"] = "hostile-2".into();
+    counted["time"] = record.time.clone().into();
+    counted["verdict"] = "block".into();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(world.data_dir().join("audit.jsonl"))
+        .unwrap();
+    std::io::Write::write_all(&mut file, format!("{full}\n{counted}\n").as_bytes()).unwrap();
+    eventually(async || {
+        let page = vi.get("/console").await;
+        page.body.contains("hostile-2").then_some(())
+    })
+    .await;
+    let user: String = form_urlencoded::byte_serialize(hostile.as_bytes()).collect();
+    let user = user.replace('+', "%20");
+    for path in [
+        "/console".to_owned(),
+        format!("/console?application={user}&subject={user}&country={user}&id={user}"),
+        "/console/decisions/hostile-1".to_owned(),
+        format!("/console/decisions/hostile-2?feature={user}&value={user}"),
+        format!("/console/users/{user}"),
+        "/console/overview".to_owned(),
+        "/console/monitor".to_owned(),
+        "/console/policy".to_owned(),
+        format!("/console/review?done={user}"),
+        format!("/console/sign-in?to={user}"),
+        format!("/console/{user}"),
+    ] {
+        let page = vi.get(&path).await.body;
+        assert!(
+            !page.contains("<img") && !page.contains("<script>"),
+            "{path}: {page}"
+        );
+        assert!(page.matches("<script").count() <= 1, "{path}: {page}");
+    }
+    let page = vi.get("/console/decisions/hostile-1").await.body;
+    assert!(page.matches("&lt;img src=x onerror").count() > 25, "{page}");
+}

@@ -141,7 +141,7 @@ fn facts(login: &Entry) -> Markup {
     html! {
         dl class="facts" {
             div { dt { "Score" } dd { @match login.score { Some(score) => (score), None => "none" } } }
-            div { dt { "Device" } dd { (if login.known_device { "known to this user" } else { "new to this user" }) } }
+            div { dt { "Device" } dd { (if login.subject.is_none() { "-" } else if login.known_device { "known to this user" } else { "new to this user" }) } }
             div { dt { "Country" } dd { (login.country.as_deref().unwrap_or("-")) } }
             div { dt { "Network" } dd { (login.network.as_deref().unwrap_or("-")) } }
             div { dt { "Tenant" } dd { (login.tenant) } }
