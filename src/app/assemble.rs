@@ -5,6 +5,7 @@ use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::onnx;
+use crate::adapters::onnx::LoadSettings;
 use crate::adapters::onnx::LoadedModel;
 use crate::adapters::onnx::LoadedModels;
 use crate::adapters::onnx::ModelLoadError;
@@ -314,7 +315,12 @@ fn models(
     let is_quick = |loaded: &LoadedModel| loaded.golden_p99 * QUICK_SHARE < budget;
     let is_native_first =
         |loaded: &LoadedModel| config.model.evaluator == Evaluator::Auto && loaded.native.is_some();
-    let load = || onnx::load(dir, config.model.library.as_deref()).map(LoadedModels::into_parts);
+    let settings = LoadSettings {
+        library: config.model.library.clone(),
+        is_native_first: config.model.evaluator == Evaluator::Auto,
+        ..LoadSettings::default()
+    };
+    let load = || onnx::load_with(dir, &settings).map(LoadedModels::into_parts);
     let mut result = load();
     for _ in 1..TRIES {
         let seems_slow = result.as_ref().is_ok_and(|loaded| {

@@ -364,7 +364,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         certificates: Arc::clone(&certificates),
         health: Arc::clone(&health),
     };
-    runtime.spawn(reloader.run(config.clone(), stamp));
+    reloader
+        .start(config.clone(), stamp)
+        .map_err(|error| RunError::System(format!("reloads cannot be watched for: {error}")))?;
     runtime.spawn(certificates::watch(certificates));
 
     tracing::info!(

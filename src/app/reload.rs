@@ -43,8 +43,25 @@ pub struct Reloader {
 pub type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Reloader {
-    /// Looks at the files until the process ends. SIGHUP reloads at once.
-    pub async fn run(self, config: Config, seen: Stamp) {
+    /// Looks at the files until the process ends, on a thread of its own. SIGHUP reloads at once.
+    ///
+    /// What a reload needs for a while is some megabytes, which the allocator keeps for the thread that had them: on the
+    /// workers of a runtime each of them would keep its own.
+    ///
+    /// # Errors
+    /// The system has no thread, or no timer, left.
+    pub fn start(self, config: Config, seen: Stamp) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let reloads = move || runtime.block_on(self.run(config, seen));
+        std::thread::Builder::new()
+            .name("reload".to_owned())
+            .spawn(reloads)
+            .map(drop)
+    }
+
+    async fn run(self, config: Config, seen: Stamp) {
         let mut config = config;
         let mut seen = seen;
         let mut seen_certificates = stamp_of(certificates::files(&config));
@@ -64,7 +81,7 @@ impl Reloader {
             let now = stamp_of(certificates::files(&config));
             if forced || now != seen_certificates {
                 seen_certificates = now;
-                tokio::task::block_in_place(|| self.certificates.reload(&config, &self.name()));
+                self.certificates.reload(&config, &self.name());
             }
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
@@ -72,7 +89,7 @@ impl Reloader {
             }
             seen = now;
             // Models are loaded and tried here, which takes its time.
-            if let Some(taken) = tokio::task::block_in_place(|| self.reload(&config)) {
+            if let Some(taken) = self.reload(&config) {
                 config = taken;
                 seen = stamp(&self.overrides, &config);
                 seen_certificates = stamp_of(certificates::files(&config));

@@ -66,6 +66,9 @@ pub struct LoadSettings {
     pub model_bytes_max: u64,
     /// Runs at the same time: one session each.
     pub sessions: usize,
+    /// Whether the native evaluator answers where there is one. ONNX Runtime is then asked at load alone, whether both agree,
+    /// and gets one session.
+    pub is_native_first: bool,
 }
 
 /// The models of one manifest, each of which passed every check.
@@ -155,6 +158,7 @@ impl Default for LoadSettings {
             library: None,
             model_bytes_max: MODEL_BYTES_MAX,
             sessions: (cores + 1).min(SESSIONS_MAX),
+            is_native_first: false,
         }
     }
 }
@@ -296,7 +300,11 @@ fn evaluators(
     let primary = match (runtime::runtime(settings.library.as_deref()), &native) {
         (Ok(runtime), _) => {
             tracing::debug!(library = %runtime.library.display(), "onnx runtime is loaded");
-            let opened = OnnxModel::open(&runtime, bytes, identity.clone(), settings.sessions);
+            let sessions = match &native {
+                Ok(_) if settings.is_native_first => 1,
+                _ => settings.sessions,
+            };
+            let opened = OnnxModel::open(&runtime, bytes, identity.clone(), sessions);
             Some(opened.map_err(ModelFault::Session)?)
         }
         (Err(error), Ok(_)) => {

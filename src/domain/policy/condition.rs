@@ -15,6 +15,10 @@ use crate::domain::policy::vocabulary::Facts;
 use crate::domain::policy::vocabulary::Unknown;
 use cel::common::ast::SourceInfo;
 use cel::parser::Parser;
+use std::panic::catch_unwind;
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::sync::mpsc::Sender;
 
 /// How long a condition may be in bytes.
 pub const CONDITION_BYTES_MAX: usize = 4096;
@@ -28,6 +32,9 @@ pub const SIGNS_MAX: usize = 256;
 
 /// The stack for the parser: four times what the deepest condition within the bounds was seen to take.
 const STACK_BYTES: usize = 16 << 20;
+
+/// What is to be compiled, and who waits for it.
+type Job = (String, Sender<Result<Condition, Vec<ConditionError>>>);
 
 /// A compiled condition.
 #[derive(Clone, Debug)]
@@ -63,17 +70,13 @@ impl Condition {
                 remedy,
             }]
         };
-        std::thread::scope(|scope| {
-            let compiler = std::thread::Builder::new()
-                .name("compile-condition".to_owned())
-                .stack_size(STACK_BYTES);
-            match compiler.spawn_scoped(scope, || compile(source)) {
-                Ok(running) => running
-                    .join()
-                    .unwrap_or_else(|_| Err(failed("the parser gave up on this condition"))),
-                Err(_) => Err(failed("the parser could not be started")),
-            }
-        })
+        let (answer, wait) = mpsc::channel();
+        let sent = compiler().is_some_and(|jobs| jobs.send((source.to_owned(), answer)).is_ok());
+        if !sent {
+            return Err(failed("the parser could not be started"));
+        }
+        wait.recv()
+            .unwrap_or_else(|_| Err(failed("the parser gave up on this condition")))
     }
 
     /// Whether the condition holds. An error means that it asks for a field that this request does not have.
@@ -90,6 +93,32 @@ impl Condition {
     pub fn expression(&self) -> &BoolExpr {
         &self.expression
     }
+}
+
+/// The thread that compiles, one for the life of the process: an allocator keeps what a thread has used for a while, and of
+/// a new thread for each condition that would add up.
+fn compiler() -> Option<&'static Sender<Job>> {
+    static COMPILER: OnceLock<Sender<Job>> = OnceLock::new();
+    if let Some(jobs) = COMPILER.get() {
+        return Some(jobs);
+    }
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let work = move || {
+        for (source, answer) in queue {
+            // A fault of the parser leaves nothing behind that another condition could meet. Who asked hears of it by
+            // the end of its channel.
+            if let Ok(compiled) = catch_unwind(|| compile(&source)) {
+                // Whoever asked waits for it.
+                drop(answer.send(compiled));
+            }
+        }
+    };
+    let builder = std::thread::Builder::new()
+        .name("compile-condition".to_owned())
+        .stack_size(STACK_BYTES);
+    builder.spawn(work).ok()?;
+    // Of two that began at once the second is dropped here, and its thread ends.
+    Some(COMPILER.get_or_init(|| jobs))
 }
 
 fn compile(source: &str) -> Result<Condition, Vec<ConditionError>> {
