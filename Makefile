@@ -112,7 +112,7 @@ faults: ## faults of the state store against real Redis processes, as a table (t
 	@scripts/faults.sh
 
 .PHONY: hardening
-hardening: ## the large tries of docs/SECURITY-TESTS.md, as a table: a real Tomcat, 100,000 spellings and logins (optimised build)
+hardening: ## the large tries of docs/SECURITY-TESTS.md, as a table: a real Tomcat, 100,000 of each kind (optimised build; an hour)
 	@scripts/setup.sh test
 	@scripts/fetch-onnxruntime.sh
 	@scripts/hardening.sh
@@ -123,6 +123,11 @@ soak: ## random faults for 20 minutes, and whether everything agrees afterwards 
 	@scripts/fetch-onnxruntime.sh
 	@RISKGATE_SOAK_SECONDS=$${SOAK_SECONDS:-1200} RISKGATE_SOAK_SEED=$${SOAK_SEED:-1} \
 	  cargo test --quiet --release --locked --package riskgate --test lifecycle -- --nocapture --test-threads 1 soak::
+
+.PHONY: fuzz
+fuzz: ## libFuzzer against every reader of foreign bytes, FUZZ_SECONDS (180) each (optimised build; an hour)
+	@scripts/setup.sh build
+	@scripts/fuzz.sh
 
 .PHONY: fuzz-state
 fuzz-state: ## ten million hostile values against the decoders of the state (optimised build; some minutes)

@@ -644,12 +644,15 @@ fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusi
         None => Conclusion::new(outcome),
     };
     match answer.flow_status.as_deref() {
-        Some("SUCCESS_COMPLETED") => match answer.auth_data.and_then(|data| data.code) {
-            Some(code) => {
-                Conclusion::with(AuthOutcome::Succeeded, LinkKind::Code, &code, CODE_LIFETIME)
+        // Nothing that an answer of refusal says is a success.
+        Some("SUCCESS_COMPLETED") if status < 400 => {
+            match answer.auth_data.and_then(|data| data.code) {
+                Some(code) => {
+                    Conclusion::with(AuthOutcome::Succeeded, LinkKind::Code, &code, CODE_LIFETIME)
+                }
+                None => Conclusion::new(AuthOutcome::Succeeded),
             }
-            None => Conclusion::new(AuthOutcome::Succeeded),
-        },
+        }
         Some("FAIL_INCOMPLETE") => {
             let locked = answer.next_step.is_some_and(|step| {
                 step.messages
@@ -897,6 +900,14 @@ mod tests {
             ),
             AuthOutcome::Succeeded
         );
+        let contradicts = conclude_body(
+            Door::Authn,
+            401,
+            false,
+            br#"{"flowStatus":"SUCCESS_COMPLETED","authData":{"code":"c"}}"#,
+        );
+        assert_eq!(contradicts.outcome, AuthOutcome::RequestRefused);
+        assert!(contradicts.issued.is_empty());
     }
 
     #[test]

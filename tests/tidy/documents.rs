@@ -155,7 +155,7 @@ fn every_flag_exists() {
 #[test]
 fn files_that_documents_name_exist() {
     let named = Regex::new(
-        r"`((?:src|conf|docs|tests|benches|scripts|training|examples|certs|wso2-sim)/[\w./-]*\w/?)`",
+        r"`((?:src|conf|docs|tests|benches|scripts|training|examples|certs|fuzz|wso2-sim)/[\w./-]*\w/?)`",
     )
     .unwrap();
     let mut findings = Vec::new();

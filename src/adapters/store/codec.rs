@@ -34,18 +34,18 @@ use sha2::Sha256;
 use std::fmt;
 
 /// The longest value that is written or read. A full profile takes some 4 KiB.
-pub(crate) const VALUE_BYTES_MAX: usize = 16 * 1024;
+pub const VALUE_BYTES_MAX: usize = 16 * 1024;
 /// The same for the queue of held logins, of which there is one.
-pub(crate) const QUEUE_BYTES_MAX: usize = 512 * 1024;
+pub const QUEUE_BYTES_MAX: usize = 512 * 1024;
 /// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
 /// leave an attacker who can only try against a live gateway nothing to gain).
-pub(crate) const TAG_BYTES: usize = 12;
+pub const TAG_BYTES: usize = 12;
 /// Reasons kept with a link.
 const REASONS_MAX: usize = 32;
 
 /// Writes and reads values.
 #[derive(Clone)]
-pub(crate) struct Codec {
+pub struct Codec {
     mac: Option<Hmac<Sha256>>,
     previous: Option<Hmac<Sha256>>,
 }
@@ -64,7 +64,7 @@ impl fmt::Debug for Codec {
 
 impl Codec {
     /// For a store that nobody else writes to.
-    pub(crate) fn plain() -> Self {
+    pub fn plain() -> Self {
         Self {
             mac: None,
             previous: None,
@@ -73,7 +73,7 @@ impl Codec {
 
     /// For a store that others may write to. The key for values is derived from `key`, so that one secret of the
     /// gateway can serve several purposes.
-    pub(crate) fn sealed(key: &Secret<Vec<u8>>) -> Self {
+    pub fn sealed(key: &Secret<Vec<u8>>) -> Self {
         let derived = hmac(key.expose())
             .chain_update(b"riskgate state values 1")
             .finalize()
@@ -85,7 +85,7 @@ impl Codec {
     }
 
     /// The same, opening what was sealed with the key before this one as well.
-    pub(crate) fn sealed_since(key: &Secret<Vec<u8>>, previous: Option<&Secret<Vec<u8>>>) -> Self {
+    pub fn sealed_since(key: &Secret<Vec<u8>>, previous: Option<&Secret<Vec<u8>>>) -> Self {
         Self {
             previous: previous.and_then(|previous| Self::sealed(previous).mac),
             ..Self::sealed(key)
@@ -93,7 +93,7 @@ impl Codec {
     }
 
     /// A number that changes with the key.
-    pub(crate) fn names(&self) -> u64 {
+    pub fn names(&self) -> u64 {
         self.mac.as_ref().map_or(0, |mac| {
             let digest = mac.clone().chain_update(b"names").finalize().into_bytes();
             digest
@@ -104,30 +104,25 @@ impl Codec {
     }
 
     /// A profile as bytes; `None` if it is too long to be kept.
-    pub(crate) fn profile(&self, key: &EntryKey, profile: &Profile) -> Option<Vec<u8>> {
+    pub fn profile(&self, key: &EntryKey, profile: &Profile) -> Option<Vec<u8>> {
         let mut bytes = vec![SCHEMA];
         profile::encode(profile, &mut bytes);
         self.sign(key, bytes)
     }
 
     /// The profile in `bytes`, if it is whole and not expired at `now`.
-    pub(crate) fn open_profile(
-        &self,
-        key: &EntryKey,
-        bytes: &[u8],
-        now: Timestamp,
-    ) -> Option<Profile> {
+    pub fn open_profile(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<Profile> {
         let profile = profile::decode(self.body(key, bytes)?)?;
         (now.since(profile.last) < PROFILE_TTL).then_some(profile)
     }
 
     /// A baseline as bytes; `None` if it is too long to be kept.
-    pub(crate) fn client(&self, key: &EntryKey, client: &ClientBaseline) -> Option<Vec<u8>> {
+    pub fn client(&self, key: &EntryKey, client: &ClientBaseline) -> Option<Vec<u8>> {
         self.seal(key, client)
     }
 
     /// The baseline in `bytes`, if it is whole and not expired at `now`.
-    pub(crate) fn open_client(
+    pub fn open_client(
         &self,
         key: &EntryKey,
         bytes: &[u8],
@@ -154,23 +149,18 @@ impl Codec {
     }
 
     /// The scopes of a client as bytes; `None` if they are too long to be kept.
-    pub(crate) fn scopes(&self, key: &EntryKey, usage: &ScopeUsage) -> Option<Vec<u8>> {
+    pub fn scopes(&self, key: &EntryKey, usage: &ScopeUsage) -> Option<Vec<u8>> {
         self.seal(key, usage)
     }
 
     /// The scopes in `bytes`, if they are whole and not expired at `now`.
-    pub(crate) fn open_scopes(
-        &self,
-        key: &EntryKey,
-        bytes: &[u8],
-        now: Timestamp,
-    ) -> Option<ScopeUsage> {
+    pub fn open_scopes(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<ScopeUsage> {
         let usage: ScopeUsage = self.open(key, bytes)?;
         (usage.is_sound() && now.since(usage.last) < PROFILE_TTL).then_some(usage)
     }
 
     /// What a ticket is bound to and when it ends, as bytes.
-    pub(crate) fn ticket(
+    pub fn ticket(
         &self,
         key: &EntryKey,
         binding: Pseudonym,
@@ -180,13 +170,13 @@ impl Codec {
     }
 
     /// When the ticket in `bytes` ends, if it is whole.
-    pub(crate) fn ticket_end(&self, key: &EntryKey, bytes: &[u8]) -> Option<Timestamp> {
+    pub fn ticket_end(&self, key: &EntryKey, bytes: &[u8]) -> Option<Timestamp> {
         let (_, expires) = self.open::<(Pseudonym, Timestamp)>(key, bytes)?;
         Some(expires)
     }
 
     /// Whether `bytes` are a ticket that is bound to `binding` and has not ended at `now`.
-    pub(crate) fn is_ticket(
+    pub fn is_ticket(
         &self,
         key: &EntryKey,
         bytes: &[u8],
@@ -198,7 +188,7 @@ impl Codec {
     }
 
     /// A link as bytes; `None` if it is too long to be kept.
-    pub(crate) fn link(
+    pub fn link(
         &self,
         key: &EntryKey,
         provenance: &Provenance,
@@ -216,12 +206,7 @@ impl Codec {
     }
 
     /// The provenance in `bytes`, if it is whole and not expired at `now`.
-    pub(crate) fn open_link(
-        &self,
-        key: &EntryKey,
-        bytes: &[u8],
-        now: Timestamp,
-    ) -> Option<Provenance> {
+    pub fn open_link(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<Provenance> {
         let body = self.body(key, bytes)?;
         let (mut link, rest) = postcard::take_from_bytes::<Link<Provenance>>(body).ok()?;
         // What follows is the token request: not every link has one, and links of before have none.
@@ -246,17 +231,12 @@ impl Codec {
     }
 
     /// A demand as bytes.
-    pub(crate) fn demand(&self, key: &EntryKey, demand: &Demand) -> Option<Vec<u8>> {
+    pub fn demand(&self, key: &EntryKey, demand: &Demand) -> Option<Vec<u8>> {
         self.seal(key, demand)
     }
 
     /// The demand in `bytes`, if it is whole and has not ended at `now`.
-    pub(crate) fn open_demand(
-        &self,
-        key: &EntryKey,
-        bytes: &[u8],
-        now: Timestamp,
-    ) -> Option<Demand> {
+    pub fn open_demand(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<Demand> {
         let demand: Demand = self.open(key, bytes)?;
         let longest = demand.at.max(now).plus(WINDOW_MAX);
         let sound = demand.points <= 100 && demand.until <= longest;
@@ -264,23 +244,23 @@ impl Codec {
     }
 
     /// The queue of held logins as bytes; `None` if it is too long to be kept.
-    pub(crate) fn queue(&self, queue: &ReviewQueue) -> Option<Vec<u8>> {
+    pub fn queue(&self, queue: &ReviewQueue) -> Option<Vec<u8>> {
         self.seal(&EntryKey::review(), queue)
     }
 
     /// The queue in `bytes`, if it is whole.
-    pub(crate) fn open_queue(&self, bytes: &[u8]) -> Option<ReviewQueue> {
+    pub fn open_queue(&self, bytes: &[u8]) -> Option<ReviewQueue> {
         let items: Vec<HeldLogin> = self.open(&EntryKey::review(), bytes)?;
         ReviewQueue::from_items(items)
     }
 
     /// Windows of distinct values as bytes.
-    pub(crate) fn windows(&self, key: &EntryKey, windows: &Windows) -> Option<Vec<u8>> {
+    pub fn windows(&self, key: &EntryKey, windows: &Windows) -> Option<Vec<u8>> {
         self.seal(key, windows)
     }
 
     /// The windows in `bytes`, if they are whole.
-    pub(crate) fn open_windows(&self, key: &EntryKey, bytes: &[u8]) -> Option<Windows> {
+    pub fn open_windows(&self, key: &EntryKey, bytes: &[u8]) -> Option<Windows> {
         self.open(key, bytes).filter(Windows::is_sound)
     }
 

@@ -16,16 +16,16 @@ use crate::domain::time::Timestamp;
 use std::time::Duration;
 
 /// The version of every encoding and key of the stores. Another number is another world: old values read as missing.
-pub(crate) const SCHEMA: u8 = 1;
+pub const SCHEMA: u8 = 1;
 /// Counters are forgotten after this many of their longest half-lives without an event: a thousandth is left by then.
-pub(crate) const HALF_LIVES_KEPT: u32 = 10;
+pub const HALF_LIVES_KEPT: u32 = 10;
 /// A stored moment further ahead of an event than this comes from a clock that has been set back since; the entry
 /// is brought to the event's moment, so that it does not stand still until the clock catches up.
-pub(crate) const AHEAD_MAX: Duration = Duration::from_secs(600);
+pub const AHEAD_MAX: Duration = Duration::from_secs(600);
 /// The most numbers that one entry of counters holds.
-pub(crate) const RATES_MAX: usize = 4;
+pub const RATES_MAX: usize = 4;
 /// No counter goes above this, whatever a store says.
-pub(crate) const RATE_CEILING: f32 = 1e9;
+pub const RATE_CEILING: f32 = 1e9;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Failures and attempts of an address.
     Address,
     /// Distinct addresses that failed or were new for a subject within 24 hours.
@@ -70,9 +70,9 @@ pub(crate) enum Kind {
 
 /// The key of one entry.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) struct EntryKey {
+pub struct EntryKey {
     /// What it is about.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     id: Id,
 }
 
@@ -84,50 +84,50 @@ enum Id {
 
 /// Decayed counters that share one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Rates {
+pub struct Rates {
     at: Timestamp,
     values: [f32; RATES_MAX],
 }
 
 /// The sizes of two neighbouring windows of a distinct count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct WindowCounts {
+pub struct WindowCounts {
     /// The number of the current window since the epoch.
-    pub(crate) epoch: i64,
+    pub epoch: i64,
     /// Distinct values in the current window.
-    pub(crate) current: f32,
+    pub current: f32,
     /// Distinct values in the current window and the one before it together.
-    pub(crate) both: f32,
+    pub both: f32,
 }
 
 /// A value of a distinct count: the first 32 bits of its hash. Among a million of them some hundred coincide.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct WindowValue(u32);
+pub struct WindowValue(u32);
 
 /// Two neighbouring windows of a distinct count with the values themselves, as the Redis scripts keep a few.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct FewWindows {
+pub struct FewWindows {
     /// The number of the current window since the epoch.
-    pub(crate) epoch: i64,
+    pub epoch: i64,
     /// The values of the window before.
-    pub(crate) previous: Vec<ValueHash>,
+    pub previous: Vec<ValueHash>,
     /// The values of the current window.
-    pub(crate) current: Vec<ValueHash>,
+    pub current: Vec<ValueHash>,
 }
 
 impl WindowValue {
     /// The part of `value` that is kept.
-    pub(crate) fn of(value: ValueHash) -> Self {
+    pub fn of(value: ValueHash) -> Self {
         Self((value >> 32) as u32)
     }
 
     /// As a script takes it.
-    pub(crate) fn bytes(self) -> [u8; 4] {
+    pub fn bytes(self) -> [u8; 4] {
         self.0.to_be_bytes()
     }
 
     /// The value with the rest of its bits zero: what every store adds.
-    pub(crate) fn hash(self) -> ValueHash {
+    pub fn hash(self) -> ValueHash {
         u64::from(self.0) << 32
     }
 }
@@ -135,7 +135,7 @@ impl WindowValue {
 impl FewWindows {
     /// The windows from the bytes that the Redis scripts write: version, number as a double, how many values are of the
     /// window before, the values. `None` for anything else.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(9)?;
         let (before, values) = rest.split_first()?;
         let (values, remainder) = values.as_chunks::<4>();
@@ -167,7 +167,7 @@ impl FewWindows {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 26] = [
+    pub const ALL: [Self; 26] = [
         Self::Address,
         Self::Addresses,
         Self::Agent,
@@ -197,12 +197,12 @@ impl Kind {
     ];
 
     /// The kind with this name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// The name in keys and tables.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Addresses => "addresses",
@@ -234,7 +234,7 @@ impl Kind {
     }
 
     /// The half-lives of the counters of this kind, in the order of [`Rates`]; empty for kinds without counters.
-    pub(crate) fn half_lives(self) -> &'static [Duration] {
+    pub fn half_lives(self) -> &'static [Duration] {
         const ADDRESS: [Duration; 3] = [MINUTE.saturating_mul(10), DAY, DAY];
         const SUBJECT: [Duration; 2] = [MINUTE.saturating_mul(10), DAY];
         const PREFIX: [Duration; 1] = [HOUR];
@@ -261,7 +261,7 @@ impl Kind {
     }
 
     /// The window of the distinct count of this kind; zero for kinds that count nothing distinct.
-    pub(crate) fn window(self) -> Duration {
+    pub fn window(self) -> Duration {
         match self {
             Self::Addresses => DAY,
             Self::Trusted => DAY * 30,
@@ -283,7 +283,7 @@ impl Kind {
     }
 
     /// How long an entry is kept after it was last written. Demands, links and tickets bring their own time to live.
-    pub(crate) fn ttl(self) -> Duration {
+    pub fn ttl(self) -> Duration {
         match self {
             Self::Client | Self::Link(_) | Self::Profile | Self::Scopes | Self::Ticket => {
                 PROFILE_TTL
@@ -304,7 +304,7 @@ impl Kind {
 
     /// How long counters are kept that hold no failures: one half-life after the latest success. Most addresses are homes
     /// that never see a failure; an office is busy enough to keep its counts.
-    pub(crate) fn quiet_ttl(self) -> Duration {
+    pub fn quiet_ttl(self) -> Duration {
         match self.half_lives() {
             [] | [_] => self.ttl(),
             // All that is counted of a subject are failures.
@@ -314,7 +314,7 @@ impl Kind {
     }
 
     /// The number of the window in which `at` falls.
-    pub(crate) fn epoch(self, at: Timestamp) -> i64 {
+    pub fn epoch(self, at: Timestamp) -> i64 {
         let window = i64::try_from(self.window().as_millis())
             .unwrap_or(i64::MAX)
             .max(1);
@@ -332,7 +332,7 @@ impl Kind {
 
 impl EntryKey {
     /// The key of what is kept about a subject.
-    pub(crate) fn subject(kind: Kind, subject: SubjectKey) -> Self {
+    pub fn subject(kind: Kind, subject: SubjectKey) -> Self {
         Self {
             kind,
             id: Id::Pseudonym(subject.0),
@@ -340,7 +340,7 @@ impl EntryKey {
     }
 
     /// The key of what is kept about an address, a network, an agent or a tenant.
-    pub(crate) fn value(kind: Kind, value: ValueHash) -> Self {
+    pub fn value(kind: Kind, value: ValueHash) -> Self {
         Self {
             kind,
             id: Id::Value(value),
@@ -348,12 +348,12 @@ impl EntryKey {
     }
 
     /// The key of the queue of held logins: there is one.
-    pub(crate) fn review() -> Self {
+    pub fn review() -> Self {
         Self::value(Kind::Review, 0)
     }
 
     /// The key of a ticket.
-    pub(crate) fn ticket(ticket: Pseudonym) -> Self {
+    pub fn ticket(ticket: Pseudonym) -> Self {
         Self {
             kind: Kind::Ticket,
             id: Id::Pseudonym(ticket),
@@ -361,7 +361,7 @@ impl EntryKey {
     }
 
     /// The key of an entry of `kind` whose id has these bytes; `None` for a length that no id has.
-    pub(crate) fn from_id(kind: Kind, id: &[u8]) -> Option<Self> {
+    pub fn from_id(kind: Kind, id: &[u8]) -> Option<Self> {
         let id = match id.len() {
             8 => Id::Value(ValueHash::from_be_bytes(id.try_into().ok()?)),
             _ => Id::Pseudonym(Pseudonym::from_bytes(id.try_into().ok()?)),
@@ -370,7 +370,7 @@ impl EntryKey {
     }
 
     /// The key of a demand.
-    pub(crate) fn demand(demand: DemandKey) -> Self {
+    pub fn demand(demand: DemandKey) -> Self {
         Self {
             kind: Kind::Demand(demand.scope),
             id: Id::Pseudonym(demand.digest),
@@ -378,7 +378,7 @@ impl EntryKey {
     }
 
     /// The key of a link.
-    pub(crate) fn link(link: LinkKey) -> Self {
+    pub fn link(link: LinkKey) -> Self {
         Self {
             kind: Kind::Link(link.kind),
             id: Id::Pseudonym(link.digest),
@@ -386,7 +386,7 @@ impl EntryKey {
     }
 
     /// The id as bytes: 16 of a pseudonym or 8 of a value.
-    pub(crate) fn id(&self) -> Vec<u8> {
+    pub fn id(&self) -> Vec<u8> {
         match self.id {
             Id::Pseudonym(pseudonym) => pseudonym.as_bytes().to_vec(),
             Id::Value(value) => value.to_be_bytes().to_vec(),
@@ -394,7 +394,7 @@ impl EntryKey {
     }
 
     /// What a sealed value is bound to: the schema, the kind and the id.
-    pub(crate) fn binding(&self) -> Vec<u8> {
+    pub fn binding(&self) -> Vec<u8> {
         let mut bytes = vec![SCHEMA];
         bytes.extend_from_slice(self.kind.name().as_bytes());
         bytes.push(0);
@@ -405,22 +405,22 @@ impl EntryKey {
 
 impl Rates {
     /// Counters at `at`, in the order of [`Kind::half_lives`].
-    pub(crate) fn new(at: Timestamp, values: [f32; RATES_MAX]) -> Self {
+    pub fn new(at: Timestamp, values: [f32; RATES_MAX]) -> Self {
         Self { at, values }
     }
 
     /// The moment to which the counters have been brought.
-    pub(crate) fn at(&self) -> Timestamp {
+    pub fn at(&self) -> Timestamp {
         self.at
     }
 
     /// The counters as they stand at their moment.
-    pub(crate) fn values(&self) -> [f32; RATES_MAX] {
+    pub fn values(&self) -> [f32; RATES_MAX] {
         self.values
     }
 
     /// The counters at `now`.
-    pub(crate) fn decayed_to(&self, kind: Kind, now: Timestamp) -> [f32; RATES_MAX] {
+    pub fn decayed_to(&self, kind: Kind, now: Timestamp) -> [f32; RATES_MAX] {
         let mut values = [0.0; RATES_MAX];
         let pairs = self.values.iter().zip(kind.half_lives());
         for (to, (value, half_life)) in values.iter_mut().zip(pairs) {
@@ -430,7 +430,7 @@ impl Rates {
     }
 
     /// How long these counters are kept: see [`Kind::quiet_ttl`].
-    pub(crate) fn ttl(&self, kind: Kind) -> Duration {
+    pub fn ttl(&self, kind: Kind) -> Duration {
         const NOTHING: f32 = 0.001;
         // The first half of the counters are failures, the others attempts.
         let failures = kind.half_lives().len().div_ceil(2);
@@ -448,7 +448,7 @@ impl Rates {
 
     /// Both together, at the later of the two moments. `newer` is what has just happened: if these counters are far
     /// ahead of it, the clock has been set back and they are brought to its moment as they are.
-    pub(crate) fn merged(&self, kind: Kind, newer: &Rates) -> Rates {
+    pub fn merged(&self, kind: Kind, newer: &Rates) -> Rates {
         let mut old = *self;
         if old.at > newer.at.plus(AHEAD_MAX) {
             old.at = newer.at;
@@ -463,7 +463,7 @@ impl Rates {
 
     /// The counters as bytes: version, moment as a double, one float per half-life, all little-endian. The scripts of
     /// the Redis store read and write the same form.
-    pub(crate) fn encode(&self, kind: Kind) -> Vec<u8> {
+    pub fn encode(&self, kind: Kind) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(9 + 4 * RATES_MAX);
         bytes.push(SCHEMA);
         bytes.extend_from_slice(&(self.at.millis() as f64).to_le_bytes());
@@ -474,7 +474,7 @@ impl Rates {
     }
 
     /// The counters from bytes; `None` for another version, another length or numbers that no counter can have.
-    pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
+    pub fn decode(kind: Kind, bytes: &[u8]) -> Option<Self> {
         let (head, mut rest) = bytes.split_at_checked(9)?;
         let at = moment(head)?;
         let mut values = [0.0; RATES_MAX];
@@ -493,7 +493,7 @@ impl Rates {
 impl WindowCounts {
     /// The distinct values of the window that ends at `now`: those of the current window, and of the one before as
     /// much as the sliding window still overlaps.
-    pub(crate) fn estimate(&self, kind: Kind, now: Timestamp) -> f32 {
+    pub fn estimate(&self, kind: Kind, now: Timestamp) -> f32 {
         let epoch = kind.epoch(now);
         let left = 1.0 - kind.elapsed_share(now);
         if epoch <= self.epoch {
@@ -506,7 +506,7 @@ impl WindowCounts {
     }
 
     /// The counts from the bytes that the Redis scripts write: a few values, or version, epoch as a double, two floats.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         /// More than the scripts keep one by one: not theirs.
         const FEW_BYTES_MAX: usize = 256;
         if bytes.len() <= FEW_BYTES_MAX

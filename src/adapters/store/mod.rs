@@ -1,16 +1,16 @@
 //! Choosing the memory by its URL, and what the memories have in common: entries and their keys, encodings, and the
 //! rules of what may be kept.
 
-pub(crate) mod codec;
-pub(crate) mod entities;
+pub mod codec;
+pub mod entities;
 pub(crate) mod entries;
 #[cfg(test)]
 #[path = "hostile/tests.rs"]
 mod hostile;
 pub(crate) mod plan;
 mod profile;
-pub(crate) mod sketch;
-pub(crate) mod transfer;
+pub mod sketch;
+pub mod transfer;
 
 use crate::adapters::embedded::EmbeddedError;
 use crate::adapters::embedded::EmbeddedSettings;

@@ -11,14 +11,14 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// Up to this many values are kept as they are.
-pub(crate) const FEW_MAX: usize = 32;
+pub const FEW_MAX: usize = 32;
 /// Registers of the estimate beyond: a standard error of 1.04 / sqrt(512) = 4.6 %.
 const REGISTERS: usize = 512;
 const REGISTER_BITS: u32 = 9;
 
 /// How many distinct values were added; at most some 530 bytes when encoded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) enum Sketch {
+pub enum Sketch {
     /// The values themselves.
     Few(Vec<ValueHash>),
     /// Registers.
@@ -27,7 +27,7 @@ pub(crate) enum Sketch {
 
 /// Distinct counts of the current window and the one before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Windows {
+pub struct Windows {
     epoch: i64,
     current: Sketch,
     previous: Sketch,
@@ -41,7 +41,7 @@ impl Default for Sketch {
 
 impl Sketch {
     /// Adds a value. Values are keyed hashes and therefore as good as random.
-    pub(crate) fn add(&mut self, value: ValueHash) {
+    pub fn add(&mut self, value: ValueHash) {
         match self {
             Self::Few(values) if values.contains(&value) => {}
             Self::Few(values) if values.len() < FEW_MAX => values.push(value),
@@ -59,7 +59,7 @@ impl Sketch {
     }
 
     /// How many distinct values were added.
-    pub(crate) fn count(&self) -> f32 {
+    pub fn count(&self) -> f32 {
         match self {
             Self::Few(values) => values.len() as f32,
             Self::Many(registers) => estimate(registers),
@@ -67,7 +67,7 @@ impl Sketch {
     }
 
     /// How many distinct values were added to either.
-    pub(crate) fn count_with(&self, other: &Sketch) -> f32 {
+    pub fn count_with(&self, other: &Sketch) -> f32 {
         match (self, other) {
             (one, Self::Few(values)) if values.is_empty() => one.count(),
             (Self::Few(values), other) if values.is_empty() => other.count(),
@@ -101,7 +101,7 @@ impl Sketch {
 impl Windows {
     /// Adds a value in the window of `epoch`. What is older than the window before the current one is let go; an
     /// entry that is more than one window ahead comes from a clock that has been set back and starts anew.
-    pub(crate) fn add(&mut self, epoch: i64, value: ValueHash) {
+    pub fn add(&mut self, epoch: i64, value: ValueHash) {
         match epoch.saturating_sub(self.epoch) {
             0 => {}
             1 => {
@@ -123,7 +123,7 @@ impl Windows {
     }
 
     /// What was seen, as far as it is known which values they were.
-    pub(crate) fn members(&self) -> Distinct {
+    pub fn members(&self) -> Distinct {
         let members = |sketch: &Sketch| match sketch {
             Sketch::Few(values) => Members::Values(values.clone()),
             Sketch::Many(_) => Members::Number(sketch.count()),
@@ -136,7 +136,7 @@ impl Windows {
     }
 
     /// The sizes of the windows.
-    pub(crate) fn counts(&self) -> WindowCounts {
+    pub fn counts(&self) -> WindowCounts {
         WindowCounts {
             epoch: self.epoch,
             current: self.current.count(),
@@ -145,12 +145,12 @@ impl Windows {
     }
 
     /// The distinct values in the window that ends at `now`.
-    pub(crate) fn estimate(&self, kind: Kind, now: Timestamp) -> f32 {
+    pub fn estimate(&self, kind: Kind, now: Timestamp) -> f32 {
         self.counts().estimate(kind, now)
     }
 
     /// Whether decoded windows have the sizes that this module gives.
-    pub(crate) fn is_sound(&self) -> bool {
+    pub fn is_sound(&self) -> bool {
         self.current.is_sound() && self.previous.is_sound()
     }
 }

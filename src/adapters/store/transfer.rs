@@ -19,24 +19,24 @@ use crate::flow::ports::StateError;
 use async_trait::async_trait;
 
 /// Entries in one page of an export, more or less.
-pub(crate) const PAGE: usize = 500;
+pub const PAGE: usize = 500;
 /// No distinct count is copied as more than this.
 const DISTINCT_MAX: f32 = 100_000.0;
 
 /// One entry on its way, in a form that every store can write.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Portable {
+pub struct Portable {
     /// Its key.
-    pub(crate) key: EntryKey,
+    pub key: EntryKey,
     /// When it ends.
-    pub(crate) expires: Timestamp,
+    pub expires: Timestamp,
     /// What it says.
-    pub(crate) body: Body,
+    pub body: Body,
 }
 
 /// What an entry says.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Body {
+pub enum Body {
     /// A baseline.
     Client(ClientBaseline),
     /// A demand.
@@ -57,19 +57,19 @@ pub(crate) enum Body {
 
 /// A distinct count of two windows.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Distinct {
+pub struct Distinct {
     /// The number of the current window.
-    pub(crate) epoch: i64,
+    pub epoch: i64,
     /// What was seen in it.
-    pub(crate) current: Members,
+    pub current: Members,
     /// What was seen in the one before.
-    pub(crate) previous: Members,
+    pub previous: Members,
 }
 
 /// Distinct values, or only how many they were: the stores estimate large numbers in ways that cannot be turned into
 /// one another. A number is copied as that many made-up values; a value that comes back afterwards counts once more.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Members {
+pub enum Members {
     /// How many.
     Number(f32),
     /// Which.
@@ -78,39 +78,39 @@ pub(crate) enum Members {
 
 /// Where an export goes on.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Cursor {
+pub struct Cursor {
     /// Which table or node.
-    pub(crate) part: usize,
+    pub part: usize,
     /// The place in it, in the store's own form; empty for its beginning.
-    pub(crate) at: Vec<u8>,
+    pub at: Vec<u8>,
 }
 
 /// A page of an export.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
+pub struct Page {
     /// Live entries.
-    pub(crate) entries: Vec<Portable>,
+    pub entries: Vec<Portable>,
     /// Entries that do not open: of another secret, or damaged.
-    pub(crate) unreadable: u64,
+    pub unreadable: u64,
     /// Where the next page begins; `None` at the end.
-    pub(crate) next: Option<Cursor>,
+    pub next: Option<Cursor>,
 }
 
 /// What an import did.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Imported {
+pub struct Imported {
     /// Entries that were written.
-    pub(crate) written: u64,
+    pub written: u64,
     /// Entries that were there already and stayed as they were.
-    pub(crate) kept: u64,
+    pub kept: u64,
 }
 
 /// What changes a profile.
-pub(crate) type Change<'c> = &'c (dyn Fn(Profile) -> Profile + Send + Sync);
+pub type Change<'c> = &'c (dyn Fn(Profile) -> Profile + Send + Sync);
 
 /// A memory in the hands of an operator.
 #[async_trait]
-pub(crate) trait Maintenance: Send + Sync {
+pub trait Maintenance: Send + Sync {
     /// The entries at `cursor` that are alive at `now`. Every entry that is there from the first page to the last is
     /// seen at least once. Tickets are left out: a copy of one could be redeemed twice.
     async fn export(&self, cursor: Cursor, now: Timestamp) -> Result<Page, StateError>;
@@ -147,7 +147,7 @@ pub(crate) trait Maintenance: Send + Sync {
 
 impl Distinct {
     /// As whole sketches keep it.
-    pub(crate) fn windows(&self, key: &EntryKey) -> Windows {
+    pub fn windows(&self, key: &EntryKey) -> Windows {
         let mut windows = Windows::default();
         let before = self.epoch.saturating_sub(1);
         for (epoch, members) in [(before, &self.previous), (self.epoch, &self.current)] {
@@ -161,7 +161,7 @@ impl Distinct {
 
 impl Members {
     /// The values, made up from key and window where only their number is known.
-    pub(crate) fn values(&self, key: &EntryKey, epoch: i64) -> Vec<ValueHash> {
+    pub fn values(&self, key: &EntryKey, epoch: i64) -> Vec<ValueHash> {
         match self {
             Self::Values(values) => values.clone(),
             Self::Number(number) => {
@@ -181,12 +181,7 @@ impl Members {
 
 impl Body {
     /// What `bytes` under `key` say to a store that keeps whole sketches.
-    pub(crate) fn open(
-        codec: &Codec,
-        key: &EntryKey,
-        bytes: &[u8],
-        now: Timestamp,
-    ) -> Option<Self> {
+    pub fn open(codec: &Codec, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<Self> {
         match key.kind {
             Kind::Profile => codec.open_profile(key, bytes, now).map(Self::Profile),
             Kind::Client => codec.open_client(key, bytes, now).map(Self::Client),
@@ -208,12 +203,7 @@ impl Body {
     }
 
     /// The bytes of this under `key`; `None` for a distinct count, which each store keeps in its own way.
-    pub(crate) fn seal(
-        &self,
-        codec: &Codec,
-        key: &EntryKey,
-        expires: Timestamp,
-    ) -> Option<Vec<u8>> {
+    pub fn seal(&self, codec: &Codec, key: &EntryKey, expires: Timestamp) -> Option<Vec<u8>> {
         match self {
             Self::Profile(profile) => codec.profile(key, profile),
             Self::Client(client) => codec.client(key, client),
