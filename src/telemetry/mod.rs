@@ -34,7 +34,7 @@ pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), String> {
         EnvFilter::try_new(&filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
     let registry = tracing_subscriber::registry()
         .with(filter)
-        .with(quiet::QuietHandshakes);
+        .with(quiet::Quiet);
     let started = match format {
         LogFormat::Json => registry
             .with(

@@ -16,6 +16,7 @@ mod actions;
 mod alerts;
 mod attacks;
 mod back_channel;
+mod canary;
 mod challenger;
 mod console;
 mod demands;

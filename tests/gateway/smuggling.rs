@@ -375,3 +375,27 @@ async fn as_many_requests_arrive_as_were_authorised() {
     // Some of the lines are harmless (`Transfer-Encoding: identity` is not): the probes do reach the other side.
     assert!(authorised > 20, "{authorised} probes were forwarded");
 }
+
+/// The PROXY protocol is not spoken: an address that comes before the request is no address, and nothing goes on behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_a_request_is_no_request() {
+    let (port, seen) = upstream().await;
+    let world = World::start(in_front_of(port)).await;
+    let request =
+        format!("GET {SMUGGLED} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    binary.extend([192, 0, 2, 66, 127, 0, 0, 1, 0x30, 0x39, 0, 80]);
+    let text = b"PROXY TCP4 192.0.2.66 127.0.0.1 12345 80\r\n".to_vec();
+    for before in [text, b"PROXY UNKNOWN\r\n".to_vec(), binary] {
+        let answer = world
+            .raw_unrecorded(&[&before, request.as_bytes()].concat())
+            .await;
+        assert!(
+            answer.status == 0 || answer.status == 400,
+            "{before:?}: {answer:?}"
+        );
+    }
+    let requests = seen.lock().unwrap().requests.clone();
+    let smuggled = requests.iter().filter(|(target, _)| target == SMUGGLED);
+    assert_eq!(smuggled.count(), 0, "{requests:?}");
+}

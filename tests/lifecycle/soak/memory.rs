@@ -1,6 +1,7 @@
-//! The memory of a process over time, and whether it grows. Samples of half a minute are averaged, because neighbouring
-//! ones are not independent; a line is laid through the averages after the warm-up, by least squares, and its slope is
-//! held against its standard error with Student's t at 95 % (two-sided).
+//! The memory of a process over time, and whether it grows. Samples of half a minute are averaged; a line is laid through the
+//! averages after the warm-up, by least squares, and its slope is held against its standard error with Student's t at 95 %
+//! (two-sided). Memory moves in steps, so that neighbouring averages are alike: as many count as would be independent
+//! (Quenouille, 1952: n (1 - r) / (1 + r), with r the correlation of neighbours around the line).
 
 use std::fmt;
 use std::fs;
@@ -34,6 +35,8 @@ pub struct Judgement {
     slope: f64,
     /// Of the slope.
     error: f64,
+    /// Of neighbouring averages, around the line; none is taken as negative.
+    correlation: f64,
     t: f64,
     critical: f64,
     /// MiB, from the first average after the warm-up to the last.
@@ -114,20 +117,24 @@ impl Samples {
             .map(|point| (point.0 - x) * (point.1 - y))
             .sum();
         let slope = xy / xx;
-        let rest: f64 = points
+        let residuals: Vec<f64> = points
             .iter()
-            .map(|point| (point.1 - y - slope * (point.0 - x)).powi(2))
-            .sum();
-        let error = (rest / (n - 2.0) / xx).sqrt();
+            .map(|point| point.1 - y - slope * (point.0 - x))
+            .collect();
+        let rest: f64 = residuals.iter().map(|residual| residual * residual).sum();
+        let neighbours: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let correlation = (neighbours / rest).clamp(0.0, 0.9);
+        let freedom = (n * (1.0 - correlation) / (1.0 + correlation) - 2.0).max(1.0);
+        let error = (rest / freedom / xx).sqrt();
         let first = points.first().map_or(0.0, |point| point.1);
         let last = points.last().map_or(0.0, |point| point.1);
-        let freedom = points.len().saturating_sub(2);
         Judgement {
             blocks: points.len(),
             slope,
             error,
+            correlation,
             t: slope / error,
-            critical: T.get(freedom.saturating_sub(1)).copied().unwrap_or(1.96),
+            critical: T.get(freedom as usize - 1).copied().unwrap_or(1.96),
             growth: last - first,
             resident: (first, last),
         }
@@ -146,7 +153,7 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "memory: {:.1} MiB after the warm-up, {:.1} MiB at the end ({:+.1}); slope {:+.2} MiB/h, standard error {:.2}, t = {:.2} with {} averages (told from zero from {:.2} on)",
+            "memory: {:.1} MiB after the warm-up, {:.1} MiB at the end ({:+.1}); slope {:+.2} MiB/h, standard error {:.2}, t = {:.2} with {} averages of a correlation of {:.2} (told from zero from {:.2} on)",
             self.resident.0,
             self.resident.1,
             self.growth,
@@ -154,6 +161,7 @@ impl fmt::Display for Judgement {
             self.error,
             self.t,
             self.blocks,
+            self.correlation,
             self.critical
         )
     }
@@ -173,6 +181,7 @@ fn a_line_that_rises_is_told_from_noise() {
         samples.judge(Duration::from_secs(1_200))
     };
     let (flat, rising) = (run(0.0), run(10.0));
+    assert!(flat.correlation < 0.5, "{flat}");
     assert!(flat.t.abs() < flat.critical, "{flat}");
     assert!(rising.t > rising.critical, "{rising}");
     assert!((rising.slope - 10.0).abs() < 1.0, "{rising}");
