@@ -30,7 +30,7 @@ async fn a_clock_that_jumps_fails_nobody() {
     let mut world = World::start(Options {
         mode: "enforce",
         policy: Some(always("allow")),
-        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
         ..Options::default()
     })
     .await;

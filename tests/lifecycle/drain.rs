@@ -27,7 +27,7 @@ async fn a_node_that_ends_loses_no_request() {
         mode: "enforce",
         // The load looks like a stolen secret, sooner or later by how quick the machine is.
         policy: Some(always("allow")),
-        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 2\nserver.grace_seconds = 10",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 2\nserver.grace_seconds = 10",
         ..Options::default()
     })
     .await;

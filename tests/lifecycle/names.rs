@@ -25,7 +25,7 @@ async fn the_last_good_addresses_stand_in_for_names() {
     let _alone = alone().await;
     let mut redis = RedisServer::start();
     let config = format!(
-        "state.url = \"redis://redis.test:{}\"\nupstream.idle_timeout_seconds = 1\nlimits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\n",
+        "state.url = \"redis://redis.test:{}\"\nupstream.idle_timeout_seconds = 1\nlimits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nstep_up.challenges_max = 100\n",
         redis.port()
     );
     // Without a name the harness starts it by address; then it is started again by name.

@@ -31,7 +31,7 @@ async fn a_panic_in_a_hook_costs_one_request() {
         mode: "enforce",
         // The load looks like a stolen secret, sooner or later by how quick the machine is.
         policy: Some(always("allow")),
-        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
         ..Options::default()
     })
     .await;

@@ -110,7 +110,7 @@ async fn configurations_are_exchanged_under_traffic_and_never_mixed() {
     let (requests, exchanges) = (scaled(600, 20_000), scaled(12, 100));
     let world = World::start(Options {
         mode: "enforce",
-        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0",
         ..Options::default()
     })
     .await;

@@ -48,7 +48,7 @@ async fn random_faults_leave_no_trace() {
     // What is written is on the disk before it is answered: a killed server loses nothing that it has confirmed.
     let redis = RedisServer::start_with(&["--appendonly", "yes"]);
     let config = format!(
-        "state.url = \"{}\"\nstate.response_timeout_ms = 100\nscore.cache_seconds = 0\nscore.cache_entries = 0\nupstream.read_timeout_seconds = 1\nlimits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\n",
+        "state.url = \"{}\"\nstate.response_timeout_ms = 100\nscore.cache_seconds = 0\nscore.cache_entries = 0\nupstream.read_timeout_seconds = 1\nlimits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\n",
         redis.url()
     );
     let world = World::start(Options {

@@ -28,7 +28,7 @@ on_both_stores!(
             // The load looks like a stolen secret, sooner or later by how quick the machine is.
             policy: Some(always("allow")),
             store,
-            config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 0\nserver.grace_seconds = 10",
+            config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 0\nserver.grace_seconds = 10",
             ..Options::default()
         })
         .await;
@@ -117,7 +117,7 @@ async fn no_login_fails_while_processes_are_exchanged() {
     let _alone = alone().await;
     let mut world = World::start(Options {
         mode: "enforce",
-        config: "limits.address_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 0\nserver.grace_seconds = 10",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 0\nserver.grace_seconds = 10",
         ..Options::default()
     })
     .await;
