@@ -365,6 +365,7 @@ async fn decisions_show_as_they_happen_and_cannot_leave_their_place() {
         "request.door == &quot;login&quot;",
         "the mode was monitor",
         "bit for bit",
+        "The whole explanation in words",
     ] {
         assert!(decision.contains(text), "{text}: {decision}");
     }

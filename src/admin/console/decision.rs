@@ -8,10 +8,16 @@ use crate::admin::console::chart;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::domain::audit::AuditEvent;
+use crate::domain::explain;
+use crate::domain::explain::Evaluator;
+use crate::domain::explain::Explanation;
+use crate::domain::explain::ModelAtHand;
+use crate::domain::explain::words::Language;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
 use crate::domain::features::FeatureVector;
 use crate::domain::kind::RequestKind;
+use crate::domain::recorded::names::Names;
 use crate::domain::risk::RiskScore;
 use crate::domain::trail::sentence;
 use axum::Extension;
@@ -68,6 +74,7 @@ pub(super) async fn show(
                 (what_if(&console, &event, &query))
             }
         }
+        (in_words(&console, &event))
         h2 { "What was seen" }
         (seen(&event))
         h2 { "How it ended" }
@@ -116,6 +123,50 @@ fn why(event: &AuditEvent) -> Markup {
             ol { @for code in &event.reasons { li { (sentence(code)) " " code class="soft" { (code) } } } }
         }
     }
+}
+
+/// The explanation that `riskgate explain` gives, with the policy and the models in force.
+fn in_words(console: &Console, event: &AuditEvent) -> Markup {
+    if event.verdict.is_none() {
+        return html! {};
+    }
+    let snapshot = console.flow.snapshot();
+    let kind = kind_of(event);
+    let identity = &snapshot.models.serving(kind).1.identity;
+    let run = |row: &FeatureVector| console.flow.what_if(kind, row).map(|(_, output)| output);
+    let is_same = event.model_digest.as_deref() == Some(identity.digest.as_str());
+    let model = if is_same {
+        ModelAtHand::There {
+            file: identity.version.clone(),
+            bias: None,
+            evaluators: vec![Evaluator {
+                name: "native",
+                run: &run,
+            }],
+        }
+    } else {
+        ModelAtHand::Missing {
+            found: vec![identity.version.clone()],
+        }
+    };
+    let policy = &snapshot.policy;
+    // Names are not looked up here: the console knows pseudonyms alone.
+    let mut names = Names::of(policy, None);
+    let explanation = Explanation::of(event, Some(policy), &model, &mut names);
+    html! {
+        details {
+            summary { "The whole explanation in words, and what the smallest change would have been" }
+            pre { (explain::text::text(&explanation, Language::English)) }
+        }
+    }
+}
+
+fn kind_of(event: &AuditEvent) -> RequestKind {
+    event
+        .kind
+        .as_deref()
+        .and_then(RequestKind::from_name)
+        .unwrap_or(RequestKind::Login)
 }
 
 /// Features with what they contributed, the strongest first.
@@ -256,11 +307,7 @@ fn row(event: &AuditEvent) -> Option<FeatureVector> {
 }
 
 fn what_if(console: &Console, event: &AuditEvent, query: &Fields) -> Markup {
-    let kind = event
-        .kind
-        .as_deref()
-        .and_then(RequestKind::from_name)
-        .unwrap_or(RequestKind::Login);
+    let kind = kind_of(event);
     let Some(recorded) = row(event) else {
         return html! {};
     };
