@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Observations that may wait for the store; more are lost and counted.
 pub const OBSERVATIONS_MAX: usize = 16_384;
 /// Observations that are applied in one call.
 const BATCH_MAX: usize = 1_024;
-/// How long a batch gathers.
-const GATHER: Duration = Duration::from_millis(5);
+/// How often a batch that gathers is looked at: what is urgent waits no longer than this.
+const LOOK: Duration = Duration::from_millis(5);
 /// The longest that one call may take.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,14 +32,7 @@ pub async fn run(
                 if taken == 0 {
                     return;
                 }
-                if taken < BATCH_MAX {
-                    // One transaction for what comes within a few milliseconds costs little more than one for a
-                    // single observation; links are known on this node all the while.
-                    tokio::time::sleep(GATHER).await;
-                    while batch.len() < BATCH_MAX && let Ok(next) = queue.try_recv() {
-                        batch.push(next);
-                    }
-                }
+                gather(&mut queue, &mut batch, store.gathering()).await;
                 record(&mut batch, store.as_ref(), &metrics).await;
             }
             changed = stop.changed() => {
@@ -55,6 +49,38 @@ pub async fn run(
     }
 }
 
+/// Lets a batch grow for `time`, or until something in it is urgent: one transaction for what comes meanwhile costs little
+/// more than one for a single observation. Links are known on this node all the while.
+async fn gather(
+    queue: &mut mpsc::Receiver<Observation>,
+    batch: &mut Vec<Observation>,
+    time: Duration,
+) {
+    let end = Instant::now() + time;
+    let mut looked_at = 0;
+    while batch.len() < BATCH_MAX && Instant::now() < end {
+        tokio::time::sleep(LOOK.min(time)).await;
+        while batch.len() < BATCH_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            batch.push(next);
+        }
+        if batch.iter().skip(looked_at).any(is_urgent) {
+            return;
+        }
+        looked_at = batch.len();
+    }
+}
+
+/// Whether the next request may have to be judged by it: somebody guesses, or owes a stronger factor or has just shown it.
+fn is_urgent(observation: &Observation) -> bool {
+    let has_failed = observation
+        .attempt
+        .as_ref()
+        .is_some_and(|attempt| attempt.failed);
+    has_failed || !observation.demands.is_empty()
+}
+
 async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) {
     let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(batch)).await {
         Ok(Ok(())) => None,
@@ -67,4 +93,43 @@ async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &
         tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
     }
     batch.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::history::Attempt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_waits_for_nobody() {
+        let time = Duration::from_millis(50);
+        let (sender, mut queue) = mpsc::channel(16);
+        let begin = Instant::now();
+        let mut batch = vec![Observation::default()];
+        sender.try_send(Observation::default()).unwrap();
+        gather(&mut queue, &mut batch, time).await;
+        assert_eq!(batch.len(), 2);
+        assert!(begin.elapsed() >= time && begin.elapsed() < time + 2 * LOOK);
+
+        let failed = Observation {
+            attempt: Some(Attempt {
+                failed: true,
+                address: 1,
+                prefix: 2,
+                asn: None,
+                agent: 3,
+                tenant: 4,
+                subject: None,
+                subject_known: false,
+                address_known: false,
+            }),
+            ..Observation::default()
+        };
+        let begin = Instant::now();
+        let mut batch = vec![Observation::default()];
+        sender.try_send(failed).unwrap();
+        gather(&mut queue, &mut batch, time).await;
+        assert_eq!(batch.len(), 2);
+        assert!(begin.elapsed() < 2 * LOOK);
+    }
 }

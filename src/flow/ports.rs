@@ -49,6 +49,12 @@ pub trait StateStore: Send + Sync {
     /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
 
+    /// How long what was learnt may gather before [`record`](Self::record) is called with it, as long as nothing of it is
+    /// urgent: little for a store that other nodes read as well, whom a client may ask next.
+    fn gathering(&self) -> Duration {
+        Duration::from_millis(5)
+    }
+
     /// Keeps a ticket that can be redeemed once within `ttl`. It is bound to `binding`, which stands for whatever the
     /// ticket was given for: tenant, client, session.
     ///

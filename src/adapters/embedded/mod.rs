@@ -54,6 +54,8 @@ const CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Transactions after which a flush comes before its time: each copies the pages that it changes, and the file grows
 /// until then.
 const UNFLUSHED_MAX: u32 = 16;
+/// What was learnt gathers for so long: nobody else reads this file, and a transaction costs milliseconds.
+const GATHERING: Duration = Duration::from_millis(50);
 /// Files up to this size are checked whole when they are opened (some 0.2 s); of larger ones only the roots are.
 const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -234,6 +236,10 @@ impl StateStore for EmbeddedStore {
         let observations = observations.to_vec();
         // A write transaction takes milliseconds; the worker has other connections to serve.
         joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
+    }
+
+    fn gathering(&self) -> Duration {
+        GATHERING
     }
 
     async fn issue_ticket(
