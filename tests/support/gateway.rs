@@ -23,6 +23,8 @@
     reason = "a panic is how a test reports a failure"
 )]
 
+#[path = "gateway/again.rs"]
+mod again;
 #[path = "gateway/configuration.rs"]
 mod configuration;
 #[path = "gateway/http2.rs"]
@@ -53,6 +55,7 @@ pub use process::Process;
 pub use process::Sockets;
 pub use raw::RawAnswer;
 
+use again::Again;
 use configuration::certify;
 pub use configuration::listening_port;
 use configuration::write;
@@ -227,6 +230,7 @@ pub struct World {
     due: AtomicUsize,
     /// The records that were read so far, up to which byte of the file, and its last line up to there.
     read: Mutex<(Vec<AuditEvent>, usize, String)>,
+    again: Again,
 }
 
 /// A moment between two requests.
@@ -277,6 +281,8 @@ impl World {
             std::fs::read_to_string(root().join("conf/policy.toml")).expect("the shipped policy")
         });
         write(&folder.path().join("policy.toml"), &policy);
+        let again = Again::default();
+        again.learn(&policy);
         write(&folder.path().join("riskgate.toml"), &config.to_string());
         if let Some(files) = options.open_files {
             write(&folder.path().join(process::OPEN_FILES), &files.to_string());
@@ -293,6 +299,7 @@ impl World {
             folder,
             due: AtomicUsize::new(0),
             read: Mutex::default(),
+            again,
         }
     }
 
@@ -303,6 +310,7 @@ impl World {
 
     /// Replaces the policy file under the running gateway.
     pub fn set_policy(&self, policy: &str) {
+        self.again.learn(policy);
         write(&self.folder.path().join("policy.toml"), policy);
     }
 
@@ -593,8 +601,10 @@ impl World {
             (*records, *end, *last) = Default::default();
         }
         for line in whole[*end..].split_inclusive('\n') {
-            records
-                .push(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+            let record =
+                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            self.again.check(&record, &self.config_file());
+            records.push(record);
             line.clone_into(last);
         }
         *end = whole.len();
