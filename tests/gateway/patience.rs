@@ -3,6 +3,7 @@
 
 use crate::gateway::Http2;
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::in_front_of;
 use crate::gateway::secured;
@@ -40,9 +41,16 @@ async fn tcp(world: &World) -> TcpStream {
         .expect("the gateway accepts")
 }
 
-async fn given_up(world: &World, missing: &str) -> f64 {
+/// Waits until so many connections were counted as given up: a connection is closed before it is counted.
+async fn assert_given_up(world: &World, missing: &str, count: f64) {
     let name = "riskgate_connections_given_up_total";
-    world.metric(name, &[("missing", missing)]).await
+    let end = Instant::now() + PATIENCE;
+    let mut found = world.metric(name, &[("missing", missing)]).await;
+    while found < count && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        found = world.metric(name, &[("missing", missing)]).await;
+    }
+    assert_eq!(found, count, "{missing}");
 }
 
 /// Sends a byte every half second until the gateway closes; what it said, and how long that took.
@@ -84,7 +92,7 @@ async fn a_head_that_drips_is_given_up() {
         };
         assert_in_time(&format!("a head that drips, TLS {tls}"), dripped.1);
         assert_eq!(dripped.0, "");
-        assert_eq!(given_up(&world, "head").await, 1.0);
+        assert_given_up(&world, "head", 1.0).await;
 
         // A first answer buys no more for the next head.
         let mut stream = tcp(&world).await;
@@ -96,7 +104,7 @@ async fn a_head_that_drips_is_given_up() {
             world.expect_record();
             let (_, took) = drip(stream, GET).await;
             assert_in_time("a second head that drips", took);
-            assert_eq!(given_up(&world, "idle").await, 1.0);
+            assert_given_up(&world, "idle", 1.0).await;
             world.records().await;
         }
         assert_eq!(world.get("/oauth2/jwks").await.status, 200);
@@ -134,8 +142,8 @@ async fn connections_that_say_nothing_are_closed() {
     for (what, (_, took)) in &silent {
         assert_in_time(what, *took);
     }
-    assert_eq!(given_up(&world, "handshake").await, 2.0);
-    assert_eq!(given_up(&world, "head").await, 3.0);
+    assert_given_up(&world, "handshake", 2.0).await;
+    assert_given_up(&world, "head", 3.0).await;
     assert_eq!(world.get("/oauth2/jwks").await.status, 200);
 }
 
@@ -159,7 +167,7 @@ async fn a_handshake_that_stops_in_the_middle_is_given_up() {
     assert!(closed.is_ok(), "the gateway does not close");
     assert!(!answer.is_empty(), "the gateway did not answer the hello");
     assert_in_time("a handshake without its end", start.elapsed());
-    assert_eq!(given_up(&world, "handshake").await, 1.0);
+    assert_given_up(&world, "handshake", 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,7 +203,7 @@ async fn a_body_that_drips_is_given_up() {
         world.last_record().await.error.as_deref(),
         Some("body_timeout")
     );
-    assert_eq!(given_up(&world, "body").await, 1.0);
+    assert_given_up(&world, "body", 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
