@@ -1,10 +1,14 @@
 //! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong,
-//! 3 nothing is known of whom was asked about.
+//! 3 nothing is known of whom was asked about, 4 audit records are not what was written.
 
+#[path = "main/audit.rs"]
+mod audit;
 #[path = "main/eval.rs"]
 mod eval;
 #[path = "main/explain.rs"]
 mod explain;
+#[path = "main/keys.rs"]
+mod keys;
 #[path = "main/label.rs"]
 mod label;
 #[path = "main/off.rs"]
@@ -22,8 +26,6 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use mimalloc::MiMalloc;
-use riskgate::adapters::clock::SystemClock;
-use riskgate::adapters::entropy::OsEntropy;
 use riskgate::app;
 use riskgate::app::RunError;
 use riskgate::app::review::Said;
@@ -31,7 +33,6 @@ use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
-use riskgate::flow::ports::Clock;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -156,6 +157,11 @@ enum Command {
     Operator {
         #[command(subcommand)]
         command: operator::OperatorCommand,
+    },
+    /// Check, export or erase audit records
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
     },
     /// Suggest scopes that applications could do without
     Scopes {
@@ -420,9 +426,10 @@ fn main() -> ExitCode {
             } => inspect(&model, json, library),
             ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
-        Command::Keys { command } => rotate(&command).map(done),
+        Command::Keys { command } => keys::rotate(&command).map(done),
         Command::Operator { command } => operator::run(&command),
         Command::Scopes { command } => scopes::run(&command),
+        Command::Audit { command } => audit::run(command),
     };
     match result {
         Ok(code) => code,
@@ -539,41 +546,6 @@ fn review(command: ReviewCommand) -> Result<ExitCode, RunError> {
             Ok(ExitCode::from(NOTHING))
         }
     }
-}
-
-fn rotate(command: &KeysCommand) -> Result<(), RunError> {
-    let KeysCommand::Rotate {
-        place,
-        signing,
-        force,
-    } = command;
-    let (config, _) = place.config()?;
-    if *signing {
-        return rotate_signing(&config, *force);
-    }
-    let rotated = app::keys::rotate(&config, &OsEntropy, *force)
-        .map_err(|error| RunError::Config(vec![error]))?;
-    println!("new secret       {}", rotated.secret.display());
-    println!("previous secret  {}", rotated.previous.display());
-    println!("restart every node of the fleet with both files");
-    Ok(())
-}
-
-fn rotate_signing(config: &Config, force: bool) -> Result<(), RunError> {
-    let rotated = app::signing::rotate(config, SystemClock.now(), force)
-        .map_err(|error| RunError::Config(vec![error]))?;
-    for ring in rotated {
-        let name = ring.algorithm.as_str();
-        println!("{name:<5}  signs  {}", ring.current);
-        println!("{name:<5}  next   {}", ring.next);
-        if !ring.is_changed {
-            println!(
-                "{name:<5}  there was no next key: rotate again once the new one is known everywhere"
-            );
-        }
-    }
-    println!("copy {} to every node", config.signing_dir().display());
-    Ok(())
 }
 
 impl Desk {

@@ -4,6 +4,7 @@ use crate::chapters::Chapter;
 use crate::place::Faces;
 use crate::screen::Screen;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::is_mark;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,6 +92,9 @@ impl Records {
     fn take(&self, line: &[u8], faces: &Faces) -> Option<Record> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.newest = Some(Instant::now());
+        if is_mark(line) {
+            return None;
+        }
         kept.lines = kept.lines.saturating_add(1);
         let Ok(event) = serde_json::from_slice::<AuditEvent>(line) else {
             kept.unreadable = kept.unreadable.saturating_add(1);

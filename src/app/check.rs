@@ -7,6 +7,7 @@ use crate::adapters::store;
 use crate::app::actions;
 use crate::app::alerts;
 use crate::app::assemble;
+use crate::app::audit;
 use crate::app::certificates;
 use crate::app::certificates::Expiry;
 use crate::app::console;
@@ -127,6 +128,10 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         )),
         Err(error) => findings.problems.push(error),
     }
+    findings
+        .problems
+        .extend(audit::settings(config, file).err());
+    findings.warnings.extend(audit::warnings(config));
     match alerts::settings(config, file) {
         Ok(Some(settings)) => findings
             .fine

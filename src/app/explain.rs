@@ -1,5 +1,6 @@
 //! `riskgate explain`: finds a decision in the audit log, and the model and policy that made it, and has it explained.
 
+use crate::adapters::audit_log::people;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::onnx;
 use crate::adapters::onnx::LoadSettings;
@@ -7,6 +8,7 @@ use crate::adapters::onnx::LoadedModel;
 use crate::adapters::onnx::MODEL_BYTES_MAX;
 use crate::app::RunError;
 use crate::app::assemble;
+use crate::app::audit::people_file;
 use crate::app::keys::Keys;
 use crate::app::records;
 use crate::config::Config;
@@ -144,11 +146,19 @@ pub fn resolver(config: &Config) -> Option<Resolver> {
     let previous = keys.previous.as_deref();
     let previous = previous.map(|keys| keys.pseudonyms.expose().as_slice());
     let people = Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(previous);
+    // Records name people by names of their own; those from before schema 2 by the pseudonym itself.
+    let names = people::read(&people_file(config)).ok();
     Some(Arc::new(move |tenant: &str, name: &str| {
         let makers = [Some(&people), people.previous()];
-        let makers = makers.into_iter().flatten();
-        makers
-            .map(|people| people.user(tenant, name).to_string())
+        let subjects = makers.into_iter().flatten();
+        subjects
+            .map(|people| people.user(tenant, name))
+            .flat_map(|subject| {
+                let name = names
+                    .as_ref()
+                    .map(|names| names.name(subject.0).to_string());
+                name.into_iter().chain([subject.to_string()])
+            })
             .collect()
     }))
 }

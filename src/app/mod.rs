@@ -46,6 +46,9 @@ pub mod health;
 /// `riskgate --version`.
 pub mod version;
 
+/// The audit log.
+pub mod audit;
+
 /// What an operator decides about held logins.
 pub mod review;
 
@@ -232,9 +235,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
     // After the store: with a file, the process before has ended when it is ours, and writes no more records.
+    let audit = audit::settings(&config, &file).map_err(one)?;
+    let audit = AuditLog::open(
+        audit,
+        Arc::new(SystemClock),
+        Arc::new(OsEntropy),
+        Arc::clone(&metrics),
+    );
     let audit = Arc::new(
-        AuditLog::open(&config.audit_file(), Arc::clone(&metrics))
-            .map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
+        audit.map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
     );
     let operators = operators::load(&config, &OsEntropy).map_err(one)?;
     let mut socket = |address, key| match inherited.take(address) {

@@ -4,6 +4,7 @@
 use crate::app::RunError;
 use crate::config::ConfigError;
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::is_mark;
 use memchr::memchr;
 use memchr::memchr_iter;
 use memchr::memmem;
@@ -22,8 +23,6 @@ pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 const BLOCK_BYTES: usize = 4 * 1024 * 1024;
 /// Files of one log at most.
 const FILES_MAX: usize = 100_000;
-/// How a line begins that is about the log itself.
-const MARK_START: &[u8] = b"{\"mark\":\"";
 
 /// What a line is.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +79,7 @@ impl Line {
     /// Reads a line.
     pub fn parse(line: &[u8]) -> Self {
         let line = line.trim_ascii();
-        if line.is_empty() || line.starts_with(MARK_START) {
+        if line.is_empty() || is_mark(line) {
             return Self::Other;
         }
         match serde_json::from_slice::<AuditEvent>(line) {

@@ -274,7 +274,7 @@ impl Copied {
 }
 
 /// The keys of a subject, under the present secret and the one before it.
-fn subjects(keys: &Keys, named: &Named) -> Vec<(SubjectKey, &'static str)> {
+pub(in crate::app) fn subjects(keys: &Keys, named: &Named) -> Vec<(SubjectKey, &'static str)> {
     let of = |keys: &Keys| {
         let people = Pseudonymizer::new(keys.pseudonyms.expose());
         if named.is_client {

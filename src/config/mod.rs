@@ -4,6 +4,9 @@
 /// Who is told.
 pub mod alerts;
 
+/// Records.
+pub mod audit;
+
 /// Flags over the file.
 pub mod overrides;
 
@@ -24,6 +27,7 @@ use crate::flow::score::ScoreSettings;
 use crate::flow::score::breaker::BreakerSettings;
 use crate::telemetry::LogFormat;
 use alerts::AlertSettings;
+use audit::AuditSettings;
 use resource::ResourceSettings;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -345,16 +349,6 @@ pub struct SigningSettings {
     pub directory: Option<PathBuf>,
 }
 
-/// `[audit]`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuditSettings {
-    /// The file; `audit.jsonl` under `data_dir` when absent.
-    pub file: Option<PathBuf>,
-    /// Whether requests on routes that are not scored are recorded as well.
-    pub passed: bool,
-}
-
 /// `[log]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -578,15 +572,6 @@ impl Default for GeoFiles {
             city: vec![vendor("city-ipv4.mmdb"), vendor("city-ipv6.mmdb")],
             asn: Some(vendor("asn.csv")),
             kinds: Some(vendor("network-kinds.csv")),
-        }
-    }
-}
-
-impl Default for AuditSettings {
-    fn default() -> Self {
-        Self {
-            file: None,
-            passed: true,
         }
     }
 }

@@ -1,18 +1,41 @@
 //! The record of one exchange: an allow-list of fields, pseudonymous, with a version. No raw username, address, code,
 //! token, cookie or query ever enters it.
+//!
+//! Between records there are [marks](mark), lines about the log itself: who reads records passes them over ([`is_mark`]).
+
+/// How lines are tied together.
+pub mod chain;
+
+/// The lines in their order.
+pub mod journal;
+
+/// Lines about the log itself.
+pub mod mark;
+
+/// Records as events of another schema.
+pub mod ocsf;
+
+/// Names that can be forgotten.
+pub mod people;
+
+/// The keys as they are kept.
+pub mod seal;
+
+/// Whether a log is as it was written.
+pub mod verify;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 /// The version of the record's schema. It grows when a field changes its meaning or goes away.
-pub const AUDIT_SCHEMA: u32 = 1;
+pub const AUDIT_SCHEMA: u32 = 2;
 
 /// What is recorded of one exchange.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {
     /// [`AUDIT_SCHEMA`].
     pub schema: u32,
-    /// Counts the records of one process from 1, without gaps: a gap is a lost record. Set by the sink.
+    /// Counts the records of one boot of a node from 1. What is missing was lost, and a mark says so. Set by the sink.
     pub seq: u64,
     /// When the exchange began, RFC 3339 in UTC with milliseconds.
     pub time: String,
@@ -45,7 +68,7 @@ pub struct AuditEvent {
     /// The id of the decision under which that token was issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_decision: Option<String>,
-    /// The pseudonym of user or service account.
+    /// The pseudonym of user or service account: in the log another one than elsewhere, which can be forgotten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The pseudonym of the address.
@@ -262,6 +285,11 @@ fn is_none(count: &u32) -> bool {
 )]
 fn is_nothing(percent: &u8) -> bool {
     *percent == 0
+}
+
+/// Whether a line is a mark and no record.
+pub fn is_mark(line: &[u8]) -> bool {
+    line.starts_with(mark::MARK_START)
 }
 
 /// A score without one reason.

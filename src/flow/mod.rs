@@ -341,6 +341,11 @@ impl AuthFlow {
             refuse(&mut exchange, &refusal);
             return (exchange, Err(refusal));
         }
+        if matches!(admission.result, Ok(Some(_))) && !self.dependencies.audit.takes() {
+            let refusal = Refusal::new(503, "audit_unavailable", "try again later");
+            refuse(&mut exchange, &refusal);
+            return (exchange, Err(refusal));
+        }
         match admission.result {
             Ok(door) => {
                 exchange.door = door;

@@ -273,6 +273,12 @@ pub trait AuditSink: Send + Sync {
     /// Hands over one record without waiting. A record that finds no room is dropped and counted by the sink.
     fn write(&self, event: AuditEvent);
 
+    /// Whether the record of one more exchange would be taken. Where it would not, and records must not be lost, a request
+    /// at a scored door is refused.
+    fn takes(&self) -> bool {
+        true
+    }
+
     /// Whether records are kept at all. Where they are not, none need be made.
     fn keeps(&self) -> bool {
         true

@@ -66,6 +66,8 @@ pub struct Metrics {
     state_writes_lost: IntCounter,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
+    audit_signed: IntCounter,
+    audit_refused: IntGauge,
     alerts: IntCounterVec,
     traces: IntCounterVec,
     connections: IntGauge,
@@ -264,6 +266,14 @@ impl Metrics {
             audit_dropped: counter(
                 "riskgate_audit_events_dropped_total",
                 "Audit records lost to a full queue or disk",
+            )?,
+            audit_signed: counter(
+                "riskgate_audit_signatures_total",
+                "Signed marks in the audit log",
+            )?,
+            audit_refused: gauge(
+                "riskgate_audit_refused",
+                "Whether the disk refuses audit records in strict mode",
             )?,
             alerts: counters(
                 "riskgate_alerts_total",
@@ -527,21 +537,6 @@ impl Metrics {
     /// Observations were lost.
     pub fn state_writes_lost(&self, count: u64) {
         self.state_writes_lost.inc_by(count);
-    }
-
-    /// Audit records were written.
-    pub fn audit_written(&self, count: u64) {
-        self.audit_events.inc_by(count);
-    }
-
-    /// Audit records were lost.
-    pub fn audit_dropped(&self, count: u64) {
-        self.audit_dropped.inc_by(count);
-    }
-
-    /// How many audit records were lost so far.
-    pub fn audit_dropped_total(&self) -> u64 {
-        self.audit_dropped.get()
     }
 
     /// The state of a breaker: 0 closed, 1 half-open, 2 open.

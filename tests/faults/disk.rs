@@ -5,6 +5,7 @@ use crate::traffic::Crowd;
 use crate::traffic::alone;
 use crate::traffic::world;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::is_mark;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -132,6 +133,9 @@ async fn read(
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).expect("a line");
+            if is_mark(line.as_bytes()) {
+                continue;
+            }
             let record: AuditEvent =
                 serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
             let last = is_last(&record);

@@ -15,6 +15,7 @@ mod gateway;
 mod actions;
 mod alerts;
 mod attacks;
+mod audit;
 mod back_channel;
 mod canary;
 mod challenger;

@@ -11,6 +11,7 @@ use crate::load::Plan;
 use crate::load::alone;
 use crate::load::scaled;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::is_mark;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +29,7 @@ const RELOAD_MAX: Duration = Duration::from_millis(100);
 pub fn records(world: &World) -> Vec<AuditEvent> {
     let text = fs::read_to_string(world.data_dir().join("audit.jsonl")).expect("records");
     text.lines()
+        .filter(|line| !is_mark(line.as_bytes()))
         .map(|line| serde_json::from_str(line).expect("a record"))
         .collect()
 }

@@ -61,6 +61,7 @@ pub use configuration::listening_port;
 use configuration::write;
 use redis::RedisServer;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::is_mark;
 use riskgate::domain::features::Feature;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -601,11 +602,13 @@ impl World {
             (*records, *end, *last) = Default::default();
         }
         for line in whole[*end..].split_inclusive('\n') {
-            let record =
-                serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-            self.again.check(&record, &self.config_file());
-            records.push(record);
             line.clone_into(last);
+            if !is_mark(line.as_bytes()) {
+                let record =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                self.again.check(&record, &self.config_file());
+                records.push(record);
+            }
         }
         *end = whole.len();
         records.clone()

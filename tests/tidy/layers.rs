@@ -78,11 +78,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::outbound"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
-    adapter(
-        "adapters/audit_log",
-        &[],
-        &["serde_json", "thiserror", "tracing"],
-    ),
+    adapter("adapters/audit_log", &[], &["thiserror", "tracing"]),
     adapter("adapters/clock", &[], &[]),
     adapter(
         "adapters/embedded",

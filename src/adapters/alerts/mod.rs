@@ -99,6 +99,10 @@ impl AuditSink for AlertingSink {
         self.inner.write(event);
     }
 
+    fn takes(&self) -> bool {
+        self.inner.takes()
+    }
+
     fn keeps(&self) -> bool {
         self.inner.keeps()
     }

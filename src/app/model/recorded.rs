@@ -175,6 +175,7 @@ mod tests {
             line(3),
             line(0),
             "\n".to_owned(),
+            "{\"mark\":\"checkpoint\",\"schema\":2}\n".to_owned(),
             line(Feature::COUNT),
         ]
         .concat();

@@ -1,4 +1,4 @@
-//! The methods for what happens beside the requests: alerts, spans, reloads, certificates. The metrics themselves are declared
+//! The methods for what happens beside the requests: records, alerts, spans, reloads, certificates. The metrics themselves are declared
 //! with the others.
 
 use super::Metrics;
@@ -6,6 +6,31 @@ use crate::domain::time::Timestamp;
 use std::time::Duration;
 
 impl Metrics {
+    /// Audit records were written.
+    pub fn audit_written(&self, count: u64) {
+        self.audit_events.inc_by(count);
+    }
+
+    /// Audit records were lost.
+    pub fn audit_dropped(&self, count: u64) {
+        self.audit_dropped.inc_by(count);
+    }
+
+    /// How many audit records were lost so far.
+    pub fn audit_dropped_total(&self) -> u64 {
+        self.audit_dropped.get()
+    }
+
+    /// A signed mark is in the audit log.
+    pub fn audit_signed(&self) {
+        self.audit_signed.inc();
+    }
+
+    /// In strict mode, the disk refuses records, or takes them again.
+    pub fn audit_refused(&self, refused: bool) {
+        self.audit_refused.set(refused.into());
+    }
+
     /// Alerts were sent, found no place (`queue_full`) or were given up.
     pub fn alerts(&self, result: &'static str, count: u64) {
         self.alerts.with_label_values(&[result]).inc_by(count);

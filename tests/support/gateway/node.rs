@@ -5,6 +5,7 @@ use super::configuration::listening_port;
 use super::configuration::write;
 use super::process;
 use super::process::Process;
+use riskgate::domain::audit::is_mark;
 use std::path::Path;
 use tempfile::TempDir;
 use toml::Table;
@@ -63,6 +64,7 @@ impl Node {
         let text = std::fs::read_to_string(self.folder.path().join("data/audit.jsonl"));
         text.unwrap_or_default()
             .lines()
+            .filter(|line| !is_mark(line.as_bytes()))
             .map(str::to_owned)
             .collect()
     }

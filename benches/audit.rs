@@ -1,0 +1,181 @@
+//! What a record costs in the writer's thread: as plain JSON, as it was before there was a chain, and chained; the name of a
+//! person; and what a line costs who checks it.
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a bench ends at the first surprise; its macros make undocumented items"
+)]
+
+use criterion::Criterion;
+use criterion::Throughput;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use riskgate::domain::audit::AUDIT_SCHEMA;
+use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::AuditTiming;
+use riskgate::domain::audit::journal::Found;
+use riskgate::domain::audit::journal::Journal;
+use riskgate::domain::audit::people::PeopleKey;
+use riskgate::domain::audit::seal::Seal;
+use riskgate::domain::audit::verify::Extent;
+use riskgate::domain::audit::verify::Trust;
+use riskgate::domain::audit::verify::Verifier;
+use riskgate::domain::features::Feature;
+use riskgate::domain::ids::Pseudonym;
+use std::hint::black_box;
+
+/// Lines that are checked at once.
+const LINES: u64 = 20_000;
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_owned())
+}
+
+/// A record of a scored login, as long as they are.
+fn event(seq: u64) -> AuditEvent {
+    let features = (0..Feature::COUNT).map(|place| Some(place as f32 * 0.137_531));
+    let contributions = (0..Feature::COUNT).map(|place| place as f32 * -0.021_733);
+    AuditEvent {
+        schema: AUDIT_SCHEMA,
+        seq,
+        time: "2026-11-26T15:00:00.123Z".to_owned(),
+        id: "0193691e-8f5c-7d6c-a1b2-5c6d7e8f9012".to_owned(),
+        class: "scored".to_owned(),
+        door: text("login"),
+        route: "/commonauth".to_owned(),
+        method: "POST".to_owned(),
+        tenant: text("carbon.super"),
+        client_id: text("1u31N7of6gCNR9FqkG1neSlsF_Qa"),
+        subject: text("5f0c9a41d3b8e2765f0c9a41d3b8e276"),
+        address: text("a41d3b8e2765f0c95f0c9a41d3b8e276"),
+        prefix: text("203.0.113.0/24"),
+        country: text("CH"),
+        asn: Some(64_500),
+        as_org: text("Example Networks"),
+        network: text("residential"),
+        browser: text("Chrome 142"),
+        os: text("Windows 10"),
+        ja4: text("t13d1516h2_8daaf6152771_02713d6af862"),
+        http_fingerprint: text("1f2e3d4c"),
+        device: text("known"),
+        kind: text("login"),
+        features: features.collect(),
+        status: text("scored"),
+        score: Some(12),
+        probability: Some(0.123_456),
+        level: text("low"),
+        source: text("native"),
+        contributions: contributions.collect(),
+        verdict: text("allow"),
+        matched: text("default_low"),
+        mode: text("enforce"),
+        action: "forwarded".to_owned(),
+        grounds: text("decided"),
+        response_status: 302,
+        outcome: "succeeded".to_owned(),
+        learnt: true,
+        model: text("login-1.0.0"),
+        policy: text("0123456789abcdef"),
+        config: 1,
+        timing: AuditTiming {
+            state: 120,
+            score: 12,
+            decision: 310,
+            total: 24_000,
+        },
+        ..AuditEvent::default()
+    }
+}
+
+fn time() -> String {
+    "2026-11-26T15:00:00.123Z".to_owned()
+}
+
+fn journal() -> (Journal, Seal) {
+    let seal = Seal::first("edge-1", [1; 32], [2; 32]);
+    let journal = Journal::begin(&seal, &seal.next([3; 32])).unwrap();
+    (journal, seal)
+}
+
+fn audit(bench: &mut Criterion) {
+    let mut record = event(1);
+    let mut lines = Vec::with_capacity(8192);
+    serde_json::to_writer(&mut lines, &record).unwrap();
+    println!("a record of {} bytes", lines.len());
+
+    bench.bench_function("a record as JSON", |run| {
+        run.iter(|| {
+            lines.clear();
+            serde_json::to_writer(&mut lines, black_box(&record)).unwrap();
+            lines.push(b'\n');
+        });
+    });
+    let (mut written, _) = journal();
+    bench.bench_function("a record, chained", |run| {
+        let mut seq = 0;
+        run.iter(|| {
+            seq += 1;
+            record.seq = seq;
+            lines.clear();
+            // Numbers begin anew with each run of the bench: the first one may mark a gap, or follow none.
+            written
+                .record(&mut lines, black_box(&record), &time)
+                .unwrap();
+        });
+    });
+    bench.bench_function("a checkpoint", |run| {
+        run.iter(|| {
+            lines.clear();
+            written.checkpoint(&mut lines, time(), &[7; 32]).unwrap();
+        });
+    });
+    let people = PeopleKey::new([5; 32]);
+    let mut person = 0_u128;
+    bench.bench_function("the name of a person who was not met lately", |run| {
+        run.iter(|| {
+            person += 1;
+            people.name(black_box(Pseudonym::from_bytes(person.to_be_bytes())))
+        });
+    });
+
+    let (mut written, seal) = journal();
+    let mut lines = Vec::new();
+    written
+        .started(&mut lines, time(), &[4; 32], Found::default())
+        .unwrap();
+    for seq in 1..=LINES {
+        written.record(&mut lines, &event(seq), &time).unwrap();
+    }
+    written.ended(&mut lines, time(), &[5; 32]).unwrap();
+    let auditor = seal.auditor().unwrap();
+    let mut group = bench.benchmark_group("check");
+    group.throughput(Throughput::Elements(LINES));
+    group.sample_size(10);
+    for (name, with_key) in [
+        ("with the auditor's key", true),
+        ("with the public key", false),
+    ] {
+        let mut trust = Trust::default();
+        trust.public.insert(auditor.public);
+        if with_key {
+            trust.keys.insert(auditor.node.clone(), auditor.key.clone());
+        }
+        group.bench_function(name, |run| {
+            run.iter(|| {
+                let mut verifier = Verifier::new(trust.clone(), Extent::Closed);
+                verifier.begin("bench");
+                for line in lines
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| !line.is_empty())
+                {
+                    verifier.line(line, true);
+                }
+                assert!(verifier.finish().is_sound());
+            });
+        });
+    }
+}
+
+criterion_group!(benches, audit);
+criterion_main!(benches);

@@ -1,0 +1,241 @@
+//! Audit records as JSON Lines in a file, chained and signed ([`crate::domain::audit`]). A bounded queue stands between the
+//! request path and the disk: a record that finds no room is dropped and counted, its number is missing from the file, and
+//! a mark says so. Everything that costs time, hashing included, is done by a thread of its own.
+
+/// Keys on disk.
+pub mod keys;
+
+/// People's names.
+pub mod people;
+
+/// Files on disk.
+pub mod segment;
+
+mod writer;
+
+use crate::adapters::audit_log::people::People;
+use crate::adapters::audit_log::segment::Segment;
+use crate::adapters::audit_log::writer::Writer;
+use crate::domain::audit::AuditEvent;
+use crate::domain::audit::journal::Journal;
+use crate::flow::ports::AuditSink;
+use crate::flow::ports::Clock;
+use crate::flow::ports::Entropy;
+use crate::telemetry::metrics::Metrics;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Records that may wait for the disk.
+const QUEUE_MAX: usize = 16_384;
+/// In strict mode, records that may wait before new requests are refused: the rest is for those that are under way.
+const QUEUE_STRICT_MAX: u64 = 8_192;
+
+/// Where records go, and how they are kept.
+#[derive(Clone, Debug)]
+pub struct AuditLogSettings {
+    /// The file.
+    pub file: PathBuf,
+    /// The folder of the keys.
+    pub folder: PathBuf,
+    /// What the node is called from its first start on; a drawn name when absent.
+    pub node: Option<String>,
+    /// The key of people's names.
+    pub people: PathBuf,
+    /// Whether a record is kept until the disk takes it, and requests are refused meanwhile.
+    pub strict: bool,
+    /// Records after which a checkpoint is made.
+    pub checkpoint_records: u64,
+    /// The time after which a checkpoint is made where there is something to vouch for.
+    pub checkpoint_every: Duration,
+    /// The size at which a file is put aside; zero for never.
+    pub rotate_bytes: u64,
+    /// The age in seconds at which a file is put aside; zero for never.
+    pub rotate_seconds: u64,
+    /// How many files that were put aside are kept; zero for all.
+    pub keep_files: usize,
+    /// For how many seconds they are kept; zero for ever.
+    pub keep_seconds: u64,
+}
+
+/// Why an audit log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditLogError {
+    /// The file.
+    #[error("audit log `{path}` cannot be opened for appending: {cause}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+    /// The keys.
+    #[error("the keys of the audit log in `{folder}` cannot be used: {cause}")]
+    Keys {
+        /// Where.
+        folder: PathBuf,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+/// Appends records to a file from a thread of its own. Dropping it writes what is queued.
+#[derive(Debug)]
+pub struct AuditLog {
+    queue: Mutex<Queue>,
+    shared: Arc<Shared>,
+    strict: bool,
+    metrics: Arc<Metrics>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Numbers are given under the lock, so that they are in order in the queue.
+#[derive(Debug)]
+struct Queue {
+    records: Option<SyncSender<AuditEvent>>,
+    seq: u64,
+}
+
+/// What the writer and those who write to it know of each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of the last record, lost ones included.
+    seq: AtomicU64,
+    /// Records that wait; counted in strict mode alone.
+    waiting: AtomicU64,
+    /// Whether the disk refuses.
+    refused: AtomicBool,
+    /// No more records come.
+    ends: AtomicBool,
+}
+
+impl AuditLog {
+    /// Opens the file for appending, with access for the owner alone, and begins a chain in it.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the keys cannot be read or written.
+    pub fn open(
+        settings: AuditLogSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, AuditLogError> {
+        let of_file = |cause| AuditLogError::File {
+            path: settings.file.clone(),
+            cause,
+        };
+        let of_keys = |cause| AuditLogError::Keys {
+            folder: settings.folder.clone(),
+            cause,
+        };
+        let (segment, found) = Segment::open(&settings.file, clock.now()).map_err(of_file)?;
+        let taken = keys::take(&settings.folder, settings.node.as_deref(), entropy.as_ref())
+            .map_err(of_keys)?;
+        if let Some(key) = &taken.auditor {
+            tracing::warn!(
+                key = %key.display(),
+                "a key for the auditor was made: take it off this machine, as long as it is here the records prove nothing \
+                 against who controls the machine"
+            );
+        }
+        if settings
+            .node
+            .as_ref()
+            .is_some_and(|node| *node != taken.this.node)
+        {
+            tracing::warn!(
+                node = taken.this.node,
+                "audit.node: the node keeps the name of its first start"
+            );
+        }
+        let people =
+            People::open(&settings.people, entropy.as_ref(), clock.instant()).map_err(of_keys)?;
+        let journal = Journal::begin(&taken.this, &taken.next)
+            .map_err(|error| of_keys(std::io::Error::other(error)))?;
+        let strict = settings.strict;
+        let (queue, records) = sync_channel(QUEUE_MAX);
+        let shared = Arc::new(Shared::default());
+        let writer = Writer::new(
+            settings.clone(),
+            (clock, entropy),
+            Arc::clone(&metrics),
+            Arc::clone(&shared),
+            (segment, found),
+            (journal, people),
+        );
+        let writer = std::thread::Builder::new()
+            .name("riskgate-audit".to_owned())
+            .spawn(move || writer.run(&records))
+            .map_err(of_file)?;
+        Ok(Self {
+            queue: Mutex::new(Queue {
+                records: Some(queue),
+                seq: 0,
+            }),
+            shared,
+            strict,
+            metrics,
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    /// Writes what is queued and ends the chain and the thread. Records that come later are dropped and counted.
+    pub fn close(&self) {
+        self.shared.ends.store(true, Ordering::Relaxed);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .records
+            .take();
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the audit writer panicked");
+        }
+    }
+}
+
+impl AuditSink for AuditLog {
+    fn write(&self, mut event: AuditEvent) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = false;
+        if let Some(records) = &queue.records {
+            event.seq = queue.seq + 1;
+            self.shared.seq.store(event.seq, Ordering::Relaxed);
+            sent = records.try_send(event).is_ok();
+            queue.seq += 1;
+        }
+        drop(queue);
+        if !sent {
+            self.metrics.audit_dropped(1);
+        } else if self.strict {
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn takes(&self) -> bool {
+        !self.strict
+            || (!self.shared.refused.load(Ordering::Relaxed)
+                && self.shared.waiting.load(Ordering::Relaxed) < QUEUE_STRICT_MAX)
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! The file that records are appended to, and the older ones beside it. What is in a file stays: nothing is overwritten or
+//! taken back.
+
+use super::keys::owned;
+use crate::domain::audit::chain::Place;
+use crate::domain::audit::journal::Found;
+use crate::domain::audit::mark::Fragment;
+use crate::domain::time::Timestamp;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+/// How much of the end of a file is looked at for its last line.
+const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Names that are tried for a file that is put aside.
+const NAMES_MAX: u32 = 1_000;
+
+/// The file under the configured name.
+#[derive(Debug)]
+pub(super) struct Segment {
+    path: PathBuf,
+    file: File,
+    is_regular: bool,
+    bytes: u64,
+    since: Timestamp,
+    /// It ends in part of a line.
+    broken: bool,
+}
+
+/// A write that broke off.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// How many of the bytes are in the file.
+    pub(super) landed: usize,
+    pub(super) cause: std::io::Error,
+}
+
+impl Segment {
+    /// Opens the file for appending, with access for its owner alone, and looks at how it ends.
+    pub(super) fn open(path: &Path, now: Timestamp) -> std::io::Result<(Self, Found)> {
+        let file = owned().append(true).create(true).open(path)?;
+        let data = file.metadata()?;
+        let is_regular = data.is_file();
+        let mut segment = Self {
+            path: path.to_owned(),
+            file,
+            is_regular,
+            bytes: if is_regular { data.len() } else { 0 },
+            since: now,
+            broken: false,
+        };
+        if !is_regular {
+            return Ok((segment, Found::default()));
+        }
+        if segment.bytes > 0
+            && let Some(age) = data
+                .created()
+                .ok()
+                .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        {
+            segment.since = Timestamp(i64::try_from(age.as_millis()).unwrap_or(now.millis()));
+        }
+        let mut found = last(path)?;
+        segment.broken = !found.torn.is_empty();
+        if found.after.is_none() {
+            let older = older(path).pop();
+            found.after = older.and_then(|older| last(&older).ok()?.after);
+        }
+        Ok((segment, found))
+    }
+
+    /// Appends whole lines. What is there when it breaks off stays there.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Broken> {
+        let broken = |landed, cause| Broken { landed, cause };
+        if self.broken {
+            self.file
+                .write_all(b"\n")
+                .map_err(|cause| broken(0, cause))?;
+            self.broken = false;
+            self.bytes += 1;
+        }
+        let mut landed = 0;
+        while let Some(rest) = lines.get(landed..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return Err(self.break_off(lines, landed, ErrorKind::WriteZero.into())),
+                Ok(count) => landed += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.break_off(lines, landed, error)),
+            }
+        }
+        self.bytes += landed as u64;
+        Ok(())
+    }
+
+    /// Goes on with what is behind a write that broke off.
+    pub(super) fn go_on(&mut self, rest: &[u8]) -> Result<(), Broken> {
+        // The line is not broken any more: it continues.
+        self.broken = false;
+        self.append(rest)
+    }
+
+    fn break_off(&mut self, lines: &[u8], landed: usize, cause: std::io::Error) -> Broken {
+        self.bytes += landed as u64;
+        let last = landed.checked_sub(1).and_then(|last| lines.get(last));
+        self.broken = last.is_some_and(|last| *last != b'\n');
+        Broken { landed, cause }
+    }
+
+    /// Asks the disk to keep what is there.
+    pub(super) fn sync(&self) -> std::io::Result<()> {
+        if self.is_regular {
+            self.file.sync_data()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the file is as large as `bytes`, or `seconds` old; zero stands for never.
+    pub(super) fn is_due(&self, bytes: u64, seconds: u64, now: Timestamp) -> bool {
+        self.is_regular
+            && self.bytes > 0
+            && ((bytes > 0 && self.bytes >= bytes)
+                || (seconds > 0 && now.since(self.since).as_secs() >= seconds))
+    }
+
+    /// Puts the file aside under a name with the time, and opens an empty one. Where another process has done so, the file
+    /// under the configured name is the one to go on with.
+    pub(super) fn renew(&mut self, now: Timestamp) -> std::io::Result<()> {
+        let is_ours = same(&self.file, &self.path);
+        if is_ours {
+            let aside = aside(&self.path, now)?;
+            std::fs::rename(&self.path, aside)?;
+        }
+        let (file, _) = Self::open(&self.path, now)?;
+        *self = file;
+        Ok(())
+    }
+
+    /// The older files, the oldest first.
+    pub(super) fn older(&self) -> Vec<PathBuf> {
+        if self.is_regular {
+            older(&self.path)
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// Files that were put aside of that name, the oldest first.
+pub fn older(path: &Path) -> Vec<PathBuf> {
+    let (Some(folder), Some((stem, end))) = (path.parent(), name(path)) else {
+        return Vec::new();
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let is_aside = |path: &PathBuf| {
+        let middle = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| {
+                name.strip_prefix(stem)?
+                    .strip_prefix('.')?
+                    .strip_suffix(end)?
+                    .strip_suffix('.')
+            });
+        middle.is_some_and(|time| {
+            time.len() >= 20
+                && time
+                    .bytes()
+                    .next()
+                    .is_some_and(|byte| byte.is_ascii_digit())
+                && time
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))
+        })
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut aside: Vec<PathBuf> = paths.filter(is_aside).collect();
+    aside.sort();
+    aside
+}
+
+/// When a file was last written to.
+pub(super) fn written(path: &Path) -> Option<Timestamp> {
+    let modified = std::fs::metadata(path).ok()?.modified().ok()?;
+    let age = modified.duration_since(UNIX_EPOCH).ok()?;
+    Some(Timestamp(i64::try_from(age.as_millis()).ok()?))
+}
+
+/// The last line of a chain in a file, and what is behind it.
+pub(super) fn last(path: &Path) -> std::io::Result<Found> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(TAIL_BYTES_MAX);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES_MAX).read_to_end(&mut tail)?;
+    let whole = tail
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let (lines, fragment) = tail.split_at_checked(whole).unwrap_or_default();
+    let torn = if fragment.is_empty() {
+        Vec::new()
+    } else {
+        vec![Fragment::of(fragment)]
+    };
+    let after = lines
+        .split(|byte| *byte == b'\n')
+        .rev()
+        .find_map(Place::of_line);
+    Ok(Found { after, torn })
+}
+
+/// A name for a file that is put aside.
+fn aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
+    let Some((stem, end)) = name(path) else {
+        return Err(ErrorKind::InvalidInput.into());
+    };
+    // `2026-11-26T15:00:00.000Z` without what file names had better not hold.
+    let time: String = now
+        .to_rfc3339()
+        .chars()
+        .filter(|c| !"-:".contains(*c))
+        .collect();
+    let names = (0..NAMES_MAX).map(|n| match n {
+        0 => format!("{stem}.{time}.{end}"),
+        n => format!("{stem}.{time}_{n:03}.{end}"),
+    });
+    names
+        .map(|name| path.with_file_name(name))
+        .find(|path| !path.exists())
+        .ok_or_else(|| ErrorKind::AlreadyExists.into())
+}
+
+fn name(path: &Path) -> Option<(&str, &str)> {
+    let stem = path.file_stem()?.to_str()?;
+    Some((
+        stem,
+        path.extension()
+            .and_then(|end| end.to_str())
+            .unwrap_or("jsonl"),
+    ))
+}
+
+/// Whether `path` names the file that is open.
+fn same(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |data: std::io::Result<std::fs::Metadata>| {
+            data.ok().map(|data| (data.dev(), data.ino()))
+        };
+        id(file.metadata()) == id(std::fs::metadata(path))
+    }
+    #[cfg(not(unix))]
+    {
+        path.exists()
+    }
+}
