@@ -5,6 +5,7 @@ parts left out. Trains what it compares; the figures come from evaluate.py.
 from collections.abc import Callable
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 
 import additive
@@ -22,6 +23,7 @@ from train import Trained
 from train import fit_weight
 from train import frozen
 from train import sampled
+from train import seeds_of
 from train import train
 
 # What is left out together, because it stands for one thing that a deployment may lack.
@@ -71,8 +73,29 @@ def fields(kind: str, schema: additive.Schema) -> list[int]:
     return [f for f in range(len(schema.names)) if f not in off]
 
 
-def others(kind: str, fitting: Rows, schema: additive.Schema, plan: Plan) -> dict[str, Score]:
-    """Other models for the rows of `kind`, trained on the same rows with the same weights."""
+# The kinds of attacker of which it is asked whether anything could tell them from good users.
+HARDEST = {"login": "targeted", "token": "refresh_theft", "m2m": "secret_theft"}
+
+
+def alone(kind: str, fitting: Rows, schema: additive.Schema, plan: Plan) -> dict[str, Score]:
+    """Trees trained on good requests and nothing but the hardest kind of attack: about the most that these features can say
+    of it to anybody."""
+    rows, _ = sampled(fitting, plan.rows_max)
+    rows = rows.where(~rows.label | (rows.attacker == HARDEST[kind]))
+    weight = fit_weight(rows, plan.weight[kind], plan)
+    columns = fields(kind, schema)
+    x = rows.features[:, columns]
+    found = {}
+    for name, monotone in (("trees for it alone, monotone", [schema.monotone[f] for f in columns]), ("trees for it alone, free", None)):
+        model = challengers.boosted(x, rows.label, weight, monotone)
+        found[name] = lambda taken, model=model: challengers.margin(model, taken.features[:, columns])
+    return found
+
+
+def others(
+    kind: str, fitting: Rows, schema: additive.Schema, plan: Plan
+) -> tuple[dict[str, Score], lightgbm.Booster]:
+    """Other models for the rows of `kind`, trained on the same rows with the same weights; the monotone trees themselves."""
     rows, _ = sampled(fitting, plan.rows_max)
     weight = fit_weight(rows, plan.weight[kind], plan)
     columns = fields(kind, schema)
@@ -90,12 +113,13 @@ def others(kind: str, fitting: Rows, schema: additive.Schema, plan: Plan) -> dic
     free = challengers.boosted(x, rows.label, weight, None)
     line, mean, spread = challengers.logistic(filled, rows.label, weight)
     forest = challengers.isolation(filled)
-    return {
+    scores = {
         "LightGBM, monotone": lambda found: challengers.margin(bounded, taken(found)),
         "LightGBM, free": lambda found: challengers.margin(free, taken(found)),
         "logistic regression": lambda found: line.decision_function((full(found) - mean) / spread),
         "isolation forest (no labels)": lambda found: -forest.score_samples(full(found)),
     }
+    return scores, bounded.booster_
 
 
 def fixed_rules(found: Rows, schema: additive.Schema) -> np.ndarray:
@@ -112,8 +136,13 @@ def ablations(
     kind: str, fitting: Rows, calibrating: Rows, schema: additive.Schema, plan: Plan
 ) -> dict[str, Score]:
     """The model with parts left out or choices undone, each trained anew."""
-    # They are compared with one another, so that fewer rows and steps do for all of them.
-    plan = replace(plan, rows_max=plan.rows_max // 3, settings=replace(plan.settings, iterations=120))
+    # They are compared with one another, so that fewer seeds, rows and steps do for all of them.
+    seeds = np.unique(seeds_of(fitting))
+    some = seeds[: max(1, len(seeds) // 3)]
+    fitting, calibrating = (rows.where(np.isin(seeds_of(rows), some)) for rows in (fitting, calibrating))
+    plan = replace(
+        plan, rows_max=plan.rows_max // 3, settings={k: replace(s, iterations=120) for k, s in plan.settings.items()}
+    )
     present = {name for f, name in enumerate(schema.names) if kind in schema.kinds[f]}
     found = {"everything": Choices()}
     for group, names in GROUPS.items():
@@ -148,5 +177,5 @@ def joint(fitting: Rows, calibrating: Rows, schema: additive.Schema, plan: Plan)
     rows = Rows.joined(parts)
     # What holds for one kind of request only is no rule for a model of all.
     floors = plan.floors_of(schema, "")
-    fitted = fit.fit(x_of(rows), rows.label, weight_of(rows), [*schema.monotone, 0], floors, set(), plan.settings)
+    fitted = fit.fit(x_of(rows), rows.label, weight_of(rows), [*schema.monotone, 0], floors, set(), plan.settings["token"])
     return lambda found: fit.logits(fitted, x_of(found))

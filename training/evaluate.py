@@ -115,6 +115,28 @@ def calibration(rows: Rows, probability: np.ndarray, weight: np.ndarray) -> dict
     return {"ece": error, "bins": bins}
 
 
+def at_base_rate(rows: Rows, logit: np.ndarray, weight: np.ndarray, rarer: float) -> dict:
+    """Calibration where attacks are so many times rarer than stated, the bias moved by the odds and nothing else."""
+    moved = 1.0 / (1.0 + np.exp(-(logit - np.log(rarer))))
+    return calibration(rows, moved, np.where(rows.label, weight / rarer, weight))
+
+
+def hardest(rows: Rows, scores: dict[str, np.ndarray], attacker: str) -> dict[str, dict[str, dict]]:
+    """How well several scores tell one kind of attacker from good requests, in all and by the way it goes about it."""
+    found: dict[str, dict[str, dict]] = {}
+    of_kind = rows.label & (rows.attacker == attacker)
+    parts = {"": of_kind} | {name: of_kind & (rows.variant == name) for name in sorted(set(rows.variant[of_kind]) - {""})}
+    for part, here in parts.items():
+        found[part] = {
+            name: {
+                "auc": measure.auc(score[~rows.label], score[here]),
+                **vars(measure.detection(score[here], measure.threshold(score[~rows.label], 0.01), rows.group[here])),
+            }
+            for name, score in scores.items()
+        }
+    return found
+
+
 def curves(rows: Rows, score: np.ndarray) -> dict:
     """ROC and precision-recall of all attackers together, thinned for plots."""
     good, bad = score[~rows.label], score[rows.label]

@@ -120,11 +120,16 @@ def generated(traffic: Traffic) -> Path:
     return path
 
 
+def outputs(events: Path, model: Path) -> tuple[Path, Path]:
+    """Where scores and features of `events` under `model` are put."""
+    name = digest(events.name.encode(), model, binary())[:16]
+    return CACHE / f"scores-{name}.csv", CACHE / f"features-{name}.npy"
+
+
 def replayed(events: Path, model: Path) -> tuple[Path, Path]:
     """Scores and features of `events` under the model in `model`, computed unless they are there."""
     program = binary()
-    name = digest(events.name.encode(), model, program)[:16]
-    scores, features = CACHE / f"scores-{name}.csv", CACHE / f"features-{name}.npy"
+    scores, features = outputs(events, model)
     if not (scores.exists() and features.exists()):
         CACHE.mkdir(exist_ok=True)
         part = scores.with_suffix(".part")
@@ -145,14 +150,25 @@ def seconds(text: str) -> float:
 
 def rows(events: Path, model: Path) -> Rows:
     """All rows of `events`, replayed under `model`."""
-    scores_file, features_file = replayed(events, model)
-    packed = features_file.with_suffix(".npz")
-    if not packed.exists():
-        part = packed.with_suffix(".part.npz")
-        np.savez(part, **vars(read(events, scores_file, features_file)))
-        part.rename(packed)
-    with np.load(packed) as found:
-        return Rows(**{name: found[name] for name in found.files})
+    with np.load(packed(events, model)) as found:
+        arrays = {name: found[name] for name in found.files}
+    return Rows(**{name: np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array for name, array in arrays.items()})
+
+
+def packed(events: Path, model: Path) -> Path:
+    """The rows of `events` under `model` as a file, made unless it is there. What it was made from is removed: it is as
+    large again."""
+    scores, features = outputs(events, model)
+    found = features.with_suffix(".npz")
+    if not found.exists():
+        replayed(events, model)
+        part = found.with_suffix(".part.npz")
+        arrays = vars(read(events, scores, features))
+        np.savez(part, **{name: np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array for name, array in arrays.items()})
+        part.rename(found)
+        scores.unlink()
+        features.unlink()
+    return found
 
 
 def read(events: Path, scores_file: Path, features_file: Path) -> Rows:

@@ -2,7 +2,8 @@
 
     python training/run.py            generate, replay, train twice, export to conf/model/, measure, write REPORT.md
     python training/run.py --quick    the same on little traffic into training/.cache/quick/, touching nothing else
-    python training/run.py --look     figures of the seed that choices are made by; leaves test seeds and conf/model/ alone
+    python training/run.py --look     figures of the seeds that choices are made by; leaves test seeds and conf/model/ alone
+    python training/run.py --plan training/candidate/trainer.toml --look    the same under other choices
 
 What an event's features are depends on what was learnt before it, and that depends on the model's own scores. So the
 model is trained twice: on a replay under the starter, and on a replay under the first result.
@@ -30,9 +31,12 @@ import measure
 import replay
 import report
 import train
+import trees
 from replay import KINDS
 from replay import Rows
 
+# How much rarer than stated attacks are in the second figure of calibration: about one request in five hundred.
+RARER = 70.0
 RULE_POINTS = 30  # medium begins here, see docs/reference/policy.md
 
 
@@ -49,7 +53,7 @@ def rows_of(plan: train.Plan, seed: int, model: Path) -> Rows:
 def prepare(plan: train.Plan, seeds: list[int], model: Path) -> None:
     """Generates and replays several seeds, as many at once as there are cores."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for done in [pool.submit(lambda s: replay.replayed(replay.generated(replay.traffic_of(plan, s)), model), seed) for seed in seeds]:
+        for done in [pool.submit(lambda s: replay.packed(replay.generated(replay.traffic_of(plan, s)), model), seed) for seed in seeds]:
             done.result()
 
 
@@ -72,7 +76,7 @@ def trained_on(
     found = {}
     for kind in KINDS:
         begun = time.monotonic()
-        found[kind] = train.train(kind, of_kind(fitting, kind), of_kind(calibrating, kind), schema, plan)
+        found[kind] = train.train(kind, of_kind(fitting, kind), of_kind(calibrating, kind), schema, plan, across=kind in plan.across and len(seeds) > 1)
         log(f"{kind}: {found[kind].counts}, {found[kind].iterations} steps, slope {found[kind].slope:.2f}, {time.monotonic() - begun:.0f} s")
     return found, fitting, calibrating
 
@@ -95,6 +99,7 @@ def measured(rows: Rows, scores: dict[str, np.ndarray], weight: dict[str, float]
     found = {"models": {name: evaluate.by_attacker(*both) for name, both in said.items()}}
     found["curves"] = {name: evaluate.curves(*both) for name, both in said.items()}
     found["calibration"] = evaluate.calibration(rows, probability, train.mix(rows, weight))
+    found["calibration_rare"] = evaluate.at_base_rate(rows, scores[own], train.mix(rows, weight), RARER)
     found["calibration_as_it_comes"] = evaluate.calibration(rows, probability, np.ones(len(rows)))
     budget = {name: evaluate.at_budget(*both) for name, both in said.items()}
     found["budget"] = budget
@@ -124,6 +129,54 @@ def measured(rows: Rows, scores: dict[str, np.ndarray], weight: dict[str, float]
         "groups": {name: len(set(rows.group[rows.attacker == name])) for name in evaluate.attackers(rows)},
     }
     return found
+
+
+def compared(
+    kind: str,
+    rows: Rows,
+    fitting: Rows,
+    calibrating: Rows,
+    trained: train.Trained,
+    schema: additive.Schema,
+    plan: train.Plan,
+    model: Path,
+    seeds: list[int],
+    with_others: bool,
+    with_literature: bool,
+) -> tuple[dict, dict]:
+    """The figures of one kind of request on the `rows` of `seeds`, other models and ablations with it on request; and how
+    long one row takes, for logins. All rows are of that kind."""
+    own = compare.logit_of(trained, schema)(rows)
+    scores = {"this model": own}
+    latency: dict = {}
+    if with_others:
+        log(f"{kind}: other models")
+        found, booster = compare.others(kind, fitting, schema, plan)
+        for name, score in found.items():
+            scores[name] = score(rows)
+        if kind == "login":
+            [own_file] = model.glob(f"risk-{kind}-*.onnx")
+            latency = trees.latencies(own_file.read_bytes(), booster, rows.features, compare.fields(kind, schema))
+    if kind == "login" and with_literature:
+        scores["fixed rules"] = compare.fixed_rules(rows, schema)
+        literature = []
+        for seed in seeds:
+            scored = compare.literature(replay.traffic_of(plan, seed))
+            part = train.after_warm_up(rows_of(plan, seed, model), plan)
+            literature.append(scored[of_kind(part, kind).event])
+        scores["Freeman et al. 2016"] = np.concatenate(literature)
+    result = measured(rows, scores, plan.mix(kind), 1.0 / (1.0 + np.exp(-own)))
+    if with_others:
+        log(f"{kind}: the hardest alone")
+        able = {"this model": own} | {n: s(rows) for n, s in compare.alone(kind, fitting, schema, plan).items()}
+        result["hardest"] = evaluate.hardest(rows, able, compare.HARDEST[kind])
+        log(f"{kind}: ablations")
+        less = {name: score(rows) for name, score in compare.ablations(kind, fitting, calibrating, schema, plan).items()}
+        result["ablations"] = {
+            name: {"attackers": evaluate.by_attacker(rows, score), "budget": evaluate.at_budget(rows, score)}
+            for name, score in less.items()
+        }
+    return result, latency
 
 
 def summary(results: dict) -> str:
@@ -171,9 +224,10 @@ def main() -> int:
     parser.add_argument("--brief", action="store_true", help="without other models and ablations, which take the most time")
     parser.add_argument("--reuse", action="store_true", help="do not measure again: take the figures of the last run")
     parser.add_argument("--rounds", type=int, default=2, help="how often to train on a replay under the model before")
+    parser.add_argument("--plan", type=Path, default=train.HERE / "trainer.toml", help="the file of choices (trainer.toml)")
     arguments = parser.parse_args()
     begun = time.monotonic()
-    plan = train.Plan.read(quick=arguments.quick)
+    plan = train.Plan.read(arguments.plan, arguments.quick)
     schema = additive.Schema.read()
     work = replay.CACHE / ("quick" if arguments.quick else "work")
 
@@ -185,6 +239,8 @@ def main() -> int:
         last = number == arguments.rounds - 1
         seeds = plan.traffic["train"][: None if last else plan.traffic["bootstrap"]]
         trained, fitting, calibrating = trained_on(plan, schema, model, seeds)
+        for wrong in export_model.check_situations(trained, schema):
+            log(f"situation out of its range: {wrong}")
         model = export_model.write(work / f"round-{number + 1}", trained, schema, plan, fitting, calibrating)
     assert fitting is not None and calibrating is not None
 
@@ -196,35 +252,11 @@ def main() -> int:
     prepare(plan, seeds, model)
     tested = Rows.joined([train.after_warm_up(rows_of(plan, seed, model), plan) for seed in seeds])
     with_others = arguments.full or not (arguments.look or arguments.brief)
-    results = {}
+    results, latency = {}, {}
     for kind in KINDS:
-        rows = of_kind(tested, kind)
-        own = compare.logit_of(trained[kind], schema)(rows)
-        scores = {"this model": own}
-        extra: dict = {}
-        if with_others:
-            log(f"{kind}: other models")
-            for name, score in compare.others(kind, of_kind(fitting, kind), schema, plan).items():
-                scores[name] = score(rows)
-        if kind == "login" and not arguments.look:
-            scores["fixed rules"] = compare.fixed_rules(rows, schema)
-            literature = []
-            for seed in seeds:
-                scored = compare.literature(replay.traffic_of(plan, seed))
-                part = train.after_warm_up(rows_of(plan, seed, model), plan)
-                literature.append(scored[of_kind(part, kind).event])
-            scores["Freeman et al. 2016"] = np.concatenate(literature)
-        results[kind] = measured(rows, scores, plan.mix(kind), 1.0 / (1.0 + np.exp(-own)))
-        if with_others:
-            log(f"{kind}: ablations")
-            extra = compare.ablations(kind, of_kind(fitting, kind), of_kind(calibrating, kind), schema, plan)
-            results[kind]["ablations"] = {
-                name: {
-                    "attackers": evaluate.by_attacker(rows, score(rows)),
-                    "budget": evaluate.at_budget(rows, score(rows)),
-                }
-                for name, score in extra.items()
-            }
+        parts = [of_kind(found, kind) for found in (tested, fitting, calibrating)]
+        results[kind], taken = compared(kind, *parts, trained[kind], schema, plan, model, seeds, with_others, not arguments.look)
+        latency |= taken
     if with_others:
         log("one model for all kinds")
         joint = compare.joint(fitting, calibrating, schema, plan)
@@ -238,6 +270,7 @@ def main() -> int:
         "seeds": {name: plan.traffic[name] for name in ("train", "look", "test")},
         "traffic": plan.traffic,
         "kinds": results,
+        "latency": latency,
         "trained": {kind: {"counts": t.counts, "slope": t.slope, "intercept": t.intercept, "iterations": t.iterations} for kind, t in trained.items()},
     }
     if not arguments.look:

@@ -1,9 +1,11 @@
 """Tests of the figures of merit against counts by hand."""
 
 import unittest
+from types import SimpleNamespace
 
 import numpy as np
 
+import evaluate
 import measure
 
 
@@ -51,6 +53,16 @@ class Measure(unittest.TestCase):
         self.assertAlmostEqual(error, 0.5 * 0.1 + 0.5 * 0.4)
         error, _ = measure.calibration(p, label, np.array([1.0, 1.0, 0.0, 0.0]))
         self.assertAlmostEqual(error, 0.1)
+
+    def test_a_true_probability_stays_true_where_attacks_are_rarer(self) -> None:
+        # In both halves exactly as many attacks as are said, however much weight is taken from them.
+        logit = np.repeat([-2.0, 1.0], 1000)
+        p = 1.0 / (1.0 + np.exp(-logit))
+        rows = SimpleNamespace(label=np.tile([False, True], 1000))
+        weight = np.where(rows.label, p, 1.0 - p)
+        for rarer in (1.0, 7.0, 100.0):
+            self.assertLess(evaluate.at_base_rate(rows, logit, weight, rarer)["ece"], 1e-12)
+        self.assertGreater(evaluate.at_base_rate(rows, logit + 1.0, weight, 1.0)["ece"], 0.1)
 
     def test_the_same_shares_are_stable(self) -> None:
         self.assertAlmostEqual(measure.stability(np.array([0.2, 0.8]), np.array([0.2, 0.8])), 0.0)

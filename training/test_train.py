@@ -94,6 +94,14 @@ class Trained(unittest.TestCase):
         logit = contributions.sum(axis=1) + self.model.bias
         self.assertLess(np.abs(1.0 / (1.0 + np.exp(-logit)) - probability).max(), 1e-6)
 
+    def test_many_rows_are_answered_as_few(self) -> None:
+        many = np.concatenate([self.fitting.features, self.calibrating.features])
+        self.assertGreater(len(many), 2 * additive.ROWS_AT_ONCE)
+        whole = self.weights.evaluate(many)
+        pieces = [self.weights.evaluate(part) for part in np.array_split(many, 50)]
+        for found, parts in zip(whole, zip(*pieces)):
+            self.assertTrue(np.allclose(found, np.concatenate(parts), rtol=0.0, atol=1e-12))
+
     def test_features_of_other_kinds_have_no_part(self) -> None:
         for f, (name, kinds) in enumerate(zip(SCHEMA.names, SCHEMA.kinds)):
             if "login" not in kinds:
@@ -102,6 +110,23 @@ class Trained(unittest.TestCase):
     def test_the_same_rows_give_the_same_model(self) -> None:
         again = train.train("login", self.fitting, self.calibrating, SCHEMA, PLAN)
         self.assertEqual(again.shapes, self.model.shapes)
+
+    def test_a_seed_is_calibrated_by_a_fit_that_has_not_seen_it(self) -> None:
+        def of_seeds(found: Rows) -> Rows:
+            seed = np.where(np.arange(len(found)) % 2, "8 ", "9 ")
+            return Rows(**{**vars(found), "group": np.char.add(seed, found.group)})
+
+        fitting, later = of_seeds(self.fitting), of_seeds(self.calibrating)
+        own = train.seeds_of(fitting) == "8"
+        # What is turned upside down is the attackers' rows of one seed.
+        features = np.where((own & fitting.label)[:, None], np.roll(fitting.features, 700, axis=0), fitting.features)
+        spoilt = Rows(**{**vars(fitting), "features": features})
+        before, after = (
+            train.logits_across("login", found, later, SCHEMA, PLAN, train.Choices()) for found in (fitting, spoilt)
+        )
+        here = train.seeds_of(later) == "8"
+        self.assertTrue((before[here] == after[here]).all())
+        self.assertTrue((before[~here] != after[~here]).any())
 
     def test_what_is_left_out_does_not_count(self) -> None:
         score = compare.logit_of(
@@ -123,6 +148,18 @@ class Trained(unittest.TestCase):
         self.assertAlmostEqual(sum(json.loads(props["score_baseline"])["shares"]), 1.0, places=3)
         bars = [entry["probability"] for entry in json.loads(props["thresholds"])]
         self.assertEqual(bars, sorted(bars, reverse=True))
+
+
+class Candidate(unittest.TestCase):
+    def test_it_keeps_the_floors_of_rarity_and_tests_on_seeds_of_its_own(self) -> None:
+        shipped, plan = train.Plan.read(), train.Plan.read(train.HERE / "candidate" / "trainer.toml")
+        self.assertEqual((shipped.across, plan.across), ((), ("login",)))
+        before, after = (p.floors_of(SCHEMA, "login") for p in (shipped, plan))
+        for name in ("asn_rarity", "country_rarity"):
+            self.assertEqual(after[SCHEMA.names.index(name)], before[SCHEMA.names.index(name)], name)
+        self.assertEqual(set(plan.weight["login"]), set(shipped.weight["login"]))
+        used = {seed for p in (shipped, plan) for name in ("train", "look") for seed in p.traffic[name]}
+        self.assertFalse((used | set(shipped.traffic["test"])) & set(plan.traffic["test"]))
 
 
 class Splits(unittest.TestCase):

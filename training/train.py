@@ -19,6 +19,8 @@ from replay import Rows
 
 HERE = Path(__file__).resolve().parent
 DAY = 86400.0
+# The seeds are left out in so many parts when the model is calibrated.
+FOLDS = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Plan:
 
     version: str
     traffic: dict
-    settings: fit.Settings
+    settings: dict[str, fit.Settings]
     rows_max: int
     newcomers: float
     weight: dict[str, dict[str, float]]
@@ -37,6 +39,7 @@ class Plan:
     silent: tuple[str, ...]
     flats: list[dict]
     directions: dict[str, int]
+    across: tuple[str, ...]
 
     @staticmethod
     def read(path: Path = HERE / "trainer.toml", quick: bool = False) -> "Plan":
@@ -44,12 +47,14 @@ class Plan:
         traffic = dict(data["traffic"])
         small = traffic.pop("quick")
         chosen = dict(data["fit"])
+        own = {kind: dict(chosen.pop(kind, {})) for kind in additive.KINDS}
+        across = tuple(kind for kind in additive.KINDS if own[kind].pop("across", False))
         return Plan(
             version=data["version"],
             traffic=traffic | small if quick else traffic,
             rows_max=int(chosen.pop("legitimate_rows_max")),
             newcomers=float(chosen.pop("newcomers")),
-            settings=fit.Settings(**chosen),
+            settings={kind: fit.Settings(**(chosen | own[kind])) for kind in additive.KINDS},
             weight=data["weight"],
             attacks=data["attacks"],
             floors=data["floor"],
@@ -57,6 +62,7 @@ class Plan:
             silent=tuple(data["silent"]["features"]),
             flats=data["flat"],
             directions=data["direction"],
+            across=across,
         )
 
     def mix(self, kind: str) -> dict[str, float]:
@@ -185,10 +191,10 @@ def frozen(schema: additive.Schema, kind: str, without: tuple[str, ...]) -> set[
     }
 
 
-def train(
-    kind: str, fitting: Rows, calibrating: Rows, schema: additive.Schema, plan: Plan, choices: Choices = Choices()
-) -> Trained:
-    """Fits and calibrates the model of `kind`. Both sets hold rows of that kind only."""
+def shapes_of(
+    kind: str, fitting: Rows, schema: additive.Schema, plan: Plan, choices: Choices
+) -> tuple[fit.Fitted, np.ndarray, set[int]]:
+    """Shapes fitted to `fitting`, not yet calibrated; its legitimate rows as the graph sees them; what has no part."""
     shares = plan.weight[kind] if choices.weighted else None
     rows, _ = sampled(fitting, plan.rows_max)
     x = fit.fill(rows.features, schema.cold_start)
@@ -198,14 +204,52 @@ def train(
     monotone = plan.monotone(schema) if choices.bounded else [0] * len(schema.names)
     weight = fit_weight(rows, shares, plan)
     prior = export_starter.read_starter(schema, kind)[1] if choices.prior else None
-    fitted = fit.fit(x, rows.label, weight, monotone, floors, off, plan.settings, plan.flats_of(schema), prior, ceilings)
+    fitted = fit.fit(x, rows.label, weight, monotone, floors, off, plan.settings[kind], plan.flats_of(schema), prior, ceilings)
+    return fitted, x[~rows.label], off
 
-    later = fit.fill(calibrating.features, schema.cold_start)
-    logit = fit.logits(fitted, later)
+
+def logits_across(
+    kind: str, fitting: Rows, calibrating: Rows, schema: additive.Schema, plan: Plan, choices: Choices
+) -> np.ndarray:
+    """What a fit of other seeds says of each seed's later rows: users, networks and campaigns that it has not seen.
+
+    Judged by the fit of its own seed a row is surer than the next installation's will be.
+    """
+    taken, _ = sampled(fitting, plan.rows_max)
+    of_fit, of_later = seeds_of(taken), seeds_of(calibrating)
+    found = np.zeros(len(calibrating))
+    seeds = np.unique(of_later)
+    for some in np.array_split(seeds, min(FOLDS, len(seeds))):
+        here = np.isin(of_later, some)
+        fitted, _, _ = shapes_of(kind, taken.where(~np.isin(of_fit, some)), schema, plan, choices)
+        found[here] = fit.logits(fitted, fit.fill(calibrating.features[here], schema.cold_start))
+    return found
+
+
+def seeds_of(rows: Rows) -> np.ndarray:
+    """The seed of each row, with which run.py begins the names of groups."""
+    return np.array([group.partition(" ")[0] for group in rows.group])
+
+
+def train(
+    kind: str,
+    fitting: Rows,
+    calibrating: Rows,
+    schema: additive.Schema,
+    plan: Plan,
+    choices: Choices = Choices(),
+    across: bool = False,
+) -> Trained:
+    """Fits and calibrates the model of `kind`. Both sets hold rows of that kind only. With `across` each seed is calibrated
+    by a fit of the others, of which there must be two at least."""
+    fitted, good, off = shapes_of(kind, fitting, schema, plan, choices)
+    if across:
+        logit = logits_across(kind, fitting, calibrating, schema, plan, choices)
+    else:
+        logit = fit.logits(fitted, fit.fill(calibrating.features, schema.cold_start))
     slope, intercept = fit.platt(logit, calibrating.label.astype(float), mix(calibrating, plan.mix(kind)))
-    good = ~rows.label
     # A floor is meant in log-odds of the finished model: a slope below 1 would undercut it.
-    shapes, bias = fit.folded(fitted, slope, intercept, x[good], np.ones(int(good.sum())))
+    shapes, bias = fit.folded(fitted, slope, intercept, good, np.ones(len(good)))
     return Trained(
         kind=kind,
         shapes=shapes,
