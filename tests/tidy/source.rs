@@ -55,6 +55,10 @@ const CLOCKS_AND_CHANCE: &[(&str, &str)] = &[
         "src/app/state.rs",
         "says now and then how far a copy has come",
     ),
+    (
+        "src/flow/learner.rs",
+        "bounds how long a batch gathers, on the runtime's clock",
+    ),
     ("src/proxy/pace.rs", "bounds how long clients may take"),
 ];
 
