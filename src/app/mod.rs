@@ -406,6 +406,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         {
             tracing::warn!("the last observations may be lost");
         }
+        // Threads that last as long as the process hold the store too: dropping it here would not bring it to the disk.
+        if let Err(error) = state.close().await {
+            tracing::warn!(error = %error, "the last observations may be lost");
+        }
         if let Some(exporting) = exporting {
             // Spans are no evidence: what is not taken in a second is lost.
             drop(tokio::time::timeout(Duration::from_secs(1), exporting).await);

@@ -49,6 +49,11 @@ pub trait StateStore: Send + Sync {
     /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
 
+    /// Brings what was recorded to where it outlives the process. Called at its end, whoever still holds the store.
+    async fn close(&self) -> Result<(), StateError> {
+        Ok(())
+    }
+
     /// How long what was learnt may gather before [`record`](Self::record) is called with it, as long as nothing of it is
     /// urgent: little for a store that other nodes read as well, whom a client may ask next.
     fn gathering(&self) -> Duration {

@@ -238,6 +238,11 @@ impl StateStore for EmbeddedStore {
         joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
     }
 
+    async fn close(&self) -> Result<(), StateError> {
+        let inner = Arc::clone(&self.inner);
+        joined(tokio::task::spawn_blocking(move || inner.flush()).await)
+    }
+
     fn gathering(&self) -> Duration {
         GATHERING
     }
