@@ -34,15 +34,15 @@ async fn world(config: &str) -> World {
     .await
 }
 
-/// Clients who come `at_once`, or as fast as the gateway closes those for whom there is no place: what is accepted and not
-/// closed yet takes a descriptor.
+/// Clients who come `at_once`, or as fast as the gateway takes them or turns them away: what is accepted and not closed yet
+/// takes a descriptor.
 async fn crowd(world: &World, at_once: bool) -> Vec<TcpStream> {
     let mut held = Vec::with_capacity(CLIENTS);
     for number in 0..CLIENTS {
         let start = Instant::now();
         while !at_once
             && number % PORTION == 0
-            && world.open_files() > FILES as usize / 2
+            && met(world).await < number as f64
             && start.elapsed() < Duration::from_secs(5)
         {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -51,6 +51,14 @@ async fn crowd(world: &World, at_once: bool) -> Vec<TcpStream> {
         held.push(stream.expect("the system accepts"));
     }
     held
+}
+
+/// How many clients have a place or were turned away.
+async fn met(world: &World) -> f64 {
+    let refused = world
+        .metric("riskgate_connections_refused_total", &[("full", "all")])
+        .await;
+    world.metric("riskgate_connections", &[]).await + refused
 }
 
 /// Until a login is answered with tokens; how long that took.
