@@ -39,16 +39,7 @@ peers)
         # Debian starts what it installs; the bench has processes of its own.
         RUNLEVEL=1 apt-get install --yes --no-install-recommends "${missing[@]}"
     fi
-    requirements=$root/benches/load/requirements.txt
-    place=$vendor/bench-venv
-    if ! cmp --silent "$requirements" "$place/requirements.txt"; then
-        say "fetching Envoy and the scorers' libraries"
-        rm -rf "$place"
-        python3 -m venv "$place"
-        "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
-        # Last: an interrupted run is seen as not done.
-        cp "$requirements" "$place/requirements.txt"
-    fi
+    python_environment "$vendor/bench-venv" "$root/benches/load/requirements.txt" "Envoy and the scorers' libraries"
     say "\`make bench\` compares with them now"
     ;;
 micro)

@@ -36,3 +36,17 @@ fetch_wheel() {
         "$@" --dest "$folder" "$requirement" ||
         fail "pip could not fetch $requirement: is a package index reachable?"
 }
+
+# A Python environment with exactly what a file of requirements says; `python_environment FOLDER REQUIREMENTS WHAT`, of
+# which WHAT is for the line that tells of it. Nothing is done where it is there already.
+python_environment() {
+    local folder=$1 requirements=$2 what=$3
+    if ! cmp --silent "$requirements" "$folder/requirements.txt"; then
+        say "fetching $what"
+        rm -rf "$folder"
+        python3 -m venv "$folder"
+        "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+        # Last: an interrupted run is seen as not done.
+        cp "$requirements" "$folder/requirements.txt"
+    fi
+}

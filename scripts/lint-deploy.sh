@@ -11,16 +11,8 @@ set -euo pipefail
 binary=$(realpath "${1:-$root/target/debug/riskgate}")
 [ -x "$binary" ] || fail "$binary is missing: build it first" 2
 
-requirements="$root/tests/deploy/requirements.txt"
 place="$vendor/deploy-venv"
-if ! cmp --silent "$requirements" "$place/requirements.txt"; then
-    say "fetching what looks at deploy/"
-    rm -rf "$place"
-    python3 -m venv "$place"
-    "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
-    # Last: an interrupted run is seen as not done.
-    cp "$requirements" "$place/requirements.txt"
-fi
+python_environment "$place" "$root/tests/deploy/requirements.txt" "what looks at deploy/"
 
 say "Dockerfile: hadolint"
 "$place/bin/hadolint" "$root/Dockerfile"
