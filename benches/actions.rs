@@ -44,6 +44,7 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::lessons;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
 use riskgate::flow::links::BarredTokens;
@@ -63,7 +64,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 /// Calls a second.
@@ -135,7 +135,8 @@ fn flow() -> AuthFlow {
     snapshot.answers_wso2 = true;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What is learnt goes nowhere: the actions read what the node remembers.
-    let (observations, _) = mpsc::channel(1);
+    let metrics = Arc::new(Metrics::new().expect("metrics"));
+    let (observations, _) = lessons::queue(1, Arc::clone(&metrics));
     let dependencies = Dependencies {
         state: Arc::new(MemoryStore::new()),
         state_breaker: Breaker::new(config.state.breaker.clone()),
@@ -158,7 +159,7 @@ fn flow() -> AuthFlow {
         tokens: VerifiedTokens::default(),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
-        metrics: Arc::new(Metrics::new().expect("metrics")),
+        metrics,
     };
     AuthFlow::new(dependencies, snapshot)
 }

@@ -27,7 +27,6 @@ use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
-use riskgate::domain::history::Observation;
 use riskgate::domain::history::Population;
 use riskgate::domain::outcome::AuthOutcome;
 use riskgate::domain::outcome::ResponseHead;
@@ -48,6 +47,8 @@ use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
 use riskgate::flow::exchange::Exchange;
+use riskgate::flow::lessons;
+use riskgate::flow::lessons::LessonQueue;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::LimitSettings;
 use riskgate::flow::limits::Limits;
@@ -67,7 +68,6 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 
 /// Enforced, without limits and cache; the rest as shipped.
 const CONFIG: &str = r#"
@@ -141,7 +141,7 @@ impl AuditSink for NoRecords {
 struct Bench {
     flow: AuthFlow,
     store: Arc<MemoryStore>,
-    queue: mpsc::Receiver<Observation>,
+    queue: LessonQueue,
     runtime: Runtime,
     headers: HeaderMap,
 }
@@ -170,7 +170,8 @@ impl Bench {
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new());
-        let (observations, queue) = mpsc::channel(1_024);
+        let metrics = Arc::new(Metrics::new().expect("metrics"));
+        let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
         let dependencies = Dependencies {
             state: Arc::clone(&store) as Arc<dyn StateStore>,
             state_breaker: Breaker::new(config.state.breaker.clone()),
@@ -193,7 +194,7 @@ impl Bench {
             revoker: Arc::new(NoIdentityServer),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
-            metrics: Arc::new(Metrics::new().expect("metrics")),
+            metrics,
         };
         assert_eq!(
             config.limits,
@@ -300,7 +301,7 @@ impl Bench {
     }
 
     fn learn(&mut self) {
-        while let Ok(observation) = self.queue.try_recv() {
+        while let Some(observation) = self.queue.try_recv() {
             self.runtime
                 .block_on(self.store.record(&[observation]))
                 .expect("a store in memory");
@@ -308,7 +309,7 @@ impl Bench {
     }
 
     fn forget(&mut self) {
-        while self.queue.try_recv().is_ok() {}
+        while self.queue.try_recv().is_some() {}
     }
 }
 

@@ -115,6 +115,7 @@ use crate::flow::Dependencies;
 use crate::flow::agents::KnownAgents;
 use crate::flow::demands::RecentDemands;
 use crate::flow::learner;
+use crate::flow::lessons;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limits;
 use crate::flow::links::BarredTokens;
@@ -152,7 +153,6 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 /// Why the gateway did not start or did not end well.
@@ -269,7 +269,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         })?;
     let records = Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>;
     let (records, alerting) = alerts::before(records, &config, &file, &metrics).map_err(one)?;
-    let (observations, queue) = mpsc::channel(learner::OBSERVATIONS_MAX);
+    let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let dependencies = Dependencies {
         state: Arc::clone(&state),
         state_breaker: Breaker::new(config.state.breaker.clone())

@@ -361,7 +361,5 @@ fn write(
         links: vec![(key, link, lifetime)],
         ..Observation::default()
     };
-    if dependencies.observations.try_send(observation).is_err() {
-        dependencies.metrics.state_writes_lost(1);
-    }
+    dependencies.observations.send(observation);
 }

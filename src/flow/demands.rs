@@ -536,7 +536,5 @@ fn send(dependencies: &Dependencies, at: Timestamp, demands: Vec<(DemandKey, Dem
         demands,
         ..Observation::default()
     };
-    if dependencies.observations.try_send(observation).is_err() {
-        dependencies.metrics.state_writes_lost(1);
-    }
+    dependencies.observations.send(observation);
 }

@@ -154,6 +154,12 @@ impl AuthFlow {
                 _ => (Vec::new(), WhichDevices::All, true),
             },
         };
+        // A login of a moment ago may be on its way to the store, and would bring its device back.
+        in_time(async {
+            self.dependencies.observations.settled().await;
+            Ok(())
+        })
+        .await?;
         for subject in &whose {
             let forgetting = self.dependencies.state.forget_devices(*subject, which, now);
             in_time(forgetting).await?;

@@ -1,11 +1,11 @@
 //! Takes what was observed from the queue to the store, in batches, beside the requests.
 
 use crate::domain::history::Observation;
+use crate::flow::lessons::LessonQueue;
 use crate::flow::ports::StateStore;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ const RECORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Takes observations from the queue to the store until `stop` says so; what is queued by then is still taken.
 pub async fn run(
-    mut queue: mpsc::Receiver<Observation>,
+    mut queue: LessonQueue,
     mut stop: watch::Receiver<bool>,
     store: Arc<dyn StateStore>,
     metrics: Arc<Metrics>,
@@ -33,7 +33,7 @@ pub async fn run(
                     return;
                 }
                 gather(&mut queue, &mut batch, store.gathering()).await;
-                record(&mut batch, store.as_ref(), &metrics).await;
+                queue.are_through(record(&mut batch, store.as_ref(), &metrics).await);
             }
             changed = stop.changed() => {
                 // A sender that is gone means the same as its word.
@@ -45,27 +45,26 @@ pub async fn run(
     }
     queue.close();
     while queue.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        record(&mut batch, store.as_ref(), &metrics).await;
+        queue.are_through(record(&mut batch, store.as_ref(), &metrics).await);
     }
 }
 
-/// Lets a batch grow for `time`, or until something in it is urgent: one transaction for what comes meanwhile costs little
+/// Lets a batch grow for `time`, or until something in it is urgent or somebody waits for it: one transaction for what comes meanwhile costs little
 /// more than one for a single observation. Links are known on this node all the while.
-async fn gather(
-    queue: &mut mpsc::Receiver<Observation>,
-    batch: &mut Vec<Observation>,
-    time: Duration,
-) {
+async fn gather(queue: &mut LessonQueue, batch: &mut Vec<Observation>, time: Duration) {
     let end = Instant::now() + time;
     let mut looked_at = 0;
     while batch.len() < BATCH_MAX && Instant::now() < end {
-        tokio::time::sleep(LOOK.min(time)).await;
+        let is_awaited = tokio::select! {
+            () = tokio::time::sleep(LOOK.min(time)) => false,
+            () = queue.hurried() => true,
+        };
         while batch.len() < BATCH_MAX
-            && let Ok(next) = queue.try_recv()
+            && let Some(next) = queue.try_recv()
         {
             batch.push(next);
         }
-        if batch.iter().skip(looked_at).any(is_urgent) {
+        if is_awaited || batch.iter().skip(looked_at).any(is_urgent) {
             return;
         }
         looked_at = batch.len();
@@ -81,7 +80,8 @@ fn is_urgent(observation: &Observation) -> bool {
     has_failed || !observation.demands.is_empty()
 }
 
-async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) {
+/// Applies a batch and empties it; how many there were.
+async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) -> usize {
     let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(batch)).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
@@ -92,21 +92,25 @@ async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &
         metrics.state_writes_lost(batch.len() as u64);
         tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
     }
+    let count = batch.len();
     batch.clear();
+    count
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::history::Attempt;
+    use crate::flow::lessons;
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_waits_for_nobody() {
         let time = Duration::from_millis(50);
-        let (sender, mut queue) = mpsc::channel(16);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (lessons, mut queue) = lessons::queue(16, metrics);
         let begin = Instant::now();
         let mut batch = vec![Observation::default()];
-        sender.try_send(Observation::default()).unwrap();
+        lessons.send(Observation::default());
         gather(&mut queue, &mut batch, time).await;
         assert_eq!(batch.len(), 2);
         assert!(begin.elapsed() >= time && begin.elapsed() < time + 2 * LOOK);
@@ -127,9 +131,24 @@ mod tests {
         };
         let begin = Instant::now();
         let mut batch = vec![Observation::default()];
-        sender.try_send(failed).unwrap();
+        lessons.send(failed);
         gather(&mut queue, &mut batch, time).await;
         assert_eq!(batch.len(), 2);
         assert!(begin.elapsed() < 2 * LOOK);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_ends_the_gathering() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (lessons, mut queue) = lessons::queue(16, metrics);
+        lessons.send(Observation::default());
+        let mut batch = Vec::new();
+        let begin = Instant::now();
+        let learns = async {
+            queue.recv_many(&mut batch, BATCH_MAX).await;
+            gather(&mut queue, &mut batch, Duration::from_secs(60)).await;
+            queue.are_through(batch.len());
+        };
+        tokio::join!(learns, lessons.settled());
+        assert!(begin.elapsed() <= LOOK);
     }
 }

@@ -69,6 +69,9 @@ pub mod record;
 /// From the queue to the store.
 pub mod learner;
 
+/// The queue in which what was observed waits for the store.
+pub mod lessons;
+
 /// Held logins.
 pub mod review;
 
@@ -121,7 +124,6 @@ use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::rejection;
 use crate::domain::history::LinkKind;
-use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::RequestId;
@@ -146,6 +148,7 @@ use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::Timing;
 use crate::flow::identify::link_key;
+use crate::flow::lessons::Lessons;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::Limited;
 use crate::flow::limits::Limits;
@@ -172,7 +175,6 @@ use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::mpsc;
 
 /// Everything that outlives a reload.
 pub struct Dependencies {
@@ -217,7 +219,7 @@ pub struct Dependencies {
     /// How common values are; exchanged now and then.
     pub population: ArcSwap<Population>,
     /// The way to the store.
-    pub observations: mpsc::Sender<Observation>,
+    pub observations: Lessons,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }

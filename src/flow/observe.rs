@@ -456,8 +456,8 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         && !learnt
         && observation.client.is_none()
         && observation.links.is_empty();
-    if !empty && dependencies.observations.try_send(observation).is_err() {
-        dependencies.metrics.state_writes_lost(1);
+    if !empty {
+        dependencies.observations.send(observation);
     }
     learnt
 }

@@ -125,9 +125,7 @@ impl AuthFlow {
             scopes,
             ..Observation::default()
         };
-        if dependencies.observations.try_send(observation).is_err() {
-            dependencies.metrics.state_writes_lost(1);
-        }
+        dependencies.observations.send(observation);
     }
 }
 

@@ -64,6 +64,7 @@ pub struct Metrics {
     state_seconds: HistogramVec,
     state_errors: IntCounterVec,
     state_writes_lost: IntCounter,
+    state_writes_waiting: IntGauge,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
     audit_signed: IntCounter,
@@ -261,6 +262,10 @@ impl Metrics {
             state_writes_lost: counter(
                 "riskgate_state_writes_lost_total",
                 "Observations that the state did not take",
+            )?,
+            state_writes_waiting: gauge(
+                "riskgate_state_writes_waiting",
+                "Observations on their way to the state",
             )?,
             audit_events: counter("riskgate_audit_events_total", "Audit records written")?,
             audit_dropped: counter(
@@ -537,6 +542,11 @@ impl Metrics {
     /// Observations were lost.
     pub fn state_writes_lost(&self, count: u64) {
         self.state_writes_lost.inc_by(count);
+    }
+
+    /// So many observations more are on their way to the state, or so many fewer.
+    pub fn state_writes_waiting(&self, change: i64) {
+        self.state_writes_waiting.add(change);
     }
 
     /// The state of a breaker: 0 closed, 1 half-open, 2 open.

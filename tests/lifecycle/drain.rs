@@ -208,9 +208,11 @@ async fn a_second_sigterm_ends_at_once() {
         world.signal("TERM");
         assert_eq!(world.ended().await, Some(0), "{}", world.log());
         assert!(
-            start.elapsed() < Duration::from_secs(3),
-            "{:?}",
-            start.elapsed()
+            // Far less than the time for requests under way; what was learnt still goes to a disk that may be busy.
+            start.elapsed() < Duration::from_secs(10),
+            "{:?}: {}",
+            start.elapsed(),
+            world.log()
         );
         assert!(world.log().contains("a second SIGTERM"), "{}", world.log());
         assert!(!hangs.await.expect("a client"), "it was cut off");

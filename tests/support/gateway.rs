@@ -463,7 +463,7 @@ impl World {
         }
     }
 
-    /// Every record so far. Waits for those that are due and panics when there are more or fewer.
+    /// Every record so far, once what they taught is in the store. Panics when there are more or fewer than are due.
     pub async fn records(&self) -> Vec<AuditEvent> {
         let due = self.due.load(Ordering::Relaxed);
         let end = Instant::now() + PATIENCE;
@@ -479,6 +479,7 @@ impl World {
             found.iter().rev().take(2).collect::<Vec<_>>(),
             self.log()
         );
+        process::until_learnt(self.admin_port).await;
         found
     }
 

@@ -22,7 +22,6 @@ use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
-use riskgate::domain::history::Observation;
 use riskgate::domain::history::Population;
 use riskgate::domain::history::Profile;
 use riskgate::domain::ids::Pseudonymizer;
@@ -45,6 +44,8 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::lessons;
+use riskgate::flow::lessons::LessonQueue;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
 use riskgate::flow::links::BarredTokens;
@@ -66,7 +67,6 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
-use tokio::sync::mpsc;
 
 /// Enforced, without limits and cache, with all the time in the world: what is measured is not speed.
 const CONFIG: &str = r#"
@@ -182,7 +182,7 @@ pub struct Town {
     pub store: Arc<MemoryStore>,
     pub clock: Arc<HandClock>,
     records: Arc<Records>,
-    queue: mpsc::Receiver<Observation>,
+    queue: LessonQueue,
     pub people: Pseudonymizer,
     transactions: u32,
 }
@@ -215,7 +215,8 @@ impl Town {
         assert!(snapshot.models.login.native.is_some());
         let people = snapshot.people.clone();
         let records = Arc::new(Records::default());
-        let (observations, queue) = mpsc::channel(1_024);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
         let dependencies = Dependencies {
             state: Arc::clone(&store) as Arc<dyn StateStore>,
             state_breaker: Breaker::new(config.state.breaker.clone()),
@@ -238,7 +239,7 @@ impl Town {
             agents: KnownAgents::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
-            metrics: Arc::new(Metrics::new().unwrap()),
+            metrics,
         };
         Self {
             flow: AuthFlow::new(dependencies, snapshot),
@@ -390,7 +391,7 @@ impl Town {
             seat.cookie = cookie.split(';').next().map(str::to_owned);
         }
         self.flow.close(exchange, false);
-        while let Ok(observation) = self.queue.try_recv() {
+        while let Some(observation) = self.queue.try_recv() {
             self.store.record(&[observation]).await.unwrap();
         }
         Seen {
@@ -415,7 +416,7 @@ impl Town {
 
     /// Takes what was observed to the store.
     pub async fn learn(&mut self) {
-        while let Ok(observation) = self.queue.try_recv() {
+        while let Some(observation) = self.queue.try_recv() {
             self.store.record(&[observation]).await.unwrap();
         }
     }

@@ -19,7 +19,6 @@ use crate::adapters::identity_server::NoIdentityServer;
 use crate::adapters::memory::MemoryStore;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureVector;
-use crate::domain::history::Observation;
 use crate::domain::history::Population;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
@@ -37,6 +36,8 @@ use crate::flow::assess::Request;
 use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
+use crate::flow::lessons;
+use crate::flow::lessons::LessonQueue;
 use crate::flow::limits::InFlight;
 use crate::flow::limits::LimitSettings;
 use crate::flow::limits::Limits;
@@ -60,7 +61,6 @@ use events::EventKind;
 use requests::Sent;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use visitors::Presented;
 use visitors::Visitors;
 use world::EventClock;
@@ -83,7 +83,7 @@ pub struct Replay {
     store: Arc<MemoryStore>,
     clock: Arc<EventClock>,
     networks: Arc<EventNetworks>,
-    queue: mpsc::Receiver<Observation>,
+    queue: LessonQueue,
     visitors: Visitors,
     population_at: Timestamp,
     sweep_at: Timestamp,
@@ -141,7 +141,8 @@ impl Replay {
         let clock = Arc::new(EventClock::default());
         let networks = Arc::new(EventNetworks::new(databases));
         let store = Arc::new(MemoryStore::new());
-        let (observations, queue) = mpsc::channel(OBSERVATIONS_MAX);
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let (observations, queue) = lessons::queue(OBSERVATIONS_MAX, Arc::clone(&metrics));
         let scoring = ScoreSettings {
             cache_entries: 0,
             ..ScoreSettings::default()
@@ -176,7 +177,7 @@ impl Replay {
             reviews: Reviews::default(),
             population: ArcSwap::from_pointee(Population::default()),
             observations,
-            metrics: Arc::new(Metrics::new().map_err(|error| error.to_string())?),
+            metrics,
         };
         Ok(Self {
             flow: AuthFlow::new(dependencies, snapshot),
@@ -539,12 +540,13 @@ impl Replay {
     async fn close(&mut self, exchange: Exchange) -> Result<bool, String> {
         self.flow.close(exchange, false);
         let mut learnt = false;
-        while let Ok(observation) = self.queue.try_recv() {
+        while let Some(observation) = self.queue.try_recv() {
             learnt |= observation.lesson.is_some();
             self.store
                 .record(&[observation])
                 .await
                 .map_err(|error| error.to_string())?;
+            self.queue.are_through(1);
         }
         Ok(learnt)
     }

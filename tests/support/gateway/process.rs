@@ -204,3 +204,19 @@ pub async fn admin(port: u16, path: &str) -> Option<(u16, String)> {
     };
     tokio::time::timeout(PATIENCE, exchange).await.ok()?
 }
+
+/// Waits until all that was observed is in the store, or was given up. A gateway that does not answer has nothing to wait for.
+pub async fn until_learnt(port: u16) {
+    let end = Instant::now() + PATIENCE;
+    while let Some((200, metrics)) = admin(port, "/metrics").await {
+        let waiting = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("riskgate_state_writes_waiting "))
+            .expect("the gateway counts what waits for the store");
+        if waiting == "0" {
+            return;
+        }
+        assert!(Instant::now() < end, "{waiting} observations still wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
