@@ -373,8 +373,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         certificates: Arc::clone(&certificates),
         health: Arc::clone(&health),
     };
-    reloader
-        .start(config.clone(), stamp)
+    let reloading = reloader
+        .start(config.clone(), stamp, stop.subscribe())
         .map_err(|error| RunError::System(format!("reloads cannot be watched for: {error}")))?;
     runtime.spawn(certificates::watch(certificates));
 
@@ -399,6 +399,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         tracing::debug!("the admin listener had ended before");
     }
     drop(flow);
+    // It holds the path and the store.
+    if reloading.join().is_err() {
+        tracing::error!("the thread of reloads panicked");
+    }
     runtime.block_on(async {
         if tokio::time::timeout(Duration::from_secs(3), observer)
             .await
@@ -406,7 +410,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         {
             tracing::warn!("the last observations may be lost");
         }
-        // Threads that last as long as the process hold the store too: dropping it here would not bring it to the disk.
+        // Asked for outright: workers hold the store until their runtimes have ended.
         if let Err(error) = state.close().await {
             tracing::warn!(error = %error, "the last observations may be lost");
         }
@@ -420,7 +424,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(state);
+    let_go(state);
     audit.close();
     tracing::info!("riskgate has ended");
     Ok(())
@@ -495,6 +499,23 @@ fn open_store(
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Drops the store once nobody else holds it: a file that is closed need not be looked through at the next start. The
+/// proxy's workers drop what they have on their own time, which is waited for, but not for long.
+fn let_go(state: Arc<dyn StateStore>) {
+    const LONGEST: Duration = Duration::from_secs(3);
+    const LOOK_EVERY: Duration = Duration::from_millis(2);
+    let start = SystemClock.instant();
+    while Arc::strong_count(&state) > 1 {
+        if SystemClock.instant().duration_since(start) > LONGEST {
+            tracing::warn!("the state is still held by somebody and ends with the process");
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    drop(state);
+    tracing::debug!("the state is let go of");
 }
 
 fn start_admin(

@@ -16,8 +16,10 @@ use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -43,22 +45,35 @@ pub struct Reloader {
 pub type Stamp = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 
 impl Reloader {
-    /// Looks at the files until the process ends, on a thread of its own. SIGHUP reloads at once.
+    /// Looks at the files until `stop` says so, on a thread of its own. SIGHUP reloads at once. The thread holds the path, and
+    /// with it the state: it is to be joined before the state is let go of.
     ///
     /// What a reload needs for a while is some megabytes, which the allocator keeps for the thread that had them: on the
     /// workers of a runtime each of them would keep its own.
     ///
     /// # Errors
     /// The system has no thread, or no timer, left.
-    pub fn start(self, config: Config, seen: Stamp) -> std::io::Result<()> {
+    pub fn start(
+        self,
+        config: Config,
+        seen: Stamp,
+        mut stop: watch::Receiver<bool>,
+    ) -> std::io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let reloads = move || runtime.block_on(self.run(config, seen));
+        let reloads = move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    () = self.run(config, seen) => {}
+                    // A sender that is gone means the same as its word.
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+            });
+        };
         std::thread::Builder::new()
             .name("reload".to_owned())
             .spawn(reloads)
-            .map(drop)
     }
 
     async fn run(self, config: Config, seen: Stamp) {

@@ -255,8 +255,12 @@ async fn sigterm_lets_what_is_under_way_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_gateway_ends_at_once() {
-    let mut world = World::start(Options::default()).await;
+async fn an_idle_gateway_ends_at_once_and_lets_go_of_its_state() {
+    let mut world = World::start(Options {
+        config: "log.filter = \"info,riskgate::app=debug\"",
+        ..Options::default()
+    })
+    .await;
     world.get("/oauth2/jwks").await;
     let start = Instant::now();
     assert_eq!(world.stop().await, Some(0), "{}", world.log());
@@ -265,7 +269,9 @@ async fn an_idle_gateway_ends_at_once() {
         "{:?}",
         start.elapsed()
     );
-    assert!(!world.log().contains("may be lost"), "{}", world.log());
+    let log = world.log();
+    assert!(!log.contains("may be lost"), "{log}");
+    assert!(log.contains("the state is let go of"), "{log}");
 }
 
 /// Waits until the gateway has counted a reload.
