@@ -4,23 +4,19 @@
 use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
-use crate::adapters::onnx;
-use crate::adapters::onnx::LoadSettings;
-use crate::adapters::onnx::LoadedModel;
-use crate::adapters::onnx::LoadedModels;
-use crate::adapters::onnx::ModelLoadError;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
 use crate::app::keys::Keys;
+use crate::app::models;
+use crate::app::models::Proved;
 use crate::app::resources;
 use crate::app::signing;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
-use crate::config::Evaluator;
 use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::enforcement::step_up::ProofKind;
 use crate::domain::headers::ReservedHeaders;
@@ -36,20 +32,15 @@ use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::signing::SigningKeys;
-use crate::flow::hindsight::Challenger;
 use crate::flow::resign::Resign;
-use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
 use crate::proxy::upstream::UpstreamSettings;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The policy that is built in, for when no file is there.
 const SHIPPED_POLICY: &str = include_str!("../../conf/policy.toml");
-/// A model is quick when its golden rows take less than this share of the budget.
-const QUICK_SHARE: u32 = 10;
 
 /// The parts that a reload exchanges, and what an operator should know about them.
 #[derive(Debug)]
@@ -60,6 +51,8 @@ pub struct Assembled {
     pub warnings: Vec<String>,
     /// How the model is doing: `None` when all is well.
     pub model_degraded: Option<String>,
+    /// Its models, for the snapshot after this one.
+    pub proved: Proved,
 }
 
 /// More requests than this under way to one upstream are no limit.
@@ -75,18 +68,32 @@ pub fn snapshot(
     keys: &Keys,
     version: u64,
 ) -> Result<Assembled, Problems> {
+    snapshot_after(config, file, keys, version, &Proved::default())
+}
+
+/// Builds a snapshot that follows another one, whose models it takes over where nothing has changed that their proof depends
+/// on. All problems are found in one go.
+pub fn snapshot_after(
+    config: &Config,
+    file: &str,
+    keys: &Keys,
+    version: u64,
+    before: &Proved,
+) -> Result<Assembled, Problems> {
     let mut found = Vec::new();
     // What is missing degrades and never stops: every login still goes through.
-    let (models, model_degraded) =
-        models(config, &config.model_dir(), &mut found).unwrap_or_else(|error| {
+    let mut loaded =
+        models::load(config, &config.model_dir(), before, &mut found).unwrap_or_else(|error| {
             let text = format!("no model: {error}; every request is unscored");
             found.push(text.clone());
-            (Models::missing(), Some(text))
+            models::Loaded::nothing(text)
         });
-    let mut assembled = snapshot_with(config, file, keys, version, models)?;
-    assembled.snapshot.challenger = challenger(config, &mut found);
+    let mut assembled = snapshot_with(config, file, keys, version, loaded.models)?;
+    assembled.snapshot.challenger =
+        models::challenger(config, before, &mut loaded.proved, &mut found);
     assembled.warnings.extend(found);
-    assembled.model_degraded = model_degraded;
+    assembled.model_degraded = loaded.degraded;
+    assembled.proved = loaded.proved;
     Ok(assembled)
 }
 
@@ -244,6 +251,7 @@ pub fn snapshot_with(
         snapshot,
         warnings,
         model_degraded: None,
+        proved: Proved::default(),
     })
 }
 
@@ -300,87 +308,6 @@ pub(in crate::app) fn policy(config: &Config) -> Result<(PolicySet, Vec<String>)
             .iter()
             .map(|finding| ConfigError::new(&file, finding.to_string()))
             .collect())
-    }
-}
-
-/// The models of a folder, and how they are doing if not well.
-fn models(
-    config: &Config,
-    dir: &Path,
-    warnings: &mut Vec<String>,
-) -> Result<(Models, Option<String>), ModelLoadError> {
-    /// A busy machine can make a quick model look slow; it gets another chance.
-    const TRIES: u32 = 3;
-    let budget = Duration::from_millis(config.score.budget_ms);
-    let is_quick = |loaded: &LoadedModel| loaded.golden_p99 * QUICK_SHARE < budget;
-    let is_native_first =
-        |loaded: &LoadedModel| config.model.evaluator == Evaluator::Auto && loaded.native.is_some();
-    let settings = LoadSettings {
-        library: config.model.library.clone(),
-        is_native_first: config.model.evaluator == Evaluator::Auto,
-        ..LoadSettings::default()
-    };
-    let load = || onnx::load_with(dir, &settings).map(LoadedModels::into_parts);
-    let mut result = load();
-    for _ in 1..TRIES {
-        let seems_slow = result.as_ref().is_ok_and(|loaded| {
-            let mut models = loaded.iter().map(|(_, model)| model);
-            models
-                .any(|model| !is_native_first(model) && model.primary.is_some() && !is_quick(model))
-        });
-        if !seems_slow {
-            break;
-        }
-        result = load();
-    }
-    let mut degraded = None;
-    let mut models = Models::missing();
-    for (kind, loaded) in result? {
-        let quick = is_quick(&loaded);
-        let native_first = is_native_first(&loaded);
-        if native_first {
-            // The library is not missed, and its sessions would only take up memory.
-        } else if loaded.primary.is_none() {
-            degraded = Some("ONNX Runtime is missing: the native evaluator answers".to_owned());
-        } else if !quick {
-            let took = loaded.golden_p99;
-            degraded = Some(format!("the model takes {took:?}: it runs in the pool"));
-        }
-        let missing = loaded.missing.filter(|_| !native_first);
-        for warning in missing.into_iter().chain(loaded.warnings) {
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
-        }
-        models.put(
-            kind,
-            ModelSet {
-                primary: loaded.primary.filter(|_| !native_first),
-                native: loaded.native,
-                identity: Arc::new(loaded.identity),
-                native_first,
-                quick,
-                baseline: loaded.baseline.map(Arc::new),
-            },
-        );
-    }
-    Ok((models, degraded))
-}
-
-/// The challenger, if one is configured. One that cannot be loaded is worth a warning and nothing more.
-fn challenger(config: &Config, warnings: &mut Vec<String>) -> Option<Challenger> {
-    let settings = &config.model.challenger;
-    let dir = settings.dir.as_ref()?;
-    // What there is to say of ONNX Runtime is said of the model that answers.
-    match models(config, dir, &mut Vec::new()) {
-        Ok((models, _)) => Some(Challenger {
-            models,
-            sample_percent: settings.sample_percent,
-        }),
-        Err(error) => {
-            warnings.push(format!("no challenger: {error}"));
-            None
-        }
     }
 }
 

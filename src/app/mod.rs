@@ -28,6 +28,9 @@ pub mod resources;
 /// `riskgate check`.
 pub mod check;
 
+/// Models, proved once.
+pub mod models;
+
 /// Contacts the identity server.
 pub mod reach;
 
@@ -374,7 +377,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         health: Arc::clone(&health),
     };
     let reloading = reloader
-        .start(config.clone(), stamp, stop.subscribe())
+        .start(config.clone(), assembled.proved, stamp, stop.subscribe())
         .map_err(|error| RunError::System(format!("reloads cannot be watched for: {error}")))?;
     runtime.spawn(certificates::watch(certificates));
 

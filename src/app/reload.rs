@@ -6,6 +6,7 @@ use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Certificates;
 use crate::app::keys::Keys;
+use crate::app::models::Proved;
 use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
@@ -56,6 +57,7 @@ impl Reloader {
     pub fn start(
         self,
         config: Config,
+        proved: Proved,
         seen: Stamp,
         mut stop: watch::Receiver<bool>,
     ) -> std::io::Result<JoinHandle<()>> {
@@ -65,7 +67,7 @@ impl Reloader {
         let reloads = move || {
             runtime.block_on(async move {
                 tokio::select! {
-                    () = self.run(config, seen) => {}
+                    () = self.run(config, proved, seen) => {}
                     // A sender that is gone means the same as its word.
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
@@ -76,9 +78,7 @@ impl Reloader {
             .spawn(reloads)
     }
 
-    async fn run(self, config: Config, seen: Stamp) {
-        let mut config = config;
-        let mut seen = seen;
+    async fn run(self, mut config: Config, mut proved: Proved, mut seen: Stamp) {
         let mut seen_certificates = stamp_of(certificates::files(&config));
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
@@ -103,9 +103,9 @@ impl Reloader {
                 continue;
             }
             seen = now;
-            // Models are loaded and tried here, which takes its time.
-            if let Some(taken) = self.reload(&config) {
-                config = taken;
+            // Models that have changed are loaded and proved here, which takes its time.
+            if let Some(taken) = self.reload(&config, &proved) {
+                (config, proved) = taken;
                 seen = stamp(&self.overrides, &config);
                 seen_certificates = stamp_of(certificates::files(&config));
             }
@@ -119,7 +119,7 @@ impl Reloader {
     }
 
     /// Takes the configuration as it is now as a whole, or nothing of it.
-    fn reload(&self, old: &Config) -> Option<Config> {
+    fn reload(&self, old: &Config, proved: &Proved) -> Option<(Config, Proved)> {
         let start = self.flow.dependencies().clock.instant();
         let took = || {
             self.flow
@@ -154,7 +154,8 @@ impl Reloader {
             .map_err(|error| refuse(&error))
             .ok()?;
         let version = self.flow.snapshot().version + 1;
-        let mut assembled = match assemble::snapshot(&config, &file, &self.keys, version) {
+        let assembled = assemble::snapshot_after(&config, &file, &self.keys, version, proved);
+        let mut assembled = match assembled {
             Ok(assembled) => assembled,
             Err(problems) => {
                 problems.iter().for_each(|problem| say(problem));
@@ -204,10 +205,11 @@ impl Reloader {
         metrics.reload(true, took);
         tracing::info!(
             config.version = version,
+            models.proved = assembled.proved.anew(),
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "configuration, policy and model were reloaded"
         );
-        Some(config)
+        Some((config, assembled.proved))
     }
 }
 

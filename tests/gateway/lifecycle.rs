@@ -342,6 +342,17 @@ async fn a_changed_policy_is_taken_and_a_broken_one_is_refused() {
         first.policy,
         "the same text is the same policy"
     );
+    // Five looks at the same models: they were proved at the start, and no more.
+    let log = world.log();
+    let taken: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("were reloaded"))
+        .collect();
+    assert_eq!(taken.len(), 2, "{log}");
+    assert!(
+        taken.iter().all(|line| line.contains("models.proved=0 ")),
+        "{taken:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,6 +33,7 @@ use crate::adapters::onnx::manifest::MANIFEST_BYTES_MAX;
 use crate::adapters::onnx::manifest::Manifest;
 use crate::adapters::onnx::manifest::ManifestError;
 use crate::adapters::onnx::manifest::ManifestModel;
+use crate::adapters::onnx::runtime::Runtime;
 use crate::domain::drift::Baseline;
 use crate::domain::features::FeatureSchema;
 use crate::domain::kind::RequestKind;
@@ -57,7 +58,7 @@ pub const MODEL_BYTES_MAX: u64 = 1024 * 1024;
 const SESSIONS_MAX: usize = 16;
 
 /// How to load a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoadSettings {
     /// The ONNX Runtime library; without it `ORT_DYLIB_PATH`, `vendor/onnxruntime/` under the working directory, the
     /// directory of the executable and the system are tried.
@@ -69,6 +70,28 @@ pub struct LoadSettings {
     /// Whether the native evaluator answers where there is one. ONNX Runtime is then asked at load alone, whether both agree,
     /// and gets one session.
     pub is_native_first: bool,
+}
+
+/// A model as its files are, not evaluated yet: the manifest was read, and the file is the one that it names.
+pub struct Candidate {
+    file: PathBuf,
+    bytes: Vec<u8>,
+    golden_file: PathBuf,
+    golden: Vec<u8>,
+    runtime: Result<Runtime, RuntimeError>,
+    basis: Basis,
+}
+
+/// Everything that the proof of a model depends on. What has the same basis as a model that was proved is proved.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Basis {
+    kind: RequestKind,
+    identity: ModelIdentity,
+    /// The SHA-256 of the golden vectors.
+    golden: String,
+    settings: LoadSettings,
+    /// Why there is no ONNX Runtime, where there is none: it may be there another time.
+    missing: Option<String>,
 }
 
 /// The models of one manifest, each of which passed every check.
@@ -176,6 +199,46 @@ impl fmt::Debug for LoadedModel {
     }
 }
 
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate")
+            .field("file", &self.file)
+            .field("basis", &self.basis)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Candidate {
+    /// The kind of request that the model is for.
+    pub fn kind(&self) -> RequestKind {
+        self.basis.kind
+    }
+
+    /// What its proof depends on.
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+
+    /// Makes the evaluators and proves them: by the golden vectors, and by everything else that can be tried beforehand.
+    ///
+    /// # Errors
+    /// The model does not keep the contract, or does not do what it promises.
+    pub fn prove(&self) -> Result<LoadedModel, ModelLoadError> {
+        let golden = read_golden(&self.golden, &self.basis.identity.version)
+            .map_err(at(&self.golden_file))?;
+        let Basis { kind, identity, .. } = &self.basis;
+        let (golden, settings) = (Some(&golden), &self.basis.settings);
+        evaluators(
+            &self.bytes,
+            (*kind, identity.clone()),
+            golden,
+            self.runtime.clone(),
+            settings,
+        )
+        .map_err(at(&self.file))
+    }
+}
+
 impl LoadedModels {
     /// The models with the kinds that they are for; one is for logins.
     pub fn into_parts(self) -> Vec<(RequestKind, LoadedModel)> {
@@ -204,24 +267,47 @@ pub fn load(path: &Path, library: Option<&Path>) -> Result<LoadedModels, ModelLo
 /// Loads the models of `path` with `settings`: all of them, or none. A missing or broken library is a warning as long as
 /// the models can be evaluated natively; anything wrong with one of them is an error.
 pub fn load_with(path: &Path, settings: &LoadSettings) -> Result<LoadedModels, ModelLoadError> {
+    let candidates = read(path, settings)?;
+    let one = |candidate: Candidate| Ok((candidate.kind(), candidate.prove()?));
+    let loaded: Result<Vec<_>, _> = candidates.into_iter().map(one).collect();
+    loaded.map(LoadedModels)
+}
+
+/// Reads the files of the models of `path` (a directory with `manifest.toml`, or the manifest itself), and proves nothing.
+///
+/// # Errors
+/// A file cannot be read, is too large, or is not the one that the manifest names.
+pub fn read(path: &Path, settings: &LoadSettings) -> Result<Vec<Candidate>, ModelLoadError> {
     let manifest_file = if path.is_dir() {
         path.join(MANIFEST)
     } else {
         path.to_owned()
     };
     let manifest = read_manifest(&manifest_file).map_err(at(&manifest_file))?;
-    let one = |model: &ManifestModel| {
+    let runtime = find_runtime(settings);
+    let one = |model: ManifestModel| {
         let golden_file = manifest_file.with_file_name(&model.golden);
-        let golden = read_golden(&golden_file, model).map_err(at(&golden_file))?;
-        let file = manifest_file.with_file_name(&model.file);
-        let loaded = manifest::read_bounded(&file, settings.model_bytes_max)
+        let golden = manifest::read_bounded(&golden_file, GOLDEN_BYTES_MAX)
             .map_err(ModelFault::from)
-            .and_then(|bytes| evaluators(&bytes, model, Some(&golden), settings))
-            .map_err(at(&file))?;
-        Ok((model.kind, loaded))
+            .map_err(at(&golden_file))?;
+        let file = manifest_file.with_file_name(&model.file);
+        let (bytes, identity) = read_model(&file, &model, settings).map_err(at(&file))?;
+        Ok(Candidate {
+            file,
+            bytes,
+            golden_file,
+            basis: Basis {
+                kind: model.kind,
+                identity,
+                golden: manifest::digest(&golden),
+                settings: settings.clone(),
+                missing: runtime.as_ref().err().map(ToString::to_string),
+            },
+            golden,
+            runtime: runtime.clone(),
+        })
     };
-    let loaded: Result<Vec<_>, _> = manifest.models.iter().map(one).collect();
-    loaded.map(LoadedModels)
+    manifest.models.into_iter().map(one).collect()
 }
 
 /// Loads a model file without manifest: its kind and version are what it says itself, and without golden vectors only
@@ -230,14 +316,10 @@ pub fn load_file(file: &Path, settings: &LoadSettings) -> Result<LoadedModels, M
     let plain = || {
         let bytes = manifest::read_bounded(file, settings.model_bytes_max)?;
         let (kind, version) = Model::says(&bytes)?;
-        let listed = ManifestModel {
-            kind,
-            file: String::new(),
-            sha256: manifest::digest(&bytes),
-            version,
-            golden: String::new(),
-        };
-        let loaded = evaluators(&bytes, &listed, None, settings)?;
+        let digest = manifest::digest(&bytes);
+        let identity = ModelIdentity { version, digest };
+        let runtime = find_runtime(settings);
+        let loaded = evaluators(&bytes, (kind, identity), None, runtime, settings)?;
         Ok(LoadedModels(vec![(kind, loaded)]))
     };
     plain().map_err(at(file))
@@ -263,24 +345,25 @@ fn read_manifest(file: &Path) -> Result<Manifest, ModelFault> {
     Ok(manifest)
 }
 
-fn read_golden(file: &Path, model: &ManifestModel) -> Result<Golden, ModelFault> {
-    let golden = Golden::parse(&manifest::read_bounded(file, GOLDEN_BYTES_MAX)?)?;
-    if golden.model_version != model.version {
+fn read_golden(bytes: &[u8], version: &str) -> Result<Golden, ModelFault> {
+    let golden = Golden::parse(bytes)?;
+    if golden.model_version != version {
         return Err(ModelFault::Mismatch {
-            expected: format!("model version `{}`", model.version),
+            expected: format!("model version `{version}`"),
             found: format!("model version `{}`", golden.model_version),
         });
     }
     Ok(golden)
 }
 
-fn evaluators(
-    bytes: &[u8],
+/// The bytes of the file that the manifest names, and which model they are.
+fn read_model(
+    file: &Path,
     listed: &ManifestModel,
-    golden: Option<&Golden>,
     settings: &LoadSettings,
-) -> Result<LoadedModel, ModelFault> {
-    let found = manifest::digest(bytes);
+) -> Result<(Vec<u8>, ModelIdentity), ModelFault> {
+    let bytes = manifest::read_bounded(file, settings.model_bytes_max)?;
+    let found = manifest::digest(&bytes);
     if !found.eq_ignore_ascii_case(&listed.sha256) {
         return Err(ModelFault::Digest {
             expected: listed.sha256.clone(),
@@ -291,15 +374,30 @@ fn evaluators(
         version: listed.version.clone(),
         digest: found,
     };
+    Ok((bytes, identity))
+}
+
+fn find_runtime(settings: &LoadSettings) -> Result<Runtime, RuntimeError> {
+    let runtime = runtime::runtime(settings.library.as_deref())?;
+    tracing::debug!(library = %runtime.library.display(), "onnx runtime is loaded");
+    Ok(runtime)
+}
+
+fn evaluators(
+    bytes: &[u8],
+    (kind, identity): (RequestKind, ModelIdentity),
+    golden: Option<&Golden>,
+    runtime: Result<Runtime, RuntimeError>,
+    settings: &LoadSettings,
+) -> Result<LoadedModel, ModelFault> {
     // What is handed to ONNX Runtime below are these bytes, not the file, which may change meanwhile.
-    let model = Model::read(bytes, listed.kind, &listed.version)?;
+    let model = Model::read(bytes, kind, &identity.version)?;
 
     let native = NativeModel::from_model(&model, identity.clone());
     let mut warnings = Vec::new();
     let mut missing = None;
-    let primary = match (runtime::runtime(settings.library.as_deref()), &native) {
+    let primary = match (runtime, &native) {
         (Ok(runtime), _) => {
-            tracing::debug!(library = %runtime.library.display(), "onnx runtime is loaded");
             let sessions = match &native {
                 Ok(_) if settings.is_native_first => 1,
                 _ => settings.sessions,
@@ -338,8 +436,8 @@ fn evaluators(
     // The native evaluator comes first: the time that counts is that of the model that answers.
     for model in native.iter().chain(&primary) {
         golden_p99 = match golden {
-            Some(golden) => proof::prove(model.as_ref(), listed.kind, bias, golden)?,
-            None => proof::prove_without_golden(model.as_ref(), listed.kind)?,
+            Some(golden) => proof::prove(model.as_ref(), kind, bias, golden)?,
+            None => proof::prove_without_golden(model.as_ref(), kind)?,
         };
     }
     Ok(LoadedModel {
