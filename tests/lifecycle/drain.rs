@@ -3,6 +3,7 @@
 use crate::client::Client;
 use crate::gateway::Http2;
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::always;
 use crate::load;
@@ -84,8 +85,9 @@ async fn a_node_that_ends_loses_no_request() {
     balancer.abort();
     assert_eq!(code, Some(0), "{}", world.log());
     tally.assert_all_answered(&world.log());
-    // 2 s of draining, then a second for connections that stay idle, and the end of what is under way.
-    assert!(took < Duration::from_secs(5), "{took:?}\n{}", world.log());
+    // 2 s of draining, then a second for connections that stay idle, and the end of what is under way; it never takes all of
+    // the 10 s that requests have.
+    assert!(took < Duration::from_secs(9), "{took:?}\n{}", world.log());
     // The identity server has seen each request once; one that was repeated on a closed connection had not arrived.
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for request in world.received() {
@@ -124,7 +126,7 @@ async fn a_node_that_ends_loses_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let mut world = World::start(Options {
-        config: "server.drain_seconds = 3\nserver.grace_seconds = 10",
+        config: "server.drain_seconds = 8\nserver.grace_seconds = 10",
         ..Options::default()
     })
     .await;
@@ -144,9 +146,11 @@ async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let answer = idle.exchange(&keys).await.expect("an answer");
     assert!(answer.status == 200 && answer.closes(), "{answer:?}");
     // After the drain time nobody new is let in.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
-    let mut late = Client::new(world.port, None);
-    assert!(late.connect().await.is_err());
+    let end = Instant::now() + Duration::from_secs(20);
+    while Client::new(world.port, None).connect().await.is_ok() {
+        assert!(Instant::now() < end, "still accepted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(world.ended().await, Some(0), "{}", world.log());
     assert_eq!(until_recorded(&world, 5).await.len(), 5);
 }
@@ -168,7 +172,7 @@ async fn streams_end_and_the_client_is_told_to_go_away() {
         tokio::join!(one, two)
     };
     let end = async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        until_received(world_ref, 2).await;
         world_ref.signal("TERM");
     };
     let ((one, two), ()) = tokio::join!(answers, end);
@@ -176,7 +180,7 @@ async fn streams_end_and_the_client_is_told_to_go_away() {
     let start = Instant::now();
     assert_eq!(world.ended().await, Some(0), "{}", world.log());
     assert!(
-        start.elapsed() < Duration::from_secs(3),
+        start.elapsed() < Duration::from_secs(8),
         "{:?}",
         start.elapsed()
     );
@@ -184,6 +188,15 @@ async fn streams_end_and_the_client_is_told_to_go_away() {
         connection.is_over().await,
         "GOAWAY has ended the connection"
     );
+}
+
+/// Waits until so many requests of clients are under way at the identity server.
+async fn until_received(world: &World, count: usize) {
+    let end = Instant::now() + PATIENCE;
+    while world.received().len() < count {
+        assert!(Instant::now() < end, "{:#?}", world.received());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +214,7 @@ async fn a_second_sigterm_ends_at_once() {
             let mut client = Client::new(port, None);
             client.exchange(&load::request(1)).await.is_ok()
         });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until_received(&world, 1).await;
         world.signal("TERM");
         tokio::time::sleep(pause).await;
         let start = Instant::now();
