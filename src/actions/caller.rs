@@ -1,11 +1,14 @@
 //! Who may ask: whoever has the shared secret. WSO2 sends it in one of three ways (`BEARER`, `BASIC`, `API_KEY` of an
-//! action's endpoint; the same three of `httpPost` in a script); the gateway takes each.
+//! action's endpoint; the same three of `httpPost` in a script); the gateway takes each. A webhook signs its body with it.
 
+use crate::domain::audit::chain::unhex;
 use crate::domain::secret::Secret;
 use axum::http::HeaderMap;
 use axum::http::header;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hmac::Hmac;
+use hmac::Mac;
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -13,6 +16,8 @@ use sha2::Sha256;
 pub const USER: &str = "wso2";
 /// The header of `API_KEY`.
 pub const API_KEY_HEADER: &str = "x-api-key";
+/// The header of a webhook's signature.
+pub const SIGNATURE_HEADER: &str = "x-hub-signature";
 /// The shortest secret, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
 
@@ -27,15 +32,46 @@ pub enum Caller {
 
 /// The secrets that are accepted: the present one and, while it is being exchanged, the one before.
 #[derive(Debug)]
-pub struct Callers(Vec<Secret<[u8; 32]>>);
+pub struct Callers(Vec<Accepted>);
+
+#[derive(Debug)]
+struct Accepted {
+    secret: Secret<String>,
+    digest: Secret<[u8; 32]>,
+}
 
 impl Callers {
     /// Accepts these secrets.
     pub fn new(secrets: &[Secret<String>]) -> Self {
-        let digests = secrets
-            .iter()
-            .map(|secret| Secret::new(digest(secret.expose().as_bytes())));
-        Self(digests.collect())
+        let accepted = secrets.iter().map(|secret| Accepted {
+            secret: secret.clone(),
+            digest: Secret::new(digest(secret.expose().as_bytes())),
+        });
+        Self(accepted.collect())
+    }
+
+    /// Whether a webhook's body is signed with the secret: `X-Hub-Signature: sha256=` and the HMAC-SHA-256 in hexadecimal
+    /// (WebSub, W3C Recommendation, section 7), once.
+    pub fn recognise_signed(&self, headers: &HeaderMap, body: &[u8]) -> Caller {
+        let mut shown = headers.get_all(SIGNATURE_HEADER).iter();
+        let (Some(shown), None) = (shown.next(), shown.next()) else {
+            return Caller::Unknown;
+        };
+        let hexadecimal = shown.as_bytes().strip_prefix(b"sha256=");
+        let signature = hexadecimal.map(<[u8]>::to_ascii_lowercase);
+        let Some(signature) = signature.and_then(|digits| unhex::<32>(&digits)) else {
+            return Caller::Unknown;
+        };
+        let is_signed = |accepted: &Accepted| {
+            Hmac::<Sha256>::new_from_slice(accepted.secret.expose().as_bytes())
+                // Compares to the end, whatever differs.
+                .is_ok_and(|mac| mac.chain_update(body).verify_slice(&signature).is_ok())
+        };
+        if self.0.iter().any(is_signed) {
+            Caller::Known
+        } else {
+            Caller::Unknown
+        }
     }
 
     /// Whether a request shows the secret. A request with two credentials is not known: which of them counts would be a
@@ -62,6 +98,7 @@ impl Callers {
         let shown = digest(secret.as_bytes());
         self.0.iter().fold(false, |known, accepted| {
             let differing = accepted
+                .digest
                 .expose()
                 .iter()
                 .zip(shown)
@@ -125,6 +162,47 @@ mod tests {
             "x-api-key",
             "the one before, which is long enough"
         )]));
+    }
+
+    #[test]
+    fn a_webhook_signs_its_body() {
+        let callers = Callers::new(&[
+            Secret::new(SECRET.to_owned()),
+            Secret::new("the one before, which is long enough".to_owned()),
+        ]);
+        let signed = |secret: &str, body: &[u8]| {
+            let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+            let tag = mac.chain_update(body).finalize().into_bytes();
+            let tag: Vec<String> = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("sha256={}", tag.concat())
+        };
+        let known = |values: &[&str]| {
+            let mut map = HeaderMap::new();
+            for value in values {
+                map.append(SIGNATURE_HEADER, HeaderValue::from_str(value).unwrap());
+            }
+            callers.recognise_signed(&map, b"body") == Caller::Known
+        };
+        let good = signed(SECRET, b"body");
+        assert!(known(&[&good]));
+        assert!(known(&[&signed(
+            "the one before, which is long enough",
+            b"body"
+        )]));
+        let bare = good.trim_start_matches("sha256=");
+        for wrong in [
+            vec![],
+            vec![""],
+            vec!["sha256="],
+            vec![bare],
+            vec![&good[..good.len() - 2]],
+            vec![&signed(SECRET, b"other")],
+            vec![&signed("another secret of the same length", b"body")],
+            vec![&good.replace("sha256", "sha1")],
+            vec![&good, &good],
+        ] {
+            assert!(!known(&wrong), "{wrong:?}");
+        }
     }
 
     #[test]

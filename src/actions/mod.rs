@@ -13,8 +13,10 @@ use crate::domain::action::AuthenticationCall;
 use crate::domain::action::AuthenticationReply;
 use crate::domain::action::CallError;
 use crate::domain::action::Question;
+use crate::domain::identity_event::Message;
 use crate::domain::token_action::ActionCall;
 use crate::flow::AuthFlow;
+use crate::flow::afterwards::Taken;
 use crate::telemetry::metrics::Metrics;
 use axum::Json;
 use axum::Router;
@@ -22,6 +24,7 @@ use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::middleware;
@@ -69,6 +72,8 @@ pub fn router(state: ActionsState) -> Router {
         )
         .fallback(nothing_here)
         .layer(middleware::from_fn_with_state(state.clone(), known_caller))
+        // Signs its body instead.
+        .route("/actions/webhook", post(webhook))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(state)
 }
@@ -125,6 +130,29 @@ async fn id_token(state: State<ActionsState>, body: Bytes) -> Response {
 
 async fn password(state: State<ActionsState>, body: Bytes) -> Response {
     act("pre_update_password", state, body).await
+}
+
+/// Takes an event. WSO2 tries again where the answer is no 2xx: what says nothing here is as good as taken.
+async fn webhook(State(state): State<ActionsState>, headers: HeaderMap, body: Bytes) -> Response {
+    let callers = &state.callers;
+    let is_known = callers.recognise_signed(&headers, &body) == Caller::Known
+        || callers.recognise(&headers) == Caller::Known;
+    if !is_known {
+        state.metrics.action("webhook", "unauthorized");
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match Message::parse(&body) {
+        Ok(message) => {
+            let (status, result) = match state.flow.take(&message).await {
+                Taken::Recorded => (StatusCode::ACCEPTED, "recorded"),
+                Taken::Other => (StatusCode::ACCEPTED, "unchanged"),
+                Taken::Stale => (StatusCode::BAD_REQUEST, "stale"),
+            };
+            state.metrics.action("webhook", result);
+            status.into_response()
+        }
+        Err(error) => bad_call(&state, "webhook", &error),
+    }
 }
 
 /// Answers an action by its type, whichever of these paths it was registered with. Only what cannot be a call of WSO2's

@@ -10,6 +10,9 @@ use std::collections::VecDeque;
 
 /// How long after a demand a proof still belongs to it, in milliseconds: as long as a login in progress is remembered.
 const PROOF_WITHIN: i64 = 15 * 60 * 1000;
+/// How long after a login from an unfamiliar device a changed credential or an ended session speaks against it, in
+/// milliseconds.
+const REGRET_WITHIN: i64 = 24 * 60 * 60 * 1000;
 /// Decisions of one user that wait for a proof.
 const WAITING_MAX: usize = 16;
 /// Users with such decisions.
@@ -37,6 +40,14 @@ pub enum Source {
     Review,
     /// The second factor that was asked for was proved soon after.
     StepUp,
+    /// WSO2 locked the account soon after.
+    AccountLocked,
+    /// The credential was changed soon after.
+    CredentialUpdated,
+    /// A session was ended before its time soon after.
+    SessionRevoked,
+    /// WSO2 asked for a further factor soon after, and it was wrong.
+    FactorFailed,
 }
 
 /// One label.
@@ -72,6 +83,8 @@ pub struct LabelSet(HashMap<String, Label>);
 pub struct Observer {
     /// By user: decisions that asked for a factor, and when.
     asked: HashMap<String, VecDeque<(String, Timestamp)>>,
+    /// By user: logins from devices that were not known, and when.
+    unfamiliar: HashMap<String, VecDeque<(String, Timestamp)>>,
     /// By held login: the decision that held it.
     held: HashMap<String, String>,
 }
@@ -99,6 +112,21 @@ impl Source {
             Self::Analyst => 95,
             Self::Review => 90,
             Self::StepUp => 80,
+            // People forget passwords and end sessions of their own: these are hints, which an export can leave out.
+            Self::AccountLocked => 60,
+            Self::CredentialUpdated | Self::SessionRevoked => 50,
+            Self::FactorFailed => 40,
+        }
+    }
+
+    /// What an event of WSO2's makes one, and how long after a decision, in milliseconds.
+    fn of_event(action: &str) -> Option<(Self, i64)> {
+        match action {
+            "account_locked" => Some((Self::AccountLocked, PROOF_WITHIN)),
+            "credential_updated" => Some((Self::CredentialUpdated, REGRET_WITHIN)),
+            "session_revoked" => Some((Self::SessionRevoked, REGRET_WITHIN)),
+            "factor_failed" => Some((Self::FactorFailed, PROOF_WITHIN)),
+            _ => None,
         }
     }
 
@@ -108,6 +136,10 @@ impl Source {
             Self::Analyst => "analyst",
             Self::Review => "review",
             Self::StepUp => "step_up",
+            Self::AccountLocked => "account_locked",
+            Self::CredentialUpdated => "credential_updated",
+            Self::SessionRevoked => "session_revoked",
+            Self::FactorFailed => "factor_failed",
         }
     }
 }
@@ -162,7 +194,21 @@ impl Observer {
         else {
             return Vec::new();
         };
+        if event.class == "event" {
+            return self.regretted(event, subject, at);
+        }
+        let is_login = event.door.as_deref() == Some("login") && event.score.is_some();
+        if is_login
+            && event
+                .device
+                .as_deref()
+                .is_some_and(|device| device != "known")
+        {
+            keep(&mut self.unfamiliar, subject, &event.id, at);
+        }
         if event.proof.as_deref() == Some("proven") {
+            // Whoever has the factor is the user, unless more than a hint says otherwise.
+            self.unfamiliar.remove(subject);
             let asked = self.asked.remove(subject).unwrap_or_default();
             let recent = asked
                 .into_iter()
@@ -173,15 +219,24 @@ impl Observer {
         }
         let asks =
             event.verdict.as_deref() == Some("step_up") && event.door.as_deref() != Some("token");
-        let has_room = self.asked.len() < USERS_MAX || self.asked.contains_key(subject);
-        if asks && has_room {
-            let waiting = self.asked.entry(subject.clone()).or_default();
-            waiting.push_back((event.id.clone(), at));
-            if waiting.len() > WAITING_MAX {
-                waiting.pop_front();
-            }
+        if asks {
+            keep(&mut self.asked, subject, &event.id, at);
         }
         Vec::new()
+    }
+
+    /// What happened to an account says something of the logins before it that its own devices have not made.
+    fn regretted(&mut self, event: &AuditEvent, subject: &str, at: Timestamp) -> Vec<Label> {
+        let Some((source, within)) = Source::of_event(&event.action) else {
+            return Vec::new();
+        };
+        let logins = self.unfamiliar.remove(subject).unwrap_or_default();
+        let recent = logins
+            .into_iter()
+            .filter(|(_, then)| at.millis() - then.millis() <= within);
+        recent
+            .map(|(id, _)| label(id, Truth::Compromised, source, &event.time))
+            .collect()
     }
 
     /// An analyst's word about a held login is one about the request that was held.
@@ -196,6 +251,23 @@ impl Observer {
         label.operator.clone_from(&event.operator);
         label.note = event.note.clone().filter(|note| !note.is_empty());
         Some(label)
+    }
+}
+
+/// Keeps a decision of a user: the latest few, of so many users.
+fn keep(
+    waiting: &mut HashMap<String, VecDeque<(String, Timestamp)>>,
+    subject: &str,
+    id: &str,
+    at: Timestamp,
+) {
+    if waiting.len() >= USERS_MAX && !waiting.contains_key(subject) {
+        return;
+    }
+    let waiting = waiting.entry(subject.to_owned()).or_default();
+    waiting.push_back((id.to_owned(), at));
+    if waiting.len() > WAITING_MAX {
+        waiting.pop_front();
     }
 }
 
@@ -286,6 +358,69 @@ mod tests {
             Truth::Safe
         );
         assert!(observer.observe(&ruled("released", "other")).is_empty());
+    }
+
+    fn login(id: &str, minute: u32, device: &str) -> AuditEvent {
+        event(id, minute, |event| {
+            event.door = Some("login".to_owned());
+            event.device = Some(device.to_owned());
+            event.score = Some(40);
+        })
+    }
+
+    fn told(action: &str, minute: u32) -> AuditEvent {
+        event("e", minute, |event| {
+            event.class = "event".to_owned();
+            event.action = action.to_owned();
+        })
+    }
+
+    #[test]
+    fn what_happens_to_an_account_speaks_against_logins_from_devices_that_were_not_known() {
+        for (action, source, worth) in [
+            ("account_locked", Source::AccountLocked, 60),
+            ("credential_updated", Source::CredentialUpdated, 50),
+            ("session_revoked", Source::SessionRevoked, 50),
+            ("factor_failed", Source::FactorFailed, 40),
+        ] {
+            let mut observer = Observer::default();
+            for one in [
+                login("known", 1, "known"),
+                login("new", 2, "none"),
+                login("foreign", 3, "foreign"),
+            ] {
+                assert!(observer.observe(&one).is_empty());
+            }
+            assert!(observer.observe(&told("something_else", 4)).is_empty());
+            let labels = observer.observe(&told(action, 5));
+            let ids: Vec<&str> = labels.iter().map(|label| label.id.as_str()).collect();
+            assert_eq!(ids, ["new", "foreign"], "{action}");
+            assert!(
+                labels
+                    .iter()
+                    .all(|label| (label.label, label.source, label.confidence)
+                        == (Truth::Compromised, source, worth))
+            );
+            // Said once.
+            assert!(observer.observe(&told(action, 6)).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_happens_long_after_or_after_a_proof_says_nothing() {
+        let mut observer = Observer::default();
+        observer.observe(&login("new", 0, "none"));
+        assert!(observer.observe(&told("factor_failed", 20)).is_empty());
+        observer.observe(&login("new", 21, "none"));
+        observer.observe(&proven("p", 22));
+        assert!(observer.observe(&told("credential_updated", 23)).is_empty());
+        let other = event("e", 25, |event| {
+            event.class = "event".to_owned();
+            event.action = "credential_updated".to_owned();
+            event.subject = Some("v".to_owned());
+        });
+        observer.observe(&login("new", 24, "none"));
+        assert!(observer.observe(&other).is_empty());
     }
 
     #[test]

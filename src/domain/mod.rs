@@ -96,6 +96,9 @@ pub mod action;
 /// What WSO2 asks before it issues a token or changes a password.
 pub mod token_action;
 
+/// What WSO2 tells of users after the fact.
+pub mod identity_event;
+
 /// Which scopes a request to WSO2 uses.
 pub mod scope_use;
 

@@ -96,6 +96,9 @@ pub mod observe;
 /// What is worked out once the answer is out.
 pub mod hindsight;
 
+/// What WSO2 tells after the fact, to the record.
+pub mod afterwards;
+
 /// What becomes of codes and tokens that were turned in.
 pub mod turned_in;
 

@@ -40,7 +40,7 @@ pub(crate) struct LabelArgs {
     /// Write all labels, also what later records say of earlier ones, as CSV
     #[arg(long, value_name = "CSV", conflicts_with_all = ["safe", "compromised"])]
     export: Option<PathBuf>,
-    /// With --export: only labels that are worth so many percent
+    /// With --export: only labels that are worth so many percent; 70 leaves out hints (what WSO2 told afterwards)
     #[arg(long, value_name = "PERCENT", default_value_t = 0, requires = "export")]
     confidence: u8,
     /// Audit files, or folders of them [default: the log of the configuration, with its older files]

@@ -7,8 +7,11 @@ use crate::gateway::World;
 use crate::gateway::listening_port;
 use crate::gateway::param;
 use crate::gateway::rules;
+use hmac::Hmac;
+use hmac::Mac;
 use serde_json::Value;
 use serde_json::json;
+use sha2::Sha256;
 use tempfile::TempDir;
 
 const SECRET: &str = "a-secret-of-wso2-and-the-gateway-alone";
@@ -292,4 +295,110 @@ async fn bad_calls_get_a_clear_answer_and_the_listener_lives_on() {
         .ask("/actions/risk", &json!({ "decision_id": "d" }))
         .await;
     assert_eq!(answer, json!({ "risk_status": "unknown" }));
+}
+
+/// An event of the user, as WSO2's webhooks tell it now.
+fn event(name: &str, user: &str) -> Vec<u8> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let body = json!({
+        "iss": "https://localhost:9443/t/carbon.super",
+        "jti": "b7a1\u{1b}[31m",
+        "iat": u64::try_from(now.as_millis()).unwrap(),
+        "events": { format!("https://schemas.identity.wso2.org/events/{name}"): {
+            "initiatorType": "USER",
+            "user": { "id": "e204", "claims": [{ "uri": "http://wso2.org/claims/username", "value": user }] },
+            "tenant": { "id": "-1234", "name": "carbon.super" },
+            "userStore": { "id": "UFJJTUFSWQ==", "name": "PRIMARY" },
+        }},
+    });
+    serde_json::to_vec(&body).unwrap()
+}
+
+impl Asked {
+    async fn tell(&self, body: Vec<u8>, secret: &str) -> u16 {
+        let mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        let tag = mac.chain_update(&body).finalize().into_bytes();
+        let tag: Vec<String> = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        let request = self
+            .world
+            .http()
+            .post(format!("{}/actions/webhook", self.url));
+        let request = request.header("x-hub-signature", format!("sha256={}", tag.concat()));
+        read(request.body(body)).await.0
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_afterwards_labels_the_login_before() {
+    let asked = Asked::start("enforce", &[], false).await;
+    let (login, _) = asked.log_in("alice", FAR).await;
+    drop(asked.world.records().await);
+    let changed = "credential/event-type/credentialUpdated";
+
+    // Nobody but WSO2 tells, and what is no message is refused.
+    let counted = |result: &'static str| {
+        let labels = [("action", "webhook"), ("result", result)];
+        let world = &asked.world;
+        async move { world.metric("riskgate_actions_total", &labels).await }
+    };
+    assert_eq!(
+        asked
+            .tell(
+                event(changed, "alice"),
+                "another secret that is long enough"
+            )
+            .await,
+        401
+    );
+    let url = format!("{}/actions/webhook", asked.url);
+    let plain = asked.world.http().post(&url).body(event(changed, "alice"));
+    assert_eq!(read(plain).await.0, 401);
+    assert_eq!(asked.tell(b"{}".to_vec(), SECRET).await, 400);
+    let old = String::from_utf8(event(changed, "alice"))
+        .unwrap()
+        .replace("\"iat\":1", "\"iat\":");
+    assert_eq!(asked.tell(old.into_bytes(), SECRET).await, 400);
+    assert_eq!(
+        asked
+            .tell(event("login/event-type/loginSuccess", "alice"), SECRET)
+            .await,
+        202
+    );
+    let counts = [
+        counted("unauthorized").await,
+        counted("bad_request").await,
+        counted("stale").await,
+        counted("unchanged").await,
+    ];
+    assert_eq!(counts, [2.0, 1.0, 1.0, 1.0]);
+
+    // One record, of the user, in words that are safe to print.
+    asked.world.expect_record();
+    assert_eq!(asked.tell(event(changed, "alice"), SECRET).await, 202);
+    let record = asked.world.last_record().await;
+    assert_eq!(
+        (record.class.as_str(), record.action.as_str()),
+        ("event", "credential_updated")
+    );
+    let before = asked.world.records().await;
+    let of_login = before.iter().find(|record| record.id == login).unwrap();
+    assert_eq!(record.subject, of_login.subject);
+    assert_eq!(record.note.as_deref(), Some("by user, event b7a1?[31m"));
+
+    let out = asked.world.data_dir().join("labels.csv");
+    let (code, _, errors) = asked
+        .world
+        .command(&["label", "--export", out.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{errors}");
+    let labels = std::fs::read_to_string(&out).unwrap();
+    let line = labels
+        .lines()
+        .find(|line| line.starts_with(&login))
+        .unwrap();
+    assert!(
+        line.contains(",credential_updated,50,") && line.contains(",1,"),
+        "{line}"
+    );
 }

@@ -220,6 +220,7 @@ const LAYERS: &[Layer] = &[
         outside: &[
             "axum",
             "base64",
+            "hmac",
             "hyper",
             "hyper_util",
             "rustls",
@@ -377,6 +378,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "enforcement",
     "action",
     "token_action",
+    "identity_event",
     "scope_use",
     "review",
     "operator",

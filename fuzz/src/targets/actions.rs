@@ -2,6 +2,7 @@
 
 use riskgate::domain::action::AuthenticationCall;
 use riskgate::domain::action::Question;
+use riskgate::domain::identity_event::Message;
 use riskgate::domain::introspection;
 use riskgate::domain::introspection::Introspected;
 use riskgate::domain::risk_claims::RISK_CLAIMS;
@@ -33,6 +34,18 @@ pub(super) fn actions(bytes: &[u8]) -> bool {
             assert!(written.pointer("/path").is_some_and(Value::is_string));
         }
         drop((call.amr(), call.auth_time(), call.is_openid()));
+    }
+    if let Ok(message) = Message::parse(bytes) {
+        assert!(message.at.millis() > 0);
+        for event in message.events {
+            assert!(!event.names.is_empty());
+            assert!(
+                event
+                    .names
+                    .iter()
+                    .all(|name| !name.is_empty() && name.len() <= TEXT_BYTES_MAX * 2)
+            );
+        }
     }
     check_introspection(bytes);
     question.is_ok() || step.is_ok() || call.is_ok()
