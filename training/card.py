@@ -48,7 +48,7 @@ legitimate requests of the kind.
 FOOT = """
 ## How to make them again
 
-`make train` (some twenty minutes) generates the traffic, trains, exports and writes the report. `make train-starter` writes
+`make train` (some half an hour) generates the traffic, trains, exports and writes the report. `make train-starter` writes
 the model whose weights were set by hand, which these replace, to `tests/data/models/starter/`; `[model] dir` can name it.
 """
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 import additive
+import levels
 import replay
 import train
 from replay import Rows
 
 DAYS = 30
 MONITORED = 14
-MEDIUM = 0.295
+MEDIUM = levels.least(levels.MEDIUM)
 # Novelty that says as much on the second login as on the twenty-first.
 SETTLED_LOGINS = 20
 

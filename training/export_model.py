@@ -14,6 +14,7 @@ import onnx
 import additive
 import evaluate
 import export_starter
+import levels
 import measure
 import replay
 import train
@@ -55,7 +56,7 @@ def baseline(rows: Rows, model: train.Trained, schema: additive.Schema) -> dict:
 
 def score_baseline(probability: np.ndarray) -> dict:
     """How the scores of legitimate training rows are distributed, in bins of points."""
-    edges = [1, 3, 5, 10, 20, 30, 50, 71]
+    edges = sorted({1, 3, 5, 10, 30, 70, levels.MEDIUM, levels.HIGH})
     points = np.floor(100.0 * probability + 0.5)
     counts = np.bincount(np.searchsorted(edges, points, side="right"), minlength=len(edges) + 1)
     return {"edges": edges, "shares": [round(float(v) / max(len(points), 1), 5) for v in counts]}

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import additive
+import levels
 
 CACHE = additive.ROOT / "training" / ".cache"
 KINDS = ("login", "token", "m2m")
@@ -122,19 +123,22 @@ def generated(traffic: Traffic) -> Path:
 
 def outputs(events: Path, model: Path) -> tuple[Path, Path]:
     """Where scores and features of `events` under `model` are put."""
-    name = digest(events.name.encode(), model, binary())[:16]
+    name = digest(events.name.encode(), model, binary(), json.dumps(levels.CONTENT).encode())[:16]
     return CACHE / f"scores-{name}.csv", CACHE / f"features-{name}.npy"
 
 
 def replayed(events: Path, model: Path) -> tuple[Path, Path]:
-    """Scores and features of `events` under the model in `model`, computed unless they are there."""
+    """Scores and features of `events` under the model in `model`, computed unless they are there. A policy beside the model
+    takes the place of the shipped one."""
     program = binary()
     scores, features = outputs(events, model)
     if not (scores.exists() and features.exists()):
         CACHE.mkdir(exist_ok=True)
         part = scores.with_suffix(".part")
+        own = model / "policy.toml"
+        policy = own if own.exists() else levels.POLICY
         subprocess.run(
-            [program, "model", "eval", model, "--evaluator", "native", "--events", events, "--scores", part, "--features", features],
+            [program, "model", "eval", model, "--evaluator", "native", "--policy", policy, "--events", events, "--scores", part, "--features", features],
             cwd=additive.ROOT,
             stdout=subprocess.DEVNULL,
             check=True,

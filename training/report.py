@@ -4,6 +4,7 @@ from pathlib import Path
 
 import additive
 import compare
+import levels
 import plots
 from replay import KINDS
 
@@ -99,7 +100,7 @@ def section_kind(kind: str, found: dict) -> list[str]:
             rate(at) if at else "-", rate(at["established"]) if at else "-",
             rate(found["budget_with_failures"]["kinds"][name]) if at else "-", rate(found["medium"][name]) if at else "-",
         ])
-    lines += table(["attacker", "requests (incidents)", "AUC", "at 1 %", "incidents at 1 %", "at 0.1 %", "at 2 % of established", "the same, accounts with 5 or more logins", "at 2 % with wrong passwords counted", "from 30 points"], rows)
+    lines += table(["attacker", "requests (incidents)", "AUC", "at 1 %", "incidents at 1 %", "at 0.1 %", "at 2 % of established", "the same, accounts with 5 or more logins", "at 2 % with wrong passwords counted", f"from {levels.MEDIUM} points"], rows)
     if found["variants"]:
         lines += ["By the way in which they went about it, and by what was known of the victim (the model alone):", ""]
         where = list(next(iter(found["variants"].values())))
@@ -182,7 +183,7 @@ def section_users(found: dict) -> list[str]:
     """What good users notice."""
     lines = ["## What good users notice", ""]
     for where, groups in found["cohorts"].items():
-        lines += [f"Share of good logins challenged {where} (30 points and more are medium):" if where == "at medium" else f"Share of good logins challenged {where} of 2 % for established users:", ""]
+        lines += [f"Share of good logins challenged {where} ({levels.MEDIUM} points and more are medium):" if where == "at medium" else f"Share of good logins challenged {where} of 2 % for established users:", ""]
         lines += table(
             ["group", "logins", "challenged, %", "times the mean"],
             [[name, str(e["rows"]), rate(e, 2), f"{e['ratio']:.2f}"] for name, e in groups.items()],
@@ -274,7 +275,7 @@ def cold_start_section(target: Path, cold: dict) -> list[str]:
     lines = ["## The first thirty days of an installation", "", cold["text"], ""]
     weeks = [(1, 1), (2, 3), (4, 7), (8, 14), (15, 30)]
     lines += table(
-        ["good logins challenged from 30 points, %", *(f"day {a}" if a == b else f"days {a}-{b}" for a, b in weeks)],
+        [f"good logins challenged from {levels.MEDIUM} points, %", *(f"day {a}" if a == b else f"days {a}-{b}" for a, b in weeks)],
         [[name, *(f"{100 * share(cold['counts'][name], a, b):.2f}" for a, b in weeks)] for name in cold["counts"]],
     )
     return lines + ["![Cold start](plots/cold-start.svg)", ""]

@@ -3,7 +3,7 @@
     python training/run.py            generate, replay, train twice, export to conf/model/, measure, write REPORT.md
     python training/run.py --quick    the same on little traffic into training/.cache/quick/, touching nothing else
     python training/run.py --look     figures of the seeds that choices are made by; leaves test seeds and conf/model/ alone
-    python training/run.py --plan training/candidate/trainer.toml --look    the same under other choices
+    python training/run.py --plan other.toml --look    the same under other choices
 
 What an event's features are depends on what was learnt before it, and that depends on the model's own scores. So the
 model is trained twice: on a replay under the starter, and on a replay under the first result.
@@ -27,6 +27,7 @@ import compare
 import evaluate
 import export_model
 import export_starter
+import levels
 import measure
 import replay
 import report
@@ -37,7 +38,9 @@ from replay import Rows
 
 # How much rarer than stated attacks are in the second figure of calibration: about one request in five hundred.
 RARER = 70.0
-RULE_POINTS = 30  # medium begins here, see docs/reference/policy.md
+# Where the levels of the hand-set model begin, see starter.toml.
+STARTER_LEVELS = (30, 71)
+FROM_MEDIUM = f"from {levels.MEDIUM} points"
 
 
 def log(text: str) -> None:
@@ -88,6 +91,7 @@ def starter(folder: Path) -> Path:
     for path, content in export_starter.outputs().items():
         if path.suffix != ".md":
             (folder / path.name).write_bytes(content)
+    (folder / "policy.toml").write_text(levels.policy_of(*STARTER_LEVELS))
     return folder
 
 
@@ -104,7 +108,7 @@ def measured(rows: Rows, scores: dict[str, np.ndarray], weight: dict[str, float]
     budget = {name: evaluate.at_budget(*both) for name, both in said.items()}
     found["budget"] = budget
     found["budget_with_failures"] = evaluate.at_budget(rows, scores[own], with_failures=True)
-    medium = float(np.log((RULE_POINTS - 0.5) / (100 - RULE_POINTS + 0.5)))
+    medium = levels.log_odds(levels.MEDIUM)
     found["cohorts"] = {
         "at the budget": evaluate.cohorts(rows, scores[own], budget[own]["threshold"]),
         "at medium": evaluate.cohorts(rows, scores[own], medium),
@@ -121,7 +125,7 @@ def measured(rows: Rows, scores: dict[str, np.ndarray], weight: dict[str, float]
     found["variants"] = evaluate.by_variant(
         rows,
         scores[own],
-        {"at 1 %": measure.threshold(scores[own][~rows.label], 0.01), "at 2 % of established": budget[own]["threshold"], "from 30 points": medium},
+        {"at 1 %": measure.threshold(scores[own][~rows.label], 0.01), "at 2 % of established": budget[own]["threshold"], FROM_MEDIUM: medium},
     )
     found["rows"] = {
         "legitimate": int((~rows.label).sum()),

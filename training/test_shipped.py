@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 import additive
 import export_starter
+import levels
 import train
 
 DIR = additive.ROOT / "conf" / "model"
@@ -51,9 +52,9 @@ class Shipped(unittest.TestCase):
         _, _, _, typical = export_starter.read_starter(SCHEMA, "login")
         scenarios = export_starter.read_scenarios(SCHEMA, typical, "login")
         points = {name: export_starter.points(model.evaluate(row[None])[0][0]) for name, row, *_ in scenarios}
-        self.assertLess(points["first login of a new account, residential network, browser"], 30)
-        self.assertLess(points["nothing is known at all"], 30)
-        self.assertGreaterEqual(points["stolen password: hosting, scripted agent, everything new"], 71)
+        self.assertLess(points["first login of a new account, residential network, browser"], levels.MEDIUM)
+        self.assertLess(points["nothing is known at all"], levels.MEDIUM)
+        self.assertGreaterEqual(points["stolen password: hosting, scripted agent, everything new"], levels.HIGH)
         self.assertLessEqual(points["returning user, known cookie, everything known"], 6)
 
     def test_golden_vectors_are_theirs(self) -> None:

@@ -88,7 +88,7 @@ mod tests {
         assert!(said(&good).unwrap_err().contains("alerts.secret_file"));
         std::fs::write(&secret, [7; 32]).unwrap();
         let settings = said(&good).unwrap().unwrap();
-        assert_eq!(settings.rule.score_min, Some(71));
+        assert_eq!(settings.rule.score_min, Some(50));
         for (text, key) in [
             (format!("[alerts]\n{url}"), "alerts.secret_file: missing"),
             (format!("{good}\nscore_min = 101"), "alerts.score_min: 101"),

@@ -27,7 +27,7 @@ impl Default for AlertSettings {
             secret_file: None,
             ca_file: None,
             verdicts: vec![Verdict::Review, Verdict::Block],
-            score_min: 71,
+            score_min: 50,
         }
     }
 }

@@ -21,11 +21,11 @@ pub struct RiskScore(f32);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RiskLevel {
-    /// 0 to 29 with the shipped thresholds.
+    /// 0 to 14 with the shipped thresholds.
     Low,
-    /// 30 to 70.
+    /// 15 to 49.
     Medium,
-    /// 71 to 100.
+    /// 50 to 100.
     High,
 }
 
@@ -166,8 +166,8 @@ impl fmt::Display for RiskLevel {
 impl Default for Thresholds {
     fn default() -> Self {
         Self {
-            medium: 30,
-            high: 71,
+            medium: 15,
+            high: 50,
         }
     }
 }
@@ -298,12 +298,12 @@ mod tests {
     #[test]
     fn levels_begin_at_their_thresholds() {
         let level = |points: u8| RiskScore::from_points(points).level(Thresholds::default());
-        assert_eq!((level(0), level(29)), (RiskLevel::Low, RiskLevel::Low));
+        assert_eq!((level(0), level(14)), (RiskLevel::Low, RiskLevel::Low));
         assert_eq!(
-            (level(30), level(70)),
+            (level(15), level(49)),
             (RiskLevel::Medium, RiskLevel::Medium)
         );
-        assert_eq!((level(71), level(100)), (RiskLevel::High, RiskLevel::High));
+        assert_eq!((level(50), level(100)), (RiskLevel::High, RiskLevel::High));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::root;
+use crate::gateway::shipped_policy;
 use riskgate::app::model::eval::Evaluation;
 use riskgate::app::model::eval::Evaluator;
 use riskgate::app::model::eval::Input;
@@ -213,6 +214,7 @@ async fn a_replay_makes_the_rows_that_were_recorded() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let place = |name: &str| folder.path().join(name);
     std::fs::write(place("events.csv"), &events).expect("a file");
+    std::fs::write(place("policy.toml"), shipped_policy()).expect("a file");
     let evaluation = Evaluation {
         model: root().join("tests/data/models/starter"),
         input: Input::Events(place("events.csv")),
@@ -221,7 +223,7 @@ async fn a_replay_makes_the_rows_that_were_recorded() {
         features: Some(place("features.npy")),
         json: None,
         from: None,
-        policy: Some(root().join("conf/policy.toml")),
+        policy: Some(place("policy.toml")),
         label: None,
         evaluator: Some(Evaluator::OnnxRuntime),
         library: Some(root().join("vendor/onnxruntime/libonnxruntime.so")),

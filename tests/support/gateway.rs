@@ -39,6 +39,8 @@ mod process;
 mod raw;
 #[path = "redis.rs"]
 pub mod redis;
+#[path = "starter.rs"]
+mod starter;
 #[path = "gateway/succession.rs"]
 mod succession;
 
@@ -54,10 +56,12 @@ pub use person::param;
 pub use process::Process;
 pub use process::Sockets;
 pub use raw::RawAnswer;
+pub use starter::shipped as shipped_policy;
 
 use again::Again;
 use configuration::certify;
 pub use configuration::listening_port;
+pub use configuration::root;
 use configuration::write;
 use redis::RedisServer;
 use riskgate::domain::audit::AuditEvent;
@@ -278,9 +282,10 @@ impl World {
                     reqwest::Certificate::from_pem(certificate.as_bytes()).expect("a certificate")
                 ]);
         }
-        let policy = options.policy.clone().unwrap_or_else(|| {
-            std::fs::read_to_string(root().join("conf/policy.toml")).expect("the shipped policy")
-        });
+        let policy = options
+            .policy
+            .as_deref()
+            .map_or_else(starter::shipped, starter::policy);
         write(&folder.path().join("policy.toml"), &policy);
         let again = Again::default();
         again.learn(&policy);
@@ -311,8 +316,9 @@ impl World {
 
     /// Replaces the policy file under the running gateway.
     pub fn set_policy(&self, policy: &str) {
-        self.again.learn(policy);
-        write(&self.folder.path().join("policy.toml"), policy);
+        let policy = starter::policy(policy);
+        self.again.learn(&policy);
+        write(&self.folder.path().join("policy.toml"), &policy);
     }
 
     /// Ends the gateway with SIGTERM: its exit code.
@@ -639,9 +645,4 @@ pub fn claims(token: &str) -> serde_json::Value {
         .decode(payload)
         .expect("Base64url");
     serde_json::from_slice(&bytes).expect("JSON")
-}
-
-/// The root of the repository.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -10,6 +10,9 @@
     reason = "a panic is how a test reports a failure"
 )]
 
+#[path = "starter.rs"]
+mod starter;
+
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::HeaderValue;
@@ -211,6 +214,7 @@ impl Town {
         let mut snapshot = assemble::snapshot(&config, "test", keys, 1)
             .unwrap()
             .snapshot;
+        snapshot.policy = PolicySet::parse(&starter::shipped()).unwrap();
         snapshot.models.only_native();
         assert!(snapshot.models.login.native.is_some());
         let people = snapshot.people.clone();
@@ -409,7 +413,7 @@ impl Town {
             .unwrap()
             .snapshot;
         snapshot.models.only_native();
-        snapshot.policy = PolicySet::parse(policy).unwrap();
+        snapshot.policy = PolicySet::parse(&starter::policy(policy)).unwrap();
         snapshot.answers_wso2 = true;
         self.flow.swap(snapshot);
     }

@@ -13,7 +13,7 @@ use crate::users::Proof;
 /// Identifier of the risk attribute in a XACML request's environment.
 const RISK_SCORE_ATTRIBUTE: &str = "urn:riskgate:risk-score";
 /// Score from which the stand-in policy denies.
-const RISK_SCORE_DENIED: i64 = 71;
+const RISK_SCORE_DENIED: i64 = 50;
 
 /// Who calls an API.
 #[derive(Clone, Debug)]

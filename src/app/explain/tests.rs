@@ -228,7 +228,7 @@ fn another_policy_says_what_it_would_say() {
     let policy = PolicySet::parse(&stricter).unwrap();
     let mut names = Names::of(&policy, None);
     let points = RiskScore::new(event.probability.unwrap()).unwrap().points();
-    assert!(points < 30, "{points}");
+    assert!(points < Thresholds::default().medium, "{points}");
     let model = at_hand(&model);
     let told = Explanation::of(&event, Some(&policy), &model.at_hand(), &mut names);
     assert_eq!(

@@ -51,8 +51,8 @@ impl Place {
     ) {
         let text = |text: &str| Some(text.to_owned());
         let (level, verdict) = match score {
-            71.. => ("high", "block"),
-            30.. => ("medium", "step_up"),
+            50.. => ("high", "block"),
+            15.. => ("medium", "step_up"),
             _ => ("low", "allow"),
         };
         let mut event = AuditEvent {
@@ -79,7 +79,7 @@ impl Place {
             probability: Some(f32::from(score) / 100.0),
             level: text(level),
             source: text("provenance"),
-            thresholds: Some([30, 71]),
+            thresholds: Some([15, 50]),
             verdict: text(verdict),
             matched: Some(format!("default_{level}")),
             mode: text("monitor"),
@@ -134,7 +134,7 @@ fn a_stricter_policy_changes_what_it_says_and_who_is_locked_out_is_named() {
     for number in 90..100 {
         place.login(number, "bob", 40, |_| {});
     }
-    place.login(100, "carol", 20, |event| {
+    place.login(100, "carol", 12, |event| {
         event.country = Some("FR".to_owned())
     });
     place.login(101, "admin", 5, |event| {
@@ -224,7 +224,7 @@ fn another_model_scores_the_recorded_rows() {
     let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/starter");
     let mut place = Place::new();
     place.login(1, "alice", 99, |_| {});
-    place.login(2, "alice", 20, |event| {
+    place.login(2, "alice", 10, |event| {
         event.source = Some("provenance".to_owned())
     });
     place.login(3, "alice", 20, |event| {
@@ -252,7 +252,7 @@ fn another_model_scores_the_recorded_rows() {
 fn labels_and_groups_are_joined() {
     let mut place = Place::new();
     place.login(1, "alice", 10, |_| {});
-    place.login(2, "mallory", 50, |_| {});
+    place.login(2, "mallory", 40, |_| {});
     place.login(3, "ann", 80, |_| {});
     let labels = place.folder.path().join("labels.csv");
     let id = |number: usize| format!("01890a5d-ac96-774b-bcce-{number:012x}");
@@ -263,7 +263,7 @@ fn labels_and_groups_are_joined() {
     .unwrap();
     let people = place.folder.path().join("people.csv");
     std::fs::write(&people, "user,group\nAnn,operators\nalice,sales\n").unwrap();
-    let draft = place.draft("[thresholds]\nmedium = 60\nhigh = 71\n");
+    let draft = place.draft("[thresholds]\nmedium = 45\nhigh = 71\n");
     let report = place.replay(Plan {
         policy: Some(draft.clone()),
         labels: Some(labels),
@@ -335,13 +335,13 @@ fn a_glance_says_nothing_without_records_and_warns_of_twice_as_much() {
     let mut place = Place::new();
     assert_eq!(glance(&place.config), glance::Glance::default());
     for number in 0..100 {
-        place.login(number, "alice", if number < 10 { 40 } else { 25 }, |_| {});
+        place.login(number, "alice", if number < 10 { 40 } else { 12 }, |_| {});
     }
     std::fs::write(place.config.audit_file(), &place.lines).unwrap();
     let calm = glance(&place.config);
     assert!(calm.summary.unwrap().contains("of the last 100"));
     assert!(calm.warnings.is_empty(), "{:?}", calm.warnings);
-    place.config.policy.file = Some(place.draft("[thresholds]\nmedium = 20\nhigh = 71\n"));
+    place.config.policy.file = Some(place.draft("[thresholds]\nmedium = 10\nhigh = 50\n"));
     let strict = glance(&place.config);
     assert_eq!(strict.warnings.len(), 1, "{:?}", strict.warnings);
     assert!(strict.warnings[0].contains("more than twice"));

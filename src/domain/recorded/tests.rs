@@ -33,10 +33,10 @@ fn event() -> AuditEvent {
         known: true,
         logins: 7,
         status: text("scored"),
-        score: Some(50),
+        score: Some(30),
         source: text("provenance"),
         inherited_reasons: vec!["unfamiliar_device".to_owned()],
-        thresholds: Some([30, 71]),
+        thresholds: Some([15, 50]),
         verdict: text("step_up"),
         matched: text("default_medium"),
         mode: text("enforce"),
@@ -73,7 +73,7 @@ fn every_recorded_fact_can_be_asked_for() {
         r#"device.cookie == "none" && !device.known"#,
         "user.known && user.logins == 7",
         "time.hour == 10 && time.weekday == 4",
-        r#""unfamiliar_device" in risk.reasons && risk.score == 50 && risk.source == "provenance""#,
+        r#""unfamiliar_device" in risk.reasons && risk.score == 30 && risk.source == "provenance""#,
         "!session.present && !request.demanded",
     ] {
         let policy = policy(&rule(when, "block"));

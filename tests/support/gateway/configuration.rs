@@ -2,7 +2,6 @@
 
 use super::Options;
 use super::redis::RedisServer;
-use super::root;
 use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
@@ -148,4 +147,9 @@ pub fn certify(folder: &Path, config: &mut Table) -> String {
 /// Writes a file.
 pub fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

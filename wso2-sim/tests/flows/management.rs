@@ -133,11 +133,11 @@ async fn a_decision_reads_the_risk_from_the_environment() {
         browser.post_json(&url, &body).await.unwrap()
     };
     assert_eq!(
-        ask(json!(70)).await.json()["Response"][0]["Decision"],
+        ask(json!(49)).await.json()["Response"][0]["Decision"],
         "Permit"
     );
     assert_eq!(
-        ask(json!(71)).await.json()["Response"][0]["Decision"],
+        ask(json!(50)).await.json()["Response"][0]["Decision"],
         "Deny"
     );
     assert_eq!(ask(json!(70.5)).await.status, 400);

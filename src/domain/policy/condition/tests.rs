@@ -28,7 +28,7 @@ fn answers(source: &str, mut see: impl FnMut(&Facts<'_>, Result<bool, Unknown>))
     let condition =
         Condition::compile(source).unwrap_or_else(|errors| panic!("`{source}`: {errors:?}"));
     let bounds = Bounds {
-        thresholds: &BTreeSet::from([30, 71]),
+        thresholds: &BTreeSet::from([15, 50]),
         scopes: &[],
         accounts: &[],
         account: None,
@@ -86,8 +86,8 @@ fn the_answers_are_those_of_the_reference_interpreter() {
     let mut cases = 0;
     for source in [
         "risk.score > 70 && request.grant == \"password\"",
-        "risk.score >= 30 || user.known",
-        "risk.score < 30 && !user.known || device.known",
+        "risk.score >= 15 || user.known",
+        "risk.score < 15 && !user.known || device.known",
         "!(risk.score > 50) || risk.level == 'low'",
         "risk.level != 'high' && risk.status == 'scored'",
         "has(risk.score) && risk.score == 71",

@@ -60,8 +60,8 @@ fn every_mistake_is_told_with_its_place_and_a_remedy() {
             "key `thresholds.high`: is the number `3.5`",
         ),
         (
-            "version = 1\n[thresholds]\nmedium = 71",
-            "key `thresholds`: medium begins at 71 and high at 71; `medium` must be less than `high`",
+            "version = 1\n[thresholds]\nmedium = 50",
+            "key `thresholds`: medium begins at 50 and high at 50; `medium` must be less than `high`",
         ),
         (
             "version = 1\n[thresholds]\nhihg = 5",

@@ -99,13 +99,13 @@ fn what_cannot_be_decided_is_a_warning() {
 #[test]
 fn rules_behind_others_are_found_with_who_hides_them() {
     let findings = findings(&[
-        ("first", "risk.score > 50", "allow"),
+        ("first", "risk.score > 40", "allow"),
         (
             "hidden",
             "risk.level == 'high' && request.door == 'login'",
             "allow",
         ),
-        ("seen", "risk.score > 49 && user.known", "allow"),
+        ("seen", "risk.score > 39 && user.known", "allow"),
         ("all", "true", "allow"),
         ("late", "user.known", "allow"),
     ]);
