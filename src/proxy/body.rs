@@ -2,7 +2,6 @@
 
 use crate::flow::error::Refusal;
 use bytes::Bytes;
-use bytes::BytesMut;
 use pingora::proxy::Session;
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ pub const TOO_SLOW: &str = "body_timeout";
 /// Reads the whole body, or says why not.
 pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::closing(413, "body_size", "the body is larger than 65,536 bytes");
+    let broken_off =
+        || Refusal::closing(400, "body_aborted", "the body could not be read to its end");
     let length = session
         .req_header()
         .headers
@@ -43,21 +44,27 @@ pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Re
     // Without this, before the first read, the body would be gone for the identity server.
     session.as_downstream_mut().enable_retry_buffering();
     let all = async {
-        let mut body = BytesMut::new();
+        let mut length = 0;
         while let Some(chunk) = session
             .as_downstream_mut()
             .read_request_body()
             .await
-            .map_err(|_| {
-                Refusal::closing(400, "body_aborted", "the body could not be read to its end")
-            })?
+            .map_err(|_| broken_off())?
         {
-            body.extend_from_slice(&chunk);
-            if body.len() > BODY_BYTES_MAX {
+            length += chunk.len();
+            if length > BODY_BYTES_MAX {
                 return Err(too_large());
             }
         }
-        Ok(body.freeze())
+        // What Pingora keeps is enough: a copy of our own would take as much for each client that is slow. There is none
+        // where nothing came.
+        let kept = session.as_downstream_mut().get_retry_buffer();
+        let kept = kept.unwrap_or_default();
+        if kept.len() == length {
+            Ok(kept)
+        } else {
+            Err(broken_off())
+        }
     };
     tokio::time::timeout(deadline, all)
         .await

@@ -241,8 +241,15 @@ async fn streams_that_stall_are_given_up_and_the_others_go_on() {
     });
     world.expect_record();
     world.expect_record();
+    // One stops in the middle at a door that is scored, where nothing has gone on yet.
+    let (scored, mut part) = client.open("/oauth2/token").await;
+    let half = Bytes::from_static(b"grant_type=client_credentials&scope=");
+    part.send_data(half, false).expect("an open stream");
+    world.expect_record();
     let login = client.send(&world, "GET", "/oauth2/jwks", &[], "", 0).await;
     assert_eq!(login.status, 200);
+    assert_eq!(scored.await.expect("an answer").status(), 408);
+    assert_in_time("a scored body that stops", start.elapsed());
     assert!(
         silent.await.is_err(),
         "a stream without a body was answered"
@@ -256,7 +263,7 @@ async fn streams_that_stall_are_given_up_and_the_others_go_on() {
     let late = records
         .iter()
         .filter(|record| record.error.as_deref() == Some("body_timeout"));
-    assert_eq!(late.count(), 2, "{records:#?}");
+    assert_eq!(late.count(), 3, "{records:#?}");
     // The connection is as good as new, until it is idle.
     let again = client.send(&world, "GET", "/oauth2/jwks", &[], "", 0).await;
     assert_eq!(again.status, 200);

@@ -160,3 +160,77 @@ async fn ten_thousand_idle_connections_are_closed_in_time_and_logins_go_on() {
     assert_eq!(given_up, wanted);
     assert!(login < Duration::from_secs(5), "{login:?}");
 }
+
+/// Waits until the gateway has read all that was sent to it, as the system tells it.
+async fn until_read(world: &World) {
+    let port = format!(":{:04X}", world.port);
+    let unread = || -> u64 {
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the table of connections");
+        let of_gateway = table.lines().filter_map(|line| {
+            let mut cells = line.split_whitespace().skip(1);
+            let (local, _, _, queues) =
+                (cells.next()?, cells.next()?, cells.next()?, cells.next()?);
+            let (_, unread) = queues.split_once(':')?;
+            local
+                .ends_with(&port)
+                .then(|| u64::from_str_radix(unread, 16))?
+                .ok()
+        });
+        of_gateway.sum()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while unread() > 0 {
+        assert!(Instant::now() < end, "{} bytes are not read", unread());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Heads and bodies as large as they may be, of which the last byte does not come: wave after wave.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clients_make_the_gateway_hold_has_a_bound() {
+    const CLIENTS: usize = 400;
+    const WAVES: usize = 4;
+    /// For each: a buffer of 64 KiB for reading, the body of 64 KiB in one that has doubled to hold it, its head, and room.
+    const EACH_KIB: usize = 400;
+    /// What three waves more may add: less than if something of each client stayed.
+    const MORE_KIB: usize = 48 * 1024;
+    let world = World::start(Options {
+        config: "[server]\nconnections_max = 2000\nconnections_per_address_max = 2000\nbody_timeout_seconds = 300\n\
+                 [limits]\naddress_per_minute = 0\nnetwork_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0",
+        ..Options::default()
+    })
+    .await;
+    let large = "a".repeat(7_000);
+    let mut request = format!(
+        "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nX-Large: {large}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 65536\r\n\r\ngrant_type="
+    )
+    .into_bytes();
+    request.extend(vec![b'a'; 65_536 - "grant_type=".len() - 1]);
+    let mut alice = world.person("alice");
+    alice.sign_in().await;
+    let before = world.resident_kib();
+    let mut after = Vec::new();
+    for _ in 0..WAVES {
+        let mut held = Vec::with_capacity(CLIENTS);
+        for _ in 0..CLIENTS {
+            let mut stream = from(&world, [127, 3, 0, 1]).await;
+            stream.write_all(&request).await.expect("the gateway reads");
+            world.expect_record();
+            held.push(stream);
+        }
+        until_read(&world).await;
+        // Somebody logs in beside them.
+        alice.forget_session();
+        let code = alice.sign_in().await;
+        assert_eq!(alice.redeem(&code).await.status, 200);
+        after.push(world.resident_kib().saturating_sub(before));
+        drop(held);
+        until_taken_below(&world, 20.0).await;
+    }
+    world.records().await;
+    eprintln!("{CLIENTS} clients with all that they may send: memory grew by {after:?} KiB");
+    let most = after.iter().max().copied().unwrap_or_default();
+    assert!(most < CLIENTS * EACH_KIB, "{after:?}");
+    assert!(after[WAVES - 1] <= after[0] + MORE_KIB, "{after:?}");
+}
