@@ -33,6 +33,7 @@ use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
+use riskgate::domain::printable;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -497,7 +498,7 @@ fn inspect(model: &Path, json: bool, library: Option<PathBuf>) -> Result<ExitCod
             text.map_err(|error| RunError::System(error.to_string()))?
         );
     } else {
-        print!("{}", inspected.report());
+        print!("{}", printable::lines(&inspected.report()));
     }
     Ok(if inspected.usable {
         ExitCode::SUCCESS
@@ -607,10 +608,10 @@ fn check(overrides: &Overrides, reach: bool) -> Result<(), RunError> {
         .map_err(|error| RunError::System(format!("no runtime: {error}")))?;
     let findings = runtime.block_on(app::check::check(&config, &file, reach));
     for line in &findings.fine {
-        println!("ok       {line}");
+        println!("ok       {}", printable::plain(line));
     }
     for line in &findings.warnings {
-        println!("warning  {line}");
+        println!("warning  {}", printable::plain(line));
     }
     if findings.problems.is_empty() {
         println!("{file} can be used");

@@ -14,6 +14,7 @@ use crate::domain::label::LabelSet;
 use crate::domain::label::Observer;
 use crate::domain::label::Source;
 use crate::domain::label::Truth;
+use crate::domain::printable;
 use crate::flow::ports::Clock;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -75,7 +76,7 @@ pub fn add(config: &Config, word: &Word) -> Result<Option<Label>, RunError> {
         return Ok(None);
     }
     let text = |text: &Option<String>, most: usize| {
-        let text = text.as_deref().map(|text| printable(text, most));
+        let text = text.as_deref().map(|text| kept(text, most));
         text.filter(|text| !text.is_empty())
     };
     let label = Label {
@@ -84,7 +85,7 @@ pub fn add(config: &Config, word: &Word) -> Result<Option<Label>, RunError> {
         source: Source::Analyst,
         confidence: Source::Analyst.confidence(),
         time: SystemClock.now().to_rfc3339(),
-        operator: Some(printable(&word.operator, NAME_CHARS_MAX)),
+        operator: Some(kept(&word.operator, NAME_CHARS_MAX)),
         attacker_kind: text(&word.attacker_kind, NAME_CHARS_MAX),
         note: text(&word.note, NOTE_CHARS_MAX),
     };
@@ -148,8 +149,8 @@ fn file(config: &Config) -> PathBuf {
 
 /// Appends a line, with access for the owner alone.
 fn append(path: &Path, label: &Label) -> io::Result<()> {
-    let mut line = serde_json::to_vec(label)?;
-    line.push(b'\n');
+    let mut line = printable::json(label)?;
+    line.push('\n');
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
@@ -158,7 +159,7 @@ fn append(path: &Path, label: &Label) -> io::Result<()> {
         options.mode(0o600);
     }
     let mut file = options.open(path)?;
-    file.write_all(&line)?;
+    file.write_all(line.as_bytes())?;
     file.sync_data()
 }
 
@@ -215,8 +216,8 @@ fn write(out: &Path, labels: &[&Label], exported: &mut Exported) -> io::Result<(
 }
 
 /// A text for a record: without anything that a terminal or a reader of logs could act on, and not too long.
-fn printable(text: &str, most: usize) -> String {
-    let kept = text.chars().filter(|c| !c.is_control());
+fn kept(text: &str, most: usize) -> String {
+    let kept = text.chars().filter(|c| !printable::acts(*c));
     let kept: String = kept.take(most).collect();
     kept.trim().to_owned()
 }

@@ -112,6 +112,8 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::overrides::Overrides;
 use crate::domain::history::Population;
+use crate::domain::printable::lines;
+use crate::domain::printable::plain;
 use crate::domain::signals::agent::AgentFacts;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
@@ -162,10 +164,10 @@ use tokio::sync::watch;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration cannot be used: exit code 2.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    #[error("{}", .0.iter().map(|error| lines(&error.to_string()).into_owned()).collect::<Vec<_>>().join("\n"))]
     Config(Vec<ConfigError>),
     /// Something of the system is missing: exit code 1.
-    #[error("{0}")]
+    #[error("{}", plain(.0))]
     System(String),
 }
 

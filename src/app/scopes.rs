@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::history::ScopeUsage;
 use crate::domain::history::scopes::Bearers;
 use crate::domain::policy::token::TokenPolicy;
+use crate::domain::printable;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use serde::Serialize;
@@ -150,7 +151,7 @@ fn of(usage: &ScopeUsage, policy: &TokenPolicy, now: Timestamp) -> Vec<Suggestio
 
 /// The suggestions as JSON.
 pub fn json(suggestions: &[Suggestion]) -> Result<String, RunError> {
-    serde_json::to_string_pretty(suggestions).map_err(|error| RunError::System(error.to_string()))
+    printable::json_pretty(suggestions).map_err(|error| RunError::System(error.to_string()))
 }
 
 /// The suggestions as a table for each application.
@@ -164,7 +165,10 @@ pub fn table(suggestions: &[Suggestion]) -> String {
         let _infallible = writeln!(
             text,
             "{} in {}, tokens {speak}: {} since {}",
-            one.client_id, one.tenant, one.tokens, one.since
+            printable::plain(&one.client_id),
+            printable::plain(&one.tenant),
+            one.tokens,
+            one.since
         );
         let _infallible = writeln!(
             text,
@@ -181,7 +185,7 @@ pub fn table(suggestions: &[Suggestion]) -> String {
             let _infallible = writeln!(
                 text,
                 "  {:<40} {:>9} {:>9}  {:<24}  {advice}",
-                line.scope,
+                printable::plain(&line.scope),
                 line.granted,
                 line.used,
                 line.last_used.as_deref().unwrap_or("never")

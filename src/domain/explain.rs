@@ -19,6 +19,7 @@ use crate::domain::features::counterfactual;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::decision::Verdict;
 use crate::domain::policy::reason::Reason;
+use crate::domain::printable;
 use crate::domain::recorded;
 use crate::domain::recorded::Case;
 use crate::domain::recorded::Gap;
@@ -248,7 +249,7 @@ impl Explanation {
 
     /// As JSON.
     pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        printable::json_pretty(self).map(|text| text + "\n")
     }
 }
 

@@ -27,6 +27,9 @@ pub mod parameters;
 /// Header names that only the gateway may set.
 pub mod headers;
 
+/// Text from elsewhere, for people.
+pub mod printable;
+
 /// What this one request shows.
 pub mod signals;
 

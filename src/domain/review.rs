@@ -8,6 +8,7 @@ use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::printable::acts;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -403,19 +404,8 @@ impl ReviewQueue {
 pub fn printable(text: &str) -> String {
     text.chars()
         .take(TEXT_MAX)
-        .map(|c| {
-            if c.is_control() || is_invisible(c) {
-                '?'
-            } else {
-                c
-            }
-        })
+        .map(|c| if acts(c) { '?' } else { c })
         .collect()
-}
-
-/// Characters that change how others are shown: directions, joiners, separators of lines.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
 }
 
 #[cfg(test)]

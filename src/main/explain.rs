@@ -8,6 +8,7 @@ use riskgate::app::RunError;
 use riskgate::app::explain::Asked;
 use riskgate::app::explain::Told;
 use riskgate::domain::explain::words::Language;
+use riskgate::domain::printable::plain;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +53,10 @@ pub(crate) fn run(args: ExplainArgs) -> Result<ExitCode, RunError> {
     };
     let told = app::explain::explain(&config, &asked)?;
     if let Told::Nothing(id) = &told {
-        eprintln!("riskgate: no record has the id `{id}`; --audit names other files or folders");
+        eprintln!(
+            "riskgate: no record has the id `{}`; --audit names other files or folders",
+            plain(id)
+        );
         return Ok(ExitCode::from(NOTHING));
     }
     if args.json {

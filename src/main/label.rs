@@ -7,6 +7,7 @@ use riskgate::app;
 use riskgate::app::RunError;
 use riskgate::app::labels::Word;
 use riskgate::domain::label::Truth;
+use riskgate::domain::printable::plain;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -90,7 +91,7 @@ pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            eprintln!("riskgate: no record has the id `{}`", word.id);
+            eprintln!("riskgate: no record has the id `{}`", plain(&word.id));
             Ok(ExitCode::from(NOTHING))
         }
     }

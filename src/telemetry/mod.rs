@@ -7,9 +7,13 @@ pub mod metrics;
 /// Liveness and readiness.
 pub mod health;
 
+/// One event, one line.
+mod plain;
+
 /// Leaves lines out that say nothing.
 mod quiet;
 
+use plain::Plain;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -35,20 +39,22 @@ pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), String> {
     let registry = tracing_subscriber::registry()
         .with(filter)
         .with(quiet::Quiet);
+    let has_colours = std::io::stderr().is_terminal();
+    let writer = move || Plain::new(std::io::stderr(), format, has_colours);
     let started = match format {
         LogFormat::Json => registry
             .with(
                 tracing_subscriber::fmt::layer()
                     .json()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(std::io::stderr().is_terminal()),
+                    .with_writer(writer)
+                    .with_ansi(has_colours),
             )
             .try_init(),
         LogFormat::Text => registry
             .with(
                 tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_ansi(std::io::stderr().is_terminal()),
+                    .with_writer(writer)
+                    .with_ansi(has_colours),
             )
             .try_init(),
     };

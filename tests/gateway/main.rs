@@ -57,6 +57,7 @@ mod scopes;
 mod signing;
 mod smuggling;
 mod step_up;
+mod terminal;
 mod tls;
 mod token_actions;
 mod token_answers;

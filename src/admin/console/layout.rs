@@ -3,6 +3,7 @@
 use crate::admin::console::Signed;
 use crate::admin::console::TOKEN_FIELD;
 use crate::admin::console::assets;
+use crate::domain::printable;
 use crate::domain::trail::Entry;
 use crate::domain::trail::sentence;
 use axum::http::StatusCode;
@@ -124,7 +125,8 @@ fn document(status: StatusCode, title: &str, top: Markup, body: Markup) -> Respo
     (
         status,
         [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-        text.into_string(),
+        // Whatever a record says, it changes neither direction nor look of what is around it.
+        printable::lines(&text.into_string()).into_owned(),
     )
         .into_response()
 }

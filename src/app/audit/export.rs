@@ -4,6 +4,7 @@ use crate::app::RunError;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::is_mark;
 use crate::domain::audit::ocsf;
+use crate::domain::printable;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -47,9 +48,9 @@ pub fn ocsf(files: &[PathBuf], out: &mut dyn Write) -> Result<Exported, RunError
                 exported.others += 1;
                 continue;
             };
-            let written = serde_json::to_writer(&mut *out, &event)
+            let written = printable::json(&event)
                 .map_err(std::io::Error::from)
-                .and_then(|()| out.write_all(b"\n"));
+                .and_then(|line| writeln!(out, "{line}"));
             written.map_err(|error| RunError::System(format!("cannot be written: {error}")))?;
             exported.events += 1;
         }

@@ -13,6 +13,7 @@ use crate::domain::audit::verify::Verifier;
 use crate::domain::audit::verify::report::End;
 use crate::domain::audit::verify::report::Report;
 use crate::domain::audit::verify::report::Voucher;
+use crate::domain::printable;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufRead;
@@ -91,7 +92,7 @@ pub fn verify(files: &[PathBuf], trust: Trust, extent: Extent) -> Result<Report,
 pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let mut say = |line: String| {
-        let _infallible = writeln!(text, "{line}");
+        let _infallible = writeln!(text, "{}", printable::plain(&line));
     };
     for finding in &report.findings {
         say(finding.to_string());
@@ -139,7 +140,7 @@ pub fn text(report: &Report) -> String {
 
 /// The report as JSON.
 pub fn json(report: &Report) -> Result<String, RunError> {
-    serde_json::to_string_pretty(report).map_err(|error| RunError::System(error.to_string()))
+    printable::json_pretty(report).map_err(|error| RunError::System(error.to_string()))
 }
 
 /// Where a file stands in the log: the first line of a chain in it.

@@ -20,6 +20,7 @@ use crate::config::PolicySettings;
 use crate::domain::kind::RequestKind;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::rollout::Rollout;
+use crate::domain::printable;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
@@ -171,7 +172,7 @@ impl Evaluated {
 
     /// The result as JSON.
     pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        printable::json_pretty(self).map(|text| text + "\n")
     }
 }
 

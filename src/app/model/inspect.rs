@@ -11,6 +11,7 @@ use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
 use crate::domain::features::FeatureVector;
 use crate::domain::kind::RequestKind;
+use crate::domain::printable;
 use crate::domain::time::Deadline;
 use crate::flow::ports::Clock;
 use crate::flow::ports::RiskModel;
@@ -160,7 +161,7 @@ impl Inspected {
 
     /// As JSON.
     pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        printable::json_pretty(self).map(|text| text + "\n")
     }
 
     fn write(&self, out: &mut String) -> fmt::Result {
@@ -250,7 +251,7 @@ fn file(out: &mut String, said: &InspectedFile) -> fmt::Result {
             Value::String(text) => text.clone(),
             value => value.to_string(),
         };
-        let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        let plain = |c: char| if printable::acts(c) { '\u{fffd}' } else { c };
         let mut text: String = text.chars().map(plain).collect();
         if let Some((end, _)) = text.char_indices().nth(CHARS_MAX) {
             text.truncate(end);

@@ -4,6 +4,7 @@ use crate::app::model::eval::Evaluated;
 use crate::app::model::figures::Attackers;
 use crate::app::model::figures::KindFigures;
 use crate::app::model::figures::Rate;
+use crate::domain::printable;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write;
@@ -203,6 +204,6 @@ fn short(digest: &str) -> &str {
 /// A name of the file, cut and without anything that a terminal could act on.
 fn shown(name: &str) -> String {
     const CHARS_MAX: usize = 32;
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain = |c: char| if printable::acts(c) { '\u{fffd}' } else { c };
     name.chars().take(CHARS_MAX).map(plain).collect()
 }

@@ -1,6 +1,7 @@
 //! Login events as CSV: the columns of the public risk-based authentication data set (Wiefling et al.) and further ones
 //! of our own, found by name. Reads one record at a time and says line and column of what is wrong; judges nothing.
 
+use crate::domain::printable;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::signals::network::CountryCode;
@@ -543,7 +544,7 @@ fn wrong(column: &str, found: &str, expected: &str) -> String {
 /// A text of the file, cut and without anything that a terminal could act on.
 fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 60;
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let plain = |c: char| if printable::acts(c) { '\u{fffd}' } else { c };
     text.chars().take(CHARS_MAX).map(plain).collect()
 }
 

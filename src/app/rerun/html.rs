@@ -10,6 +10,7 @@ use crate::app::rerun::report::Report;
 use crate::app::rerun::report::Row;
 use crate::app::rerun::text::percent;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::printable;
 
 /// Pairs of bars in one chart.
 const BARS: usize = 12;
@@ -275,7 +276,7 @@ fn title(page: &mut String, text: &str) {
 /// A text that may hold anything, as text of a page.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in printable::plain(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),

@@ -8,6 +8,7 @@ use crate::app::rerun::tally::Tally;
 use crate::app::rerun::text;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::printable;
 use crate::domain::recorded::Gap;
 use crate::domain::time::Timestamp;
 use serde::Serialize;
@@ -340,7 +341,7 @@ impl Report {
 
     /// As JSON.
     pub fn json(&self) -> Result<String, RunError> {
-        let json = serde_json::to_string_pretty(self);
+        let json = printable::json_pretty(self);
         json.map(|text| text + "\n")
             .map_err(|error| RunError::System(error.to_string()))
     }

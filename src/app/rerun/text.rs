@@ -5,6 +5,8 @@ use crate::app::rerun::report::People;
 use crate::app::rerun::report::Report;
 use crate::app::rerun::report::Row;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::printable;
+use crate::domain::printable::plain;
 use std::fmt;
 use std::fmt::Write;
 
@@ -17,7 +19,7 @@ const LISTED: usize = 5;
 pub(super) fn text(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a text cannot fail.
-    write(&mut out, report).map_or_else(|_| String::new(), |()| out)
+    write(&mut out, report).map_or_else(|_| String::new(), |()| printable::lines(&out).into_owned())
 }
 
 fn write(out: &mut String, report: &Report) -> fmt::Result {
@@ -31,7 +33,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
         None => writeln!(out, "model      none: the recorded scores")?,
     }
     for warning in &report.warnings {
-        writeln!(out, "warning    {warning}")?;
+        writeln!(out, "warning    {}", plain(warning))?;
     }
     let cut = if report.is_cut {
         ", only the end of it"
@@ -105,7 +107,7 @@ fn write(out: &mut String, report: &Report) -> fmt::Result {
 
 fn left_out(out: &mut String, report: &Report) -> fmt::Result {
     if report.broken > 0 {
-        let first = report.first_broken.as_deref().unwrap_or("too long");
+        let first = plain(report.first_broken.as_deref().unwrap_or("too long"));
         writeln!(out, "broken     {} lines: {first}", report.broken)?;
     }
     writeln!(
@@ -162,7 +164,7 @@ fn people(out: &mut String, report: &Report) -> fmt::Result {
             writeln!(
                 out,
                 "            {}  {} requests: asked {} -> {}, refused {} -> {}",
-                one.subject,
+                plain(&one.subject),
                 one.requests,
                 one.asked[0],
                 one.asked[1],
@@ -208,7 +210,7 @@ fn table(out: &mut String, name: &str, rows: &[Row]) -> fmt::Result {
         writeln!(
             out,
             "{:<32} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            row.name,
+            plain(&row.name),
             counts.total,
             percent(counts.challenge_rate_before),
             percent(counts.challenge_rate_after),
@@ -229,7 +231,9 @@ fn rules(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(
             out,
             "{:<32} {:>9} {:>9}",
-            rule.name, rule.before, rule.after
+            plain(&rule.name),
+            rule.before,
+            rule.after
         )?;
     }
     Ok(())

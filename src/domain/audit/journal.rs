@@ -13,6 +13,7 @@ use crate::domain::audit::mark::MarkKind;
 use crate::domain::audit::mark::PublicKey;
 use crate::domain::audit::mark::Signer;
 use crate::domain::audit::seal::Seal;
+use crate::domain::printable;
 use std::sync::Arc;
 
 /// Why a line cannot be made.
@@ -99,10 +100,7 @@ impl Journal {
             self.lost_up_to(lines, event.seq - 1, time)?;
         }
         let start = lines.len();
-        if let Err(error) = serde_json::to_writer(&mut *lines, event) {
-            lines.truncate(start);
-            return Err(error.into());
-        }
+        lines.extend_from_slice(printable::json(event)?.as_bytes());
         self.chain.add(lines, start, None);
         self.seq = event.seq;
         self.records += 1;

@@ -13,6 +13,7 @@ use crate::domain::audit::chain::Place;
 use crate::domain::audit::chain::SIGNATURE_BYTES;
 use crate::domain::audit::chain::hex;
 use crate::domain::audit::chain::unhex;
+use crate::domain::printable;
 use aws_lc_rs::signature::ED25519;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use aws_lc_rs::signature::KeyPair as _;
@@ -153,10 +154,7 @@ impl Mark {
         signer: Option<&Signer>,
     ) -> Result<(), serde_json::Error> {
         let start = lines.len();
-        if let Err(error) = serde_json::to_writer(&mut *lines, self) {
-            lines.truncate(start);
-            return Err(error);
-        }
+        lines.extend_from_slice(printable::json(self)?.as_bytes());
         match signer {
             Some(signer) => chain.add(lines, start, Some(&|over| signer.sign(over))),
             None => chain.add(lines, start, None),

@@ -11,6 +11,7 @@ use crate::domain::explain::words::fill;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
 use crate::domain::policy::reason::Reason;
+use crate::domain::printable;
 use serde::Serialize;
 
 /// The width of a column.
@@ -64,7 +65,7 @@ impl Comparison {
 
     /// As JSON.
     pub fn json(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(self).map(|text| text + "\n")
+        printable::json_pretty(self).map(|text| text + "\n")
     }
 
     /// In sentences.
@@ -124,7 +125,7 @@ impl Comparison {
 }
 
 fn line(out: &mut String, text: &str) {
-    out.push_str(text.trim_end());
+    out.push_str(printable::plain(text).trim_end());
     out.push('\n');
 }
 

@@ -1,5 +1,4 @@
-//! An explanation in sentences. Indented lines of plain text; whatever came from outside is printable already, as it was
-//! recorded.
+//! An explanation in sentences. Indented lines of plain text, in which nothing acts on a terminal, whatever a record says.
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::explain::Explanation;
@@ -14,6 +13,7 @@ use crate::domain::explain::words::fill;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
 use crate::domain::policy::reason::Reason;
+use crate::domain::printable;
 use crate::domain::recorded::Gap;
 use crate::domain::risk::RiskLevel;
 use crate::domain::route::Door;
@@ -68,11 +68,12 @@ impl Page {
     /// Writes a row of a table as it is.
     fn row(&mut self, text: &str) {
         self.out.push_str("    ");
-        self.out.push_str(text.trim_end());
+        self.out.push_str(printable::plain(text).trim_end());
         self.out.push('\n');
     }
 
     fn flow(&mut self, indent: &str, hanging: usize, text: &str) {
+        let text = printable::plain(text);
         let mut line = String::from(indent);
         let mut begun = indent.len();
         for word in text.split_inclusive(' ') {

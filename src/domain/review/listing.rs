@@ -2,7 +2,8 @@
 
 use super::ReviewQueue;
 use super::Standing;
-use super::printable;
+use super::printable as shown;
+use crate::domain::printable;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -106,7 +107,7 @@ impl Listing {
 
     /// As JSON.
     pub fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        printable::json(self).unwrap_or_default()
     }
 
     /// As a table for people, a line each. What came from requests is shown without anything that a terminal acts on.
@@ -144,9 +145,15 @@ impl Listing {
                     .as_deref()
                     .map_or_else(|| "-".to_owned(), |subject| front(subject, 8)),
                 if login.known_device { "known" } else { "new" },
-                login.country.as_deref().unwrap_or("-"),
-                login.network.as_deref().unwrap_or("-"),
-                printable(&login.reasons.join(","))
+                login
+                    .country
+                    .as_deref()
+                    .map_or_else(|| "-".to_owned(), shown),
+                login
+                    .network
+                    .as_deref()
+                    .map_or_else(|| "-".to_owned(), shown),
+                shown(&login.reasons.join(","))
             );
         }
         text
@@ -161,12 +168,12 @@ impl Answer {
 
     /// As JSON.
     pub fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        printable::json(self).unwrap_or_default()
     }
 }
 
 fn front(text: &str, chars: usize) -> String {
-    printable(text).chars().take(chars).collect()
+    shown(text).chars().take(chars).collect()
 }
 
 fn age(span: Duration) -> String {
