@@ -54,6 +54,7 @@ use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
@@ -153,6 +154,7 @@ fn flow() -> AuthFlow {
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
         scopes: ScopeWatch::default(),
+        rollout: RolloutWatch::default(),
         keys: Arc::new(NoIdentityServer),
         revoker: Arc::new(NoIdentityServer),
         introspector: Arc::new(NoIdentityServer),

@@ -1,5 +1,5 @@
 //! How long a decision takes: twenty rules of the usual kind of which none matches, so that every one is evaluated; and the
-//! same conditions in the interpreter of the `cel` crate, with the context built once for all.
+//! same conditions in the interpreter of the `cel` crate, with the context built once for all. And what the rollout adds to it.
 
 #![allow(
     clippy::expect_used,
@@ -12,6 +12,8 @@ use cel::Program;
 use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
+use riskgate::domain::friction::Budget;
+use riskgate::domain::friction::Window;
 use riskgate::domain::policy::PolicySet;
 use riskgate::domain::policy::input::AgentInput;
 use riskgate::domain::policy::input::ClientInput;
@@ -26,6 +28,8 @@ use riskgate::domain::policy::input::TimeInput;
 use riskgate::domain::policy::input::UserInput;
 use riskgate::domain::policy::reason::Reason;
 use riskgate::domain::risk::ScoreSource;
+use riskgate::domain::rollout_plan::Plan;
+use riskgate::domain::rollout_plan::STAGES_MAX;
 use riskgate::domain::route::Door;
 use riskgate::domain::signals::agent::DeviceKind;
 use riskgate::domain::signals::network::NetworkKind;
@@ -174,5 +178,39 @@ fn decide(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decide);
+/// The stage and the mode of a request under the largest rollout plan, and its place in a window at its end.
+fn rollout(criterion: &mut Criterion) {
+    let mut text = String::new();
+    for number in 0..STAGES_MAX {
+        text.push_str(&format!(
+            "[[stage]]\napplication = \"application-{number}\"\nmode = \"enforce\"\npercentage = 50\napproved_by = [\"ada\"]\n"
+        ));
+    }
+    let plan = Plan::parse(&text).expect("a valid plan");
+    let rollout = plan.rollout();
+    let mut stable = 0_u64;
+    criterion.bench_function("rollout/256_stages", |bencher| {
+        bencher.iter(|| {
+            stable = stable.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            rollout
+                .share(black_box("carbon.super"), black_box("application-200"))
+                .mode_of(stable)
+        });
+    });
+    let budget = Budget::default();
+    let mut window = Window::default();
+    let mut user = 0_u64;
+    for _ in 0..10_000 {
+        user = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        window.note(user, false, 1_000, &budget);
+    }
+    criterion.bench_function("rollout/note", |bencher| {
+        bencher.iter(|| {
+            user = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            window.note(black_box(user), false, 1_000, &budget)
+        });
+    });
+}
+
+criterion_group!(benches, decide, rollout);
 criterion_main!(benches);

@@ -60,6 +60,7 @@ use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
+use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
@@ -188,6 +189,7 @@ impl Bench {
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
             scopes: ScopeWatch::default(),
+            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),

@@ -17,6 +17,8 @@ mod off;
 mod operator;
 #[path = "main/replay.rs"]
 mod replay;
+#[path = "main/rollout.rs"]
+mod rollout;
 #[path = "main/scopes.rs"]
 mod scopes;
 #[path = "main/values.rs"]
@@ -158,6 +160,13 @@ enum Command {
     Operator {
         #[command(subcommand)]
         command: operator::OperatorCommand,
+    },
+    /// Bring applications from being watched to being enforced, and back
+    ///
+    /// Speaks to the gateway that runs, on its admin listener, with the operators' token (admin.token under data_dir).
+    Rollout {
+        #[command(subcommand)]
+        command: rollout::RolloutCommand,
     },
     /// Check, export or erase audit records
     Audit {
@@ -429,6 +438,7 @@ fn main() -> ExitCode {
         },
         Command::Keys { command } => keys::rotate(&command).map(done),
         Command::Operator { command } => operator::run(&command),
+        Command::Rollout { command } => rollout::run(command),
         Command::Scopes { command } => scopes::run(&command),
         Command::Audit { command } => audit::run(command),
     };

@@ -42,6 +42,9 @@ pub mod outbound;
 /// The store that a fleet shares.
 pub mod redis;
 
+/// The rollout file.
+pub mod plan_files;
+
 /// Opens the store that a URL names.
 pub mod store;
 

@@ -7,6 +7,9 @@ pub mod console;
 /// The review queue.
 mod review;
 
+/// The rollout.
+mod rollout;
+
 use crate::domain::operator::OperatorToken;
 use crate::flow::AuthFlow;
 use crate::flow::score::breaker::BreakerState;
@@ -50,7 +53,8 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .with_state(state.clone())
         .merge(console::router(state.console.clone()))
-        .merge(review::router(state))
+        .merge(review::router(state.clone()))
+        .merge(rollout::router(state))
 }
 
 /// Whether a Host header is an address or localhost. A name that somebody else can let resolve to this machine is not
@@ -130,6 +134,7 @@ fn gauges(state: &AdminState) {
         .metrics
         .breaker("state", level(dependencies.state_breaker.state()));
     state.metrics.in_flight(dependencies.in_flight.count());
+    state.flow.measure_rollout();
 }
 
 #[cfg(test)]

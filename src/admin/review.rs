@@ -40,7 +40,11 @@ pub(super) fn router(state: AdminState) -> Router {
 }
 
 /// Lets operators in, and nobody else.
-async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(
+    State(state): State<AdminState>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -139,7 +143,7 @@ fn done(id: Pseudonym) -> String {
     .json()
 }
 
-fn failed(status: StatusCode, error: &str) -> Response {
+pub(super) fn failed(status: StatusCode, error: &str) -> Response {
     let answer = Answer {
         id: None,
         error: Some(error.to_owned()),
@@ -147,7 +151,7 @@ fn failed(status: StatusCode, error: &str) -> Response {
     json(status, answer.json())
 }
 
-fn json(status: StatusCode, body: String) -> Response {
+pub(super) fn json(status: StatusCode, body: String) -> Response {
     (
         status,
         [

@@ -13,6 +13,7 @@ use crate::app::keys::Keys;
 use crate::app::models;
 use crate::app::models::Proved;
 use crate::app::resources;
+use crate::app::rollout;
 use crate::app::signing;
 use crate::app::trust;
 use crate::config::Config;
@@ -149,13 +150,16 @@ pub fn snapshot_with(
     for problem in config.step_up.problems() {
         keep(Err(at("step_up", &problem)));
     }
+    let plan = rollout::planned(config, file).map_err(|error| keep(Err(error)));
+    let plan = plan.ok().flatten();
+    let modes = rollout::modes(config, plan.as_ref());
     for (place, entry) in config.step_up.applications.iter().enumerate() {
         let tenant = entry.tenant.as_deref();
-        if entry.proof == Some(ProofKind::None) && config.mode.enforces(tenant, &entry.client_id) {
+        if entry.proof == Some(ProofKind::None) && modes.enforces(tenant, &entry.client_id) {
             let key = format!("step_up.applications[{place}].proof");
             let remedy = format!(
                 "`none`, but mode `enforce` holds for `{}`: nothing would show that the factor was given; set a proof, \
-                 or a [[mode.overrides]] for it with mode `monitor` or `advise`",
+                 or a [[mode.overrides]] (or a [[stage]] of the rollout file) for it with mode `monitor` or `advise`",
                 entry.client_id
             );
             keep(Err(at(&key, &remedy)));
@@ -206,7 +210,8 @@ pub fn snapshot_with(
         version,
         routes,
         policy,
-        rollout: config.mode.clone(),
+        rollout: modes,
+        plan,
         step_up: config.step_up.clone(),
         signer,
         resign: resign(config, signing.as_ref(), keys),

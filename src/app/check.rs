@@ -16,6 +16,7 @@ use crate::app::keys::Keys;
 use crate::app::reach;
 use crate::app::rerun::glance;
 use crate::app::resources;
+use crate::app::rollout;
 use crate::app::traces;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -79,6 +80,17 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .extend(signing(config, snapshot.signing.as_deref()));
             findings.warnings.extend(assembled.warnings);
             let replayed = glance::glance(config);
+            if let Some(planned) = &snapshot.plan {
+                findings.fine.push(format!(
+                    "rollout: {} stages, {} waiting for approval, at most {} % of known-good users challenged",
+                    planned.plan.stages.len(),
+                    planned.plan.proposals.len(),
+                    planned.plan.budget.percent
+                ));
+                let seen = replayed.applications.as_ref();
+                let warned = rollout::warnings(config, planned, seen);
+                findings.warnings.extend(warned);
+            }
             findings.fine.extend(replayed.summary);
             findings.warnings.extend(replayed.warnings);
         }

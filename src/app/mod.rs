@@ -55,6 +55,9 @@ pub mod audit;
 /// What an operator decides about held logins.
 pub mod review;
 
+/// The rollout plan.
+pub mod rollout;
+
 /// `riskgate scopes`.
 pub mod scopes;
 
@@ -298,6 +301,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
         scopes: ScopeWatch::default(),
+        rollout: rollout::watch(&config),
         population: ArcSwap::from_pointee(Population::default()),
         observations,
         metrics: Arc::clone(&metrics),

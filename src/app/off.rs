@@ -53,6 +53,10 @@ pub fn switch(file: &Path, mode: Mode) -> Result<Switched, ConfigError> {
     table.insert("default", Item::Value(value));
     table.remove("percentage");
     table.remove("overrides");
+    let rollout = document.get_mut("rollout");
+    if let Some(rollout) = rollout.and_then(Item::as_table_like_mut) {
+        rollout.remove("file");
+    }
     let changed = document.to_string();
     Config::parse(&changed).map_err(wrong)?;
     let kept = kept(file);

@@ -221,6 +221,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .file()
         .into_iter()
         .chain(config.policy_file())
+        .chain(config.rollout.file.clone())
         .chain([config.model_dir().join("manifest.toml")])
         .chain(challenger)
         .chain(signing::files(config));

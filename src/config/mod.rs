@@ -49,6 +49,8 @@ pub struct Config {
     pub actions: ActionsSettings,
     /// Which mode applies to whom.
     pub mode: Rollout,
+    /// The plan by which it comes to apply.
+    pub rollout: RolloutSettings,
     /// What a stronger factor is called.
     pub step_up: StepUpSettings,
     /// How many logins may be held, and for how long.
@@ -268,6 +270,14 @@ impl Default for ChallengerSettings {
     }
 }
 
+/// `[rollout]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutSettings {
+    /// The rollout file, whose stages stand in for `[mode]`; `[mode]` alone holds when absent.
+    pub file: Option<PathBuf>,
+}
+
 /// `[state]`.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -441,6 +451,11 @@ impl Config {
     pub fn signing_dir(&self) -> PathBuf {
         let made = || self.state.data_dir.join("signing");
         self.signing.directory.clone().unwrap_or_else(made)
+    }
+
+    /// Where a node keeps which stages of the rollout have fallen back.
+    pub fn falls_file(&self) -> PathBuf {
+        self.state.data_dir.join("rollout-fallen.toml")
     }
 
     /// The file with the operators' token.

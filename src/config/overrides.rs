@@ -32,7 +32,7 @@ pub struct Overrides {
     /// Folder of everything that riskgate writes (key state.data_dir)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// off, monitor, advise or enforce, for everybody (key mode.default; the file's exceptions no longer apply)
+    /// off, monitor, advise or enforce, for everybody (key mode.default; the file's exceptions and its rollout no longer apply)
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<Mode>,
     /// Network whose X-Forwarded-For is believed; may be given more than once (key server.trusted_proxies)
@@ -81,6 +81,7 @@ impl Overrides {
         }
         if let Some(mode) = self.mode {
             config.mode = Rollout::of(mode);
+            config.rollout.file = None;
         }
         if !self.trusted_proxy.is_empty() {
             config
@@ -95,7 +96,11 @@ impl Overrides {
     }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
+/// Reads a mode.
+///
+/// # Errors
+/// What was expected.
+pub fn mode(text: &str) -> Result<Mode, String> {
     let known = Mode::ALL.into_iter().find(|mode| mode.as_str() == text);
     known.ok_or_else(|| "expected off, monitor, advise or enforce".to_owned())
 }

@@ -65,6 +65,9 @@ pub struct Alert {
     pub action: String,
     /// How the attempt ended.
     pub outcome: String,
+    /// What is to be said beside, where it is not about one decision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One message: what is sent as its body.
@@ -101,7 +104,10 @@ impl AlertRule {
             .score_min
             .is_some_and(|bound| event.score.is_some_and(|score| score >= bound));
         // An operator's own word about a held login is a record as well.
-        (event.class == "scored" && (is_said || is_high)).then(|| Alert {
+        let is_decision = event.class == "scored" && (is_said || is_high);
+        let is_fall = event.class == "rollout"
+            && matches!(event.action.as_str(), "fell_back" | "over_budget");
+        (is_decision || is_fall).then(|| Alert {
             id: event.id.clone(),
             time: event.time.clone(),
             door: event.door.clone(),
@@ -117,6 +123,7 @@ impl AlertRule {
             mode: event.mode.clone(),
             action: event.action.clone(),
             outcome: event.outcome.clone(),
+            note: event.note.clone().filter(|_| is_fall),
         })
     }
 }
@@ -187,6 +194,21 @@ mod tests {
             verdicts: Vec::new(),
             score_min: None,
         };
+        // That a stage is no longer enforced is told whatever else is.
+        for (action, told) in [
+            ("fell_back", true),
+            ("over_budget", true),
+            ("promoted", false),
+        ] {
+            let fall = AuditEvent {
+                class: "rollout".to_owned(),
+                action: action.to_owned(),
+                note: Some("3 of 20".to_owned()),
+                ..AuditEvent::default()
+            };
+            let note = silent.alert(&fall).map(|alert| alert.note);
+            assert_eq!(note, told.then(|| Some("3 of 20".to_owned())), "{action}");
+        }
         assert_eq!(silent.alert(&event("block", Some(100))), None);
     }
 

@@ -41,7 +41,8 @@ pub struct AuditEvent {
     pub time: String,
     /// The id of exchange and decision.
     pub id: String,
-    /// `scored`, `passed`, `resource`, `blocked`, `own` or `unknown`.
+    /// `scored`, `passed`, `resource`, `blocked`, `own` or `unknown`; `operator`, `review` and `rollout` for what operators
+    /// do, and what becomes of it.
     pub class: String,
     /// The door, when it is a scored one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -248,6 +249,12 @@ pub struct AuditEvent {
     /// Why, in the operator's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What a stage of the rollout was before: mode and percentage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_from: Option<String>,
+    /// What it is now, or is asked to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_to: Option<String>,
     /// The version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

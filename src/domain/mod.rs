@@ -51,6 +51,12 @@ pub mod risk;
 /// What to do about it.
 pub mod policy;
 
+/// How much of it known-good users may meet.
+pub mod friction;
+
+/// From being watched to being enforced.
+pub mod rollout_plan;
+
 /// The risk as members of tokens.
 pub mod risk_claims;
 

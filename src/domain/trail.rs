@@ -69,8 +69,14 @@ pub struct Entry {
     pub proof: Option<String>,
     /// Who decided, for records of operators.
     pub operator: Option<String>,
+    /// Why, in the operator's words.
+    pub note: Option<String>,
     /// What became of a held login.
     pub review: Option<String>,
+    /// What a stage of the rollout was before.
+    pub rollout_from: Option<String>,
+    /// What it is now.
+    pub rollout_to: Option<String>,
     /// Microseconds.
     pub timing: Times,
 }
@@ -102,6 +108,8 @@ pub struct Filter {
     pub reason: Option<String>,
     /// The id of the decision.
     pub id: Option<String>,
+    /// The class of the record.
+    pub class: Option<String>,
     /// Records without a verdict as well.
     pub all: bool,
 }
@@ -142,15 +150,16 @@ impl Entry {
             .map(jiff::Timestamp::as_second)
     }
 
-    /// Whether this is somebody's decision: the policy's, or an operator's.
+    /// Whether this is somebody's decision: the policy's, an operator's, or that of the friction budget.
     pub fn is_decision(&self) -> bool {
-        self.verdict.is_some() || self.operator.is_some()
+        self.verdict.is_some() || self.operator.is_some() || self.class == "rollout"
     }
 
     /// Everything that one can ask for, hashed: what a block is known by without reading it.
     pub fn terms(&self, mut note: impl FnMut(u64)) {
         let fields = [
             ("id", Some(&self.id)),
+            ("class", Some(&self.class)),
             ("verdict", self.verdict.as_ref()),
             ("level", self.level.as_ref()),
             ("door", self.door.as_ref()),
@@ -188,6 +197,7 @@ impl Filter {
                 "subject" => &mut filter.subject,
                 "reason" => &mut filter.reason,
                 "id" => &mut filter.id,
+                "class" => &mut filter.class,
                 "all" => {
                     filter.all = value == "1";
                     continue;
@@ -214,6 +224,7 @@ impl Filter {
             ("subject", &self.subject),
             ("reason", &self.reason),
             ("id", &self.id),
+            ("class", &self.class),
         ];
         let mut pairs: Vec<_> = fields
             .into_iter()
@@ -248,6 +259,7 @@ impl Filter {
             && is(&self.country, entry.country.as_ref())
             && is(&self.subject, entry.subject.as_ref())
             && is(&self.id, Some(&entry.id))
+            && is(&self.class, Some(&entry.class))
             && self
                 .reason
                 .as_ref()
@@ -310,6 +322,8 @@ mod tests {
             (vec![("verdict", "block"), ("level", "low")], false),
             (vec![("application", "Shop")], false),
             (vec![("id", "d1"), ("unknown", "x"), ("level", " ")], true),
+            (vec![("class", "scored")], true),
+            (vec![("class", "rollout")], false),
         ] {
             let filter = Filter::from_query(query.iter().copied());
             assert_eq!(filter.matches(&entry), found, "{query:?}");

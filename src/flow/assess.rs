@@ -49,6 +49,8 @@ use crate::flow::identify::Identity;
 use crate::flow::identify::identify;
 use crate::flow::limits::Limited;
 use crate::flow::ports::StateError;
+use crate::flow::rollout::mode_of;
+use crate::flow::rollout::splits;
 use crate::flow::rotation::Before;
 use crate::flow::saml;
 use crate::flow::unproven;
@@ -107,11 +109,14 @@ pub async fn assess(
         before.rename_device(&mut signals);
     }
 
-    // Which application a login in progress is for is only known once its link is found.
+    // Which application a login in progress is for is only known once its link is found; whose side of a percentage a
+    // session, a code or a token is on, as well.
+    let stands_for = identity.presented.is_some() || identity.session.is_some();
     let unnamed = signals.client_id.is_none()
-        && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode))
+        && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode));
+    let unsettled = (unnamed || (stands_for && splits(exchange, &signals)))
         && snapshot.rollout.strongest() != Mode::Off;
-    if !unnamed && mode_of(exchange, &signals) == Mode::Off {
+    if !unsettled && mode_of(exchange, &signals, None) == Mode::Off {
         exchange.off = true;
         return Ok(());
     }
@@ -161,7 +166,8 @@ pub async fn assess(
         signals.client_id = signals.client_id.take().or(link.application.clone());
         signals.client = signals.client.or(link.client);
     }
-    if unnamed && mode_of(exchange, &signals) == Mode::Off {
+    let behind = provenance.as_deref().or(session.as_deref());
+    if unsettled && mode_of(exchange, &signals, behind) == Mode::Off {
         exchange.off = true;
         return Ok(());
     }
@@ -253,7 +259,9 @@ pub async fn assess(
         }
     };
     // Scored for known and unknown names alike, so that it takes as long.
-    let shown = if naming == Naming::Claim && mode_of(exchange, &signals) == Mode::Enforce {
+    let shown = if naming == Naming::Claim
+        && mode_of(exchange, &signals, provenance.as_deref()) == Mode::Enforce
+    {
         let bare = history.as_ref().map(unproven::without_name);
         let known = Known {
             history: bare.as_ref(),
@@ -409,18 +417,6 @@ fn query(
         previous: before.map(|before| before.previous(&query)),
         ..query
     }
-}
-
-fn mode_of(exchange: &Exchange, signals: &Signals) -> Mode {
-    let application = signals.client_id.as_deref().unwrap_or("");
-    let stable = signals
-        .subject
-        .key()
-        .map_or(signals.hashes.address, |subject| subject.0.value_hash());
-    exchange
-        .snapshot
-        .rollout
-        .mode_for(exchange.tenant(), application, stable)
 }
 
 fn limited(dependencies: &Dependencies, signals: &Signals) -> Option<Limited> {

@@ -52,6 +52,7 @@ use crate::flow::exchange::Decided;
 use crate::flow::exchange::Exchange;
 use crate::flow::exchange::ProofDue;
 use crate::flow::permit::ForwardPermit;
+use crate::flow::rollout;
 use crate::flow::unproven::Shown;
 
 /// Decides an assessed request.
@@ -80,12 +81,10 @@ pub fn decide(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
-    let application = assessed.signals.client_id.as_deref().unwrap_or("");
-    let mode =
-        exchange
-            .snapshot
-            .rollout
-            .mode_for(exchange.tenant(), application, stable_key(assessed));
+    let share = rollout::share(exchange, &assessed.signals);
+    let mode = share.mode_of(assessed.stable_key());
+    let stage = share.mark().filter(|_| mode == Mode::Enforce);
+    let has_fallen = mode == Mode::Enforce && dependencies.rollout.has_fallen(share);
     let standing = standing(exchange, assessed, door);
     // What binds the request binds what shows of it as well.
     let bound = match assessed.owed.binding.as_slice() {
@@ -104,14 +103,45 @@ pub fn decide(
             refused: false,
         }
     });
-    let taken = Taken {
+    let mut taken = Taken {
         decision,
         mode,
         standing,
         own_demand,
         shown,
     };
+    if has_fallen && !stays(exchange, assessed, &mut taken) {
+        let beside = (Mode::Monitor, standing);
+        let (decision, own_demand) =
+            verdict(exchange, assessed, &assessed.assessment, door, now, beside);
+        taken = Taken {
+            decision,
+            mode: Mode::Monitor,
+            standing,
+            own_demand,
+            shown: None,
+        };
+    }
+    exchange.stage = stage;
     enact(dependencies, exchange, door, parameters, taken, now);
+}
+
+/// Whether a decision holds although its stage has fallen back to monitor. What shows of a name that is not proved is judged
+/// by itself: it must not tell what is known of the name.
+fn stays(exchange: &Exchange, assessed: &Assessed, taken: &mut Taken) -> bool {
+    let standing = taken.standing;
+    let is_limited = assessed.limited.is_some();
+    let own = standing.is_bound(level(exchange, assessed, &assessed.assessment));
+    let stays = rollout::stays(&taken.decision, &standing, own, is_limited);
+    let Some(shown) = &mut taken.shown else {
+        return stays;
+    };
+    let shows = rollout::stays(&shown.decision, &standing, own, is_limited);
+    if stays && !shows {
+        shown.decision.verdict = Verdict::Allow;
+        shown.own_demand = false;
+    }
+    stays || shows
 }
 
 /// An analyst has lifted the review: the request goes on as if policy had let it through, and a stronger factor that it
@@ -375,16 +405,6 @@ fn outstanding(assessed: &Assessed, door: Door) -> bool {
 pub fn unscored_permit(exchange: &mut Exchange, grounds: Grounds) {
     let headers = HeaderPlan(vec![(headers::X_RISK_STATUS, "off".to_owned())]);
     exchange.permit = Some(ForwardPermit::assertion(grounds, headers));
-}
-
-/// The same user is always in or out of a percentage, also where a code or token stands for the user; without a user the
-/// address decides.
-fn stable_key(assessed: &Assessed) -> u64 {
-    assessed
-        .subject()
-        .map_or(assessed.signals.hashes.address, |subject| {
-            subject.0.value_hash()
-        })
 }
 
 fn level(exchange: &Exchange, assessed: &Assessed, assessment: &Assessment) -> Option<RiskLevel> {

@@ -20,6 +20,7 @@ use crate::domain::outcome::HandsOver;
 use crate::domain::policy::decision::Decision;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
+use crate::domain::policy::rollout::StageMark;
 use crate::domain::policy::standing::Standing;
 use crate::domain::risk::Assessment;
 use crate::domain::route::Door;
@@ -99,6 +100,8 @@ pub struct Exchange {
     pub unscored_percent: u8,
     /// Whether the mode is off for this request: nothing is scored.
     pub off: bool,
+    /// The stage of the rollout plan that enforces for whom it is about, whether or not it has fallen back.
+    pub stage: Option<StageMark>,
     /// How it ended, as far as the answer has told.
     pub outcome: AuthOutcome,
     /// What went out in place of the identity server's answer, as it is recorded.
@@ -259,6 +262,21 @@ impl Assessed {
     pub fn subject(&self) -> Option<SubjectKey> {
         let behind = || self.provenance.as_deref().and_then(|link| link.subject);
         self.signals.subject.key().or_else(behind)
+    }
+
+    /// Whose side of a percentage the request is on, the same each time for the same user. A name that is a mere hint does
+    /// not count beside a session or a token, which stand for somebody: else one could write into a link which side it
+    /// takes. Without a user the address decides.
+    pub fn stable_key(&self) -> u64 {
+        let behind = || self.provenance.as_deref().and_then(|link| link.subject);
+        let subject = if self.is_hint {
+            behind().or_else(|| self.signals.subject.key())
+        } else {
+            self.subject()
+        };
+        subject.map_or(self.signals.hashes.address, |subject| {
+            subject.0.value_hash()
+        })
     }
 
     /// Whether an authorization code is presented.

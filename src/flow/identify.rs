@@ -158,6 +158,7 @@ pub fn identify(
         Door::Saml => application.map(str::to_owned),
         // Which client a login is for says what began it; the identity server does not look at a parameter either.
         Door::Login | Door::Device | Door::CibaAuthorize => None,
+        Door::Authn | Door::Flow if parameters.and_then(flow_id).is_some() => None,
         _ => get("client_id").map(str::to_owned).or_else(|| {
             basic
                 .as_ref()

@@ -16,6 +16,7 @@ use crate::domain::route::RouteClass;
 use crate::domain::signals::network::velocity_host;
 use crate::domain::time::Deadline;
 use crate::flow::AuthFlow;
+use crate::flow::Dependencies;
 use crate::flow::assess;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
@@ -77,7 +78,11 @@ impl AuthFlow {
 }
 
 /// The answer with the risk in it; `None` where it stays as it is.
-pub(in crate::flow) fn answered(exchange: &Exchange, body: &[u8]) -> Option<String> {
+pub(in crate::flow) fn answered(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    body: &[u8],
+) -> Option<String> {
     let asked = exchange.asked.as_ref()?;
     let client_id = introspection::active_client(body)?;
     let snapshot = &exchange.snapshot;
@@ -95,7 +100,8 @@ pub(in crate::flow) fn answered(exchange: &Exchange, body: &[u8]) -> Option<Stri
         },
         |subject| subject.0.value_hash(),
     );
-    let mode = snapshot.rollout.mode_for(tenant, &client_id, stable);
+    let share = snapshot.rollout.share(tenant, &client_id);
+    let mode = dependencies.rollout.mode_of(share, stable);
     if !RiskClaims::are_told(mode) {
         return None;
     }

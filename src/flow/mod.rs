@@ -99,6 +99,9 @@ pub mod hindsight;
 /// What WSO2 tells after the fact, to the record.
 pub mod afterwards;
 
+/// From being watched to being enforced.
+pub mod rollout;
+
 /// What becomes of codes and tokens that were turned in.
 pub mod turned_in;
 
@@ -169,6 +172,7 @@ use crate::flow::ports::StateStore;
 use crate::flow::proof::HeldAnswer;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
+use crate::flow::rollout::RolloutWatch;
 use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
@@ -217,6 +221,8 @@ pub struct Dependencies {
     pub reviews: Reviews,
     /// Access tokens that were withheld.
     pub barred: BarredTokens,
+    /// Friction budgets, and stages of the rollout that have fallen back.
+    pub rollout: RolloutWatch,
     /// Scopes that were granted and used, until they are written.
     pub scopes: ScopeWatch,
     /// How common values are; exchanged now and then.
@@ -251,6 +257,8 @@ impl std::fmt::Debug for AuthFlow {
 impl AuthFlow {
     /// A path with its dependencies and first snapshot.
     pub fn new(dependencies: Dependencies, snapshot: Snapshot) -> Self {
+        let plan = snapshot.plan.as_ref();
+        rollout::taken(&dependencies, snapshot.version, (None, plan), true);
         Self {
             dependencies,
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -276,7 +284,10 @@ impl AuthFlow {
 
     /// New requests are judged by `snapshot` from now on; those under way keep theirs.
     pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        let before = self.snapshot.swap(Arc::clone(&snapshot));
+        let plans = (before.plan.as_ref(), snapshot.plan.as_ref());
+        rollout::taken(&self.dependencies, snapshot.version, plans, false);
     }
 
     /// Opens the exchange of a request and reads its head. The exchange is there even when the request is refused, so
@@ -307,6 +318,7 @@ impl AuthFlow {
             failure: None,
             unscored_percent: 0,
             off: false,
+            stage: None,
             outcome: AuthOutcome::None,
             owes: None,
             proof: None,
@@ -593,15 +605,19 @@ impl AuthFlow {
     }
 
     fn request_id(&self) -> RequestId {
-        let mut random = [0; 10];
-        self.dependencies.entropy.fill(&mut random);
-        let millis = u64::try_from(self.dependencies.clock.now().millis()).unwrap_or(0);
-        RequestId::new(
-            uuid::Builder::from_unix_timestamp_millis(millis, &random)
-                .into_uuid()
-                .to_string(),
-        )
+        request_id(&self.dependencies)
     }
+}
+
+fn request_id(dependencies: &Dependencies) -> RequestId {
+    let mut random = [0; 10];
+    dependencies.entropy.fill(&mut random);
+    let millis = u64::try_from(dependencies.clock.now().millis()).unwrap_or(0);
+    RequestId::new(
+        uuid::Builder::from_unix_timestamp_millis(millis, &random)
+            .into_uuid()
+            .to_string(),
+    )
 }
 
 fn refuse(exchange: &mut Exchange, refusal: &Refusal) {

@@ -51,6 +51,7 @@ use crate::flow::record::describe_standing;
 use crate::flow::record::describe_visit;
 use crate::flow::record::prefix_text;
 use crate::flow::review;
+use crate::flow::rollout;
 use crate::flow::scopes;
 use crate::flow::token_action;
 use crate::flow::turned_in;
@@ -421,6 +422,7 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
         exchange.outcome = AuthOutcome::Abandoned;
     }
     measure(&dependencies.metrics, &exchange);
+    rollout::note(dependencies, &exchange);
     let learnt = learn(dependencies, &mut exchange);
     let hindsight = hindsight::look_back(dependencies, &mut exchange);
     let scored = exchange.door.is_some() || exchange.error.is_some();

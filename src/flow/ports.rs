@@ -28,7 +28,9 @@ use crate::domain::trail::Place;
 use crate::domain::trail::tally::Span;
 use crate::domain::trail::tally::Tally;
 use async_trait::async_trait;
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -316,6 +318,33 @@ pub trait Trail: std::fmt::Debug + Send + Sync {
 
     /// Figures by stretches of time up to `now` (seconds since the epoch), the oldest first.
     fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)>;
+}
+
+/// The rollout file, and where a node keeps which stages have fallen back. Its calls wait for the disk.
+pub trait PlanFiles: std::fmt::Debug + Send + Sync {
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// It cannot be read, or is longer than such a file can be.
+    fn read(&self, file: &Path) -> io::Result<String>;
+
+    /// Puts `text` in the place of the file, as a whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there stays.
+    fn write(&self, file: &Path, text: &str) -> io::Result<()>;
+
+    /// What was kept of stages that have fallen back; `None` when nothing was.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read_falls(&self) -> io::Result<Option<String>>;
+
+    /// Keeps which stages have fallen back.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there stays.
+    fn write_falls(&self, text: &str) -> io::Result<()>;
 }
 
 /// Where spans of requests go.

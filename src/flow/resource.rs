@@ -225,9 +225,8 @@ async fn judge(
         },
         |subject| subject.0.value_hash(),
     );
-    let mode = snapshot
-        .rollout
-        .mode_for(&resource.tenant, client_id, stable);
+    let share = snapshot.rollout.share(&resource.tenant, client_id);
+    let mode = dependencies.rollout.mode_of(share, stable);
     let thresholds = snapshot.policy.thresholds(&resource.tenant, client_id);
     let risk = link.map_or(RiskClaims::Unscored, |link| {
         RiskClaims::of_link(link, thresholds)

@@ -73,7 +73,7 @@ impl AuthFlow {
     pub fn rewritten(&self, exchange: &Exchange, rewrite: Rewrite, body: &[u8]) -> Option<String> {
         match rewrite {
             Rewrite::Discovery => published::with_claims(body, &RISK_CLAIMS),
-            Rewrite::Introspection => introspection::answered(exchange, body),
+            Rewrite::Introspection => introspection::answered(self.dependencies(), exchange, body),
             Rewrite::Keys(keys) => published::with_keys(body, &keys),
             Rewrite::Tokens(keys) => self.resigned(exchange, &keys, body),
         }

@@ -10,6 +10,7 @@ use crate::domain::policy::PolicySet;
 use crate::domain::policy::rollout::Rollout;
 use crate::domain::resource::Resource;
 use crate::domain::review::ReviewSettings;
+use crate::domain::rollout_plan::Plan;
 use crate::domain::route::RouteTable;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
@@ -18,8 +19,18 @@ use crate::domain::signing::SigningKeys;
 use crate::flow::hindsight::Challenger;
 use crate::flow::resign::Resign;
 use crate::flow::score::Models;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A rollout plan and where it is from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Its file.
+    pub file: PathBuf,
+}
 
 /// One consistent set of everything that can be reloaded.
 #[derive(Debug)]
@@ -32,6 +43,8 @@ pub struct Snapshot {
     pub policy: PolicySet,
     /// Which mode applies to whom.
     pub rollout: Rollout,
+    /// The rollout plan that the modes are from, where there is one.
+    pub plan: Option<Planned>,
     /// What a stronger factor is called.
     pub step_up: StepUpSettings,
     /// Signs the risk headers, when configured.

@@ -62,7 +62,10 @@ pub fn naming(
         return Naming::Settled;
     };
     let has_session = session.is_some_and(|session| session.subject == Some(*key));
-    if device == DeviceStanding::Known || has_session {
+    // A session of another user is what the identity server goes by, whatever the link names.
+    let session_of = session.and_then(|session| session.subject);
+    let is_beside = door == Door::Authorize && session_of.is_some_and(|subject| subject != *key);
+    if !is_beside && (device == DeviceStanding::Known || has_session) {
         return Naming::Settled;
     }
     match door {

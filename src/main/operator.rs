@@ -89,7 +89,7 @@ pub(crate) fn run(command: &OperatorCommand) -> Result<ExitCode, RunError> {
 }
 
 /// One line of standard input.
-fn password() -> Result<String, RunError> {
+pub(crate) fn password() -> Result<String, RunError> {
     let input = std::io::stdin();
     if input.is_terminal() {
         eprintln!("Password (it shows):");

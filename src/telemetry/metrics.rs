@@ -90,6 +90,10 @@ pub struct Metrics {
     certificate_ends: IntGaugeVec,
     reviews: IntCounterVec,
     review_waiting: IntGauge,
+    rollout: IntCounterVec,
+    friction_users: IntGaugeVec,
+    friction_share: GaugeVec,
+    rollout_fallen: IntGaugeVec,
     info: IntGaugeVec,
 }
 
@@ -368,6 +372,26 @@ impl Metrics {
                 &["event"],
             )?,
             review_waiting: gauge("riskgate_review_waiting", "Logins that wait for review")?,
+            rollout: counters(
+                "riskgate_rollout_changes_total",
+                "Changes of the rollout, by operators and by itself",
+                &["action"],
+            )?,
+            friction_users: gauges(
+                "riskgate_friction_users",
+                "Known-good users in the window of a stage",
+                &["stage"],
+            )?,
+            friction_share: shares(
+                "riskgate_friction_share",
+                "Share of them that was challenged",
+                &["stage"],
+            )?,
+            rollout_fallen: gauges(
+                "riskgate_rollout_fallen",
+                "Whether a stage has fallen back to monitor",
+                &["stage"],
+            )?,
             info: gauges(
                 "riskgate_info",
                 "Versions at work; the value is 1",

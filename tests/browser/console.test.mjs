@@ -1,9 +1,11 @@
 // The console in a real browser, with real decisions behind it: each page in light and dark, with and without script, as
-// three operators; a decision that shows by itself; a held login that is released.
+// operators; a decision that shows by itself; a held login that is released; a stage that is promoted by two.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import {
+  mkdtemp, readFile, rm, writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
@@ -44,6 +46,37 @@ enabled = false
 name = "the-rest-is-allowed"
 when = "true"
 verdict = "allow"
+`;
+
+/** Everybody is enforced; one application is not, until somebody promotes it, and another waits to be. */
+const ROLLOUT = `
+approvals = 2
+
+[default]
+mode = "enforce"
+approved_by = ["ada", "bea"]
+approved_at = "2026-11-20T09:00:00.000Z"
+reason = "two weeks in monitor"
+
+[[stage]]
+application = "demo-mfa"
+mode = "advise"
+percentage = 25
+approved_by = ["ada", "bea"]
+approved_at = "2026-11-25T09:00:00.000Z"
+reason = "its team wants to see the headers first"
+
+[[stage]]
+tenant = "example.com"
+mode = "off"
+
+[[proposal]]
+application = "demo-mfa"
+mode = "enforce"
+percentage = 10
+approved_by = ["bea"]
+approved_at = "2026-11-26T09:00:00.000Z"
+reason = "its script is ready"
 `;
 
 /** Where clients of the test databases are: at home, far away, in a data centre, in another country. */
@@ -91,17 +124,18 @@ describe('the console in a browser', () => {
     const upstreamPort = await freePort();
     origin = `https://localhost:${port}`;
     identityServer = await startIdentityServer({ port: upstreamPort, publicUrl: origin });
+    const rollout = path.join(directory, 'rollout.toml');
+    await writeFile(rollout, ROLLOUT);
     gateway = await startGateway({
       port,
       upstream: `http://127.0.0.1:${upstreamPort}`,
-      mode: 'enforce',
       policy: POLICY,
       args: ['--trusted-proxy', '127.0.0.0/8'],
-      config: `[server.tls]\ncertificate = ${JSON.stringify(tls.certificate)}\nkey = ${JSON.stringify(tls.key)}\n\n[limits]\naddress_per_minute = 0`,
+      config: `[server.tls]\ncertificate = ${JSON.stringify(tls.certificate)}\nkey = ${JSON.stringify(tls.key)}\n\n[limits]\naddress_per_minute = 0\n\n[rollout]\nfile = ${JSON.stringify(rollout)}`,
     });
     await callbacks.start();
     browser = await launchChromium();
-    for (const [name, role] of [['vi', 'viewer'], ['ann', 'analyst'], ['ada', 'admin']]) await employ(name, role);
+    for (const [name, role] of [['vi', 'viewer'], ['ann', 'analyst'], ['ada', 'admin'], ['bea', 'admin']]) await employ(name, role);
 
     for (const user of [ALICE, BOB]) {
       const profile = await browser.profile();
@@ -171,6 +205,8 @@ describe('the console in a browser', () => {
       ['monitor', page, '/console/monitor'],
       ['model', page, '/console/model'],
       ['policy', page, '/console/policy?check=1'],
+      ['rollout', page, '/console/rollout'],
+      ['rollout-done', page, '/console/rollout?done=promote&application=demo-mfa&mode=enforce&percentage=50'],
       ['sessions', page, '/console/sessions'],
       ['nothing', page, '/console/nothing'],
     ]) {
@@ -266,6 +302,59 @@ describe('the console in a browser', () => {
       await profile.close();
     });
   }
+
+  test('a stage is promoted by one admin, approved by another, and taken back, without script', { timeout: 2 * TEST_WITHIN_MS }, async () => {
+    const reader = await signedIn('vi', { javaScriptEnabled: false });
+    await reader.page.getByRole('link', { name: 'Rollout', exact: true }).click();
+    await reader.page.getByText('Stages are changed by operators with the role admin').waitFor();
+    assert.equal(await reader.page.getByRole('button', { name: 'Promote' }).count(), 0);
+    await reader.profile.close();
+
+    const stages = (page) => page.getByRole('region', { name: 'Stages, the most specific one holds' });
+    const row = (page) => stages(page).locator('tbody tr', { hasText: 'demo-spa' });
+    const one = await signedIn('ada', { javaScriptEnabled: false });
+    await one.page.getByRole('link', { name: 'Rollout', exact: true }).click();
+    // A way back is no promotion: what holds is stronger.
+    for (const [button, said] of [['Promote', 'is weaker than what holds now'], ['Demote', 'Written: in force within two seconds.']]) {
+      await one.page.goto(`${gateway.adminUrl}/console/rollout`);
+      await one.page.getByLabel('Application, by client id').fill('demo-spa');
+      await one.page.getByLabel('Mode').selectOption('advise');
+      await one.page.locator('#reason').fill('step by step');
+      await one.page.getByRole('button', { name: button }).click();
+      await one.page.getByText(said).waitFor();
+    }
+    const until = Date.now() + SHOWS_WITHIN_MS;
+    while (!/in force(?! yet)/.test(await row(one.page).innerText())) {
+      assert.ok(Date.now() < until, await row(one.page).innerText());
+      await one.page.reload();
+    }
+
+    await row(one.page).getByRole('link', { name: 'Change the stage of demo-spa' }).click();
+    assert.equal(await one.page.getByLabel('Application, by client id').inputValue(), 'demo-spa');
+    await one.page.getByLabel('Mode').selectOption('enforce');
+    await one.page.getByLabel('Percent of users').fill('10');
+    await one.page.locator('#reason').fill('a quiet day');
+    await one.page.getByRole('button', { name: 'Promote' }).click();
+    const waiting = (page) => page.locator('section.panel', { hasText: 'demo-spa: advise 100 % to enforce 10 %' });
+    await waiting(one.page).getByText('Another operator has to approve').waitFor();
+
+    const two = await signedIn('bea', { javaScriptEnabled: false });
+    await two.page.getByRole('link', { name: 'Rollout', exact: true }).click();
+    await waiting(two.page).getByRole('button', { name: 'Approve' }).click();
+    await two.page.getByText('Written: in force within two seconds.').waitFor();
+    assert.match(await row(two.page).innerText(), /enforce\s+10 %[^]*ada, bea/);
+    // Each word is on record, with who said it.
+    const history = two.page.getByRole('region', { name: 'Changes, the latest first' });
+    const approved = history.locator('tbody tr', { hasText: 'approved' });
+    const later = Date.now() + SHOWS_WITHIN_MS;
+    while (await approved.count() === 0) {
+      assert.ok(Date.now() < later, await history.innerText());
+      await two.page.reload();
+    }
+    assert.match(await approved.first().innerText(), /demo-spa[^]*advise 100 %[^]*enforce 10 %[^]*bea/);
+    await one.profile.close();
+    await two.profile.close();
+  });
 
   test('riskgate ends on SIGTERM while a page is kept up to date', { timeout: TEST_WITHIN_MS }, async () => {
     const { page, profile } = await signedIn('vi');

@@ -133,6 +133,8 @@ async fn each_path_lets_in_whom_it_should() {
         (Method::GET, "/console/model", Role::Viewer, 200),
         (Method::GET, "/console/policy", Role::Viewer, 200),
         (Method::GET, "/console/policy?check=1", Role::Viewer, 200),
+        (Method::GET, "/console/rollout", Role::Viewer, 200),
+        (Method::POST, "/console/rollout/promote", Role::Admin, 400),
         (Method::GET, "/console/nothing", Role::Viewer, 404),
         (Method::POST, release.as_str(), Role::Analyst, 404),
         (Method::GET, "/console/sessions", Role::Admin, 200),

@@ -51,6 +51,8 @@ mod resign;
 mod resource;
 mod resource_routes;
 mod review;
+mod rollout;
+mod rollout_page;
 mod routes;
 mod saml;
 mod scopes;

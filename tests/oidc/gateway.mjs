@@ -115,7 +115,7 @@ export class ServerProcess {
 /**
  * Starts riskgate on `port` in front of `upstream` and waits until it is ready.
  *
- * `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
+ * Without `mode` the configuration says whom verdicts are acted on for. `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
  * the configuration file, `args` further flags of the command. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
  * exit code and removes the directory.
  */
@@ -152,7 +152,7 @@ export async function startGateway({
     '--admin', `127.0.0.1:${admin}`,
     '--actions', `127.0.0.1:${actions}`,
     '--data', path.join(directory, 'data'),
-    '--mode', mode,
+    ...(mode === undefined ? [] : ['--mode', mode]),
     ...args,
   ]);
   const adminUrl = `http://127.0.0.1:${admin}`;

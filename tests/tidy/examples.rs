@@ -7,6 +7,7 @@ use crate::files::sources;
 use regex::Regex;
 use riskgate::config::Config;
 use riskgate::domain::policy::PolicySet;
+use riskgate::domain::rollout_plan::Plan;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -102,7 +103,7 @@ fn examples(pages: &[Source]) -> Vec<Example<'_>> {
     found
 }
 
-/// Configuration or policy: whatever reads it takes it.
+/// Configuration, policy or rollout: whatever reads it takes it.
 #[test]
 fn settings_in_examples_are_accepted() {
     let pages = pages();
@@ -116,10 +117,11 @@ fn settings_in_examples_are_accepted() {
         let config = Config::parse(&example.text).map(drop);
         // An example shows a part of the file.
         let policy = PolicySet::parse(&format!("version = 1\n{}", example.text)).map(drop);
-        if let (Err(config), Err(policy)) = (config, policy) {
+        let plan = Plan::parse(&example.text);
+        if let (Err(config), Err(policy), Err(plan)) = (config, policy, plan) {
             let text = &example.text;
             findings.push(format!(
-                "{}: as a configuration: {config}; as a policy: {policy}\n{text}",
+                "{}: as a configuration: {config}; as a policy: {policy}; as a rollout: {plan}\n{text}",
                 example.page
             ));
         }

@@ -126,6 +126,7 @@ const LAYERS: &[Layer] = &[
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
+    adapter("adapters/plan_files", &[], &[]),
     adapter("adapters/outbound", &[], &["reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
@@ -362,6 +363,8 @@ const DOMAIN_ORDER: &[&str] = &[
     "drift",
     "risk",
     "policy",
+    "friction",
+    "rollout_plan",
     "risk_claims",
     "signature",
     "json_text",

@@ -26,18 +26,20 @@ pub(super) enum Place {
     Monitor,
     Model,
     Policy,
+    Rollout,
     Sessions,
     /// On none of them.
     Elsewhere,
 }
 
-const NAVIGATION: [(Place, &str, &str); 6] = [
+const NAVIGATION: [(Place, &str, &str); 7] = [
     (Place::Decisions, "/console", "Decisions"),
     (Place::Overview, "/console/overview", "Overview"),
     (Place::Review, "/console/review", "Review"),
     (Place::Monitor, "/console/monitor", "Monitor report"),
     (Place::Model, "/console/model", "Model"),
     (Place::Policy, "/console/policy", "Policy"),
+    (Place::Rollout, "/console/rollout", "Rollout"),
 ];
 
 /// A whole page for somebody who is signed in.

@@ -31,11 +31,14 @@ mod policy;
 /// Held logins.
 mod review;
 
+/// Stages, and how they change.
+mod rollout;
+
 /// Who is signed in.
 mod sessions;
 
 /// In and out.
-mod sign_in;
+pub(in crate::admin) mod sign_in;
 
 /// One user.
 mod user;
@@ -277,6 +280,7 @@ pub(in crate::admin) fn router(console: Console) -> Router {
         .route("/console/monitor", get(monitor::show))
         .route("/console/model", get(model::show))
         .route("/console/policy", get(policy::show))
+        .route("/console/rollout", get(rollout::show))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/{*rest}", any(nothing))
         .layer(lets_in(Role::Viewer));
@@ -284,6 +288,7 @@ pub(in crate::admin) fn router(console: Console) -> Router {
         .route("/console/review/{id}/{word}", post(review::decide))
         .layer(lets_in(Role::Analyst));
     let admin = Router::new()
+        .route("/console/rollout/{word}", post(rollout::change))
         .route("/console/sessions", get(sessions::list))
         .route("/console/sessions/{front}/end", post(sessions::end))
         .layer(lets_in(Role::Admin));

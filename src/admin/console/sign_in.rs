@@ -12,6 +12,7 @@ use crate::admin::console::layout::encoded;
 use crate::admin::console::layout::failed;
 use crate::admin::console::layout::open_page;
 use crate::domain::operator::roster::NAME_BYTES_MAX;
+use crate::domain::operator::roster::Operator;
 use crate::domain::operator::session::Session;
 use crate::domain::operator::session::SessionKey;
 use crate::domain::operator::session::TRIES_OF_ADDRESS_MAX;
@@ -36,6 +37,17 @@ use std::time::Duration;
 /// The cookie that binds the form to the browser before there is a session.
 const FORM_COOKIE: &str = "rg_console_form";
 
+/// Why a name and a password are not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::admin) enum Refused {
+    /// There were too many tries.
+    Wait(Duration),
+    /// Too many are being looked at.
+    Busy,
+    /// One of the two is wrong.
+    Wrong,
+}
+
 /// What the page says beside its form.
 enum Notice {
     None,
@@ -43,6 +55,53 @@ enum Notice {
     Wait(Duration),
     Busy,
     Old,
+}
+
+impl Console {
+    /// The operator of this name and password. Tries are bounded by name and by `address`, and each that fails leaves a record.
+    pub(in crate::admin) async fn verify(
+        &self,
+        name: String,
+        password: String,
+        address: &str,
+    ) -> Result<Operator, Refused> {
+        let now = self.now();
+        // Only names that could be some are remembered.
+        let who = format!(
+            "name {}",
+            if name.len() <= NAME_BYTES_MAX {
+                name.as_str()
+            } else {
+                ""
+            }
+        );
+        {
+            let mut tries = self.tries();
+            tries
+                .note(&format!("address {address}"), TRIES_OF_ADDRESS_MAX, now)
+                .and_then(|()| tries.note(&who, TRIES_OF_NAME_MAX, now))
+                .map_err(Refused::Wait)?;
+        }
+        // One at a time: a password costs memory and a processor.
+        let roster = self.roster.load_full();
+        let known = roster
+            .find(&name)
+            .map(|operator| operator.name().to_string());
+        let place = tokio::time::timeout(Duration::from_secs(5), self.desk.hashers.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(Refused::Busy);
+        };
+        let verified =
+            tokio::task::spawn_blocking(move || roster.verify(&name, &password).cloned()).await;
+        let Ok(Some(operator)) = verified else {
+            // What was typed as a name that nobody has may be a password: it is not recorded.
+            self.flow
+                .record_operator(known.as_deref(), "sign_in_failed", "");
+            return Err(Refused::Wrong);
+        };
+        self.tries().forget(&who);
+        Ok(operator)
+    }
 }
 
 /// The path of the sign-in page, which leads back to `to`.
@@ -91,55 +150,22 @@ pub(super) async fn sign_in(
         fields.get("name").trim().to_owned(),
         fields.get("password").to_owned(),
     );
-    let now = console.now();
     let address = peer.ip().to_string();
-    // Only names that could be some are remembered.
-    let who = format!(
-        "name {}",
-        if name.len() <= NAME_BYTES_MAX {
-            name.as_str()
-        } else {
-            ""
+    let operator = match console.verify(name, password, &address).await {
+        Ok(operator) => operator,
+        Err(Refused::Wait(wait)) => {
+            let notice = Notice::Wait(wait);
+            return form(&console, StatusCode::TOO_MANY_REQUESTS, &to, &notice);
         }
-    );
-    let tries = {
-        let mut tries = console.tries();
-        tries
-            .note(&format!("address {address}"), TRIES_OF_ADDRESS_MAX, now)
-            .and_then(|()| tries.note(&who, TRIES_OF_NAME_MAX, now))
+        Err(Refused::Busy) => {
+            let notice = Notice::Busy;
+            return form(&console, StatusCode::SERVICE_UNAVAILABLE, &to, &notice);
+        }
+        Err(Refused::Wrong) => {
+            return form(&console, StatusCode::UNAUTHORIZED, &to, &Notice::Wrong);
+        }
     };
-    if let Err(wait) = tries {
-        return form(
-            &console,
-            StatusCode::TOO_MANY_REQUESTS,
-            &to,
-            &Notice::Wait(wait),
-        );
-    }
-    // One at a time: a password costs memory and a processor.
-    let roster = console.roster.load_full();
-    let known = roster
-        .find(&name)
-        .map(|operator| operator.name().to_string());
-    let place = tokio::time::timeout(Duration::from_secs(5), console.desk.hashers.acquire()).await;
-    let Ok(Ok(_place)) = place else {
-        return form(
-            &console,
-            StatusCode::SERVICE_UNAVAILABLE,
-            &to,
-            &Notice::Busy,
-        );
-    };
-    let verified =
-        tokio::task::spawn_blocking(move || roster.verify(&name, &password).cloned()).await;
-    let Ok(Some(operator)) = verified else {
-        // What was typed as a name that nobody has may be a password: it is not recorded.
-        console
-            .flow
-            .record_operator(known.as_deref(), "sign_in_failed", "");
-        return form(&console, StatusCode::UNAUTHORIZED, &to, &Notice::Wrong);
-    };
-    console.tries().forget(&who);
+    let now = console.now();
     // A session always has a value of its own: one that was planted before is worth nothing.
     if let Some(old) = cookie_value(&headers, console.cookie().0) {
         console.sessions().close(SessionKey::of(old));

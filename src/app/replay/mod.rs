@@ -48,6 +48,7 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::StateStore;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
+use crate::flow::rollout::RolloutWatch;
 use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::ScoreSettings;
 use crate::flow::score::Scorer;
@@ -169,6 +170,7 @@ impl Replay {
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
             scopes: ScopeWatch::default(),
+            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
             tokens: VerifiedTokens::default(),

@@ -4,6 +4,7 @@ use crate::app::rerun::Plan;
 use crate::app::rerun::replay;
 use crate::app::rerun::report::Report;
 use crate::config::Config;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How much of the log is looked at: some ten thousand records.
@@ -16,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Glance {
     /// A line of summary; `None` where there are no records.
     pub summary: Option<String>,
+    /// The applications of the records; `None` where there are no records.
+    pub applications: Option<BTreeSet<String>>,
     /// What an operator should know before this policy is in force.
     pub warnings: Vec<String>,
 }
@@ -35,6 +38,7 @@ pub fn glance(config: &Config) -> Glance {
         Ok(_) => Glance::default(),
         Err(error) => Glance {
             summary: None,
+            applications: None,
             warnings: vec![format!("the records cannot be replayed: {error}")],
         },
     }
@@ -69,8 +73,10 @@ fn of(report: &Report) -> Glance {
             report.not_reproduced
         ));
     }
+    let names = report.applications.iter().map(|row| row.name.clone());
     Glance {
         summary: Some(summary),
+        applications: Some(names.collect()),
         warnings,
     }
 }

@@ -2,8 +2,12 @@
 //! beyond tenant, application and one stable number; no chance, so that the same subject is always in or always out.
 
 use crate::domain::policy::decision::Mode;
+use crate::domain::policy::scope::SUPER_TENANT;
 use crate::domain::policy::scope::Scope;
+use crate::domain::policy::scope::Specificity;
 use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// How many overrides one rollout may have.
 pub const OVERRIDES_MAX: usize = 1024;
@@ -14,6 +18,16 @@ pub const OVERRIDES_MAX: usize = 1024;
 pub struct Rollout {
     general: Share,
     overrides: Vec<(Scope, Share)>,
+    index: Index,
+}
+
+/// Where the overrides of an application and of a whole tenant are, so that a request costs one look-up however many
+/// there are.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Index {
+    applications: HashMap<String, Vec<usize>>,
+    /// By the domain in lower case.
+    tenants: HashMap<String, usize>,
 }
 
 /// Why a rollout is not one.
@@ -34,11 +48,16 @@ pub enum RolloutError {
 }
 
 /// A mode for a share of the subjects.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Share {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Share {
     mode: Mode,
     percentage: u8,
+    mark: Option<StageMark>,
 }
+
+/// Names one stage of a rollout plan as it was approved: another scope, mode, percentage or approval is another stage.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct StageMark(pub u64);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,12 +83,34 @@ struct RawOverride {
 impl Rollout {
     /// `mode` for everybody.
     pub fn of(mode: Mode) -> Self {
+        let general = Share {
+            mode,
+            percentage: 100,
+            mark: None,
+        };
+        Self::new(general, Vec::new())
+    }
+
+    /// `general`, and exceptions whose scopes differ.
+    pub fn new(general: Share, overrides: Vec<(Scope, Share)>) -> Self {
+        let mut index = Index::default();
+        for (place, (scope, _)) in overrides.iter().enumerate() {
+            match (scope.application(), scope.tenant()) {
+                (Some(application), _) => index
+                    .applications
+                    .entry(application.to_owned())
+                    .or_default()
+                    .push(place),
+                (None, Some(tenant)) => {
+                    index.tenants.insert(tenant.to_ascii_lowercase(), place);
+                }
+                (None, None) => {}
+            }
+        }
         Self {
-            general: Share {
-                mode,
-                percentage: 100,
-            },
-            overrides: Vec::new(),
+            general,
+            overrides,
+            index,
         }
     }
 
@@ -88,12 +129,34 @@ impl Rollout {
     /// outside its percentage get the next weaker mode: `monitor` below `enforce` and `advise`, `off` below `monitor`.
     /// Raising a percentage keeps everybody in who was in.
     pub fn mode_for(&self, tenant: &str, application: &str, stable: u64) -> Mode {
-        self.overrides
-            .iter()
-            .filter_map(|(scope, share)| Some((scope.covers(tenant, application)?, share)))
-            .max_by_key(|(specificity, _)| *specificity)
+        self.share(tenant, application).mode_of(stable)
+    }
+
+    /// What holds for an application in a tenant: the most specific override, else what holds generally.
+    pub fn share(&self, tenant: &str, application: &str) -> Share {
+        let named = self.index.applications.get(application).into_iter();
+        let of_application = named
+            .flatten()
+            .filter_map(|place| self.overrides.get(*place))
+            .filter_map(|(scope, share)| Some((scope.covers(tenant, application)?, *share)))
+            .max_by_key(|(specificity, _): &(Specificity, Share)| *specificity);
+        if let Some((_, share)) = of_application {
+            return share;
+        }
+        if self.index.tenants.is_empty() {
+            return self.general;
+        }
+        let tenant = match tenant {
+            "" => Cow::Borrowed(SUPER_TENANT),
+            tenant if tenant.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                Cow::Owned(tenant.to_ascii_lowercase())
+            }
+            tenant => Cow::Borrowed(tenant),
+        };
+        let of_tenant = self.index.tenants.get(tenant.as_ref());
+        of_tenant
+            .and_then(|place| self.overrides.get(*place))
             .map_or(self.general, |(_, share)| *share)
-            .mode_of(stable)
     }
 
     /// Whether `enforce` holds for anybody who uses `application`, in `tenant` or, without one, in any tenant.
@@ -108,15 +171,9 @@ impl Rollout {
             Some(tenant) => vec![tenant],
             None => tenants.chain([unnamed, ""]).collect(),
         };
-        tried.into_iter().any(|tenant| {
-            let share = self
-                .overrides
-                .iter()
-                .filter_map(|(scope, share)| Some((scope.covers(tenant, application)?, share)))
-                .max_by_key(|(specificity, _)| *specificity)
-                .map_or(self.general, |(_, share)| *share);
-            share.strongest() == Mode::Enforce
-        })
+        tried
+            .into_iter()
+            .any(|tenant| self.share(tenant, application).strongest() == Mode::Enforce)
     }
 
     /// The strongest mode that anybody gets: whether there is anything to enforce at all.
@@ -140,14 +197,36 @@ impl Default for Rollout {
 }
 
 impl Share {
-    fn new(mode: Mode, percentage: u8) -> Result<Self, RolloutError> {
+    /// `mode` for `percentage` of the subjects.
+    ///
+    /// # Errors
+    /// If that is more than all.
+    pub fn new(mode: Mode, percentage: u8) -> Result<Self, RolloutError> {
         if percentage > 100 {
             return Err(RolloutError::Percentage(percentage));
         }
-        Ok(Self { mode, percentage })
+        Ok(Self {
+            mode,
+            percentage,
+            mark: None,
+        })
     }
 
-    fn mode_of(self, stable: u64) -> Mode {
+    /// The same, as a stage of a plan.
+    pub fn marked(self, mark: StageMark) -> Self {
+        Self {
+            mark: Some(mark),
+            ..self
+        }
+    }
+
+    /// The stage, where it is one of a plan.
+    pub fn mark(self) -> Option<StageMark> {
+        self.mark
+    }
+
+    /// The mode for one subject; see [`Rollout::mode_for`].
+    pub fn mode_of(self, stable: u64) -> Mode {
         if stable % 100 < u64::from(self.percentage) {
             self.mode
         } else {
@@ -155,12 +234,33 @@ impl Share {
         }
     }
 
-    fn strongest(self) -> Mode {
+    /// The strongest mode that anybody gets.
+    pub fn strongest(self) -> Mode {
         if self.percentage > 0 {
             self.mode
         } else {
             next_weaker(self.mode)
         }
+    }
+
+    /// The weakest mode that anybody gets.
+    pub fn weakest(self) -> Mode {
+        if self.percentage < 100 {
+            next_weaker(self.mode)
+        } else {
+            self.mode
+        }
+    }
+
+    /// Whether nobody gets a stronger mode by `self` than by `other`, and somebody a weaker one.
+    pub fn is_weaker_than(self, other: Self) -> bool {
+        let pairs = || (0..100).map(|stable| (self.mode_of(stable), other.mode_of(stable)));
+        pairs().all(|(own, other)| own <= other) && pairs().any(|(own, other)| own < other)
+    }
+
+    /// Whether everybody gets the same mode by both.
+    pub fn is_like(self, other: Self) -> bool {
+        (0..100).all(|stable| self.mode_of(stable) == other.mode_of(stable))
     }
 }
 
@@ -181,7 +281,7 @@ impl TryFrom<RawRollout> for Rollout {
             }
             overrides.push((scope, Share::new(one.mode, one.percentage)?));
         }
-        Ok(Self { general, overrides })
+        Ok(Self::new(general, overrides))
     }
 }
 
@@ -230,6 +330,31 @@ mod tests {
         assert_eq!(rollout.mode_for("t", "b", 0), Mode::Monitor);
         assert_eq!(rollout.mode_for("u", "b", 0), Mode::Off);
         assert_eq!(rollout.strongest(), Mode::Enforce);
+    }
+
+    #[test]
+    fn a_tenant_is_found_however_it_is_spelt() {
+        let rollout = rollout(
+            "overrides = [{ tenant = \"A.Com\", mode = \"enforce\" }, { tenant = \"carbon.super\", mode = \"off\" }]",
+        )
+        .unwrap();
+        for tenant in ["a.com", "A.com", "A.COM"] {
+            assert_eq!(rollout.mode_for(tenant, "x", 0), Mode::Enforce);
+        }
+        assert_eq!(rollout.mode_for("", "x", 0), Mode::Off);
+        assert_eq!(rollout.mode_for("b.com", "x", 0), Mode::Monitor);
+    }
+
+    #[test]
+    fn shares_are_compared_by_what_everybody_gets() {
+        let share = |mode, percentage| Share::new(mode, percentage).unwrap();
+        assert!(share(Mode::Enforce, 10).is_weaker_than(share(Mode::Enforce, 50)));
+        assert!(share(Mode::Advise, 100).is_weaker_than(share(Mode::Enforce, 100)));
+        assert!(share(Mode::Monitor, 100).is_weaker_than(share(Mode::Enforce, 1)));
+        // Some get a stronger mode, others a weaker one: that is no way back.
+        assert!(!share(Mode::Advise, 100).is_weaker_than(share(Mode::Enforce, 50)));
+        assert!(!share(Mode::Enforce, 50).is_weaker_than(share(Mode::Enforce, 50)));
+        assert!(share(Mode::Enforce, 0).is_like(share(Mode::Monitor, 100)));
     }
 
     #[test]

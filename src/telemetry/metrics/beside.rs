@@ -2,6 +2,7 @@
 //! with the others.
 
 use super::Metrics;
+use crate::domain::friction::Count;
 use crate::domain::time::Timestamp;
 use std::time::Duration;
 
@@ -39,6 +40,30 @@ impl Metrics {
     /// Spans of requests were exported, found no place (`queue_full`) or were not taken.
     pub fn traces(&self, result: &'static str, count: u64) {
         self.traces.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// The rollout was changed: `promoted`, `proposed`, `approved`, `demoted`, `fell_back`; or a stage is `over_budget`.
+    pub fn rollout(&self, action: &'static str) {
+        self.rollout.with_label_values(&[action]).inc();
+    }
+
+    /// The stages that enforce, by name: who was counted, and whether they have fallen back. Others are no longer shown.
+    pub fn friction(&self, stages: &[(String, Count, bool)]) {
+        self.friction_users.reset();
+        self.friction_share.reset();
+        self.rollout_fallen.reset();
+        for (name, count, has_fallen) in stages {
+            let stage = [name.as_str()];
+            self.friction_users
+                .with_label_values(&stage)
+                .set(count.users.into());
+            self.friction_share
+                .with_label_values(&stage)
+                .set(count.share());
+            self.rollout_fallen
+                .with_label_values(&stage)
+                .set((*has_fallen).into());
+        }
     }
 
     /// A reload took effect or was refused, after this time.

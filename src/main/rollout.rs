@@ -1,0 +1,168 @@
+//! `riskgate rollout`: the flags, and what is printed.
+
+use super::Desk;
+use super::operator::password;
+use clap::Args;
+use clap::Subcommand;
+use riskgate::app::RunError;
+use riskgate::app::rollout;
+use riskgate::app::rollout::Change;
+use riskgate::config::ConfigError;
+use riskgate::config::overrides;
+use riskgate::domain::policy::decision::Mode;
+use riskgate::domain::printable;
+use std::process::ExitCode;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Print the stages, their friction budgets, what waits for approval and what has fallen back
+    Status {
+        #[command(flatten)]
+        desk: Desk,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go on to a stronger mode, or to more users
+    ///
+    /// Where the file says `approvals = 2`, another operator has to approve it.
+    ///
+    /// Examples:
+    ///   riskgate rollout promote --application expenses --to enforce --percent 10 --as ada --reason "a quiet week"
+    ///   pass show riskgate/ada | riskgate rollout promote --to advise --as ada --reason "everybody else"
+    ///
+    /// Exit codes: 0 done or asked for, 1 the file cannot be written, 2 it is not done.
+    #[command(verbatim_doc_comment)]
+    Promote {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        word: WordArgs,
+    },
+    /// Go back to a weaker mode, or to fewer users: at once, by one operator
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done.
+    Demote {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        word: WordArgs,
+    },
+    /// Approve what another operator has asked for
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done.
+    Approve {
+        #[command(flatten)]
+        desk: Desk,
+        #[command(flatten)]
+        whom: ScopeArgs,
+        #[command(flatten)]
+        word: WordArgs,
+    },
+}
+
+/// For whom. Without either: for everybody for whom there is no stage.
+#[derive(Args, Debug)]
+pub(crate) struct ScopeArgs {
+    /// The client id, or the issuer of SAML requests
+    #[arg(long, value_name = "ID")]
+    application: Option<String>,
+    /// The tenant domain
+    #[arg(long, value_name = "DOMAIN")]
+    tenant: Option<String>,
+}
+
+/// What is to hold for whom.
+#[derive(Args, Debug)]
+pub(crate) struct Target {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// off, monitor, advise or enforce
+    #[arg(long, value_name = "MODE", value_parser = overrides::mode)]
+    to: Mode,
+    /// For how many of a hundred users
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(0..=100))]
+    percent: u8,
+}
+
+/// Who says so, and why.
+#[derive(Args, Debug)]
+pub(crate) struct WordArgs {
+    /// An operator with the role admin, whose password is read from standard input [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    operator: Option<String>,
+    /// Why, for the record [default for approve: the reason of who asked]
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+}
+
+/// Does what the command says.
+pub(crate) fn run(command: RolloutCommand) -> Result<ExitCode, RunError> {
+    match command {
+        RolloutCommand::Status { desk, json } => {
+            let status = rollout::status(&desk.config()?)?;
+            if json {
+                println!("{}", status.json());
+            } else {
+                print!("{}", printable::lines(&status.table()));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        RolloutCommand::Promote { desk, target, word } => say(
+            &desk,
+            "promote",
+            target.scope,
+            Some((target.to, target.percent)),
+            word,
+        ),
+        RolloutCommand::Demote { desk, target, word } => say(
+            &desk,
+            "demote",
+            target.scope,
+            Some((target.to, target.percent)),
+            word,
+        ),
+        RolloutCommand::Approve { desk, whom, word } => say(&desk, "approve", whom, None, word),
+    }
+}
+
+fn say(
+    desk: &Desk,
+    word: &'static str,
+    scope: ScopeArgs,
+    to: Option<(Mode, u8)>,
+    said: WordArgs,
+) -> Result<ExitCode, RunError> {
+    let config = desk.config()?;
+    let operator = said
+        .operator
+        .or_else(|| std::env::var("USER").ok())
+        .filter(|name| !name.trim().is_empty())
+        .ok_or_else(|| {
+            let problem = "missing: name the operator who says so";
+            RunError::Config(vec![ConfigError::new("--as", problem)])
+        })?;
+    let change = Change {
+        word,
+        tenant: scope.tenant,
+        application: scope.application,
+        mode: to.map(|(mode, _)| mode),
+        percentage: to.map_or(100, |(_, percentage)| percentage),
+        operator,
+        password: password()?,
+        reason: said.reason,
+    };
+    let said = rollout::change(&config, &change)?;
+    let line = format!("{}: {} -> {}", said.action, said.from, said.to);
+    println!("{}", printable::plain(&line));
+    if said.action == "proposed" {
+        println!("another operator has to approve it: `riskgate rollout approve`");
+    } else {
+        println!("the gateway takes it over within two seconds");
+    }
+    Ok(ExitCode::SUCCESS)
+}
