@@ -356,6 +356,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "kind",
     "parameters",
     "headers",
+    "printable",
     "signals",
     "demand",
     "history",
