@@ -3,6 +3,7 @@
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
+use crate::gateway::beside_starter;
 use crate::gateway::root;
 use crate::gateway::rules;
 use crate::load;
@@ -61,7 +62,7 @@ pub fn edition(world: &World, name: &str, model: &str) -> String {
         .config_file()
         .with_file_name(format!("policy-{name}.toml"));
     let rule = format!("request.door == \"token\" && \"{name}\" != \"\"");
-    fs::write(&policy, rules(&[(&rule, "allow")])).expect("a file");
+    fs::write(&policy, beside_starter(&rules(&[(&rule, "allow")]))).expect("a file");
     let path = |path: &Path| Value::String(path.display().to_string());
     let mut set = |section: &str, key: &str, value: Value| {
         let section = config
