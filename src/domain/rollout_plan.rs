@@ -252,12 +252,18 @@ impl Plan {
             Direction::Demote if !is_weaker => return Err(AskError::Stronger(to, from)),
             Direction::Promote | Direction::Demote => {}
         }
+        let mut by = vec![word.operator.to_owned()];
+        if ask.direction == Direction::Demote {
+            // Who was for more is for less: what is left needs no approval of its own.
+            let before = &self.holding(ask.scope.as_ref()).approval.by;
+            by.extend(before.iter().filter(|name| *name != word.operator).cloned());
+        }
         let stage = Stage {
             scope: ask.scope.clone(),
             mode: ask.mode,
             percentage: ask.percentage,
             approval: Approval {
-                by: vec![word.operator.to_owned()],
+                by,
                 at: word.at.to_owned(),
                 reason: word.reason.to_owned(),
             },
@@ -342,6 +348,12 @@ impl Plan {
 
     /// What holds for a scope now, in words.
     pub fn level(&self, scope: Option<&Scope>) -> String {
+        let stage = self.holding(scope);
+        Level(stage.mode, stage.percentage).to_string()
+    }
+
+    /// The stage that holds for a scope: its own, else a wider one.
+    fn holding(&self, scope: Option<&Scope>) -> &Stage {
         let stage = self.stage(scope).or_else(|| {
             let scope = scope?;
             let wider = Scope::new(None, scope.application().map(str::to_owned));
@@ -351,8 +363,7 @@ impl Plan {
                 .flatten()
                 .find_map(|other| self.stage(Some(other)))
         });
-        let stage = stage.unwrap_or(&self.general);
-        Level(stage.mode, stage.percentage).to_string()
+        stage.unwrap_or(&self.general)
     }
 
     /// What holds now for everybody whom a stage of this scope would be for.

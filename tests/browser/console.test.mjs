@@ -68,6 +68,7 @@ reason = "its team wants to see the headers first"
 
 [[stage]]
 tenant = "example.com"
+application = "demo-web"
 mode = "off"
 
 [[proposal]]

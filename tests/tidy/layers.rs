@@ -547,10 +547,8 @@ fn a_vendor_has_one_home() {
 fn the_domain_is_in_the_order_of_the_request() {
     let listed = Regex::new(r"(?m)^pub mod (\w+);").unwrap();
     let declared = crate::files::read("src/domain/mod.rs");
-    let declared: Vec<&str> = listed
-        .captures_iter(&declared)
-        .map(|found| found.get(1).unwrap().as_str())
-        .collect();
+    let found = listed.captures_iter(&declared);
+    let declared: Vec<&str> = found.map(|name| name.get(1).unwrap().as_str()).collect();
     assert_eq!(
         declared, DOMAIN_ORDER,
         "src/domain/mod.rs and this test differ"

@@ -244,6 +244,19 @@ fn four_eyes_are_those_of_two_operators() {
     assert_eq!(stage.approval.reason, "a quiet week");
     assert!(plan.proposals.is_empty());
     assert_eq!(Plan::parse(&plan.to_text().unwrap()).unwrap(), plan);
+    // A step back by one of them goes on to name both: what is left was approved.
+    let less = ask(Direction::Demote, "expenses", Mode::Enforce, 5);
+    plan.ask(&less, word("cy", "slower"), false).unwrap();
+    let stage = plan.stage(scope.as_ref()).unwrap();
+    assert_eq!(stage.approval.by, ["cy", "ada", "bo"]);
+    assert_eq!(Plan::parse(&plan.to_text().unwrap()).unwrap(), plan);
+    let other = ask(Direction::Demote, "payroll", Mode::Advise, 100);
+    let mut wide = plan.clone();
+    wide.general.mode = Mode::Enforce;
+    wide.general.approval.by = vec!["ada".to_owned(), "bo".to_owned()];
+    wide.ask(&other, word("bo", "headers alone"), false)
+        .unwrap();
+    assert_eq!(Plan::parse(&wide.to_text().unwrap()).unwrap(), wide);
     // A way back waits for nobody, and takes what was asked for with it.
     let more = ask(Direction::Promote, "expenses", Mode::Enforce, 50);
     plan.ask(&more, word("ada", "more"), false).unwrap();
