@@ -16,6 +16,12 @@ export const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 const READY_WITHIN_MS = 20_000;
 const STOPPED_WITHIN_MS = 15_000;
 const LOG_CHARS_MAX = 64 * 1024;
+// Below those that the system gives to outgoing connections, which begin at 32,768.
+const FIRST_PORT = 12_000;
+const PORTS = 20_000;
+
+// Files that are tested side by side begin at different places.
+let nextPort = (process.pid * 61) % PORTS;
 
 /** The binary under test: `RISKGATE_BIN`, else the debug build. */
 export function gatewayBinary() {
@@ -24,14 +30,19 @@ export function gatewayBinary() {
 
 /** A TCP port of 127.0.0.1 that nobody listened on a moment ago. */
 export async function freePort() {
-  const server = net.createServer();
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
+  for (let tries = 0; tries < PORTS; tries += 1) {
+    const port = FIRST_PORT + ((nextPort += 1) % PORTS);
+    if (await isFree(port)) return port;
+  }
+  throw new Error('no port is free');
+}
+
+function isFree(port) {
+  return new Promise((resolve) => {
+    const server = net.createServer();
+    server.once('error', () => { resolve(false); });
+    server.listen(port, '127.0.0.1', () => { server.close(() => { resolve(true); }); });
   });
-  const { port } = server.address();
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
 }
 
 /** The status of `GET url`, or 0 when nobody answers within a second. */
