@@ -41,7 +41,7 @@ const CONDITIONS: [&str; 5] = [
     r#"request.door == "token" && request.grant_type == "refresh_token" && risk.level == "medium""#,
     r#"request.door in ["par", "ciba"] || (risk.score > 95 && !user.known)"#,
     r#"network.kind == "tor" && !device.known && risk.level == "low""#,
-    r#"risk.score >= 60 && risk.reasons.exists(r, r in ["impossible_travel", "account_under_attack"])"#,
+    r#"risk.score >= 20 && risk.reasons.exists(r, r in ["impossible_travel", "account_under_attack"])"#,
     r#"request.path.startsWith("/scim2/") && time.hour < 6"#,
 ];
 
@@ -58,7 +58,7 @@ fn policy() -> PolicySet {
 fn input(reasons: &[Reason]) -> PolicyInput<'_> {
     PolicyInput {
         risk: RiskInput::Scored {
-            points: 65,
+            points: 30,
             source: ScoreSource::Model,
             fallback: None,
             reasons,
@@ -119,7 +119,7 @@ fn context(reasons: &[Reason]) -> Context<'static, 'static> {
     add(
         "risk",
         vec![
-            ("score", 65i64.into()),
+            ("score", 30i64.into()),
             ("level", "medium".into()),
             ("reasons", reasons.into()),
         ],
