@@ -1,6 +1,10 @@
 //! Speaks to the operators' listener of the gateway that runs, for the commands that need its word: one request, one
 //! answer, both bounded. It decides nothing.
 
+use crate::app::RunError;
+use crate::app::operators;
+use crate::config::Config;
+use crate::config::ConfigError;
 use std::io::Read;
 use std::io::Write;
 use std::net::IpAddr;
@@ -68,6 +72,49 @@ pub(crate) fn ask(listen: SocketAddr, question: Question<'_>) -> Result<(u16, St
         .and_then(|rest| rest.get(..3)?.parse().ok())
         .ok_or(Silence::Foreign)?;
     Ok((status, body.to_owned()))
+}
+
+/// Asks the gateway of this configuration, with its token beside the headers of the question.
+///
+/// # Errors
+/// There is no token, nobody answers, or what answers is no riskgate.
+pub(in crate::app) fn ask_with_token(
+    config: &Config,
+    question: Question<'_>,
+) -> Result<(u16, String), RunError> {
+    let token = operators::existing(config).map_err(|error| RunError::Config(vec![error]))?;
+    let headers = format!(
+        "Authorization: Bearer {}\r\n{}",
+        token.expose(),
+        question.headers
+    );
+    let question = Question {
+        headers: &headers,
+        ..question
+    };
+    ask(config.admin.listen, question).map_err(|silence| match silence {
+        Silence::Away(address, error) => wrong(
+            "admin.listen",
+            &format!(
+                "no gateway answers at {address}: {error}; is `riskgate run` running, with this configuration? --admin names \
+                 another address"
+            ),
+        ),
+        Silence::Foreign => foreign(config),
+    })
+}
+
+/// What answers at the address of the gateway is something else.
+pub(in crate::app) fn foreign(config: &Config) -> RunError {
+    wrong(
+        "admin.listen",
+        &format!("what answers at {} is no riskgate", config.admin.listen),
+    )
+}
+
+/// A key, and what is wrong with it.
+pub(in crate::app) fn wrong(key: &str, problem: &str) -> RunError {
+    RunError::Config(vec![ConfigError::new(key, problem)])
 }
 
 /// An address to which one can connect: a listener on all of them is on the loopback one as well.

@@ -3,11 +3,10 @@
 
 use crate::app::RunError;
 use crate::app::admin_client::Question;
-use crate::app::admin_client::Silence;
-use crate::app::admin_client::ask;
-use crate::app::operators;
+use crate::app::admin_client::ask_with_token;
+use crate::app::admin_client::foreign;
+use crate::app::admin_client::wrong;
 use crate::config::Config;
-use crate::config::ConfigError;
 use crate::domain::review::Answer;
 use crate::domain::review::Listing;
 use crate::domain::review::printable;
@@ -67,32 +66,19 @@ fn exchange(
     operator: &str,
     body: &str,
 ) -> Result<(u16, String), RunError> {
-    let token = operators::existing(config).map_err(|error| RunError::Config(vec![error]))?;
     // A name goes into a header: what cannot be sent there is left out.
     let operator: String = printable(operator)
         .chars()
         .map(|c| if c.is_ascii() { c } else { '?' })
         .collect();
-    let headers = format!(
-        "Authorization: Bearer {}\r\nX-Riskgate-Operator: {operator}\r\n",
-        token.expose()
-    );
+    let headers = format!("X-Riskgate-Operator: {operator}\r\n");
     let question = Question {
         method,
         path,
         headers: &headers,
         body,
     };
-    ask(config.admin.listen, question).map_err(|silence| match silence {
-        Silence::Away(address, error) => wrong(
-            "admin.listen",
-            &format!(
-                "no gateway answers at {address}: {error}; is `riskgate run` running, with this configuration? --admin names \
-                 another address"
-            ),
-        ),
-        Silence::Foreign => foreign(config),
-    })
+    ask_with_token(config, question)
 }
 
 fn refused(config: &Config, status: u16, body: &str) -> RunError {
@@ -120,15 +106,4 @@ fn refused(config: &Config, status: u16, body: &str) -> RunError {
             ),
         ),
     }
-}
-
-fn foreign(config: &Config) -> RunError {
-    wrong(
-        "admin.listen",
-        &format!("what answers at {} is no riskgate", config.admin.listen),
-    )
-}
-
-fn wrong(key: &str, problem: &str) -> RunError {
-    RunError::Config(vec![ConfigError::new(key, problem)])
 }

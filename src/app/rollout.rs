@@ -5,9 +5,9 @@ use crate::adapters::plan_files;
 use crate::adapters::plan_files::FilesOnDisk;
 use crate::app::RunError;
 use crate::app::admin_client::Question;
-use crate::app::admin_client::Silence;
-use crate::app::admin_client::ask as ask_gateway;
-use crate::app::operators;
+use crate::app::admin_client::ask_with_token;
+use crate::app::admin_client::foreign;
+use crate::app::admin_client::wrong;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::policy::decision::Mode;
@@ -127,7 +127,13 @@ pub struct Change {
 /// # Errors
 /// No gateway answers, or it has no rollout.
 pub fn status(config: &Config) -> Result<Status, RunError> {
-    let (status, body) = exchange(config, "GET", "/rollout", "")?;
+    let question = Question {
+        method: "GET",
+        path: "/rollout",
+        headers: "",
+        body: "",
+    };
+    let (status, body) = ask_with_token(config, question)?;
     match status {
         200 => Status::parse(&body).ok_or_else(|| foreign(config)),
         _ => Err(refused(config, status, &body)),
@@ -149,37 +155,17 @@ pub fn change(config: &Config, change: &Change) -> Result<Said, RunError> {
         .append_pair("password", &change.password)
         .append_pair("reason", &change.reason);
     let path = format!("/rollout/{}", change.word);
-    let (status, body) = exchange(config, "POST", &path, &form.finish())?;
+    let question = Question {
+        method: "POST",
+        path: &path,
+        headers: "",
+        body: &form.finish(),
+    };
+    let (status, body) = ask_with_token(config, question)?;
     match status {
         200 => Said::parse(&body).ok_or_else(|| foreign(config)),
         _ => Err(refused(config, status, &body)),
     }
-}
-
-fn exchange(
-    config: &Config,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Result<(u16, String), RunError> {
-    let token = operators::existing(config).map_err(|error| RunError::Config(vec![error]))?;
-    let headers = format!("Authorization: Bearer {}\r\n", token.expose());
-    let question = Question {
-        method,
-        path,
-        headers: &headers,
-        body,
-    };
-    ask_gateway(config.admin.listen, question).map_err(|silence| match silence {
-        Silence::Away(address, error) => wrong(
-            "admin.listen",
-            &format!(
-                "no gateway answers at {address}: {error}; is `riskgate run` running, with this configuration? --admin names \
-                 another address"
-            ),
-        ),
-        Silence::Foreign => foreign(config),
-    })
 }
 
 fn refused(config: &Config, status: u16, body: &str) -> RunError {
@@ -201,17 +187,6 @@ fn refused(config: &Config, status: u16, body: &str) -> RunError {
         500.. => RunError::System(said),
         _ => wrong("rollout", &said),
     }
-}
-
-fn foreign(config: &Config) -> RunError {
-    wrong(
-        "admin.listen",
-        &format!("what answers at {} is no riskgate", config.admin.listen),
-    )
-}
-
-fn wrong(key: &str, problem: &str) -> RunError {
-    RunError::Config(vec![ConfigError::new(key, problem)])
 }
 
 #[cfg(test)]
