@@ -45,6 +45,9 @@ pub mod redis;
 /// The rollout file.
 pub mod plan_files;
 
+/// Files replaced in one step.
+pub mod replace;
+
 /// Opens the store that a URL names.
 pub mod store;
 

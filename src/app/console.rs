@@ -1,6 +1,9 @@
 //! The console's parts from the configuration, and the file of its operators: read at the start and when it changes, written
 //! by `riskgate operator`.
 
+use crate::adapters::replace::Access;
+use crate::adapters::replace::replace;
+use crate::adapters::replace::unwritten;
 use crate::adapters::trail::AuditTrail;
 use crate::admin::console::Console;
 use crate::admin::console::Origin;
@@ -15,7 +18,6 @@ use crate::flow::AuthFlow;
 use crate::flow::ports::Entropy;
 use arc_swap::ArcSwap;
 use std::io::ErrorKind;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -179,24 +181,9 @@ pub(in crate::app) fn read(path: &Path) -> Result<Roster, ConfigError> {
 /// Writes a file for its owner alone, as a whole or not at all.
 fn write(path: &Path, roster: &Roster) -> Result<(), RunError> {
     let failed = |error: std::io::Error| {
-        RunError::System(format!("`{}` cannot be written: {error}", path.display()))
+        RunError::System(format!("`{}` {}", path.display(), unwritten(&error)))
     };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let new = path.with_extension("toml.new");
-    // Left behind by a process that was ended in the middle.
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut out = options.open(&new).map_err(failed)?;
-    out.write_all(roster.to_text().as_bytes()).map_err(failed)?;
-    out.sync_all().map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)
+    replace(path, roster.to_text().as_bytes(), Access::Private).map_err(failed)
 }
 
 /// Age, size and number of the file.

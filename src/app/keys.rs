@@ -1,5 +1,8 @@
 //! The one secret of a deployment, and the keys derived from it for each use.
 
+use crate::adapters::replace;
+use crate::adapters::replace::Access;
+use crate::adapters::replace::unwritten;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
@@ -8,7 +11,6 @@ use hmac::Hmac;
 use hmac::Mac;
 use sha2::Sha256;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -191,25 +193,8 @@ pub fn rotate(config: &Config, entropy: &dyn Entropy, force: bool) -> Result<Rot
 
 /// Puts a file in the place of another in one step, for its owner only.
 pub(in crate::app) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
-    let failed = |error: std::io::Error| {
-        ConfigError::new(
-            path.display().to_string(),
-            format!("cannot be written: {error}"),
-        )
-    };
-    let beside = path.with_extension("key.new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    write_new(&beside, bytes).map_err(failed)?;
-    std::fs::rename(&beside, path).map_err(failed)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed)
+    replace::replace(path, bytes, Access::Private)
+        .map_err(|error| ConfigError::new(path.display().to_string(), unwritten(&error)))
 }
 
 /// A secret file of at least 32 bytes. `key` names the configuration key in errors.
@@ -243,21 +228,7 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
     }
     let mut secret = [0; SECRET_BYTES_MIN];
     entropy.fill(&mut secret);
-    write_new(path, &secret).map_err(failed)
-}
-
-/// Writes a file that is not there yet, for its owner only.
-pub(in crate::app) fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).write(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    replace::create(path, &secret).map_err(failed)
 }
 
 /// HMAC-SHA-256 of the usage under the secret: the expand step of HKDF (RFC 5869) with one block.

@@ -1,15 +1,13 @@
 //! `riskgate off`: writes into the configuration that nothing is scored any more, or that everybody is only watched, and
 //! keeps the file as it was. Gateways that run take it over by themselves. Knows no gateway and asks none.
 
+use crate::adapters::replace;
+use crate::adapters::replace::Access;
+use crate::adapters::replace::unwritten;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::policy::decision::Mode;
 use std::fs;
-use std::fs::Permissions;
-use std::io;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use toml_edit::DocumentMut;
@@ -114,57 +112,16 @@ fn read(file: &Path) -> Result<(String, Config), ConfigError> {
 /// Writes `text` to `path` in one step, for the owner and with the permissions of `like`: a gateway that looks meanwhile sees
 /// the one or the other.
 fn replace(path: &Path, text: &str, like: &Path) -> Result<(), ConfigError> {
-    let failed = |error: io::Error| {
-        let why = match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                "; where it is mounted (a ConfigMap, a container), change it at its source"
-            }
-            _ => "",
-        };
-        ConfigError::new(
-            path.display().to_string(),
-            format!("cannot be written: {error}{why}"),
-        )
-    };
-    // What a link stands for is replaced, not the link.
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let data = fs::metadata(like).map_err(failed)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut new = tempfile(folder.unwrap_or(Path::new(".")), path).map_err(failed)?;
-    let written = new
-        .file
-        .set_permissions(Permissions::from_mode(data.mode() & 0o7777))
-        .and_then(|()| std::os::unix::fs::fchown(&new.file, Some(data.uid()), Some(data.gid())))
-        .and_then(|()| new.file.write_all(text.as_bytes()))
-        .and_then(|()| new.file.sync_all())
-        .and_then(|()| fs::rename(&new.path, path));
-    written.map_err(|error| {
-        // Half a file helps nobody.
-        drop(fs::remove_file(&new.path));
-        failed(error)
-    })
-}
-
-struct New {
-    file: fs::File,
-    path: PathBuf,
-}
-
-fn tempfile(folder: &Path, target: &Path) -> io::Result<New> {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let path = folder.join(format!(".{name}.{}", std::process::id()));
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
-    Ok(New { file, path })
+    replace::replace(path, text.as_bytes(), Access::Like(like))
+        .map_err(|error| ConfigError::new(path.display().to_string(), unwritten(&error)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt;
 
     const FILE: &str = "# ours\n[server]\nlisten = \"127.0.0.1:1\"\n\n[mode]\ndefault = \"enforce\" # since May\npercentage = 50\n\n[[mode.overrides]]\napplication = \"expenses\"\nmode = \"enforce\"\n\n[log]\nfilter = \"warn\"\n";
 

@@ -1,11 +1,11 @@
 //! The operators' token: made at the first start, read by the commands that speak to a running gateway.
 
+use crate::adapters::replace;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::operator::OperatorToken;
 use crate::flow::ports::Entropy;
 use std::io::ErrorKind;
-use std::io::Write;
 use std::path::Path;
 
 /// Reads the token, or makes one under the data folder when no file is configured and none is there.
@@ -40,17 +40,11 @@ fn make(path: &Path, token: &OperatorToken) -> Result<(), ConfigError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.create_new(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = match options.open(path) {
+    match replace::create(path, format!("{}\n", token.expose()).as_bytes()) {
         // Another process was quicker: its token serves.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        opened => opened.map_err(failed)?,
-    };
-    writeln!(file, "{}", token.expose()).map_err(failed)?;
-    file.sync_all().map_err(failed)
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(failed),
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! published already, and `es256.previous.pem`, which signed before the last one. Every file is whole at every moment, and
 //! at every moment what signs is published: a reload may fall between any two steps of a rotation.
 
+use crate::adapters::replace::create;
 use crate::app::keys::replace;
-use crate::app::keys::write_new;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::signing::Ring;
@@ -104,7 +104,7 @@ pub fn prepare(config: &Config) -> Result<(), ConfigError> {
     for algorithm in SigningAlgorithm::ALL {
         let files = Files::of(&folder, algorithm);
         for file in [files.current, files.next] {
-            write_new(&file, &made(algorithm)?).map_err(|error| failed(&error))?;
+            create(&file, &made(algorithm)?).map_err(|error| failed(&error))?;
         }
     }
     tracing::info!(folder = %folder.display(), "signing keys were made");

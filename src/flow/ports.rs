@@ -331,7 +331,7 @@ pub trait PlanFiles: std::fmt::Debug + Send + Sync {
     /// Puts `text` in the place of the file, as a whole or not at all.
     ///
     /// # Errors
-    /// It cannot be written; what was there stays.
+    /// It cannot be written, as the error says in words; what was there stays.
     fn write(&self, file: &Path, text: &str) -> io::Result<()>;
 
     /// What was kept of stages that have fallen back; `None` when nothing was.

@@ -78,7 +78,11 @@ const LAYERS: &[Layer] = &[
         &["adapters::outbound"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
-    adapter("adapters/audit_log", &[], &["thiserror", "tracing"]),
+    adapter(
+        "adapters/audit_log",
+        &["adapters::replace"],
+        &["thiserror", "tracing"],
+    ),
     adapter("adapters/clock", &[], &[]),
     adapter(
         "adapters/embedded",
@@ -126,7 +130,8 @@ const LAYERS: &[Layer] = &[
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
-    adapter("adapters/plan_files", &[], &[]),
+    adapter("adapters/plan_files", &["adapters::replace"], &[]),
+    adapter("adapters/replace", &[], &[]),
     adapter("adapters/outbound", &[], &["reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(

@@ -2,11 +2,13 @@
 //! has been overwritten is written over before it is given up, so that it does not stay in free blocks where the file
 //! system writes in place.
 
+use crate::adapters::replace::Access;
+use crate::adapters::replace::create;
+use crate::adapters::replace::replace;
 use crate::domain::audit::chain::HASH_BYTES;
 use crate::domain::audit::chain::hex;
 use crate::domain::audit::seal::Seal;
 use crate::flow::ports::Entropy;
-use std::fs::File;
 use std::fs::OpenOptions;
 use std::io::Error;
 use std::io::ErrorKind;
@@ -111,29 +113,13 @@ pub fn exchange(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let beside = path.with_extension("key.new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    create(&beside, bytes)?;
-    std::fs::rename(&beside, path)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    replace(path, bytes, Access::Private)?;
     if let Some(mut old) = old {
         let length = usize::try_from(old.metadata()?.len()).unwrap_or(0);
         old.write_all(&vec![0; length])?;
         old.sync_all()?;
     }
     Ok(())
-}
-
-fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = owned().create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// Files for their owner alone.

@@ -17,7 +17,6 @@ use crate::domain::rollout_plan::status::scope_name;
 use crate::flow::AuthFlow;
 use crate::flow::rollout::Entry;
 use crate::flow::rollout::record;
-use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
 
@@ -142,7 +141,7 @@ impl AuthFlow {
         let files = watch.files.as_ref().ok_or(RolloutError::NoPlan)?;
         files
             .write(&planned.file, &text)
-            .map_err(|error| failed(unwritten(&error)))?;
+            .map_err(|error| failed(error.to_string()))?;
         dependencies.metrics.rollout(done.action);
         tracing::info!(stage = %named(done.scope.as_ref()), from = %done.from, to = %done.to,
             operator = %printable(voice.operator), "the rollout was {}", done.action);
@@ -199,14 +198,4 @@ impl AuthFlow {
         }
         dependencies.metrics.friction(&rows);
     }
-}
-
-fn unwritten(error: &io::Error) -> String {
-    let why = match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            "; where it is mounted (a ConfigMap, a container), change it at its source"
-        }
-        _ => "",
-    };
-    format!("cannot be written: {error}{why}")
 }
