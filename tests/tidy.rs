@@ -20,6 +20,8 @@ mod documents;
 mod examples;
 #[path = "tidy/layers.rs"]
 mod layers;
+#[path = "tidy/order.rs"]
+mod order;
 #[path = "tidy/reference.rs"]
 mod reference;
 #[path = "tidy/source.rs"]

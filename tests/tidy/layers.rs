@@ -350,77 +350,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The modules of the domain in the order in which a request meets them: each names earlier ones alone.
-const DOMAIN_ORDER: &[&str] = &[
-    "ids",
-    "time",
-    "secret",
-    "fault",
-    "target",
-    "route",
-    "kind",
-    "parameters",
-    "headers",
-    "printable",
-    "signals",
-    "demand",
-    "history",
-    "features",
-    "drift",
-    "risk",
-    "policy",
-    "friction",
-    "rollout_plan",
-    "risk_claims",
-    "signature",
-    "json_text",
-    "signing",
-    "jwt",
-    "id_token",
-    "access_token",
-    "resign",
-    "introspection",
-    "resource",
-    "front_channel",
-    "saml",
-    "pdp",
-    "enforcement",
-    "action",
-    "token_action",
-    "identity_event",
-    "scope_use",
-    "review",
-    "operator",
-    "page_key",
-    "outcome",
-    "audit",
-    "trail",
-    "recorded",
-    "explain",
-    "label",
-    "alert",
-    "trace",
-];
-
-/// Names of later modules that earlier ones use all the same.
-const AGAINST_THE_ORDER: &[(&str, &str, &str)] = &[
-    (
-        "signals",
-        "history",
-        "the hashes of a request have the form in which a profile keeps them (`Familiarity`)",
-    ),
-    (
-        "features",
-        "policy::reason",
-        "a feature names the reason that its contribution gives; the list is closed and plain data",
-    ),
-    (
-        "risk",
-        "policy::reason",
-        "an assessment carries its reasons; the list is closed and plain data",
-    ),
-];
-
 fn layer_of(path: &str) -> Option<&'static Layer> {
     let inner = path.strip_prefix("src/")?;
     LAYERS
@@ -434,7 +363,7 @@ fn layer_of(path: &str) -> Option<&'static Layer> {
 }
 
 /// Every `crate::a::b::...` of a file, without `crate::`.
-fn own_paths(source: &Source) -> BTreeSet<String> {
+pub(crate) fn own_paths(source: &Source) -> BTreeSet<String> {
     static PATTERN: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\bcrate::((?:\w+::)*\w+)").unwrap());
     PATTERN
@@ -443,7 +372,7 @@ fn own_paths(source: &Source) -> BTreeSet<String> {
         .collect()
 }
 
-fn is_within(path: &str, front: &str) -> bool {
+pub(crate) fn is_within(path: &str, front: &str) -> bool {
     path.strip_prefix(front)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -546,55 +475,6 @@ fn a_vendor_has_one_home() {
             "{vendor} is at home nowhere: take it off the list"
         );
     }
-}
-
-#[test]
-fn the_domain_is_in_the_order_of_the_request() {
-    let listed = Regex::new(r"(?m)^pub mod (\w+);").unwrap();
-    let declared = crate::files::read("src/domain/mod.rs");
-    let found = listed.captures_iter(&declared);
-    let declared: Vec<&str> = found.map(|name| name.get(1).unwrap().as_str()).collect();
-    assert_eq!(
-        declared, DOMAIN_ORDER,
-        "src/domain/mod.rs and this test differ"
-    );
-
-    let place = |module: &str| DOMAIN_ORDER.iter().position(|known| *known == module);
-    let mut findings = Vec::new();
-    let mut used = BTreeSet::new();
-    for source in production() {
-        let Some(module) = source
-            .path
-            .strip_prefix("src/domain/")
-            .and_then(|rest| rest.split(['/', '.']).next())
-        else {
-            continue;
-        };
-        for path in own_paths(source) {
-            let Some(path) = path.strip_prefix("domain::") else {
-                continue;
-            };
-            let named = path.split("::").next().unwrap_or_default();
-            if place(named) <= place(module) {
-                continue;
-            }
-            let known = AGAINST_THE_ORDER
-                .iter()
-                .find(|(from, to, _)| *from == module && is_within(path, to));
-            match known {
-                Some(exception) => {
-                    used.insert(exception);
-                }
-                None => findings.push(format!("{} names the later domain::{path}", source.path)),
-            }
-        }
-    }
-    nothing("the domain names later modules", findings);
-    assert_eq!(
-        used.len(),
-        AGAINST_THE_ORDER.len(),
-        "an exception is not needed any more: take it off the list"
-    );
 }
 
 #[test]
