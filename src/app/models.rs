@@ -65,11 +65,11 @@ impl Proved {
         self.anew
     }
 
-    /// The model with this basis, unless it looked slow: that may have been the machine, and it is timed once more.
+    /// The model with this basis, unless it looked slow, which may have been the machine and is timed once more, or hangs.
     fn of(&self, basis: &Basis, budget: Duration) -> Option<ProvedModel> {
         let mut models = self.models.iter();
         let found = models.find(|model| model.basis == *basis)?;
-        (!found.seems_slow(budget)).then(|| found.clone())
+        (!found.seems_slow(budget) && !found.hangs()).then(|| found.clone())
     }
 }
 
@@ -96,6 +96,11 @@ impl ProvedModel {
 
     fn is_quick(&self, budget: Duration) -> bool {
         self.golden_p99 * QUICK_SHARE < budget
+    }
+
+    fn hangs(&self) -> bool {
+        let primary = self.set.primary.as_ref();
+        primary.is_some_and(|model| model.hangs())
     }
 
     fn seems_slow(&self, budget: Duration) -> bool {
@@ -199,7 +204,13 @@ pub fn challenger(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::features::FeatureVector;
     use crate::domain::kind::RequestKind;
+    use crate::domain::risk::ModelOutput;
+    use crate::domain::time::Deadline;
+    use crate::flow::ports::ModelError;
+    use crate::flow::ports::ModelIdentity;
+    use crate::flow::ports::RiskModel;
     use std::fs;
     use std::path::PathBuf;
     use tempfile::TempDir;
@@ -332,6 +343,42 @@ mod tests {
         other.model.library = Some(folder.path().join("no-library.so"));
         let third = take(&other, folder.path(), &first.proved).unwrap();
         assert_eq!(third.proved.anew(), 3);
+    }
+
+    /// A model that runs for ever.
+    struct Hanging(ModelIdentity);
+
+    impl RiskModel for Hanging {
+        fn run(&self, _: &FeatureVector, _: Deadline) -> Result<ModelOutput, ModelError> {
+            Err(ModelError::Timeout)
+        }
+
+        fn identity(&self) -> &ModelIdentity {
+            &self.0
+        }
+
+        fn hangs(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_model_that_hangs_is_opened_anew() {
+        let folder = folder();
+        let config = with(60_000, Evaluator::OnnxRuntime);
+        let mut first = take(&config, folder.path(), &Proved::default()).unwrap();
+        let second = take(&config, folder.path(), &first.proved).unwrap();
+        assert_eq!(second.proved.anew(), 0);
+
+        let set = &mut first.proved.models[0].set;
+        set.primary = Some(Arc::new(Hanging((*set.identity).clone())));
+        let third = take(&config, folder.path(), &first.proved).unwrap();
+        assert_eq!(third.proved.anew(), 1);
+        let mut primaries = third
+            .models
+            .iter()
+            .filter_map(|(_, set)| set.primary.as_ref());
+        assert!(primaries.all(|model| !model.hangs()));
     }
 
     #[test]

@@ -146,6 +146,11 @@ pub trait RiskModel: Send + Sync {
 
     /// Which model this is.
     fn identity(&self) -> &ModelIdentity;
+
+    /// Whether a run of it was interrupted and does not end: the model is to be opened anew rather than taken over.
+    fn hangs(&self) -> bool {
+        false
+    }
 }
 
 /// What tells one model from another; kept in every record.

@@ -28,7 +28,11 @@ use std::sync::TryLockError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread;
+use std::time::Duration;
 use std::time::Instant;
+
+/// A run that goes on for longer after its interruption will not end by itself.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
 
 /// A model in ONNX Runtime. Every thread runs on a session of its own as long as there are as many; a thread that finds
 /// all of them busy waits until its deadline.
@@ -120,6 +124,12 @@ impl RiskModel for OnnxModel {
 
     fn identity(&self) -> &ModelIdentity {
         &self.identity
+    }
+
+    fn hangs(&self) -> bool {
+        self.watchdog
+            .overrun()
+            .is_some_and(|time| time >= HANGS_AFTER)
     }
 }
 

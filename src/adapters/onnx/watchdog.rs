@@ -36,6 +36,8 @@ pub(super) struct Watch {
     state: AtomicU64,
     /// Whether there was a run since the last scan.
     used: AtomicBool,
+    /// When the terminate flag was set the last time, in nanoseconds since the watchdog's epoch.
+    fired_at: AtomicU64,
     options: RunOptions<NoSelectedOutputs>,
 }
 
@@ -66,6 +68,7 @@ impl Watchdog {
                 Ok(Watch {
                     state: AtomicU64::new(IDLE),
                     used: AtomicBool::new(false),
+                    fired_at: AtomicU64::new(0),
                     options: RunOptions::new()
                         .map_err(|error| WatchdogError::Options(error.to_string()))?,
                 })
@@ -88,6 +91,22 @@ impl Watchdog {
     /// The watches, one per session.
     pub(super) fn watches(&self) -> &[Watch] {
         &self.shared.watches
+    }
+
+    /// For how long the oldest of the interrupted runs that have not ended has gone on since its interruption; `None` when
+    /// there is none.
+    pub(super) fn overrun(&self) -> Option<Duration> {
+        let watches = self.shared.watches.iter();
+        let fired = watches.filter(|watch| watch.state.load(Ordering::SeqCst) == FIRED);
+        let first = fired
+            .map(|watch| watch.fired_at.load(Ordering::SeqCst))
+            .min()?;
+        Some(
+            self.shared
+                .epoch
+                .elapsed()
+                .saturating_sub(Duration::from_nanos(first)),
+        )
     }
 
     /// Begins to watch a run that has to end by `deadline`.
@@ -192,6 +211,7 @@ impl Shared {
                 if let Err(error) = watch.options.terminate() {
                     tracing::error!(error = %error, "a model run cannot be interrupted");
                 }
+                watch.fired_at.store(now, Ordering::SeqCst);
                 watch.state.store(FIRED, Ordering::SeqCst);
             }
         }
@@ -208,4 +228,38 @@ pub(super) enum WatchdogError {
     /// The system gave no thread.
     #[error("no thread for the watchdog: {0}")]
     Thread(#[from] io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::onnx::runtime::runtime;
+
+    /// An end that must not come from a slow machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_run_that_goes_on_after_its_interruption_is_known() {
+        runtime(None).expect("ONNX Runtime: scripts/fetch-onnxruntime.sh");
+        let watchdog = Watchdog::start(2).unwrap();
+        assert_eq!(watchdog.overrun(), None);
+        let [first, second] = watchdog.watches() else {
+            panic!("two watches")
+        };
+        let in_time = watchdog.arm(first, Deadline::after(Instant::now(), PATIENCE));
+        assert_eq!(watchdog.overrun(), None);
+        let late = watchdog.arm(second, Deadline::after(Instant::now(), Duration::ZERO));
+        let end = Instant::now() + PATIENCE;
+        while watchdog.overrun().is_none() {
+            assert!(Instant::now() < end, "not interrupted");
+            thread::yield_now();
+        }
+        // It grows for as long as the run does not end.
+        let before = watchdog.overrun();
+        thread::sleep(Duration::from_millis(5));
+        assert!(watchdog.overrun() > before);
+        assert!(late.was_interrupted());
+        assert_eq!(watchdog.overrun(), None);
+        assert!(!in_time.was_interrupted());
+    }
 }
