@@ -4,7 +4,8 @@
 #
 #   scripts/hardening.sh                      an hour, on two cores
 #   SPELLINGS=1000000 LOGINS=10000 scripts/hardening.sh
-#   scripts/hardening.sh faults               one of its test binaries: tomcat, faults, gateway, lifecycle
+#   scripts/hardening.sh faults               one of its test binaries: tomcat, faults, gateway, lifecycle;
+#                                             or smugglex
 
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,10 +26,12 @@ wanted() {
 only="${1:-all}"
 wanted tomcat && run tomcat
 wanted faults && run faults reuse flood saturation
-wanted gateway && run gateway patience places smuggling http2 canary
+wanted gateway && run gateway patience places smuggling http2 canary terminal
 wanted lifecycle && run lifecycle
+# Another program's opinion of the framing; installed when it is not there yet.
+wanted smugglex && { scripts/smugglex.sh "${build[@]}" >>"$log" 2>&1 || failed=1; }
 
 table hardening '%-84.84s %9s %9s %14s\n' row tries refused 'passed wrongly'
 echo 'and beside them:'
-also '(spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*|(reload|faults|memory|open files|canaries): .*'
+also '(spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*|(reload|faults|memory|open files|canaries|smugglex): .*'
 finish 'something was not held: see above'
