@@ -42,6 +42,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A request makes some hundred small allocations: beside the C library's, a replay executes a tenth fewer instructions.
+/// Without huge pages, in whose steps of 2 MiB memory would be taken and not given back after a burst.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
