@@ -33,5 +33,5 @@ wanted smugglex && { scripts/smugglex.sh "${build[@]}" >>"$log" 2>&1 || failed=1
 
 table hardening '%-84.84s %9s %9s %14s\n' row tries refused 'passed wrongly'
 echo 'and beside them:'
-also '(spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*|(reload|faults|memory|open files|canaries|smugglex): .*'
+also '([0-9]+ of )?[0-9]+ (spellings|forms|probes)[^|]*[0-9].*|[a-zA-Z ]+: given up after .*|[0-9]+ idle connections.*|(reload|faults|memory|open files|canaries|smugglex): .*'
 finish 'something was not held: see above'
