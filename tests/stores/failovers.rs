@@ -56,7 +56,7 @@ async fn no_ticket_is_redeemed_twice_over_failovers() {
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for round in 0..rounds {
         replica.follow(&master);
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(90);
         while !(replica.says("master_link_status:up") && master.says("connected_slaves:1")) {
             assert!(Instant::now() < end, "the replica does not follow");
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -104,7 +104,7 @@ async fn no_ticket_is_redeemed_twice_over_failovers() {
         }
         // The new master gives tickets that are good.
         let fresh = ticket(900);
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(60);
         // Its connection was lost with every attempt on a replica, and is not made again at once for ever.
         while let Err(error) = replica
             .store

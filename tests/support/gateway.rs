@@ -99,7 +99,7 @@ pub const NEW_YORK: &str = "198.51.100.200";
 /// A Tor exit.
 pub const TOR: &str = "203.0.113.193";
 /// The longest that anything may take to show.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where history is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -319,7 +319,7 @@ impl World {
     pub fn set_policy(&self, policy: &str) {
         let policy = starter::policy(policy);
         self.again.learn(&policy);
-        write(&self.folder.path().join("policy.toml"), &policy);
+        configuration::replace(&self.folder.path().join("policy.toml"), &policy);
     }
 
     /// Ends the gateway with SIGTERM: its exit code.

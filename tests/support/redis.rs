@@ -11,12 +11,18 @@ use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
 
 /// How long a server may take to answer its first `PING`.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The ports of servers begin here, after those of the gateways.
+const FIRST_PORT: u16 = 22_000;
+/// How many there are; those that the system gives to outgoing connections begin at 32,768.
+const PORTS: u32 = 10_000;
 
 /// A running `redis-server`. Dropping it ends the process.
 pub struct RedisServer {
@@ -102,7 +108,12 @@ impl RedisServer {
         };
         // The bus port is the port plus 10,000 unless said otherwise.
         let bus = free_port();
-        let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let args = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "15000",
+        ];
         let args = args.map(str::to_owned).into_iter();
         let mut node = Self {
             folder: folder.expect("a temporary folder"),
@@ -185,6 +196,15 @@ impl RedisServer {
         servers
     }
 
+    /// Masters of a cluster are patient with each other, so that a busy machine changes nothing; from now on these miss one that
+    /// is gone within seconds.
+    pub fn fail_over_soon(servers: &[Self]) {
+        for server in servers {
+            let set: [&[u8]; 4] = [b"CONFIG", b"SET", b"cluster-node-timeout", b"2000"];
+            assert_eq!(server.command(&set), b"+OK\r\n");
+        }
+    }
+
     /// A server that speaks TLS only, with the certificate and key at these paths.
     pub fn start_tls(certificate: &Path, key: &Path, authority: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -263,7 +283,7 @@ impl RedisServer {
 
     fn try_command(&self, args: &[&[u8]]) -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(START_TIMEOUT))?;
         let mut request = format!("*{}\r\n", args.len()).into_bytes();
         for arg in args {
             request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
@@ -348,8 +368,18 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, below those that the system gives to outgoing connections: none of them takes it before
+/// the server does, or while the server is away.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test binaries that run side by side begin at different places.
+    let offset = std::process::id().wrapping_mul(61);
+    for _ in 0..PORTS {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST_PORT + u16::try_from(offset.wrapping_add(step) % PORTS).expect("a port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free");
 }

@@ -13,8 +13,8 @@ use wso2_sim::Sim;
 
 /// The ports that gateways listen on begin here.
 const FIRST_PORT: u16 = 12_000;
-/// How many there are; the system's own begin at 32,768.
-const PORTS: u32 = 20_000;
+/// How many there are; those of other servers follow, and the system's own begin at 32,768.
+const PORTS: u32 = 10_000;
 
 /// A port below those that the system gives to outgoing connections, so that none of them takes it between this moment and
 /// the gateway's start, or while a gateway restarts.
@@ -80,12 +80,12 @@ file = '{policy}'
 dir = '{model}'
 library = '{library}'
 [score]
-budget_ms = 2000
+budget_ms = 10000
 [state]
 url = "{store}"
 data_dir = '{data}'
-response_timeout_ms = 1500
-connect_timeout_ms = 1500
+response_timeout_ms = 5000
+connect_timeout_ms = 5000
 [geo]
 country = '{country}'
 city = ['{city_v4}', '{city_v6}']
@@ -147,6 +147,13 @@ pub fn certify(folder: &Path, config: &mut Table) -> String {
 /// Writes a file.
 pub fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+/// Replaces a file as a whole: who looks at it meanwhile sees no half of it.
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    write(&new, text);
+    std::fs::rename(new, path).expect("a file that can be replaced");
 }
 
 /// The root of the repository.

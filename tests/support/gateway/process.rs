@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 /// How long the gateway may take to be ready, on a busy machine.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The file in the folder of a gateway with its limit of open files, where it has one of its own.
 pub const OPEN_FILES: &str = "open-files";
@@ -130,7 +130,7 @@ impl Process {
 
     /// Waits for its end: the exit code, `None` when it had to be killed.
     pub async fn ended(&mut self) -> Option<i32> {
-        let end = Instant::now() + PATIENCE + PATIENCE;
+        let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("the gateway can be asked") {
                 return status.code();

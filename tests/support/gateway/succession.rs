@@ -58,7 +58,7 @@ impl World {
         let count = || self.log().matches(stage).count();
         let before = count();
         let next = Process::spawn(self.folder.path(), Some(sockets));
-        let end = Instant::now() + PATIENCE + PATIENCE;
+        let end = Instant::now() + PATIENCE;
         while count() == before {
             assert!(Instant::now() < end, "{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
