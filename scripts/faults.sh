@@ -15,7 +15,7 @@ export RISKGATE_FAULT_SECONDS="${FAULT_SECONDS:-20}"
 export RISKGATE_FLAP_SECONDS="${FLAP_SECONDS:-300}"
 export RISKGATE_FAILOVERS="${FAILOVERS:-100}"
 
-run faults state:: fleet::
+run faults state:: fleet:: model:: disk:: sources::
 run stores faults:: failovers:: cluster:: hostile two_nodes
 
 table row '%-46.46s %6s %8s %9s %9s %9s %14s %9s %9s\n' \

@@ -3,6 +3,7 @@
 use crate::gateway::World;
 use crate::traffic::Crowd;
 use crate::traffic::alone;
+use crate::traffic::is_measured;
 use crate::traffic::world;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::audit::is_mark;
@@ -22,7 +23,7 @@ const DECISIONS: &str = "riskgate_decision_seconds";
 async fn until_lost(world: &World, count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a small count")]
     let count = count as f64;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while world.metric(LOST, &[]).await < count - 0.5 {
         assert!(
             Instant::now() < end,
@@ -69,9 +70,10 @@ async fn the_disk_of_the_records_is_full() {
         "{}",
         world.log()
     );
-    // Once more if a decision was late: the machine may have been busy with something else.
+    // Once more if a decision was late: the machine may have been busy with something else. The bar is that of the shipped
+    // times, so that `make faults` asks for it.
     let (_, late) = decisions(&world).await;
-    if late > 0.5 {
+    if late > 0.5 && is_measured() {
         Crowd::people(6).steps(&world).await;
         until_lost(&world, world.received().len()).await;
         let (all, still) = decisions(&world).await;
@@ -145,6 +147,6 @@ async fn read(
             }
         }
     });
-    let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+    let read = tokio::time::timeout(Duration::from_secs(60), reading).await;
     read.expect("the last record comes").expect("records")
 }

@@ -8,14 +8,14 @@ use crate::gateway::redis::RedisServer;
 use crate::table;
 use crate::table::Breaker;
 use crate::table::Moment;
-use crate::table::OPEN_MAX;
 use crate::table::Tally;
+use crate::table::open_max;
 use crate::traffic::Crowd;
-use crate::traffic::RECOVERY_MAX;
 use crate::traffic::alone;
+use crate::traffic::is_measured;
 use crate::traffic::many;
-use crate::traffic::patient_world;
 use crate::traffic::recovered;
+use crate::traffic::recovery_max;
 use crate::traffic::world;
 use crate::wire::Wire;
 use std::collections::BTreeSet;
@@ -48,9 +48,12 @@ async fn logins_until(world: &World, done: impl Fn() -> bool) -> Tally {
 async fn most_in_a_second(wire: &Wire, done: impl Fn() -> bool) -> u64 {
     let (mut most, mut before) = (0, wire.connections());
     while !done() {
+        let began = Instant::now();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = wire.connections();
-        (most, before) = (most.max(now - before), now);
+        // On a busy machine a second takes longer.
+        let seconds = began.elapsed().as_secs().max(1);
+        (most, before) = (most.max((now - before) / seconds), now);
     }
     most
 }
@@ -84,9 +87,17 @@ async fn redis_comes_and_goes() {
         most_in_a_second(&wire, is_done),
         async {
             let (mut flaps, mut ended) = (0, began);
-            while began.elapsed() < time {
+            while began.elapsed() < time || flaps < 3 {
                 redis.kill();
                 tokio::time::sleep(Duration::from_secs(1)).await;
+                // A slow machine needs longer for as many reads as it takes to notice.
+                let open = [("dependency", "state")];
+                let end = Instant::now() + recovery_max();
+                while world.metric("riskgate_breaker_state", &open).await < 0.5
+                    && Instant::now() < end
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
                 ended = Moment::now();
                 redis.restart();
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -97,7 +108,7 @@ async fn redis_comes_and_goes() {
                 let breaker = table::breaker(&world, began, Some(ended)).await;
                 breaker.opened.is_some() && breaker.closed.is_some()
             };
-            while !is_back().await && ended.elapsed() < RECOVERY_MAX {
+            while !is_back().await && ended.elapsed() < recovery_max() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             done.store(true, Ordering::SeqCst);
@@ -116,7 +127,7 @@ async fn redis_comes_and_goes() {
         breaker,
     );
     assert!(flaps >= 3 && tally.stateless_share() < 1.0, "{flaps} flaps");
-    let back = breaker.closed.is_none_or(|time| time <= RECOVERY_MAX);
+    let back = breaker.closed.is_none_or(|time| time <= recovery_max());
     assert!(breaker.opened.is_some() && back, "{breaker:?}");
     assert!(most <= CONNECTS_MAX, "{most} connections in a second");
     assert!(
@@ -133,7 +144,7 @@ async fn a_sentinel_makes_another_master() {
     let port = first.port().to_string();
     let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
     let sentinel = RedisServer::start_sentinel(&format!(
-        "sentinel monitor mymaster 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n",
+        "sentinel monitor mymaster 127.0.0.1 {port} 1\nsentinel down-after-milliseconds mymaster 1500\nsentinel failover-timeout mymaster 3000\n",
     ));
     let world = on(&format!(
         "redis+sentinel://127.0.0.1:{}/mymaster",
@@ -145,7 +156,7 @@ async fn a_sentinel_makes_another_master() {
         String::from_utf8_lossy(&server.command(words)).contains(wanted)
     };
     let replica = second.port().to_string();
-    let end = Instant::now() + Duration::from_secs(40);
+    let end = Instant::now() + Duration::from_secs(120);
     while !(told(&second, &[b"INFO", b"replication"], "master_link_status:up")
         && told(
             &sentinel,
@@ -160,7 +171,7 @@ async fn a_sentinel_makes_another_master() {
     first.kill();
     let promoted = || told(&second, &[b"INFO", b"replication"], "role:master");
     let tally = logins_until(&world, || {
-        promoted() || killed.elapsed() > Duration::from_secs(60)
+        promoted() || killed.elapsed() > Duration::from_secs(150)
     })
     .await;
     let ended = Moment::now();
@@ -172,10 +183,10 @@ async fn a_sentinel_makes_another_master() {
     let breaker = table::breaker(&world, killed, Some(ended)).await;
     tally.print("Sentinel failover", breaker);
     assert!(
-        breaker.opened.is_some_and(|time| time <= OPEN_MAX),
+        breaker.opened.is_some_and(|time| time <= open_max()),
         "{breaker:?}"
     );
-    assert!(promoted() && after < Duration::from_secs(5), "{after:?}");
+    assert!(promoted() && after <= recovery_max(), "{after:?}");
 }
 
 /// Of a cluster's requests at most one in a thousand may lose its history to a slot that moves, while every slot in use
@@ -186,17 +197,14 @@ async fn a_sentinel_makes_another_master() {
 async fn a_cluster_moves_its_slots() {
     const SHARE_MAX: f64 = 0.001;
     const REQUESTS_MIN: usize = 1_000;
+    const LONGEST: Duration = Duration::from_secs(120);
     let _alone = alone().await;
     let servers = Arc::new(RedisServer::start_cluster());
     let config = format!(
         "state.url = \"redis+cluster://127.0.0.1:{}\"\n",
         servers[0].port()
     );
-    let world = if std::env::var_os("RISKGATE_FAULT_SECONDS").is_some() {
-        world(&config).await
-    } else {
-        patient_world(&config).await
-    };
+    let world = world(&config).await;
     recovered(&world).await;
     let time = seconds(10);
     let mut added = Vec::new();
@@ -204,8 +212,19 @@ async fn a_cluster_moves_its_slots() {
         let began = Moment::now();
         let still = many(&world, || began.elapsed() > time / 2).await.tally();
         let began = Moment::now();
-        let moves = move_slots(&servers, time);
-        let phase = many(&world, || moves.is_finished()).await;
+        let enough = Arc::new(AtomicBool::new(false));
+        let moves = move_slots(&servers, &enough);
+        let (phase, ()) = tokio::join!(many(&world, || moves.is_finished()), async {
+            // A slow machine needs longer for as many requests.
+            let decisions = async || world.metric("riskgate_decision_seconds_count", &[]).await;
+            let before = decisions().await;
+            while began.elapsed() < time
+                || decisions().await - before < REQUESTS_MIN as f64 && began.elapsed() < LONGEST
+            {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            enough.store(true, Ordering::SeqCst);
+        });
         let moved = moves.join().expect("the moves end well");
         phase.assert_marked();
         assert!(phase.causes("unscored").is_empty());
@@ -229,9 +248,8 @@ async fn a_cluster_moves_its_slots() {
 
 /// Moves every slot in which there are keys from its master to the next one, again and again, as `redis-cli` does it; says
 /// how many moves there were.
-fn move_slots(servers: &Arc<Vec<RedisServer>>, time: Duration) -> JoinHandle<usize> {
-    let servers = Arc::clone(servers);
-    let end = Instant::now() + time;
+fn move_slots(servers: &Arc<Vec<RedisServer>>, enough: &Arc<AtomicBool>) -> JoinHandle<usize> {
+    let (servers, enough) = (Arc::clone(servers), Arc::clone(enough));
     std::thread::spawn(move || {
         let ids: Vec<String> = servers
             .iter()
@@ -245,7 +263,7 @@ fn move_slots(servers: &Arc<Vec<RedisServer>>, time: Duration) -> JoinHandle<usi
                 .flat_map(|key| lines(&servers[from], &format!("CLUSTER KEYSLOT {key}")))
                 .collect();
             for slot in slots {
-                if Instant::now() > end {
+                if enough.load(Ordering::SeqCst) {
                     return moved;
                 }
                 let at = |server: usize, text: &str| {
@@ -303,6 +321,8 @@ async fn a_replica_takes_the_place_of_a_master() {
     let _alone = alone().await;
     let mut servers = RedisServer::start_cluster();
     let replica = servers[2].start_cluster_replica();
+    RedisServer::fail_over_soon(&servers);
+    RedisServer::fail_over_soon(std::slice::from_ref(&replica));
     let world = on(&format!("redis+cluster://127.0.0.1:{}", servers[0].port())).await;
     recovered(&world).await;
     let killed = Moment::now();
@@ -311,7 +331,7 @@ async fn a_replica_takes_the_place_of_a_master() {
         let answer = replica.command(&[b"INFO", b"replication"]);
         String::from_utf8_lossy(&answer).contains("role:master")
     };
-    let is_over = || promoted() || killed.elapsed() > Duration::from_secs(60);
+    let is_over = || promoted() || killed.elapsed() > Duration::from_secs(150);
     let tally = logins_until(&world, is_over).await;
     let ended = Moment::now();
     let failover = killed.elapsed();
@@ -321,7 +341,7 @@ async fn a_replica_takes_the_place_of_a_master() {
     );
     let breaker = table::breaker(&world, killed, Some(ended)).await;
     tally.print("cluster: a master dies, its replica takes over", breaker);
-    assert!(promoted() && after < Duration::from_secs(5), "{after:?}");
+    assert!(promoted() && after <= recovery_max(), "{after:?}");
 }
 
 /// The resident set of the gateway that this test has started, in bytes.
@@ -401,5 +421,10 @@ async fn made_up_names_leave_nothing_behind() {
     );
     // Each of the hundred addresses goes from a list of names to an estimate, which is one more key.
     assert!(after.0 <= before.0 + 110, "{before:?} {after:?}");
-    assert!(redis_mib < 2.0 && own_mib < 16.0, "{redis_mib} {own_mib}");
+    // What the gateway keeps for a minute is there as well, of as many names as the machine tries in one.
+    let own_max = if is_measured() { 16.0 } else { 64.0 };
+    assert!(
+        redis_mib < 2.0 && own_mib < own_max,
+        "{redis_mib} {own_mib}"
+    );
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// The times of the shipped configuration; the unoptimised build of a test gets more.
-pub const BUDGET_MS: u32 = if cfg!(debug_assertions) { 500 } else { 20 };
+pub const BUDGET_MS: u32 = if cfg!(debug_assertions) { 5_000 } else { 20 };
 /// How many times as many requests the flood sends.
 const TIMES: usize = 10;
 const TOKENS: &str = r#"{"access_token":"opaque","token_type":"Bearer","expires_in":3600}"#;
@@ -180,15 +180,15 @@ async fn many_unscored_requests_are_noticed_and_policy_may_answer() {
             let (status, _) = login(&world, "others", &format!("user-{number}"), &address).await;
             assert_eq!(status, later, "request {number}, policy {policy:?}");
         }
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + Duration::from_secs(30);
         while world.metric("riskgate_unscored_share", &[]).await < 0.99 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert!(world.metric("riskgate_unscored_share", &[]).await > 0.99);
         assert!(world.log().contains("many requests have no score"));
         // Ten seconds later nothing is left of it.
-        let end = Instant::now() + Duration::from_secs(20);
-        while world.metric("riskgate_unscored_share", &[]).await > 0.0 && Instant::now() < end {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !world.log().contains("requests are scored again") && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         assert!(world.log().contains("requests are scored again"));

@@ -10,9 +10,12 @@ use crate::traffic::Crowd;
 use crate::traffic::Phase;
 use crate::traffic::Scored;
 use crate::traffic::alone;
+use crate::traffic::bar;
 use crate::traffic::in_time;
+use crate::traffic::is_measured;
 use crate::traffic::normal;
 use crate::traffic::recovered;
+use crate::traffic::recovery_max;
 use crate::traffic::until_part;
 use crate::traffic::world;
 use crate::wire::Closed;
@@ -119,15 +122,11 @@ async fn redis_stops_answering_in_the_middle_of_traffic() {
     let faulty = in_time(name, async || {
         redis.cont();
         recovered(&world).await;
-        let before = counted(&world).await;
-        // The first logins still see it answer.
-        let (phase, ()) = tokio::join!(Crowd::people(12).log_in(&world), async {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+        logins_over_silence(&world, || {
             began.set(Moment::now());
             redis.stop();
-        });
-        assert_counted(&world, &before, &phase).await;
-        phase
+        })
+        .await
     })
     .await;
     assert_silence(&faulty, &usual);
@@ -148,10 +147,34 @@ async fn redis_stops_answering_in_the_middle_of_traffic() {
     .await;
 }
 
-/// Connections stay open and are accepted, and for four seconds nothing is answered.
+/// Logins, the first of which still see the store answer: until its silence has been noticed in both ways, by the time that a
+/// read has and by doing without.
+async fn logins_over_silence(world: &World, fall_silent: impl Fn()) -> Phase {
+    let before = counted(world).await;
+    let is_noticed = Cell::new(false);
+    let (phase, ()) = tokio::join!(Crowd::people(1).until(world, || is_noticed.get()), async {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        fall_silent();
+        let end = Instant::now() + recovery_max();
+        loop {
+            let now = counted(world).await;
+            let mut pairs = now.iter().zip(&before);
+            if pairs.all(|((_, now), (_, before))| now > before) || Instant::now() > end {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        is_noticed.set(true);
+    });
+    assert_counted(world, &before, &phase).await;
+    phase
+}
+
+/// Connections stay open and are accepted, and for some seconds nothing is answered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_pauses_its_clients() {
-    const PAUSE: Duration = Duration::from_secs(4);
+    let pause = bar(Duration::from_secs(4), Duration::from_secs(12));
+    let millis = pause.as_millis().to_string();
     let _alone = alone().await;
     let redis = RedisServer::start();
     let world = on_redis(&redis.url()).await;
@@ -159,30 +182,30 @@ async fn redis_pauses_its_clients() {
     let usual = Crowd::people(5).log_in(&world).await;
 
     let began = Cell::new(Moment::now());
-    let name = "silent for 4 s under traffic (CLIENT PAUSE)";
-    let faulty = in_time(name, async || {
+    let name = format!(
+        "silent for {} s under traffic (CLIENT PAUSE)",
+        pause.as_secs()
+    );
+    let faulty = in_time(&name, async || {
         recovered(&world).await;
-        let before = counted(&world).await;
-        let (phase, ()) = tokio::join!(Crowd::people(12).log_in(&world), async {
-            tokio::time::sleep(Duration::from_millis(150)).await;
+        logins_over_silence(&world, || {
             began.set(Moment::now());
-            let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", b"4000", b"ALL"];
+            let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", millis.as_bytes(), b"ALL"];
             assert_eq!(redis.command(&pause), b"+OK\r\n");
-        });
-        assert_counted(&world, &before, &phase).await;
-        phase
+        })
+        .await
     })
     .await;
     assert_silence(&faulty, &usual);
-    let ended = began.get().plus(PAUSE);
-    let rest = Crowd::people(1).until(&world, || began.get().elapsed() > PAUSE);
+    let ended = began.get().plus(pause);
+    let rest = Crowd::people(1).until(&world, || began.get().elapsed() > pause);
     assert_stateless(&rest.await);
     eprintln!(
         "redis is no longer silent: scored as before after {:?}",
         recovered(&world).await
     );
-    let breaker = opened_and_closed(&world, name, began.get(), ended).await;
-    faulty.tally().print(name, breaker);
+    let breaker = opened_and_closed(&world, &name, began.get(), ended).await;
+    faulty.tally().print(&name, breaker);
 }
 
 /// A server that falls silent in the middle of these logins was noticed by them alone.
@@ -285,8 +308,11 @@ async fn redis_takes_no_more_writes() {
     faulty.print("redis full", Some(&usual));
     let turned = breaker(&world, began, None).await;
     faulty.tally().print("full (noeviction)", turned);
-    world.settle().await;
-    assert!(world.metric("riskgate_state_writes_lost_total", &[]).await > 0.0);
+    let end = Instant::now() + Duration::from_secs(60);
+    while world.metric("riskgate_state_writes_lost_total", &[]).await < 0.5 {
+        assert!(Instant::now() < end, "no write is counted as lost");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert!(
         world
             .metric("riskgate_state_errors_total", &[("operation", "record")])
@@ -332,7 +358,13 @@ async fn redis_answers_slowly() {
     let turned = breaker(&world, began, None).await;
     faulty.tally().print("answers 5 ms late", turned);
 
-    for millis in [20, 100] {
+    // Later than that, it is not: 15 ms as shipped, half a second elsewhere.
+    let late = if is_measured() {
+        [20, 100]
+    } else {
+        [700, 1_500]
+    };
+    for millis in late {
         wire.delay(Duration::ZERO);
         recovered(&world).await;
         let name = format!("answers {millis} ms late");

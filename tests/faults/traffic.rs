@@ -15,26 +15,53 @@ use tokio::sync::Mutex;
 use tokio::sync::MutexGuard;
 use wso2_sim::RecordedRequest;
 
-/// The shipped times, no request limits, and no reuse of scores, so that each request shows what the model does then.
-const SHIPPED_TIMES: &str = "
-score.budget_ms = 20
+/// No request limits, and no reuse of scores, so that each request shows what the model does then.
+const COMMON: &str = "
 score.cache_seconds = 0
 score.cache_entries = 0
-state.response_timeout_ms = 15
-state.connect_timeout_ms = 200
-upstream.connect_timeout_ms = 800
 limits.address_per_minute = 0
 limits.network_per_minute = 0
 limits.user_per_minute = 0
 limits.client_per_minute = 0
 ";
+/// The shipped times.
+const SHIPPED_TIMES: &str = "
+score.budget_ms = 20
+state.response_timeout_ms = 15
+state.connect_timeout_ms = 200
+upstream.connect_timeout_ms = 800
+";
+/// Times that a busy machine keeps as well: what a request lacks then did not come at all.
+const PATIENT_TIMES: &str = "
+score.budget_ms = 1000
+state.response_timeout_ms = 500
+state.connect_timeout_ms = 2000
+upstream.connect_timeout_ms = 5000
+";
 const IN_THE_RUNTIME: &str = "model.evaluator = 'onnx-runtime'\n";
 /// A program: what the models that misbehave wait for.
 pub const PROGRAM: &str = "curl/8.5.0";
+
+/// Whether the gateway has the shipped times and is held to what the documentation says of them: `make faults`, on a machine
+/// that does nothing else. Elsewhere it has longer ones, and the bars tell a wait that ends from one that does not.
+pub fn is_measured() -> bool {
+    std::env::var_os("RISKGATE_FAULT_SECONDS").is_some()
+}
+
+/// `shipped` where times are measured, or what is asked of any machine.
+pub fn bar(shipped: Duration, anywhere: Duration) -> Duration {
+    if is_measured() { shipped } else { anywhere }
+}
+
 /// The longest that a decision may take: the budget of 20 ms and 10 ms more.
-pub const DECISION_MAX: Duration = Duration::from_millis(30);
+pub fn decision_max() -> Duration {
+    bar(Duration::from_millis(30), Duration::from_secs(5))
+}
+
 /// How soon after a fault logins must be scored as before.
-pub const RECOVERY_MAX: Duration = Duration::from_secs(5);
+pub fn recovery_max() -> Duration {
+    bar(Duration::from_secs(5), Duration::from_secs(60))
+}
 
 /// What came of some logins.
 pub struct Phase {
@@ -75,29 +102,24 @@ pub fn alone_without_runtime() -> MutexGuard<'static, ()> {
     ALONE.blocking_lock()
 }
 
-/// A world that enforces, with the shipped times, whose models are in ONNX Runtime: that way there is more that can break.
+/// A world that enforces, whose models are in ONNX Runtime: that way there is more that can break.
 /// `config` is further configuration in dotted keys.
 pub async fn world(config: &str) -> World {
     native_world(&format!("{IN_THE_RUNTIME}{config}")).await
 }
 
-/// The same, but it waits for what a busy machine brings late: what a request lacks then did not
-/// come at all.
-pub async fn patient_world(config: &str) -> World {
-    let times = SHIPPED_TIMES
-        .replace("budget_ms = 20", "budget_ms = 500")
-        .replace("response_timeout_ms = 15", "response_timeout_ms = 400");
-    World::start(Options {
-        mode: "enforce",
-        config: format!("{times}{IN_THE_RUNTIME}{config}").leak(),
-        ..Options::default()
-    })
-    .await
-}
-
-/// A world with the shipped times and the models where they are by default.
+/// A world whose models are where they are by default; the times that `config` sets win.
 pub async fn native_world(config: &str) -> World {
-    let config = format!("{SHIPPED_TIMES}{config}");
+    let times = if is_measured() {
+        SHIPPED_TIMES
+    } else {
+        PATIENT_TIMES
+    };
+    let key = |line: &str| line.split('=').next().map(|key| key.trim().to_owned());
+    let set: Vec<_> = config.lines().map(key).collect();
+    let kept = times.lines().filter(|line| !set.contains(&key(line)));
+    let kept: Vec<_> = kept.collect();
+    let config = format!("{COMMON}{}\n{config}", kept.join("\n"));
     World::start(Options {
         mode: "enforce",
         config: config.leak(),
@@ -109,7 +131,7 @@ pub async fn native_world(config: &str) -> World {
 /// Waits until the readiness report says of `part` what `wanted` accepts: `None` when it is as it should be. On a busy
 /// machine another part may be degraded as well.
 pub async fn until_part(world: &World, part: &str, wanted: impl Fn(Option<&str>) -> bool) {
-    let end = Instant::now() + Duration::from_secs(12);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let (status, body) = world.admin("/health/ready").await;
         assert_eq!(status, 200, "a degraded node serves: {body}");
@@ -416,7 +438,7 @@ impl Phase {
         for step in 0..3 {
             let (now, before) = (self.median(step), usual.median(step));
             assert!(
-                now <= before + DECISION_MAX,
+                now <= before + decision_max(),
                 "step {step}: {now:?}, without fault {before:?}"
             );
         }
@@ -424,7 +446,7 @@ impl Phase {
 
     /// Whether a decision took longer than it may.
     pub fn is_late(&self) -> bool {
-        self.slowest() > DECISION_MAX
+        self.slowest() > decision_max()
     }
 
     /// Every single decision was in time.
@@ -496,11 +518,11 @@ pub async fn recovered(world: &World) -> Duration {
         let took = start.elapsed();
         if phase.is_normal() {
             phase.assert_normal();
-            assert!(took <= RECOVERY_MAX, "recovered only after {took:?}");
+            assert!(took <= recovery_max(), "recovered only after {took:?}");
             return took;
         }
         assert!(
-            took <= 3 * RECOVERY_MAX,
+            took <= 3 * recovery_max(),
             "still degraded after {took:?}: {:?}",
             phase.causes("scored")
         );
