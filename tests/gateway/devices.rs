@@ -42,7 +42,7 @@ fn listed(page: &Answer) -> usize {
 /// The page once it lists so many devices: learning happens after the answer.
 async fn page_with(person: &mut Person<'_>, count: usize) -> Answer {
     let mut page = person.get(PAGE).await;
-    for _ in 0..100 {
+    for _ in 0..1_200 {
         if listed(&page) == count {
             break;
         }
@@ -57,7 +57,7 @@ async fn page_with(person: &mut Person<'_>, count: usize) -> Answer {
 async fn become_known(person: &mut Person<'_>, devices: usize) {
     for _ in 0..5 {
         person.sign_in().await;
-        for _ in 0..20 {
+        for _ in 0..200 {
             if listed(&person.get(PAGE).await) == devices {
                 return;
             }

@@ -2,6 +2,7 @@
 //! answers whatever comes.
 
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,19 +28,24 @@ async fn from(world: &World, address: [u8; 4]) -> TcpStream {
 async fn is_served(mut stream: TcpStream) -> bool {
     let mut answer = Vec::new();
     let asked = stream.write_all(GET).await;
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer));
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer));
     let read = read.await.expect("an answer or an end");
     asked.is_ok() && read.is_ok() && answer.starts_with(b"HTTP/1.1 200")
 }
 
+/// Waits until a connection was counted as refused: it may be closed before that.
 async fn refused(world: &World, full: &str) -> f64 {
     let name = "riskgate_connections_refused_total";
+    let end = Instant::now() + PATIENCE;
+    while world.metric(name, &[("full", full)]).await < 0.5 && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     world.metric(name, &[("full", full)]).await
 }
 
 /// Waits until the gateway has this many connections.
 async fn until_taken(world: &World, count: f64) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while (world.metric("riskgate_connections", &[]).await - count).abs() > 0.5
         && Instant::now() < end
     {
@@ -92,14 +98,14 @@ async fn with_all_places_taken_operators_are_answered_and_idle_connections_make_
     let start = Instant::now();
     until_taken_below(&world, 20.0).await;
     eprintln!("room after {:.1?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(8));
+    assert!(start.elapsed() < PATIENCE);
     world.expect_record();
     assert!(is_served(from(&world, [127, 0, 0, 7]).await).await);
     world.records().await;
 }
 
 async fn until_taken_below(world: &World, count: f64) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while world.metric("riskgate_connections", &[]).await >= count && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -139,7 +145,7 @@ async fn ten_thousand_idle_connections_are_closed_in_time_and_logins_go_on() {
 
     let closing = Instant::now();
     for stream in &mut held {
-        let end = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut [0; 1])).await;
+        let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await;
         assert!(matches!(end, Ok(Ok(0) | Err(_))), "still open: {end:?}");
     }
     eprintln!(
@@ -151,14 +157,15 @@ async fn ten_thousand_idle_connections_are_closed_in_time_and_logins_go_on() {
     let wanted = f64::from(u32::try_from(count).expect("a small number"));
     let missing = [("missing", "head")];
     let name = "riskgate_connections_given_up_total";
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     let mut given_up = world.metric(name, &missing).await;
     while given_up < wanted && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(20)).await;
         given_up = world.metric(name, &missing).await;
     }
     assert_eq!(given_up, wanted);
-    assert!(login < Duration::from_secs(5), "{login:?}");
+    // Far less than a client waits.
+    assert!(login < Duration::from_secs(20), "{login:?}");
 }
 
 /// Waits until the gateway has read all that was sent to it, as the system tells it.

@@ -98,7 +98,7 @@ async fn an_operator_sees_what_is_granted_and_used(store: Store) {
     // It is written every few seconds.
     let end = Instant::now() + PATIENCE + Duration::from_secs(5);
     if store == Store::Embedded {
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        tokio::time::sleep(Duration::from_secs(12)).await;
         world.stop().await;
     }
     let found = loop {

@@ -45,8 +45,8 @@ async fn the_store_may_be_away() {
             (200, &json!([unscored])),
             "{reply}"
         );
-        // The store's own time limit is 1.5 s.
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        // The store's own time limit is 5 s.
+        assert!(took < Duration::from_secs(4), "{took:?}");
         fastest = fastest.min(took);
         let password = json!({
             "actionType": "PRE_UPDATE_PASSWORD",
@@ -55,9 +55,9 @@ async fn the_store_may_be_away() {
         let begun = Instant::now();
         let (status, reply) = issuing.ask(PASSWORD, &password).await;
         assert_eq!((status, reply), (200, json!({ "actionStatus": "SUCCESS" })));
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert!(begun.elapsed() < Duration::from_secs(4));
     }
-    assert!(fastest <= Duration::from_millis(50), "{fastest:?}");
+    assert!(fastest <= Duration::from_millis(500), "{fastest:?}");
     issuing.world.redis().cont();
 }
 
@@ -82,7 +82,7 @@ async fn what_a_node_has_decided_others_find(store: Store) {
     let call = call(&decision, "demo-web", "authorization_code");
     let mut reply = Value::Null;
     // On a busy machine the first look may be too slow.
-    for _ in 0..20 {
+    for _ in 0..200 {
         reply = issuing.ask(ACCESS, &call).await.1;
         if reply["operations"]
             .as_array()
@@ -90,6 +90,7 @@ async fn what_a_node_has_decided_others_find(store: Store) {
         {
             break;
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let operations = reply["operations"].as_array().expect("operations");
     assert_eq!(operations.len(), 5, "{reply}");
@@ -119,7 +120,7 @@ async fn an_unknown_decision_is_answered_in_time() {
     })
     .await;
     let mut took = Vec::new();
-    for number in 0..12_u8 {
+    for number in 0..60_u8 {
         let id = format!("0199b0a0-0000-7000-8000-0000000000{number:02}");
         let begun = Instant::now();
         let (_, reply) = issuing
@@ -130,9 +131,10 @@ async fn an_unknown_decision_is_answered_in_time() {
             took.push(begun.elapsed());
         }
     }
+    assert!(!took.is_empty(), "the store was never in time");
     let fastest = took.into_iter().min();
     assert!(
-        fastest.is_some_and(|took| took <= Duration::from_millis(50)),
+        fastest.is_some_and(|took| took <= Duration::from_millis(500)),
         "{fastest:?}"
     );
 }
