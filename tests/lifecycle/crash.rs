@@ -29,7 +29,7 @@ on_both_stores!(
             // Longer than the file is written at the latest.
             world.until_learnt("alice", round).await;
             world.settle().await;
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            tokio::time::sleep(Duration::from_millis(4_000)).await;
             slowest = slowest.max(world.crash().await);
             // As many as before: none is lost, none counted a second time.
             assert_eq!(world.history_of("alice").await, round, "{}", world.log());

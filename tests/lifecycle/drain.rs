@@ -28,7 +28,7 @@ async fn a_node_that_ends_loses_no_request() {
         mode: "enforce",
         // The load looks like a stolen secret, sooner or later by how quick the machine is.
         policy: Some(always("allow")),
-        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 2\nserver.grace_seconds = 10",
+        config: "limits.address_per_minute = 0\nlimits.network_per_minute = 0\nlimits.user_per_minute = 0\nlimits.client_per_minute = 0\nserver.drain_seconds = 5\nserver.grace_seconds = 300",
         ..Options::default()
     })
     .await;
@@ -85,9 +85,8 @@ async fn a_node_that_ends_loses_no_request() {
     balancer.abort();
     assert_eq!(code, Some(0), "{}", world.log());
     tally.assert_all_answered(&world.log());
-    // 2 s of draining, then a second for connections that stay idle, and the end of what is under way; it never takes all of
-    // the 10 s that requests have.
-    assert!(took < Duration::from_secs(9), "{took:?}\n{}", world.log());
+    // 5 s of draining, then a second for connections that stay idle, and the end of what is under way; the minutes that requests
+    // have are more than the harness waits.
     // The identity server has seen each request once; one that was repeated on a closed connection had not arrived.
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for request in world.received() {
@@ -98,7 +97,7 @@ async fn a_node_that_ends_loses_no_request() {
     let twice = seen.values().filter(|count| **count > 1).count();
     assert_eq!((seen.len() as u64, twice), (requests, 0));
     // Each has left a record, at one node or the other; the first wrote its last before it ended.
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     loop {
         let recorded = (crate::reload::records(&world).len() + other.records().len()) as u64;
         if recorded == requests {
@@ -126,7 +125,7 @@ async fn a_node_that_ends_loses_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let mut world = World::start(Options {
-        config: "server.drain_seconds = 8\nserver.grace_seconds = 10",
+        config: "server.drain_seconds = 12\nserver.grace_seconds = 10",
         ..Options::default()
     })
     .await;
@@ -136,8 +135,11 @@ async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let mut idle = Client::new(world.port, None);
     assert!(!idle.exchange(&keys).await.expect("an answer").closes());
     world.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(world.admin("/health/ready").await.0, 503);
+    let end = Instant::now() + PATIENCE;
+    while world.admin("/health/ready").await.0 != 503 {
+        assert!(Instant::now() < end, "{}", world.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     // Old and new connections are served, once each.
     assert!(busy.exchange(&keys).await.expect("an answer").closes());
     let mut fresh = Client::new(world.port, None);
@@ -146,7 +148,7 @@ async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let answer = idle.exchange(&keys).await.expect("an answer");
     assert!(answer.status == 200 && answer.closes(), "{answer:?}");
     // After the drain time nobody new is let in.
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while Client::new(world.port, None).connect().await.is_ok() {
         assert!(Instant::now() < end, "still accepted");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -159,7 +161,7 @@ async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
 async fn streams_end_and_the_client_is_told_to_go_away() {
     let mut world = World::start(Options {
         tls: true,
-        config: "server.drain_seconds = 0\nserver.grace_seconds = 10",
+        config: "server.drain_seconds = 0\nserver.grace_seconds = 300",
         ..Options::default()
     })
     .await;
@@ -177,13 +179,8 @@ async fn streams_end_and_the_client_is_told_to_go_away() {
     };
     let ((one, two), ()) = tokio::join!(answers, end);
     assert_eq!((one.status, two.status), (200, 200));
-    let start = Instant::now();
+    // Sooner than the harness waits, and so than the time that streams have.
     assert_eq!(world.ended().await, Some(0), "{}", world.log());
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
     assert!(
         connection.is_over().await,
         "GOAWAY has ended the connection"
@@ -201,14 +198,20 @@ async fn until_received(world: &World, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_ends_at_once() {
-    for pause in [Duration::from_millis(300), Duration::from_millis(1_700)] {
-        // In the drain time, and in the time for requests under way.
+    // In the drain time, and in the time for requests under way.
+    for (config, stage) in [
+        ("server.drain_seconds = 300", "draining"),
+        (
+            "server.drain_seconds = 1\nserver.grace_seconds = 300",
+            "requests under way may end",
+        ),
+    ] {
         let mut world = World::start(Options {
-            config: "server.drain_seconds = 1\nserver.grace_seconds = 60",
+            config,
             ..Options::default()
         })
         .await;
-        world.sim.set_response_delay(Duration::from_secs(20));
+        world.sim.set_response_delay(Duration::from_secs(120));
         let port = world.port;
         let hangs = tokio::spawn(async move {
             let mut client = Client::new(port, None);
@@ -216,17 +219,14 @@ async fn a_second_sigterm_ends_at_once() {
         });
         until_received(&world, 1).await;
         world.signal("TERM");
-        tokio::time::sleep(pause).await;
-        let start = Instant::now();
+        let end = Instant::now() + PATIENCE;
+        while !world.log().contains(stage) {
+            assert!(Instant::now() < end, "{}", world.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         world.signal("TERM");
+        // The harness waits for less than the time that there is.
         assert_eq!(world.ended().await, Some(0), "{}", world.log());
-        assert!(
-            // Far less than the time for requests under way; what was learnt still goes to a disk that may be busy.
-            start.elapsed() < Duration::from_secs(10),
-            "{:?}: {}",
-            start.elapsed(),
-            world.log()
-        );
         assert!(world.log().contains("a second SIGTERM"), "{}", world.log());
         assert!(!hangs.await.expect("a client"), "it was cut off");
         let records = until_recorded(&world, 1).await;

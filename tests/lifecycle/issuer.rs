@@ -9,6 +9,7 @@ use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
 use std::time::Duration;
+use std::time::SystemTime;
 
 /// An authority.
 pub struct Authority {
@@ -51,20 +52,14 @@ impl Authority {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, None)
     }
 
-    /// The same with an end: this long from now, in whole days. `None` for the day before yesterday.
+    /// The same with an end: this long from now, in whole seconds. `None` for two days ago.
     pub fn server_until(&self, name: &str, left: Option<Duration>) -> Issued {
-        let day = jiff::SignedDuration::from_hours(24);
-        let now = jiff::Timestamp::now();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = Duration::from_secs(since.expect("a time after 1970").as_secs());
         let end = match left {
             Some(left) => now + left,
-            None => now - day - day,
+            None => now - Duration::from_secs(2 * 24 * 3600),
         };
-        let date = end.to_zoned(jiff::tz::TimeZone::UTC).date();
-        let end = (
-            i32::from(date.year()),
-            u8::try_from(date.month()).expect("a month"),
-            u8::try_from(date.day()).expect("a day"),
-        );
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, Some(end))
     }
 
@@ -73,19 +68,14 @@ impl Authority {
         self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, None)
     }
 
-    fn issue(
-        &self,
-        name: &str,
-        usage: ExtendedKeyUsagePurpose,
-        end: Option<(i32, u8, u8)>,
-    ) -> Issued {
+    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose, end: Option<Duration>) -> Issued {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         params.distinguished_name = named(name);
         params.extended_key_usages = vec![usage];
-        if let Some((year, month, day)) = end {
+        if let Some(end) = end {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-            params.not_after = rcgen::date_time_ymd(year, month, day);
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
         }
         let made = params.signed_by(&key, &self.issuer).expect("a certificate");
         Issued {

@@ -3,6 +3,7 @@
 use crate::gateway::HOME;
 use crate::gateway::HOME_NEIGHBOUR;
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
 use crate::gateway::Store;
 use crate::gateway::World;
 use crate::gateway::always;
@@ -15,8 +16,10 @@ use crate::load::scaled;
 use crate::reload::until_recorded;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 on_both_stores!(
     another_process_takes_over_and_nobody_is_refused,
@@ -122,7 +125,7 @@ async fn no_login_fails_while_processes_are_exchanged() {
     })
     .await;
     let sockets = world.onto_sockets().await;
-    let done = AtomicBool::new(false);
+    let (done, finished) = (AtomicBool::new(false), AtomicU32::new(0));
     // Whole logins, of which many steps fall between two processes: what one has bound, the next one knows.
     let logins = async |address: &str| {
         let mut logins = 0_u32;
@@ -132,16 +135,26 @@ async fn no_login_fails_while_processes_are_exchanged() {
             let tokens = alice.redeem(&code).await;
             assert_eq!(tokens.status, 200, "{tokens:?}\n{}", world.log());
             logins += 1;
+            finished.fetch_add(1, Ordering::Relaxed);
         }
         logins
     };
+    // However quick the machine is.
+    let some_more = async || {
+        let goal = finished.load(Ordering::Relaxed) + 2;
+        let end = Instant::now() + PATIENCE;
+        while finished.load(Ordering::Relaxed) < goal {
+            assert!(Instant::now() < end, "{}", world.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
     let exchanges = async {
         for _ in 0..scaled(3, 10) {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            some_more().await;
             let (code, _) = world.hand_over(&sockets).await;
             assert_eq!(code, Some(0), "{}", world.log());
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        some_more().await;
         done.store(true, Ordering::Relaxed);
     };
     let (one, two, ()) = tokio::join!(logins(HOME), logins(HOME_NEIGHBOUR), exchanges);

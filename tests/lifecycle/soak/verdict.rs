@@ -1,5 +1,6 @@
 //! Compares what clients saw, what the identity server saw, what the records say and what the store holds.
 
+use super::Pace;
 use super::traffic::Kind;
 use super::traffic::Seen;
 use super::traffic::Sent;
@@ -25,15 +26,11 @@ use std::time::Instant;
 use std::time::SystemTime;
 use wso2_sim::RecordedRequest;
 
-/// After an outage of WSO2, what was under way comes to its end.
-const UPSTREAM_SLACK: Duration = Duration::from_millis(2_500);
 /// After an outage of Redis, connection and breaker find back.
 const STATE_SLACK: Duration = Duration::from_secs(5);
 /// Of so many scored requests one may have been without its history although nothing was wrong: on a busy machine a read
 /// is late now and then.
 const LATE_ONE_IN: usize = 1_000;
-/// However short a run is, so many may have been: a share of a few hundred requests is less than one.
-const LATE_MIN: usize = 3;
 /// Sentences that are kept of each kind.
 const KEPT_MAX: usize = 8;
 
@@ -84,7 +81,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Looks at all four.
-pub async fn reach(world: &World, sent: &[Sent], windows: &[Window]) -> Verdict {
+pub async fn reach(world: &World, sent: &[Sent], windows: &[Window], pace: Pace) -> Verdict {
     let mut verdict = Verdict::default();
     let count = |wanted: fn(&Seen) -> bool| sent.iter().filter(|sent| wanted(&sent.seen)).count();
     let answered = count(|seen| matches!(seen, Seen::Answer(_)));
@@ -108,8 +105,8 @@ pub async fn reach(world: &World, sent: &[Sent], windows: &[Window]) -> Verdict 
             arrived.entry(number).or_default().push(request);
         }
     }
-    clients(&mut verdict, sent, windows);
-    let joined = exchanges(&mut verdict, sent, &arrived, &records, windows);
+    clients(&mut verdict, sent, windows, pace);
+    let joined = exchanges(&mut verdict, sent, &arrived, &records, windows, pace);
     audit(
         &mut verdict,
         &records,
@@ -118,7 +115,7 @@ pub async fn reach(world: &World, sent: &[Sent], windows: &[Window]) -> Verdict 
         sent,
         &arrived,
     );
-    let stateless = scores(&mut verdict, &records, windows);
+    let stateless = scores(&mut verdict, &records, windows, pace);
     let learnt = store(&mut verdict, world, sent, &joined, &records).await;
     for name in [
         "riskgate_panics_total",
@@ -155,14 +152,14 @@ fn is_within(
 }
 
 /// Each request was answered, and as it should be unless WSO2 was in trouble.
-fn clients(verdict: &mut Verdict, sent: &[Sent], windows: &[Window]) {
+fn clients(verdict: &mut Verdict, sent: &[Sent], windows: &[Window], pace: Pace) {
     for sent in sent {
         let is_trouble = || {
             is_within(
                 windows,
                 |window| window.fault.is_upstream(),
                 sent.time,
-                UPSTREAM_SLACK,
+                pace.upstream_slack,
             )
         };
         match &sent.seen {
@@ -184,6 +181,7 @@ fn exchanges<'a>(
     arrived: &HashMap<u64, Vec<RecordedRequest>>,
     records: &'a [AuditEvent],
     windows: &[Window],
+    pace: Pace,
 ) -> HashMap<u64, &'a AuditEvent> {
     let mut by_id: HashMap<&str, &AuditEvent> = HashMap::new();
     for record in records {
@@ -206,7 +204,7 @@ fn exchanges<'a>(
                 windows,
                 |window| window.fault.is_upstream(),
                 sent.time,
-                UPSTREAM_SLACK,
+                pace.upstream_slack,
             );
         if requests.len() > 1 && !may_repeat {
             verdict.blame("arrived twice", format!("{sent:?}: {}", requests.len()));
@@ -286,7 +284,7 @@ fn audit(
 
 /// Every scored request has the score that its model gives to its recorded row, and its history unless Redis was in
 /// trouble. How many had none.
-fn scores(verdict: &mut Verdict, records: &[AuditEvent], windows: &[Window]) -> u64 {
+fn scores(verdict: &mut Verdict, records: &[AuditEvent], windows: &[Window], pace: Pace) -> u64 {
     let models = models();
     let (mut stateless, mut late) = (0, Vec::new());
     for record in records.iter().filter(|record| record.door.is_some()) {
@@ -344,7 +342,7 @@ fn scores(verdict: &mut Verdict, records: &[AuditEvent], windows: &[Window]) -> 
         .iter()
         .filter(|record| record.door.is_some())
         .count();
-    if late.len() > (scored / LATE_ONE_IN).max(LATE_MIN) {
+    if late.len() > (scored / LATE_ONE_IN).max(pace.late_min) {
         late.into_iter()
             .for_each(|text| verdict.blame("without history", text));
     } else {
