@@ -59,7 +59,7 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@cargo test --workspace --locked
 	@echo "--> tests: the demo, as a check (debug build, the small address databases of the tests)"
 	@cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example demo
-	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 250
+	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 5000
 	@echo "--> tests: deployment (the image's root with the debug build; make image-test takes the shipped one)"
 	@scripts/test-image.sh target/debug/riskgate target/debug/wso2-sim
 	@$(MAKE) --no-print-directory test-training

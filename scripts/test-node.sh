@@ -11,8 +11,8 @@ set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install_seconds_max=180
-suite_seconds_max=360
+install_seconds_max=600
+suite_seconds_max=1800
 
 suites=()
 for argument in "$@"; do

@@ -6,9 +6,11 @@ use crate::screen::Screen;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::audit::is_mark;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
@@ -18,10 +20,12 @@ use tokio::io::AsyncReadExt as _;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Records that are kept; the oldest makes room.
 const RECORDS_MAX: usize = 20_000;
-/// Nothing new for this long means that everything is written, the observations of the store included.
-const QUIET: Duration = Duration::from_millis(150);
-/// The longest wait for that.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Nothing new for this long means that every record is written.
+const QUIET: Duration = Duration::from_millis(250);
+/// The longest wait for that, and for what was observed to be in the store.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// How many observations the gateway has not stored yet.
+const WAITING: &str = "riskgate_state_writes_waiting ";
 
 /// A record and the chapter that it belongs to.
 #[derive(Clone, Debug)]
@@ -31,8 +35,13 @@ pub(crate) struct Record {
 }
 
 /// The records so far.
-#[derive(Debug, Default)]
-pub(crate) struct Records(Mutex<Kept>);
+#[derive(Debug)]
+pub(crate) struct Records {
+    kept: Mutex<Kept>,
+    /// Where the gateway says how it is.
+    metrics: String,
+    http: reqwest::Client,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -56,9 +65,23 @@ pub(crate) struct Completeness {
 }
 
 impl Records {
+    /// None yet, of the gateway whose operators' listener is at `admin`.
+    pub(crate) fn of(admin: SocketAddr) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .timeout(SETTLE_WITHIN)
+            .build()?;
+        Ok(Self {
+            kept: Mutex::default(),
+            metrics: format!("http://{admin}/metrics"),
+            http,
+        })
+    }
+
     /// The records of a chapter that hold a decision, oldest first.
     pub(crate) fn decisions(&self, chapter: Chapter) -> Vec<AuditEvent> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.lock();
         let of_chapter = kept
             .records
             .iter()
@@ -66,21 +89,36 @@ impl Records {
         of_chapter.map(|record| record.event.clone()).collect()
     }
 
-    /// Waits until nothing new comes.
+    /// Waits until nothing new comes and what was observed is in the store.
     pub(crate) async fn settle(&self) {
         let start = Instant::now();
         while start.elapsed() < SETTLE_WITHIN {
             tokio::time::sleep(LOOK_EVERY).await;
-            let newest = self.0.lock().unwrap_or_else(PoisonError::into_inner).newest;
-            if newest.map_or(start, |newest| newest.max(start)).elapsed() >= QUIET {
+            let newest = self.lock().newest;
+            let since = newest.map_or(start, |newest| newest.max(start));
+            if since.elapsed() >= QUIET && self.is_learnt().await {
                 return;
             }
         }
     }
 
+    /// Whether the gateway says that nothing waits for the store.
+    async fn is_learnt(&self) -> bool {
+        let Ok(answer) = self.http.get(&self.metrics).send().await else {
+            return false;
+        };
+        let text = answer.text().await.unwrap_or_default();
+        let waiting = text.lines().find_map(|line| line.strip_prefix(WAITING));
+        waiting == Some("0")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether records are missing.
     pub(crate) fn completeness(&self) -> Completeness {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.lock();
         Completeness {
             lines: kept.lines,
             missing: kept.missing,
@@ -90,7 +128,7 @@ impl Records {
 
     /// Takes one line. Returns the record when it holds a decision.
     fn take(&self, line: &[u8], faces: &Faces) -> Option<Record> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         kept.newest = Some(Instant::now());
         if is_mark(line) {
             return None;

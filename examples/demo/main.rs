@@ -120,7 +120,7 @@ async fn show(
     programs.start_wso2(&bin_dir, place, screen).await?;
     programs.start_riskgate(&bin_dir, place, screen).await?;
 
-    let records = Arc::new(Records::default());
+    let records = Arc::new(Records::of(place.admin_address())?);
     let faces = place.faces(&cast)?;
     let follower = audit::follow(
         place.audit_file(),

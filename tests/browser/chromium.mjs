@@ -9,8 +9,8 @@ import path from 'node:path';
 
 import { chromium } from 'playwright-core';
 
-const START_WITHIN_MS = 20_000;
-const STEP_WITHIN_MS = 8_000;
+const START_WITHIN_MS = 60_000;
+const STEP_WITHIN_MS = 30_000;
 
 export async function launchChromium() {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';

@@ -17,8 +17,8 @@ import { freePort, startGateway } from './gateway.mjs';
 import { providerHandler } from './provider.mjs';
 import { recordingServer } from './recording.mjs';
 
-const FLOW_WITHIN_MS = 20_000;
-const STOPPED_WITHIN_MS = 20_000;
+const FLOW_WITHIN_MS = 120_000;
+const STOPPED_WITHIN_MS = 60_000;
 
 const publicPort = await freePort();
 const origin = `http://localhost:${publicPort}`;

@@ -9,7 +9,7 @@ import http from 'node:http';
 /** Request header by which an exchange at the client is found again at the server. */
 export const MARKER = 'x-test-exchange';
 
-const ANSWER_WITHIN_MS = 10_000;
+const ANSWER_WITHIN_MS = 60_000;
 
 /** Splits the head that Node wrote to the socket into its lines: `[first line, [name, value]...]`. */
 function parseHead(head) {

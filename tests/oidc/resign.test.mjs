@@ -21,7 +21,7 @@ import { REPOSITORY, freePort, startGateway } from './gateway.mjs';
 import { ACCOUNT, providerHandler } from './provider.mjs';
 import { recordingServer } from './recording.mjs';
 
-const TEST_WITHIN_MS = 20_000;
+const TEST_WITHIN_MS = 120_000;
 
 const ALLOW_ALL = `
 version = 1

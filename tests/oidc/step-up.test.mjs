@@ -21,7 +21,7 @@ import {
 } from './provider.mjs';
 import { recordingServer } from './recording.mjs';
 
-const TEST_WITHIN_MS = 20_000;
+const TEST_WITHIN_MS = 120_000;
 const STATE = 'state-of-the-step-up-tests';
 const NONCE = 'nonce-of-the-step-up-tests';
 const VERIFIER = 'verifier-of-43-characters-or-more-as-RFC-7636-asks';

@@ -139,7 +139,7 @@ impl Running {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let within = Duration::from_secs(10);
+        let within = Duration::from_secs(60);
         let done = tokio::time::timeout(within, waiting).await;
         assert!(done.is_ok(), "{}", self.metrics.render());
         assert_eq!(self.told(result), count);
@@ -222,7 +222,7 @@ async fn a_receiver_that_is_away_costs_alerts_and_nothing_else() {
         running.sink.write(event("2", "block"));
     }
     assert!(
-        begun.elapsed() < Duration::from_secs(2),
+        begun.elapsed() < Duration::from_secs(20),
         "{:?}",
         begun.elapsed()
     );
@@ -251,7 +251,7 @@ async fn the_end_tells_what_waits_and_does_not_wait_for_a_receiver_that_is_away(
     running.sink.write(event("1", "block"));
     tokio::time::sleep(Duration::from_millis(5)).await;
     running.stop.send(true).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(5), running.task).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.task).await;
     assert!(
         ended.is_ok(),
         "it waits for a receiver that does not take anything"

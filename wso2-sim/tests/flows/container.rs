@@ -18,7 +18,7 @@ async fn exchange(sim: &Sim, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(sim.addr).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
     read.expect("the server ends the connection").unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -191,7 +191,7 @@ impl Endpoint {
 
     /// Waits until that many requests have come.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
-        for _ in 0..200 {
+        for _ in 0..6_000 {
             if self.received().len() >= count {
                 return self.received();
             }
