@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The policy that is built in, for when no file is there.
-const SHIPPED_POLICY: &str = include_str!("../../conf/policy.toml");
+pub(in crate::app) const SHIPPED_POLICY: &str = include_str!("../../conf/policy.toml");
 
 /// The parts that a reload exchanges, and what an operator should know about them.
 #[derive(Debug)]
@@ -289,11 +289,19 @@ pub(in crate::app) fn policy(config: &Config) -> Result<(PolicySet, Vec<String>)
         }
         None => ("built-in policy".to_owned(), SHIPPED_POLICY.to_owned()),
     };
-    let policy = PolicySet::parse(&text).map_err(|errors| {
+    policy_of(&text, &file)
+}
+
+/// The same of a text, which messages call `file`.
+pub(in crate::app) fn policy_of(
+    text: &str,
+    file: &str,
+) -> Result<(PolicySet, Vec<String>), Problems> {
+    let policy = PolicySet::parse(text).map_err(|errors| {
         errors
             .0
             .iter()
-            .map(|error| ConfigError::new(&file, error.to_string()))
+            .map(|error| ConfigError::new(file, error.to_string()))
             .collect::<Problems>()
     })?;
     let (errors, warnings): (Vec<_>, Vec<_>) = policy
@@ -311,7 +319,7 @@ pub(in crate::app) fn policy(config: &Config) -> Result<(PolicySet, Vec<String>)
     } else {
         Err(errors
             .iter()
-            .map(|finding| ConfigError::new(&file, finding.to_string()))
+            .map(|finding| ConfigError::new(file, finding.to_string()))
             .collect())
     }
 }

@@ -8,8 +8,10 @@ use crate::adapters::trail::AuditTrail;
 use crate::admin::console::Console;
 use crate::admin::console::Origin;
 use crate::app::RunError;
+use crate::app::policy_desk::FilesOfPolicy;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::overrides::Overrides;
 use crate::domain::operator::roster::Operator;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
@@ -34,6 +36,7 @@ pub(in crate::app) fn console(
     config: &Config,
     file: &str,
     flow: &Arc<AuthFlow>,
+    overrides: &Overrides,
 ) -> Result<Console, ConfigError> {
     let origin = origin(config, file)?;
     let roster = read(&config.operators_file())?;
@@ -41,6 +44,7 @@ pub(in crate::app) fn console(
     let console = Console::new(
         Arc::clone(flow),
         trail,
+        Arc::new(FilesOfPolicy::new(overrides.clone())),
         Arc::new(ArcSwap::from_pointee(roster)),
         origin,
     );

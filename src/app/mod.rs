@@ -40,6 +40,9 @@ pub mod operators;
 /// The console and its operators.
 pub mod console;
 
+/// The policy file, as the console edits it.
+mod policy_desk;
+
 /// Speaks to the gateway that runs.
 mod admin_client;
 
@@ -351,7 +354,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         let (flow, metrics) = (Arc::clone(&flow), Arc::clone(&metrics));
         runtime.spawn(prepared.serve(listener, flow, metrics, stopped.clone()));
     }
-    let console = console::console(&config, &file, &flow).map_err(one)?;
+    let console = console::console(&config, &file, &flow, overrides).map_err(one)?;
     runtime.spawn(console::watch(config.operators_file(), console.clone()));
     let admin_state = AdminState {
         metrics: Arc::clone(&metrics),

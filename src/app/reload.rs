@@ -130,13 +130,14 @@ impl Reloader {
         };
         let metrics = &self.flow.dependencies().metrics;
         let file = self.name();
-        let say = |error: &dyn std::fmt::Display| {
-            tracing::error!(error = %error, "the configuration is not taken; the old one stays");
-        };
-        let refuse = |error: &dyn std::fmt::Display| {
-            say(error);
+        let refuse_all = |problems: Vec<String>| {
+            for problem in &problems {
+                tracing::error!(error = %problem, "the configuration is not taken; the old one stays");
+            }
             metrics.reload(false, took());
+            self.flow.reject_reload(problems);
         };
+        let refuse = |error: &dyn std::fmt::Display| refuse_all(vec![error.to_string()]);
         let config = self
             .overrides
             .config()
@@ -158,16 +159,14 @@ impl Reloader {
         let mut assembled = match assembled {
             Ok(assembled) => assembled,
             Err(problems) => {
-                problems.iter().for_each(|problem| say(problem));
-                metrics.reload(false, took());
+                refuse_all(problems.iter().map(ToString::to_string).collect());
                 return None;
             }
         };
         let services = match resources::peers(&config, &file) {
             Ok(services) => services,
             Err(problems) => {
-                problems.iter().for_each(|problem| say(problem));
-                metrics.reload(false, took());
+                refuse_all(problems.iter().map(ToString::to_string).collect());
                 return None;
             }
         };

@@ -255,6 +255,12 @@ pub struct AuditEvent {
     /// What it is now, or is asked to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_to: Option<String>,
+    /// Which policy was in the file before an operator wrote another: its SHA-256 in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_from: Option<String>,
+    /// Which one is since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_to: Option<String>,
     /// The version of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

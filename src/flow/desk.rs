@@ -6,6 +6,7 @@ use crate::domain::features::FeatureVector;
 use crate::domain::ids::Pseudonym;
 use crate::domain::kind::RequestKind;
 use crate::domain::page_key::Purpose;
+use crate::domain::policy::editing::How;
 use crate::domain::review;
 use crate::domain::review::HeldLogin;
 use crate::domain::review::Listing;
@@ -18,6 +19,7 @@ use crate::domain::risk::ModelOutput;
 use crate::domain::time::Deadline;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
+use crate::flow::ports::Draft;
 use crate::flow::ports::QueueChange;
 use crate::flow::ports::StateError;
 use crate::flow::review::in_time;
@@ -130,7 +132,29 @@ impl AuthFlow {
     /// Leaves a record of what an operator did in the console: `signed_in`, `sign_in_failed` and so on. `operator` is a name
     /// of the roster, never what somebody typed.
     pub fn record_operator(&self, operator: Option<&str>, action: &str, note: &str) {
+        let event = self.operator_event(operator, action, note);
+        self.dependencies.audit.write(event);
+    }
+
+    /// Leaves a record of a policy that an operator has written into its file: `policy_saved` or `policy_restored`, with the
+    /// digests of what was there and of what is.
+    pub fn record_policy(&self, draft: &Draft<'_>, from: &str, to: &str) {
+        let action = match draft.how {
+            How::Restored => "policy_restored",
+            How::Saved | How::Found => "policy_saved",
+        };
+        let version = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
+        tracing::info!(operator = %review::printable(draft.operator), from = version(from), to = version(to),
+            "{action}: a reload takes it over");
         self.dependencies.audit.write(AuditEvent {
+            policy_from: Some(from.to_owned()),
+            policy_to: Some(to.to_owned()),
+            ..self.operator_event(Some(draft.operator), action, draft.note)
+        });
+    }
+
+    fn operator_event(&self, operator: Option<&str>, action: &str, note: &str) -> AuditEvent {
+        AuditEvent {
             schema: AUDIT_SCHEMA,
             time: self.dependencies.clock.now().to_rfc3339(),
             id: self.request_id().to_string(),
@@ -143,7 +167,7 @@ impl AuthFlow {
             note: Some(review::printable(note)).filter(|note| !note.is_empty()),
             config: self.snapshot().version,
             ..AuditEvent::default()
-        });
+        }
     }
 
     /// What the model in force says to a row, worked out natively: its version and its answer. `None` when it has no

@@ -180,6 +180,7 @@ use crate::flow::snapshot::Snapshot;
 use crate::flow::tracing::Traces;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -243,6 +244,8 @@ impl std::fmt::Debug for Dependencies {
 pub struct AuthFlow {
     dependencies: Dependencies,
     snapshot: ArcSwap<Snapshot>,
+    /// Why the latest reload was not taken.
+    rejected: ArcSwapOption<Vec<String>>,
     /// Whether new keys of the identity server are being looked for.
     is_looking: Arc<AtomicBool>,
     traces: Option<Traces>,
@@ -262,6 +265,7 @@ impl AuthFlow {
         Self {
             dependencies,
             snapshot: ArcSwap::from_pointee(snapshot),
+            rejected: ArcSwapOption::empty(),
             is_looking: Arc::default(),
             traces: None,
         }
@@ -286,6 +290,7 @@ impl AuthFlow {
     pub fn swap(&self, snapshot: Snapshot) {
         let snapshot = Arc::new(snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
+        self.rejected.store(None);
         let plans = (before.plan.as_ref(), snapshot.plan.as_ref());
         rollout::taken(&self.dependencies, snapshot.version, plans, false);
     }

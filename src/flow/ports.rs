@@ -14,6 +14,10 @@ use crate::domain::ids::SubjectKey;
 use crate::domain::introspection::Introspected;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::policy::editing::Finding;
+use crate::domain::policy::editing::How;
+use crate::domain::policy::editing::Replayed;
+use crate::domain::policy::editing::Versions;
 use crate::domain::resource::IntrospectionClient;
 use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
@@ -350,6 +354,95 @@ pub trait PlanFiles: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// It cannot be written; what was there stays.
     fn write_falls(&self, text: &str) -> io::Result<()>;
+}
+
+/// The policy file and its earlier versions, for the console. Its calls read files and compute for up to some seconds: not for
+/// a thread that others wait for.
+pub trait PolicyDesk: std::fmt::Debug + Send + Sync {
+    /// The text that the next reload takes.
+    ///
+    /// # Errors
+    /// The configuration or the file cannot be read.
+    fn read(&self) -> Result<PolicyText, DraftError>;
+
+    /// What the latest records say about a draft: the end of the node's own log, for a bounded time.
+    ///
+    /// # Errors
+    /// Why they say nothing.
+    fn replay(&self, text: &str) -> Result<Replayed, String>;
+
+    /// Puts a draft into the file, and keeps what was there. Returns the digest of that.
+    ///
+    /// # Errors
+    /// See [`DraftError`]; the file is as it was.
+    fn save(&self, draft: &Draft<'_>, at: Timestamp) -> Result<String, DraftError>;
+
+    /// The versions that are known.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn history(&self) -> Result<Versions, DraftError>;
+
+    /// The text of one of them.
+    ///
+    /// # Errors
+    /// It cannot be read, or is another one than was kept.
+    fn version(&self, digest: &str) -> Result<Option<String>, DraftError>;
+}
+
+/// A policy's text and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyText {
+    /// The file; none for the policy that is built in.
+    pub file: Option<String>,
+    /// The text.
+    pub text: String,
+}
+
+/// What an operator wants in the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'d> {
+    /// The text.
+    pub text: &'d str,
+    /// The digest of the text that it was made from.
+    pub base: &'d str,
+    /// Written, or put back.
+    pub how: How,
+    /// Who.
+    pub operator: &'d str,
+    /// Why.
+    pub note: &'d str,
+}
+
+/// Why a draft is not put into the file.
+#[derive(Debug, thiserror::Error)]
+pub enum DraftError {
+    /// There is no file.
+    #[error("no policy file is configured: set `policy.file`")]
+    BuiltIn,
+    /// A file cannot be used.
+    #[error("`{file}`: {problem}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Somebody else was quicker.
+    #[error("the file has changed since the draft was begun")]
+    Changed,
+    /// There is nothing to write.
+    #[error("the draft is what the file has already")]
+    Same,
+    /// The checker finds errors.
+    #[error("the checker finds errors in the draft")]
+    Wrong(Vec<Finding>),
+    /// The records could not be asked.
+    #[error("the draft cannot be replayed: {0}")]
+    Unreplayed(String),
+    /// Break-glass accounts that got in as recorded would not.
+    #[error("the draft would have locked out {0} break-glass accounts that got in")]
+    LocksOut(u64),
 }
 
 /// Where spans of requests go.

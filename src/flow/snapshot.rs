@@ -16,12 +16,16 @@ use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::signing::SigningKeys;
+use crate::flow::AuthFlow;
 use crate::flow::hindsight::Challenger;
 use crate::flow::resign::Resign;
 use crate::flow::score::Models;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Problems of a reload that are remembered.
+const PROBLEMS_MAX: usize = 20;
 
 /// A rollout plan and where it is from.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,4 +85,17 @@ pub struct Snapshot {
     pub review: ReviewSettings,
     /// Whether requests on passed routes are recorded as well.
     pub audit_passed: bool,
+}
+
+impl AuthFlow {
+    /// What was to follow the snapshot could not be used, for these reasons: it stays.
+    pub fn reject_reload(&self, mut problems: Vec<String>) {
+        problems.truncate(PROBLEMS_MAX);
+        self.rejected.store(Some(Arc::new(problems)));
+    }
+
+    /// Why the latest reload was not taken; `None` when it was.
+    pub fn rejected_reload(&self) -> Option<Arc<Vec<String>>> {
+        self.rejected.load_full()
+    }
 }

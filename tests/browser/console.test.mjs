@@ -206,6 +206,8 @@ describe('the console in a browser', () => {
       ['monitor', page, '/console/monitor'],
       ['model', page, '/console/model'],
       ['policy', page, '/console/policy?check=1'],
+      ['policy-edit', page, '/console/policy/edit'],
+      ['policy-saved', page, '/console/policy/edit?done=saved'],
       ['rollout', page, '/console/rollout'],
       ['rollout-done', page, '/console/rollout?done=promote&application=demo-mfa&mode=enforce&percentage=50'],
       ['sessions', page, '/console/sessions'],
@@ -356,6 +358,80 @@ describe('the console in a browser', () => {
     await one.profile.close();
     await two.profile.close();
   });
+
+  for (const javaScriptEnabled of [true, false]) {
+    test(`a policy is checked, replayed, saved and put back ${javaScriptEnabled ? 'with' : 'without'} script`, { timeout: 2 * TEST_WITHIN_MS }, async () => {
+      const { page, profile } = await signedIn('ada', { javaScriptEnabled });
+      await page.getByRole('link', { name: 'Policy', exact: true }).click();
+      await page.getByRole('link', { name: 'Edit, restore' }).click();
+      const text = page.getByLabel('Policy, in TOML');
+      const before = await text.inputValue();
+      assert.ok(before.includes('consent-is-refused'));
+      const button = (name) => page.getByRole('button', { name, exact: true });
+      assert.equal(await button('Save').count(), 0);
+
+      await text.fill(before.replace('verdict = "block"', 'verdict = "maybe"'));
+      await button('Check and replay').click();
+      await page.getByText('It cannot be saved so.').waitFor();
+      await page.getByText(/Error, line \d+, rule `consent-is-refused`, key `verdict`/).waitFor();
+      assert.equal(await button('Save').count(), 0);
+
+      const draft = before.replace('verdict = "block"', 'verdict = "review"');
+      await text.fill(draft);
+      const answered = page.waitForResponse((response) => response.url().endsWith('/console/policy/check'));
+      await button('Check and replay').click();
+      const looked = await answered;
+      await page.getByRole('heading', { name: 'What it would have said of the latest decisions' }).waitFor();
+      const difference = page.getByRole('region', { name: 'What it would change in the file' });
+      assert.match(await difference.innerText(), /- verdict = "block"[^]*\+ verdict = "review"/);
+      assert.ok(await page.getByText(/from block to review/).count() > 0, 'the replay says what changes');
+      if (javaScriptEnabled) {
+        for (const colorScheme of ['light', 'dark']) {
+          await page.emulateMedia({ colorScheme });
+          await assertAccessible(page, looked);
+          await browser.screenshot(page, `console-policy-draft-${colorScheme}`);
+        }
+        await page.setViewportSize({ width: 360, height: 640 });
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+        assert.ok(overflow <= 0, `the draft is ${overflow} pixels wider than a small screen`);
+        await page.setViewportSize({ width: 1280, height: 800 });
+        await page.emulateMedia({ colorScheme: 'light' });
+      }
+
+      await page.getByLabel('Why, for the record').fill('somebody shall look at them');
+      await button('Save').click();
+      await page.getByText('Saved: a reload takes it over').waitFor();
+      const inForce = async () => {
+        const until = Date.now() + SHOWS_WITHIN_MS;
+        while (await page.getByText('It is in force.').count() === 0) {
+          assert.ok(Date.now() < until, await page.locator('main').innerText());
+          await page.reload();
+        }
+      };
+      await inForce();
+      assert.equal(await text.inputValue(), draft);
+      const versions = page.getByRole('region', { name: 'Versions of the file, the latest first' });
+      assert.match(await versions.innerText(), /saved\s+ada\s+somebody shall look at them/);
+      if (javaScriptEnabled) {
+        await assertAccessible(page, await page.reload());
+        await browser.screenshot(page, 'console-policy-versions');
+      }
+
+      // What was there at first, to see and to put back.
+      const found = versions.locator('tbody tr').last();
+      await found.getByRole('link').click();
+      await page.getByRole('heading', { name: /Policy version/ }).waitFor();
+      if (javaScriptEnabled) {
+        await assertAccessible(page, await page.reload());
+        await browser.screenshot(page, 'console-policy-version');
+      }
+      await page.getByRole('button', { name: /Restore version/ }).click();
+      await page.getByText('Restored: a reload takes it over').waitFor();
+      await inForce();
+      assert.equal(await text.inputValue(), before);
+      await profile.close();
+    });
+  }
 
   test('riskgate ends on SIGTERM while a page is kept up to date', { timeout: TEST_WITHIN_MS }, async () => {
     const { page, profile } = await signedIn('vi');

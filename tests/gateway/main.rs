@@ -44,6 +44,7 @@ mod own_step;
 mod paths;
 mod patience;
 mod places;
+mod policy_editor;
 mod proof;
 mod redirects;
 mod replay;

@@ -216,6 +216,8 @@ const LAYERS: &[Layer] = &[
             "maud",
             "percent_encoding",
             "serde_json",
+            // Compares versions of the policy.
+            "similar",
             "tokio",
             "tracing",
         ],

@@ -13,6 +13,12 @@ mod decision;
 /// Decisions as they happen.
 mod decisions;
 
+/// What shows of a draft of the policy.
+mod draft;
+
+/// The policy editor.
+mod editor;
+
 /// What all pages have.
 mod layout;
 
@@ -52,6 +58,7 @@ use crate::domain::operator::session::Sessions;
 use crate::domain::operator::session::Tries;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
+use crate::flow::ports::PolicyDesk;
 use crate::flow::ports::Trail;
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -97,6 +104,8 @@ pub struct Console {
     pub flow: Arc<AuthFlow>,
     /// The records.
     pub trail: Arc<dyn Trail>,
+    /// The policy file.
+    pub policy: Arc<dyn PolicyDesk>,
     /// Who may sign in; exchanged when the file changes.
     pub roster: Arc<ArcSwap<Roster>>,
     /// Under which name browsers reach the console, where that is not an address.
@@ -118,6 +127,7 @@ struct Desk {
     tries: Mutex<Tries>,
     readers: Semaphore,
     hashers: Semaphore,
+    drafts: Semaphore,
     listeners: Arc<Semaphore>,
 }
 
@@ -155,12 +165,14 @@ impl Console {
     pub fn new(
         flow: Arc<AuthFlow>,
         trail: Arc<dyn Trail>,
+        policy: Arc<dyn PolicyDesk>,
         roster: Arc<ArcSwap<Roster>>,
         origin: Option<Origin>,
     ) -> Self {
         Self {
             flow,
             trail,
+            policy,
             roster,
             origin,
             desk: Arc::new(Desk {
@@ -169,6 +181,8 @@ impl Console {
                 readers: Semaphore::new(READERS_MAX),
                 // A password costs memory and a processor that requests need.
                 hashers: Semaphore::new(1),
+                // So does a replay.
+                drafts: Semaphore::new(1),
                 listeners: Arc::new(Semaphore::new(decisions::LISTENERS_MAX)),
             }),
         }
@@ -269,7 +283,9 @@ impl Fields {
 
 /// The routes.
 pub(in crate::admin) fn router(console: Console) -> Router {
-    let lets_in = |role: Role| middleware::from_fn_with_state((console.clone(), role), signed_in);
+    let lets_in = |role: Role, most: usize| {
+        middleware::from_fn_with_state((console.clone(), role, most), signed_in)
+    };
     let viewer = Router::new()
         .route("/console", get(decisions::list))
         .route("/console/events", get(decisions::events))
@@ -283,15 +299,22 @@ pub(in crate::admin) fn router(console: Console) -> Router {
         .route("/console/rollout", get(rollout::show))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/{*rest}", any(nothing))
-        .layer(lets_in(Role::Viewer));
+        .layer(lets_in(Role::Viewer, FORM_BYTES_MAX));
     let analyst = Router::new()
         .route("/console/review/{id}/{word}", post(review::decide))
-        .layer(lets_in(Role::Analyst));
+        .layer(lets_in(Role::Analyst, FORM_BYTES_MAX));
     let admin = Router::new()
         .route("/console/rollout/{word}", post(rollout::change))
         .route("/console/sessions", get(sessions::list))
         .route("/console/sessions/{front}/end", post(sessions::end))
-        .layer(lets_in(Role::Admin));
+        .layer(lets_in(Role::Admin, FORM_BYTES_MAX));
+    let editor = Router::new()
+        .route("/console/policy/edit", get(editor::edit))
+        .route("/console/policy/check", post(editor::look))
+        .route("/console/policy/save", post(editor::save))
+        .route("/console/policy/restore", post(editor::restore))
+        .route("/console/policy/versions/{digest}", get(editor::version))
+        .layer(lets_in(Role::Admin, editor::DRAFT_BYTES_MAX));
     Router::new()
         .route("/", get(|| async { Redirect::to("/console") }))
         .route(
@@ -302,6 +325,7 @@ pub(in crate::admin) fn router(console: Console) -> Router {
         .merge(viewer)
         .merge(analyst)
         .merge(admin)
+        .merge(editor)
         .layer(middleware::from_fn_with_state(console.clone(), named_well))
         .layer(middleware::map_response(assets::guarded))
         .with_state(console)
@@ -346,9 +370,9 @@ async fn named_well(State(console): State<Console>, request: Request, next: Next
     next.run(request).await
 }
 
-/// Lets operators of a role in, and nobody else. A form must carry the token of its session.
+/// Lets operators of a role in, and nobody else. A form must carry the token of its session, and have so many bytes at most.
 async fn signed_in(
-    State((console, role)): State<(Console, Role)>,
+    State((console, role, most)): State<(Console, Role, usize)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -376,7 +400,7 @@ async fn signed_in(
     let (mut parts, body) = request.into_parts();
     let mut body = body;
     if !is_read {
-        let Ok(bytes) = to_bytes(std::mem::take(&mut body), FORM_BYTES_MAX).await else {
+        let Ok(bytes) = to_bytes(std::mem::take(&mut body), most).await else {
             return failed(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "Too long",

@@ -6,6 +6,7 @@ use crate::admin::console::Signed;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::admin::console::overview;
+use crate::domain::operator::roster::Role;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::PolicyFinding;
 use crate::domain::policy::lint::Severity;
@@ -53,6 +54,15 @@ pub(super) async fn show(
         @match &findings {
             None => { p { a class="button" href="/console/policy?check=1" { "Check it" } } }
             Some(findings) => { (checked(findings)) }
+        }
+        @if signed.role >= Role::Admin {
+            p { a class="button" href="/console/policy/edit" { "Edit, restore" } }
+        }
+        @if let Some(problems) = console.flow.rejected_reload() {
+            div class="notice bad" role="alert" {
+                p { "The latest reload was refused; what is shown here stays in force:" }
+                ul { @for problem in problems.iter() { li { (problem) } } }
+            }
         }
         h2 { "Rules" }
         @if policy.rules().is_empty() { p class="empty" { "The policy has no rules: levels decide." } }

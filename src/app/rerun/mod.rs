@@ -76,6 +76,8 @@ pub struct Plan {
     pub audit: Vec<PathBuf>,
     /// The draft; the configured policy when absent.
     pub policy: Option<PathBuf>,
+    /// The text of a draft, in place of a file.
+    pub draft: Option<String>,
     /// A model whose scores take the place of the recorded ones.
     pub model: Option<PathBuf>,
     /// What is known of decisions by now.
@@ -176,6 +178,9 @@ pub fn replay(config: &Config, plan: &Plan) -> Result<Report, RunError> {
 
 /// The draft. What `riskgate check` calls an error keeps nobody from trying it: it is a warning here.
 fn policy(config: &Config, plan: &Plan) -> Result<(PolicySet, Vec<String>), RunError> {
+    if let Some(text) = &plan.draft {
+        return assemble::policy_of(text, "draft").map_err(RunError::Config);
+    }
     let Some(path) = &plan.policy else {
         return assemble::policy(config).map_err(RunError::Config);
     };

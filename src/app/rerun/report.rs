@@ -166,6 +166,8 @@ pub struct RuleRow {
 pub struct LockedOut {
     /// Break-glass accounts that are refused or held, or asked for a factor where nobody can be asked.
     pub break_glass: People,
+    /// How many of these did get in as recorded.
+    pub break_glass_new: u64,
     /// The same of the group `operators`.
     pub operators: People,
     /// Users who would be asked for a second factor and were not before, and of whom none was seen in these records.
@@ -446,6 +448,8 @@ fn locked_out(people: impl Iterator<Item = Person>, not_told_apart: u64) -> Lock
     for person in people {
         let [refused_before, refused_after] = person.refused;
         let is_stuck = refused_after > 0 || person.unaskable[1] > 0;
+        let was_stuck = refused_before > 0 || person.unaskable[0] > 0;
+        found.break_glass_new += u64::from(person.break_glass && is_stuck && !was_stuck);
         let without_factor = person.asked[1] > 0 && person.asked[0] == 0 && !person.has_factor;
         let lists = [
             (person.break_glass && is_stuck, &mut found.break_glass),

@@ -18,6 +18,9 @@ pub mod decision;
 /// Reading the file.
 pub mod document;
 
+/// How operators change it.
+pub mod editing;
+
 /// A condition after type-checking.
 pub mod expression;
 
