@@ -24,6 +24,9 @@ pub mod geo;
 /// The identity server as the gateway itself calls it.
 pub mod identity_server;
 
+/// Labels of analysts.
+pub mod label_file;
+
 /// Stores for tests and simulations.
 pub mod memory;
 

@@ -1,6 +1,7 @@
 //! The console's parts from the configuration, and the file of its operators: read at the start and when it changes, written
 //! by `riskgate operator`.
 
+use crate::adapters::label_file::LabelFile;
 use crate::adapters::replace::Access;
 use crate::adapters::replace::replace;
 use crate::adapters::replace::unwritten;
@@ -8,6 +9,7 @@ use crate::adapters::trail::AuditTrail;
 use crate::admin::console::Console;
 use crate::admin::console::Origin;
 use crate::app::RunError;
+use crate::app::labels;
 use crate::app::policy_desk::FilesOfPolicy;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -45,6 +47,7 @@ pub(in crate::app) fn console(
         Arc::clone(flow),
         trail,
         Arc::new(FilesOfPolicy::new(overrides.clone())),
+        Arc::new(LabelFile::new(labels::file(config))),
         Arc::new(ArcSwap::from_pointee(roster)),
         origin,
     );

@@ -2,6 +2,7 @@
 //! training.
 
 use crate::adapters::clock::SystemClock;
+use crate::adapters::label_file::LabelFile;
 use crate::app::RunError;
 use crate::app::model::unwritable;
 use crate::app::model::wrong;
@@ -14,22 +15,16 @@ use crate::domain::label::LabelSet;
 use crate::domain::label::Observer;
 use crate::domain::label::Source;
 use crate::domain::label::Truth;
-use crate::domain::printable;
 use crate::flow::ports::Clock;
+use crate::flow::ports::LabelBook;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
 /// The file of analysts' labels, in the folder of everything that is written.
 const FILE: &str = "labels.jsonl";
-/// The longest note, in characters.
-const NOTE_CHARS_MAX: usize = 500;
-/// The longest name of an operator or of a kind of attacker.
-const NAME_CHARS_MAX: usize = 64;
 /// The columns of the export: those that `model eval` and `replay` read, and where each label is from.
 const COLUMNS: [&str; 8] = [
     "id",
@@ -75,22 +70,19 @@ pub fn add(config: &Config, word: &Word) -> Result<Option<Label>, RunError> {
     if found.iter().any(Option::is_none) {
         return Ok(None);
     }
-    let text = |text: &Option<String>, most: usize| {
-        let text = text.as_deref().map(|text| kept(text, most));
-        text.filter(|text| !text.is_empty())
-    };
-    let label = Label {
-        id: word.id.clone(),
-        label: word.truth,
-        source: Source::Analyst,
-        confidence: Source::Analyst.confidence(),
-        time: SystemClock.now().to_rfc3339(),
-        operator: Some(kept(&word.operator, NAME_CHARS_MAX)),
-        attacker_kind: text(&word.attacker_kind, NAME_CHARS_MAX),
-        note: text(&word.note, NOTE_CHARS_MAX),
-    };
+    let label = Label::of_analyst(
+        &word.id,
+        word.truth,
+        &word.operator,
+        word.attacker_kind.as_deref(),
+        word.note.as_deref(),
+        SystemClock.now().to_rfc3339(),
+    );
     let path = file(config);
-    append(&path, &label).map_err(|error| unwritable(&path, &error))?;
+    // Said before: there is nothing to add.
+    LabelFile::new(path.clone())
+        .add(&label)
+        .map_err(|error| unwritable(&path, &error))?;
     Ok(Some(label))
 }
 
@@ -143,24 +135,9 @@ fn files(config: &Config, audit: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
     }
 }
 
-fn file(config: &Config) -> PathBuf {
+/// Where they are.
+pub(in crate::app) fn file(config: &Config) -> PathBuf {
     config.state.data_dir.join(FILE)
-}
-
-/// Appends a line, with access for the owner alone.
-fn append(path: &Path, label: &Label) -> io::Result<()> {
-    let mut line = printable::json(label)?;
-    line.push('\n');
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(path)?;
-    file.write_all(line.as_bytes())?;
-    file.sync_data()
 }
 
 /// The labels of analysts. A file that is not there holds none; a line that is none is an error, since an analyst's word must
@@ -213,13 +190,6 @@ fn write(out: &Path, labels: &[&Label], exported: &mut Exported) -> io::Result<(
         ])?;
     }
     csv.flush()
-}
-
-/// A text for a record: without anything that a terminal or a reader of logs could act on, and not too long.
-fn kept(text: &str, most: usize) -> String {
-    let kept = text.chars().filter(|c| !printable::acts(*c));
-    let kept: String = kept.take(most).collect();
-    kept.trim().to_owned()
 }
 
 #[cfg(test)]

@@ -255,6 +255,9 @@ pub struct AuditEvent {
     /// What it is now, or is asked to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_to: Option<String>,
+    /// The id of the decision of which an operator has said what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<String>,
     /// Which policy was in the file before an operator wrote another: its SHA-256 in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_from: Option<String>,

@@ -2,6 +2,7 @@
 //! worth; of several about one decision the one that is worth most counts, the latest of equals.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::printable;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -19,6 +20,11 @@ const WAITING_MAX: usize = 16;
 const USERS_MAX: usize = 200_000;
 /// Held logins that wait for an analyst's word.
 const HELD_MAX: usize = 200_000;
+
+/// The longest note of an analyst, in characters.
+pub const NOTE_CHARS_MAX: usize = 500;
+/// The longest name of an operator or of a kind of attacker.
+pub const NAME_CHARS_MAX: usize = 64;
 
 /// Whether a request was the user's own.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -141,6 +147,42 @@ impl Source {
             Self::SessionRevoked => "session_revoked",
             Self::FactorFailed => "factor_failed",
         }
+    }
+}
+
+impl Label {
+    /// What an analyst says of a decision. Texts are cut and do nothing to what shows them.
+    pub fn of_analyst(
+        id: &str,
+        label: Truth,
+        operator: &str,
+        attacker_kind: Option<&str>,
+        note: Option<&str>,
+        time: String,
+    ) -> Self {
+        let text = |text: Option<&str>, most: usize| {
+            let text = text.map(|text| kept(text, most));
+            text.filter(|text| !text.is_empty())
+        };
+        Self {
+            id: id.to_owned(),
+            label,
+            source: Source::Analyst,
+            confidence: Source::Analyst.confidence(),
+            time,
+            operator: Some(kept(operator, NAME_CHARS_MAX)),
+            attacker_kind: text(attacker_kind, NAME_CHARS_MAX),
+            note: text(note, NOTE_CHARS_MAX),
+        }
+    }
+
+    /// Whether another one is the same word of the same operator, at whatever time.
+    pub fn says_as(&self, other: &Self) -> bool {
+        let timeless = Self {
+            time: other.time.clone(),
+            ..self.clone()
+        };
+        timeless == *other
     }
 }
 
@@ -282,6 +324,13 @@ fn label(id: String, truth: Truth, source: Source, time: &str) -> Label {
         attacker_kind: None,
         note: None,
     }
+}
+
+/// A text for a record: without anything that a terminal or a reader of logs could act on, and not too long.
+fn kept(text: &str, most: usize) -> String {
+    let kept = text.chars().filter(|c| !printable::acts(*c));
+    let kept: String = kept.take(most).collect();
+    kept.trim().to_owned()
 }
 
 #[cfg(test)]

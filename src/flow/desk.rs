@@ -5,6 +5,8 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::features::FeatureVector;
 use crate::domain::ids::Pseudonym;
 use crate::domain::kind::RequestKind;
+use crate::domain::label::Label;
+use crate::domain::label::Truth;
 use crate::domain::page_key::Purpose;
 use crate::domain::policy::editing::How;
 use crate::domain::review;
@@ -150,6 +152,19 @@ impl AuthFlow {
             policy_from: Some(from.to_owned()),
             policy_to: Some(to.to_owned()),
             ..self.operator_event(Some(draft.operator), action, draft.note)
+        });
+    }
+
+    /// Leaves a record of what an analyst has said of a decision in the console: `labelled_safe` or `labelled_compromised`.
+    pub fn record_label(&self, label: &Label) {
+        let action = match label.label {
+            Truth::Safe => "labelled_safe",
+            Truth::Compromised => "labelled_compromised",
+        };
+        let note = label.note.as_deref().unwrap_or("");
+        self.dependencies.audit.write(AuditEvent {
+            labelled: Some(label.id.clone()),
+            ..self.operator_event(label.operator.as_deref(), action, note)
         });
     }
 

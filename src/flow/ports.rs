@@ -14,6 +14,7 @@ use crate::domain::ids::SubjectKey;
 use crate::domain::introspection::Introspected;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
+use crate::domain::label::Label;
 use crate::domain::policy::editing::Finding;
 use crate::domain::policy::editing::How;
 use crate::domain::policy::editing::Replayed;
@@ -32,6 +33,7 @@ use crate::domain::trail::Place;
 use crate::domain::trail::tally::Span;
 use crate::domain::trail::tally::Tally;
 use async_trait::async_trait;
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -443,6 +445,21 @@ pub enum DraftError {
     /// Break-glass accounts that got in as recorded would not.
     #[error("the draft would have locked out {0} break-glass accounts that got in")]
     LocksOut(u64),
+}
+
+/// What analysts know of decisions. Its calls wait for the disk.
+pub trait LabelBook: std::fmt::Debug + Send + Sync {
+    /// Keeps a label. Returns whether it is new: the word that counts already is not kept again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn add(&self, label: &Label) -> io::Result<bool>;
+
+    /// The labels of those decisions that have one.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn of(&self, ids: &[&str]) -> io::Result<HashMap<String, Label>>;
 }
 
 /// Where spans of requests go.

@@ -287,6 +287,13 @@ describe('the console in a browser', () => {
       await page.getByLabel('Value (empty: missing)').fill('1');
       await page.getByRole('button', { name: 'Work it out' }).click();
       await page.getByText('the score would be').waitFor();
+      // What it was, by form; the same word again is no other one.
+      for (const times of [1, 2]) {
+        await page.getByLabel('How you know, for the record').fill(`script kiddies ${javaScriptEnabled}`);
+        await page.getByRole('button', { name: 'Confirm compromised' }).click();
+        await page.waitForURL(/done=label/);
+        assert.equal(await page.locator('.badge.compromised').count(), 1, `after ${times}`);
+      }
 
       await page.getByRole('link', { name: 'Review', exact: true }).click();
       const held = page.locator('section.panel');

@@ -147,6 +147,12 @@ async fn each_path_lets_in_whom_it_should() {
         (Method::POST, "/console/rollout/promote", Role::Admin, 400),
         (Method::GET, "/console/nothing", Role::Viewer, 404),
         (Method::POST, release.as_str(), Role::Analyst, 404),
+        (
+            Method::POST,
+            "/console/decisions/none/label",
+            Role::Analyst,
+            400,
+        ),
         (Method::GET, "/console/sessions", Role::Admin, 200),
         (Method::POST, "/console/sessions/0/end", Role::Admin, 404),
     ];

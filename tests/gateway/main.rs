@@ -33,6 +33,7 @@ mod in_place;
 mod input;
 mod introspection;
 mod issuing;
+mod labels;
 mod learning;
 mod lifecycle;
 mod limits;

@@ -129,6 +129,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::outbound"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
+    adapter("adapters/label_file", &[], &["serde_json", "tracing"]),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
     adapter("adapters/replace", &[], &[]),

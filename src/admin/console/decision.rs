@@ -5,6 +5,7 @@ use crate::admin::console::Console;
 use crate::admin::console::Fields;
 use crate::admin::console::Signed;
 use crate::admin::console::chart;
+use crate::admin::console::label;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::domain::audit::AuditEvent;
@@ -34,7 +35,7 @@ const FIRST_CONTRIBUTIONS: usize = 12;
 /// A contribution of less, in log-odds, changes no score by a point.
 const SMALL: f32 = 0.005;
 /// The longest id that is looked for.
-const ID_BYTES_MAX: usize = 64;
+pub(super) const ID_BYTES_MAX: usize = 64;
 
 /// `GET /console/decisions/{id}`.
 pub(super) async fn show(
@@ -59,6 +60,8 @@ pub(super) async fn show(
         );
     };
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
+    let labels = label::of(&console, vec![event.id.clone()]).await;
+    let is_done = query.get("done") == "label";
     let title = format!("Decision {}", event.id);
     let body = html! {
         h1 { "Decision " code { (event.id) } }
@@ -70,6 +73,7 @@ pub(super) async fn show(
             }
             div {
                 (policy(&console, &event))
+                @if event.verdict.is_some() { (label::section(&signed, &event.id, labels.get(&event.id), is_done)) }
                 (counterfactuals(&event))
                 (what_if(&console, &event, &query))
             }
@@ -412,7 +416,12 @@ fn seen(event: &AuditEvent) -> Markup {
             ("No better, because of", event.fallback.as_deref().map(layout::words)),
             ("Operator", event.operator.clone()),
             ("Note", event.note.clone()),
+            ("Policy before", event.policy_from.clone()),
+            ("Policy since", event.policy_to.clone()),
         ]))
+        @if let Some(id) = &event.labelled {
+            p { "Said of the decision " a href=(layout::decision_path(id)) { code { (id) } } }
+        }
         @if let Some(subject) = &event.subject {
             p { "User: " a href=(layout::user_path(subject)) { code { (subject) } } }
         }

@@ -3,6 +3,7 @@
 use crate::admin::console::Console;
 use crate::admin::console::Fields;
 use crate::admin::console::Signed;
+use crate::admin::console::label::Labels;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::domain::policy::reason::Reason;
@@ -61,7 +62,7 @@ pub(super) async fn list(
         }
         // Only the first page changes by itself.
         div data-live[is_first] {
-            (found(&page, &filter, "/console", "Decisions, the latest first"))
+            (found(&page, &filter, "/console", "Decisions, the latest first", None))
         }
     };
     layout::page(&signed, Place::Decisions, "Decisions", body)
@@ -114,7 +115,13 @@ pub(super) fn asked(query: Option<&str>) -> (Filter, Option<Mark>) {
 }
 
 /// What was found, and the way to older ones.
-pub(super) fn found(page: &Page, filter: &Filter, path: &str, caption: &str) -> Markup {
+pub(super) fn found(
+    page: &Page,
+    filter: &Filter,
+    path: &str,
+    caption: &str,
+    labels: Option<&Labels>,
+) -> Markup {
     html! {
         @if page.entries.is_empty() {
             p class="empty" {
@@ -123,7 +130,7 @@ pub(super) fn found(page: &Page, filter: &Filter, path: &str, caption: &str) -> 
                 @else { "There is nothing of that in the records." }
             }
         } @else {
-            (layout::table(&page.entries, caption))
+            (layout::table(&page.entries, caption, labels))
         }
         @if let Some(time) = &page.searched_to {
             p class="soft" { "Searched back to " (layout::moment(time)) "." }

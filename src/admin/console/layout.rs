@@ -3,6 +3,7 @@
 use crate::admin::console::Signed;
 use crate::admin::console::TOKEN_FIELD;
 use crate::admin::console::assets;
+use crate::admin::console::label::Labels;
 use crate::domain::printable;
 use crate::domain::trail::Entry;
 use crate::domain::trail::sentence;
@@ -207,8 +208,8 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A table of records, the latest first.
-pub(super) fn table(entries: &[Entry], caption: &str) -> Markup {
+/// A table of records, the latest first; with `labels` also what analysts know of them.
+pub(super) fn table(entries: &[Entry], caption: &str, labels: Option<&Labels>) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
             table {
@@ -225,16 +226,17 @@ pub(super) fn table(entries: &[Entry], caption: &str) -> Markup {
                     th scope="col" { "Reasons" }
                     th scope="col" { "Done" }
                     th scope="col" { "Outcome" }
+                    @if labels.is_some() { th scope="col" { "Confirmed" } }
                 } }
                 tbody {
-                    @for entry in entries { (row(entry)) }
+                    @for entry in entries { (row(entry, labels)) }
                 }
             }
         }
     }
 }
 
-fn row(entry: &Entry) -> Markup {
+fn row(entry: &Entry, labels: Option<&Labels>) -> Markup {
     let verdict = match (&entry.verdict, &entry.operator) {
         (Some(verdict), _) => badge(verdict),
         (None, Some(_)) => badge("operator"),
@@ -270,6 +272,9 @@ fn row(entry: &Entry) -> Markup {
                 @if let Some(mode) = entry.mode.as_deref().filter(|mode| *mode != "enforce") { " " span class="soft" { "(" (mode) ")" } }
             }
             td { (words(&entry.outcome)) }
+            @if let Some(labels) = labels {
+                td { @match labels.get(&entry.id) { Some(label) => (badge(label.label.as_str())), None => "-" } }
+            }
         }
     }
 }
@@ -310,7 +315,7 @@ mod tests {
             outcome: hostile.to_owned(),
             ..Entry::default()
         };
-        let text = table(&[entry], hostile).into_string();
+        let text = table(&[entry], hostile, None).into_string();
         assert!(
             !text.contains("<script") && !text.contains("\"><s"),
             "{text}"

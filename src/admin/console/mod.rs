@@ -19,6 +19,9 @@ mod draft;
 /// The policy editor.
 mod editor;
 
+/// What analysts know of decisions.
+mod label;
+
 /// What all pages have.
 mod layout;
 
@@ -27,6 +30,9 @@ mod model;
 
 /// What would have been done.
 mod monitor;
+
+/// Networks that a user came from.
+mod networks;
 
 /// Figures over time.
 mod overview;
@@ -58,6 +64,7 @@ use crate::domain::operator::session::Sessions;
 use crate::domain::operator::session::Tries;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
+use crate::flow::ports::LabelBook;
 use crate::flow::ports::PolicyDesk;
 use crate::flow::ports::Trail;
 use arc_swap::ArcSwap;
@@ -106,6 +113,8 @@ pub struct Console {
     pub trail: Arc<dyn Trail>,
     /// The policy file.
     pub policy: Arc<dyn PolicyDesk>,
+    /// What analysts know of decisions.
+    pub labels: Arc<dyn LabelBook>,
     /// Who may sign in; exchanged when the file changes.
     pub roster: Arc<ArcSwap<Roster>>,
     /// Under which name browsers reach the console, where that is not an address.
@@ -166,6 +175,7 @@ impl Console {
         flow: Arc<AuthFlow>,
         trail: Arc<dyn Trail>,
         policy: Arc<dyn PolicyDesk>,
+        labels: Arc<dyn LabelBook>,
         roster: Arc<ArcSwap<Roster>>,
         origin: Option<Origin>,
     ) -> Self {
@@ -173,6 +183,7 @@ impl Console {
             flow,
             trail,
             policy,
+            labels,
             roster,
             origin,
             desk: Arc::new(Desk {
@@ -302,6 +313,7 @@ pub(in crate::admin) fn router(console: Console) -> Router {
         .layer(lets_in(Role::Viewer, FORM_BYTES_MAX));
     let analyst = Router::new()
         .route("/console/review/{id}/{word}", post(review::decide))
+        .route("/console/decisions/{id}/label", post(label::say))
         .layer(lets_in(Role::Analyst, FORM_BYTES_MAX));
     let admin = Router::new()
         .route("/console/rollout/{word}", post(rollout::change))

@@ -3,8 +3,10 @@
 use crate::admin::console::Console;
 use crate::admin::console::Signed;
 use crate::admin::console::decisions;
+use crate::admin::console::label;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
+use crate::admin::console::networks;
 use crate::domain::trail::Entry;
 use crate::domain::trail::Filter;
 use axum::Extension;
@@ -39,6 +41,8 @@ pub(super) async fn show(
     let Some(page) = page else {
         return layout::unread();
     };
+    let ids = page.entries.iter().map(|entry| entry.id.clone()).collect();
+    let labels = label::of(&console, ids).await;
     let path = layout::user_path(&subject);
     let body = html! {
         h1 { "User " code { (subject) } }
@@ -48,8 +52,9 @@ pub(super) async fn show(
             code { "riskgate state show --user NAME" } " says which one belongs to a name."
         }
         @if !page.entries.is_empty() { (shared(&page.entries)) }
+        (networks::map(&page.entries))
         h2 { "Timeline" }
-        (decisions::found(&page, &shown, &path, "Decisions about this user, the latest first"))
+        (decisions::found(&page, &shown, &path, "Decisions about this user, the latest first", Some(&labels)))
     };
     layout::page(&signed, Place::Elsewhere, "User", body)
 }

@@ -1,0 +1,144 @@
+//! What an analyst knows of a decision afterwards: the user's own, or somebody else's. The same word as that of `riskgate label`.
+
+use crate::admin::console::Console;
+use crate::admin::console::Fields;
+use crate::admin::console::Signed;
+use crate::admin::console::layout;
+use crate::domain::label::Label;
+use crate::domain::label::NAME_CHARS_MAX;
+use crate::domain::label::NOTE_CHARS_MAX;
+use crate::domain::label::Truth;
+use crate::domain::operator::roster::Role;
+use axum::Extension;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Redirect;
+use axum::response::Response;
+use maud::Markup;
+use maud::html;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Labels by decision.
+pub(super) type Labels = HashMap<String, Label>;
+
+/// `POST /console/decisions/{id}/label`.
+pub(super) async fn say(
+    State(console): State<Console>,
+    Extension(signed): Extension<Signed>,
+    Extension(fields): Extension<Fields>,
+    Path(id): Path<String>,
+) -> Response {
+    let truth = match fields.get("truth") {
+        "safe" => Truth::Safe,
+        "compromised" => Truth::Compromised,
+        _ => return not_kept(StatusCode::BAD_REQUEST, "Expected safe or compromised."),
+    };
+    if fields.get("note").trim().is_empty() {
+        return not_kept(
+            StatusCode::BAD_REQUEST,
+            "A reason is missing: say how you know, for those who come later.",
+        );
+    }
+    let found = if id.len() <= super::decision::ID_BYTES_MAX {
+        let id = id.clone();
+        console.read(move |trail, _| trail.find(&id)).await
+    } else {
+        Some(None)
+    };
+    let event = match found {
+        None => return layout::unread(),
+        Some(found) => found.filter(|event| event.verdict.is_some()),
+    };
+    let Some(event) = event else {
+        return not_kept(StatusCode::NOT_FOUND, "No decision has this id.");
+    };
+    let operator = signed.session.operator.name().to_string();
+    let kind = Some(fields.get("kind")).filter(|_| truth.is_attack());
+    let at = console.now().to_rfc3339();
+    let label = Label::of_analyst(
+        &event.id,
+        truth,
+        &operator,
+        kind,
+        Some(fields.get("note")),
+        at,
+    );
+    let (book, flow) = (Arc::clone(&console.labels), Arc::clone(&console.flow));
+    let kept = tokio::task::spawn_blocking(move || {
+        let is_new = book.add(&label)?;
+        if is_new {
+            flow.record_label(&label);
+        }
+        Ok::<_, std::io::Error>(())
+    });
+    match kept.await {
+        Ok(Ok(())) => {
+            let path = layout::decision_path(&event.id);
+            Redirect::to(&format!("{path}?done=label#label")).into_response()
+        }
+        Ok(Err(error)) => not_kept(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("The labels cannot be written: {error}."),
+        ),
+        Err(_) => layout::unread(),
+    }
+}
+
+/// The labels of some decisions. What cannot be read shows as none; the log says why.
+pub(super) async fn of(console: &Console, ids: Vec<String>) -> Labels {
+    let book = Arc::clone(&console.labels);
+    let found = tokio::task::spawn_blocking(move || {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        book.of(&ids)
+    });
+    match found.await {
+        Ok(Ok(labels)) => labels,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "labels cannot be read");
+            Labels::new()
+        }
+        Err(_) => Labels::new(),
+    }
+}
+
+/// What is known of a decision, and for those who may the form that says it.
+pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done: bool) -> Markup {
+    html! {
+        h2 id="label" { "What it was" }
+        @match label {
+            Some(label) => {
+                p role=[is_done.then_some("status")] {
+                    "Confirmed " (layout::badge(label.label.as_str())) " by " strong { (label.operator.as_deref().unwrap_or("-")) }
+                    " at " (layout::moment(&label.time))
+                    @if let Some(kind) = &label.attacker_kind { ", " (kind) }
+                    @if let Some(note) = &label.note { ": " (note) }
+                }
+            }
+            None => { p class="soft" { "Nobody has confirmed whether it was the user." } }
+        }
+        @if signed.role >= Role::Analyst {
+            form method="post" action={ (layout::decision_path(id)) "/label" } {
+                (layout::token(signed))
+                p class="actions" {
+                    label for="label-note" { "How you know, for the record"
+                        input id="label-note" type="text" name="note" size="36" maxlength=(NOTE_CHARS_MAX) required;
+                    }
+                    label for="label-kind" { "Kind of attack, if it was one"
+                        input id="label-kind" type="text" name="kind" size="14" maxlength=(NAME_CHARS_MAX) autocapitalize="none";
+                    }
+                }
+                p class="actions" {
+                    button name="truth" value="safe" { "Confirm safe" }
+                    button name="truth" value="compromised" { "Confirm compromised" }
+                }
+            }
+        }
+    }
+}
+
+fn not_kept(status: StatusCode, text: &str) -> Response {
+    layout::failed(status, "Not kept", text)
+}

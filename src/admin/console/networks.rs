@@ -1,0 +1,176 @@
+//! A map of the networks that a user came from, by country: what is usual, what is not, and where decisions were stricter.
+//! Drawn here from what records hold; places are not, so it is a map of relations and no geography.
+
+use crate::admin::console::layout;
+use crate::domain::trail::Entry;
+use maud::Markup;
+use maud::html;
+use std::collections::BTreeMap;
+
+/// Networks that are drawn, the most frequent ones.
+const NETWORKS_MAX: usize = 14;
+/// The longest name in the drawing, in characters.
+const NAME_CHARS_MAX: usize = 34;
+const ROW: usize = 26;
+const TOP: usize = 12;
+const WIDTH: usize = 640;
+
+/// Requests from one network.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Network<'e> {
+    country: &'e str,
+    prefix: &'e str,
+    kind: &'e str,
+    requests: usize,
+    /// Those that were not simply let through.
+    challenged: usize,
+}
+
+/// The map; nothing where the records name no network.
+pub(super) fn map(entries: &[Entry]) -> Markup {
+    let (networks, others) = networks(entries);
+    if networks.is_empty() {
+        return html! {};
+    }
+    let countries = countries(&networks);
+    let height = TOP * 2 + networks.len() * ROW;
+    let most = networks.iter().map(|one| one.requests).max().unwrap_or(1);
+    let says = format!(
+        "{} networks in {} countries; the figures are in the list above",
+        networks.len() + others,
+        countries.len()
+    );
+    html! {
+        h2 { "From where" }
+        svg width=(WIDTH) height=(height) viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(says) {
+            @for (country, first, last) in &countries {
+                @let middle = (row(*first) + row(*last)) / 2;
+                @for (place, network) in networks.iter().enumerate().take(last + 1).skip(*first) {
+                    @let thick = 1.5 + 8.0 * network.requests as f64 / most as f64;
+                    path class=(if network.challenged > 0 { "way c4" } else { "way c1" }) stroke-width=(format!("{thick:.1}"))
+                        d=(format!("M 92 {middle} C 190 {middle}, 190 {y}, 282 {y}", y = row(place))) {}
+                }
+                circle class="mark" cx="88" cy=(middle) r="4" {}
+                text x="76" y=(middle + 4) text-anchor="end" { (short(country)) }
+            }
+            @for (place, network) in networks.iter().enumerate() {
+                circle class=(if network.challenged > 0 { "c4" } else { "c1" }) cx="288" cy=(row(place)) r="5" {}
+                text x="302" y=(row(place) + 4) {
+                    (short(network.prefix)) " " (short(&layout::words(network.kind))) ", " (network.requests)
+                    @if network.challenged > 0 { ", " (network.challenged) " not let through" }
+                }
+            }
+        }
+        p class="soft" {
+            "A line is a network; the thicker it is, the more requests came from there."
+            @if others > 0 { " " (others) " networks with fewer requests are left out." }
+        }
+        (super::chart::legend(&[("c1", "let through"), ("c4", "some were not simply let through")]))
+    }
+}
+
+fn row(place: usize) -> usize {
+    TOP + place * ROW + ROW / 2
+}
+
+/// The networks by country, both the most frequent first, and how many are left out.
+fn networks(entries: &[Entry]) -> (Vec<Network<'_>>, usize) {
+    let mut found: BTreeMap<(&str, &str), Network<'_>> = BTreeMap::new();
+    for entry in entries {
+        let Some(prefix) = entry.prefix.as_deref() else {
+            continue;
+        };
+        let country = entry.country.as_deref().unwrap_or("unknown");
+        let network = found.entry((country, prefix)).or_default();
+        network.country = country;
+        network.prefix = prefix;
+        network.kind = entry.network.as_deref().unwrap_or("");
+        network.requests += 1;
+        let is_challenged = entry
+            .verdict
+            .as_deref()
+            .is_some_and(|verdict| verdict != "allow");
+        network.challenged += usize::from(is_challenged);
+    }
+    let mut networks: Vec<Network<'_>> = found.into_values().collect();
+    networks.sort_by_key(|one| std::cmp::Reverse(one.requests));
+    let others = networks.len().saturating_sub(NETWORKS_MAX);
+    networks.truncate(NETWORKS_MAX);
+    let mut by_country: BTreeMap<&str, usize> = BTreeMap::new();
+    for network in &networks {
+        *by_country.entry(network.country).or_default() += network.requests;
+    }
+    networks.sort_by_key(|one| {
+        let all = by_country.get(one.country).copied().unwrap_or(0);
+        (
+            std::cmp::Reverse(all),
+            one.country,
+            std::cmp::Reverse(one.requests),
+        )
+    });
+    (networks, others)
+}
+
+/// Each country with its first and its last row.
+fn countries<'e>(networks: &[Network<'e>]) -> Vec<(&'e str, usize, usize)> {
+    let mut countries: Vec<(&str, usize, usize)> = Vec::new();
+    for (place, network) in networks.iter().enumerate() {
+        match countries.last_mut() {
+            Some((country, _, last)) if *country == network.country => *last = place,
+            _ => countries.push((network.country, place, place)),
+        }
+    }
+    countries
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(NAME_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(country: &str, prefix: &str, verdict: &str) -> Entry {
+        Entry {
+            country: Some(country.to_owned()),
+            prefix: Some(prefix.to_owned()),
+            verdict: Some(verdict.to_owned()),
+            ..Entry::default()
+        }
+    }
+
+    #[test]
+    fn networks_stand_together_by_country_the_usual_ones_first() {
+        let mut entries = vec![entry("CH", "192.0.2.0/24", "allow"); 3];
+        entries.push(entry("DE", "198.51.100.0/24", "block"));
+        entries.push(entry("CH", "203.0.113.0/24", "allow"));
+        entries.push(Entry::default());
+        let (found, others) = networks(&entries);
+        let places: Vec<_> = found
+            .iter()
+            .map(|one| (one.country, one.requests, one.challenged))
+            .collect();
+        assert_eq!(
+            (places, others),
+            (vec![("CH", 3, 0), ("CH", 1, 0), ("DE", 1, 1)], 0)
+        );
+        assert_eq!(countries(&found), [("CH", 0, 1), ("DE", 2, 2)]);
+        let drawn = map(&entries).into_string();
+        assert!(drawn.contains("3 networks in 2 countries"), "{drawn}");
+        assert!(drawn.contains("1 not let through"), "{drawn}");
+    }
+
+    #[test]
+    fn a_map_is_bounded_and_nothing_can_leave_it() {
+        assert!(map(&[Entry::default()]).into_string().is_empty());
+        let hostile = "</svg><script>alert(1)</script>";
+        let entries: Vec<Entry> = (0..100)
+            .map(|number| entry(hostile, &format!("{number}{hostile}"), hostile))
+            .collect();
+        let drawn = map(&entries).into_string();
+        assert!(!drawn.contains("<script"), "{drawn}");
+        assert_eq!(drawn.matches("<path").count(), NETWORKS_MAX);
+        assert!(drawn.contains("86 networks with fewer requests"), "{drawn}");
+    }
+}
