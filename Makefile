@@ -63,6 +63,8 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@echo "--> tests: deployment (the image's root with the debug build; make image-test takes the shipped one)"
 	@scripts/test-image.sh target/debug/riskgate target/debug/wso2-sim
 	@$(MAKE) --no-print-directory test-training
+	@echo "--> tests: the admin API by its description (Schemathesis)"
+	@scripts/test-api.sh
 	@echo "--> tests: Node (OpenID Connect client, browser)"
 	@scripts/test-node.sh
 	@echo "--> all checks passed; known flaws of dependencies need data from outside: \`make audit\`"

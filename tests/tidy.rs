@@ -12,6 +12,8 @@
 #[path = "tidy/files.rs"]
 mod files;
 
+#[path = "tidy/api.rs"]
+mod api;
 #[path = "tidy/commit.rs"]
 mod commit;
 #[path = "tidy/documents.rs"]

@@ -56,7 +56,9 @@ pub(super) fn map(entries: &[Entry]) -> Markup {
             @for (place, network) in networks.iter().enumerate() {
                 circle class=(if network.challenged > 0 { "c4" } else { "c1" }) cx="288" cy=(row(place)) r="5" {}
                 text x="302" y=(row(place) + 4) {
-                    (short(network.prefix)) " " (short(&layout::words(network.kind))) ", " (network.requests)
+                    (short(network.prefix))
+                    @if !network.kind.is_empty() { " " (short(&layout::words(network.kind))) }
+                    ", " (network.requests)
                     @if network.challenged > 0 { ", " (network.challenged) " not let through" }
                 }
             }
