@@ -75,6 +75,7 @@ pub const TARGETS: &[Target] = &[
     },
     target("path", path::path, QUICK, &[]),
     target("policy", configuration::policy, SLOW, &["conf/policy.toml"]),
+    target("rollout", configuration::rollout, SLOW, &[]),
     target("saml", saml::saml, SLOW, &[]),
     target("stored", stored::stored, QUICK, &[]),
     target("token", tokens::token, SLOW, &[]),

@@ -150,6 +150,7 @@ each! {
     model "model",
     path "path",
     policy "policy",
+    rollout "rollout",
     saml "saml",
     stored "stored",
     token "token",

@@ -1,10 +1,12 @@
-//! What operators write: configuration, policy, events to replay. It is not hostile, but it comes with mistakes of every
+//! What operators write: configuration, policy, rollout, events to replay, and what the console notes of them. It is not hostile, but it comes with mistakes of every
 //! kind, and a reload must not end a process.
 
 use riskgate::app::replay::events::Events;
 use riskgate::config::Config;
 use riskgate::domain::policy::PolicySet;
 use riskgate::domain::policy::decision::Verdict;
+use riskgate::domain::policy::editing;
+use riskgate::domain::policy::editing::Versions;
 use riskgate::domain::policy::input::AgentInput;
 use riskgate::domain::policy::input::ClientInput;
 use riskgate::domain::policy::input::DeviceCookie;
@@ -18,6 +20,8 @@ use riskgate::domain::policy::input::TimeInput;
 use riskgate::domain::policy::input::UserInput;
 use riskgate::domain::risk::FallbackCause;
 use riskgate::domain::risk::ScoreSource;
+use riskgate::domain::rollout_plan::Plan;
+use riskgate::domain::rollout_plan::status::Falls;
 use riskgate::domain::route::Door;
 use std::net::IpAddr;
 
@@ -51,14 +55,24 @@ pub(super) fn policy(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return false;
     };
+    let (checked, findings) = editing::check(text, None);
+    // A text may end in the empty line behind its last line break.
+    let lines = text.split('\n').count();
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.line.is_none_or(|line| (1..=lines).contains(&line)))
+    );
     let set = match PolicySet::parse(text) {
         Ok(set) => set,
         Err(errors) => {
             assert!(!errors.0.is_empty());
             assert!(errors.to_string().len() <= PROBLEM_BYTES_MAX);
+            assert!(findings.iter().any(|finding| finding.is_error));
             return false;
         }
     };
+    assert!(checked.is_some());
     let again = PolicySet::parse(text).expect("the same text");
     assert_eq!(set.version(), again.version());
     for door in Door::ALL {
@@ -78,6 +92,27 @@ pub(super) fn policy(bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// A rollout file, what has fallen back, and the history of a policy: what is read is the same when it was written again.
+pub(super) fn rollout(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return false;
+    };
+    let plan = Plan::parse(text).map(|plan| {
+        let again = plan.to_text().expect("a plan has a form");
+        assert_eq!(Plan::parse(&again).as_ref(), Ok(&plan));
+        assert!(plan.all().all(|stage| plan.find(stage.mark()).is_some()));
+        drop(plan.rollout());
+    });
+    let falls = Falls::parse(text).map(|falls| {
+        assert_eq!(Falls::parse(&falls.to_text()).as_ref(), Ok(&falls));
+        assert!(falls.fall.iter().filter_map(|fall| fall.mark()).count() <= falls.fall.len());
+    });
+    let versions = Versions::parse(text).map(|versions| {
+        assert_eq!(Versions::parse(&versions.to_text()).as_ref(), Ok(&versions));
+    });
+    plan.is_ok() || falls.is_ok() || versions.is_ok()
 }
 
 fn input(door: Door, points: Option<u8>, demanded: bool) -> PolicyInput<'static> {
