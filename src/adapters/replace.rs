@@ -36,11 +36,8 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access<'_>) -> io::Result<()> 
     let folder = folder(path);
     fs::create_dir_all(folder)?;
     let folder_file = File::open(folder)?;
-    // One at a time, so that nobody takes away what another one is about to put in place. Not every file system can.
-    match folder_file.lock() {
-        Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
-        _ => {}
-    }
+    // One at a time, so that nobody takes away what another one is about to put in place.
+    lock(&folder_file)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = folder.join(format!(".{name}.new"));
     // Left behind by a process that was ended in the middle.
@@ -69,6 +66,18 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access<'_>) -> io::Result<()> 
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, None)?;
     File::open(folder(path))?.sync_all()
+}
+
+/// Waits until nobody else holds the lock of a file, for as long as it is open. Not every file system has locks: there it is
+/// not waited for.
+///
+/// # Errors
+/// What the system says.
+pub fn lock(file: &File) -> io::Result<()> {
+    match file.lock() {
+        Err(error) if error.kind() != ErrorKind::Unsupported => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Why a file cannot be written, with what is to be done where files are mounted.

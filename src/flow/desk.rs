@@ -9,6 +9,7 @@ use crate::domain::label::Label;
 use crate::domain::label::Truth;
 use crate::domain::page_key::Purpose;
 use crate::domain::policy::editing::How;
+use crate::domain::policy::editing::short;
 use crate::domain::review;
 use crate::domain::review::HeldLogin;
 use crate::domain::review::Listing;
@@ -145,8 +146,7 @@ impl AuthFlow {
             How::Restored => "policy_restored",
             How::Saved | How::Found => "policy_saved",
         };
-        let version = |digest: &str| digest.get(..16).unwrap_or(digest).to_owned();
-        tracing::info!(operator = %review::printable(draft.operator), from = version(from), to = version(to),
+        tracing::info!(operator = %review::printable(draft.operator), from = short(from), to = short(to),
             "{action}: a reload takes it over");
         self.dependencies.audit.write(AuditEvent {
             policy_from: Some(from.to_owned()),

@@ -371,12 +371,17 @@ impl Drop for RedisServer {
 /// A port that was free a moment ago, below those that the system gives to outgoing connections: none of them takes it before
 /// the server does, or while the server is away.
 pub fn free_port() -> u16 {
+    free_port_from(FIRST_PORT)
+}
+
+/// The same, of those that begin at `first`.
+pub fn free_port_from(first: u16) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Test binaries that run side by side begin at different places.
     let offset = std::process::id().wrapping_mul(61);
     for _ in 0..PORTS {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST_PORT + u16::try_from(offset.wrapping_add(step) % PORTS).expect("a port");
+        let port = first + u16::try_from(offset.wrapping_add(step) % PORTS).expect("a port");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -7,6 +7,7 @@ use crate::domain::policy::editing::Finding;
 use crate::domain::policy::editing::How;
 use crate::domain::policy::editing::Replayed;
 use crate::domain::policy::editing::Versions;
+use crate::domain::policy::editing::short;
 use maud::Markup;
 use maud::html;
 use similar::ChangeTag;
@@ -201,10 +202,9 @@ pub(super) fn versions(signed: &Signed, versions: &Versions, on_disk: &str) -> M
                     } }
                     tbody {
                         @for version in versions.version.iter().rev() {
-                            @let short = version.digest.get(..16).unwrap_or(&version.digest);
                             tr {
                                 td class="time" { (layout::moment(&version.time)) }
-                                td { a href={ "/console/policy/versions/" (version.digest) } { code { (short) } } }
+                                td { a href={ "/console/policy/versions/" (version.digest) } { code { (short(&version.digest)) } } }
                                 td { (match version.how {
                                     How::Found => "found in the file",
                                     How::Saved => "saved",
@@ -227,13 +227,12 @@ pub(super) fn versions(signed: &Signed, versions: &Versions, on_disk: &str) -> M
 
 /// The button that puts a version back.
 pub(super) fn restore(signed: &Signed, digest: &str, on_disk: &str) -> Markup {
-    let short = digest.get(..16).unwrap_or(digest);
     html! {
         form method="post" action="/console/policy/restore" {
             (layout::token(signed))
             input type="hidden" name="version" value=(digest);
             input type="hidden" name="base" value=(on_disk);
-            button aria-label={ "Restore version " (short) } { "Restore" }
+            button aria-label={ "Restore version " (short(digest)) } { "Restore" }
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::policy::editing::Replayed;
 use crate::domain::policy::editing::check;
 use crate::domain::policy::editing::digest_of;
 use crate::domain::policy::editing::from_form;
+use crate::domain::policy::editing::short;
 use crate::domain::printable;
 use crate::domain::review::printable as one_line;
 use crate::flow::ports::Draft;
@@ -254,7 +255,7 @@ async fn page(
 fn state(console: &Console, now: &PolicyText, on_disk: &str) -> Markup {
     let snapshot = console.flow.snapshot();
     let in_force = snapshot.policy.version();
-    let is_same = on_disk.get(..16) == Some(&**in_force);
+    let is_same = short(on_disk) == &**in_force;
     html! {
         @match &now.file {
             Some(file) => {
@@ -352,10 +353,6 @@ async fn desk<T: Send + 'static>(
 async fn kept(console: &Console, digest: &str) -> Option<Result<Option<String>, DraftError>> {
     let digest = digest.to_owned();
     desk(console, move |desk| desk.version(&digest)).await
-}
-
-fn short(digest: &str) -> &str {
-    digest.get(..16).unwrap_or(digest)
 }
 
 fn in_words(error: &DraftError) -> String {

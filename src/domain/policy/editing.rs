@@ -166,6 +166,11 @@ pub fn from_form(text: &str) -> String {
     text.replace("\r\n", "\n")
 }
 
+/// A digest as it is shown, and as [`PolicySet::version`] has it.
+pub fn short(digest: &str) -> &str {
+    digest.get(..16).unwrap_or(digest)
+}
+
 /// What the checker of `riskgate check` says, with lines, and the policy where it can be read. `present` is the one in the
 /// file: break-glass accounts that the draft no longer names are pointed out.
 pub fn check(text: &str, present: Option<&PolicySet>) -> (Option<PolicySet>, Vec<Finding>) {

@@ -2,34 +2,20 @@
 
 use super::Options;
 use super::redis::RedisServer;
-use std::net::TcpListener;
+use super::redis::free_port_from;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
 use toml::Table;
 use toml::Value;
 use wso2_sim::Sim;
 
 /// The ports that gateways listen on begin here.
 const FIRST_PORT: u16 = 12_000;
-/// How many there are; those of other servers follow, and the system's own begin at 32,768.
-const PORTS: u32 = 10_000;
 
 /// A port below those that the system gives to outgoing connections, so that none of them takes it between this moment and
 /// the gateway's start, or while a gateway restarts.
 pub fn listening_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test binaries that run side by side begin at different places.
-    let offset = std::process::id().wrapping_mul(61);
-    for _ in 0..PORTS {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST_PORT + u16::try_from(offset.wrapping_add(step) % PORTS).expect("a port");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
+    free_port_from(FIRST_PORT)
 }
 
 /// The whole configuration of a world, further keys included.
