@@ -2,6 +2,7 @@
 //! taken back.
 
 use super::keys::owned;
+use crate::adapters::replace::lock;
 use crate::domain::audit::chain::Place;
 use crate::domain::audit::journal::Found;
 use crate::domain::audit::mark::Fragment;
@@ -132,14 +133,29 @@ impl Segment {
     /// Puts the file aside under a name with the time, and opens an empty one. Where another process has done so, the file
     /// under the configured name is the one to go on with.
     pub(super) fn renew(&mut self, now: Timestamp) -> std::io::Result<()> {
-        let is_ours = same(&self.file, &self.path);
-        if is_ours {
+        // Of two who are at it at once, the later one must find what the other has done: both would put the same name aside,
+        // and the second the new file in the place of the old one.
+        lock(&self.file)?;
+        match self.next(now) {
+            Ok(next) => {
+                // Closing the file lets go of its lock.
+                *self = next;
+                Ok(())
+            }
+            Err(error) => {
+                self.file.unlock()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn next(&self, now: Timestamp) -> std::io::Result<Self> {
+        if same(&self.file, &self.path) {
             let aside = aside(&self.path, now)?;
             std::fs::rename(&self.path, aside)?;
         }
         let (file, _) = Self::open(&self.path, now)?;
-        *self = file;
-        Ok(())
+        Ok(file)
     }
 
     /// The older files, the oldest first.
