@@ -1,7 +1,6 @@
 //! What analysts know of decisions, on disk: a line for each word, the latest of a decision counts. Written by the console and by
 //! `riskgate label`, which may be at it at once.
 
-use crate::adapters::replace::lock;
 use crate::domain::label::Label;
 use crate::domain::printable;
 use crate::flow::ports::LabelBook;
@@ -63,7 +62,10 @@ impl LabelBook for LabelFile {
         options.create(true).append(true).read(true).mode(0o600);
         let mut file = options.open(&self.path)?;
         // The command line may add one at the same moment.
-        lock(&file)?;
+        match file.lock() {
+            Err(error) if error.kind() != ErrorKind::Unsupported => return Err(error),
+            _ => {}
+        }
         known.read_on(&mut file)?;
         if known
             .latest
