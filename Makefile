@@ -56,7 +56,7 @@ test: ## everything CI checks: format, lints, all tests (debug build)
 	@echo "--> lints: cargo clippy"
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo "--> tests: cargo test"
-	@cargo test --workspace --locked
+	@scripts/test-rust.sh
 	@echo "--> tests: the demo, as a check (debug build, the small address databases of the tests)"
 	@cargo build --quiet --locked --package riskgate --package wso2-sim --bins --example demo
 	@cargo run --quiet --locked --example demo -- --check --test-geo --bin-dir target/debug --budget-ms 5000
