@@ -16,6 +16,8 @@ pub struct SimConfig {
     pub listen: SocketAddr,
     /// HTTPS, or plain HTTP when `None`.
     pub tls: Option<SimTls>,
+    /// With HTTPS, whose certificates clients must show; `None` asks for none.
+    pub client_certificates: Option<ClientCertificates>,
     /// Start of the server's own URLs, such as `https://localhost:8443`; `None` is the listening address. WSO2 takes it from
     /// `server.hostname` and `proxyPort`, never from the `Host` header.
     pub public_url: Option<String>,
@@ -69,6 +71,7 @@ impl Default for SimConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             tls: None,
+            client_certificates: None,
             public_url: None,
             realms: seed::realms(),
             users: seed::users(),
@@ -100,6 +103,15 @@ impl Default for SimConfig {
 pub enum SimTls {
     /// A certificate for `localhost`, `127.0.0.1` and `::1` made at start by an authority made at start.
     SelfSigned,
+}
+
+/// Certificates that clients must show, as with Tomcat's `certificateVerification="required"`.
+#[derive(Clone, Debug)]
+pub struct ClientCertificates {
+    /// Their authority, PEM.
+    pub ca_pem: String,
+    /// Whether TLS ends at version 1.2, where a refusal comes within the handshake and not after it.
+    pub is_tls12: bool,
 }
 
 /// What the adaptive script stand-in does in applications that have a script.

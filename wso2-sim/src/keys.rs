@@ -24,15 +24,20 @@ use rcgen::PKCS_RSA_SHA256;
 use rcgen::PublicKeyData;
 use rcgen::SignatureAlgorithm;
 use rcgen::SigningKey;
+use rustls::RootCertStore;
+use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::server::WebPkiClientVerifier;
 use serde_json::Value;
 use serde_json::json;
 use sha1::Sha1;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::config::ClientCertificates;
 use crate::store::hex;
 
 /// One key for the process: making one takes a while, and every simulator of a test run may share it.
@@ -203,6 +208,32 @@ pub(crate) fn tls_identity() -> anyhow::Result<TlsIdentity> {
         key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
         ca_pem: authority.pem(),
     })
+}
+
+/// A TLS server with that identity, which asks clients for a certificate where it is told to.
+pub(crate) fn tls_server(
+    identity: TlsIdentity,
+    clients: Option<&ClientCertificates>,
+) -> anyhow::Result<ServerConfig> {
+    let builder = if clients.is_some_and(|clients| clients.is_tls12) {
+        ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+    } else {
+        ServerConfig::builder()
+    };
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(clients.ca_pem.as_bytes()) {
+                roots.add(certificate?)?;
+            }
+            builder
+                .with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build()?)
+        }
+    };
+    let mut tls = builder.with_single_cert(identity.chain, identity.key)?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(tls)
 }
 
 /// `at_hash`, `c_hash` and `s_hash` (OpenID Connect Core section 3.1.3.6): the left half of the SHA-256.

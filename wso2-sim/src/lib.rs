@@ -74,6 +74,7 @@ mod webhooks;
 
 pub use config::ActionAuth;
 pub use config::ActionSettings;
+pub use config::ClientCertificates;
 pub use config::Flaws;
 pub use config::Outage;
 pub use config::SignatureFlaw;

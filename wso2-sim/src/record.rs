@@ -22,6 +22,8 @@ pub struct RecordedRequest {
     pub body: Bytes,
     /// The other end of the connection.
     pub peer: SocketAddr,
+    /// The certificate that the connection's client has shown, DER.
+    pub client_certificate: Option<Bytes>,
     /// Milliseconds since the Unix epoch (simulator clock).
     pub received_ms: i64,
 }
@@ -106,6 +108,7 @@ mod tests {
             headers: vec![("X-A".to_owned(), "1".to_owned())],
             body: Bytes::new(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            client_certificate: None,
             received_ms: 0,
         }
     }

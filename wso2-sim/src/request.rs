@@ -33,6 +33,7 @@ pub(crate) struct Request {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Bytes,
     pub(crate) peer: SocketAddr,
+    pub(crate) client_certificate: Option<Bytes>,
 }
 
 impl Request {
@@ -206,6 +207,7 @@ mod tests {
                 .collect(),
             body: Bytes::from(body.to_owned()),
             peer: SocketAddr::from(([192, 0, 2, 7], 4000)),
+            client_certificate: None,
         }
     }
 

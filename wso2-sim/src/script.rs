@@ -90,6 +90,7 @@ mod tests {
                 .collect(),
             body: Bytes::new(),
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            client_certificate: None,
         }
     }
 

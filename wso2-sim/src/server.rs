@@ -12,8 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -97,11 +100,9 @@ impl Sim {
         let (acceptor, ca_pem) = match config.tls {
             Some(SimTls::SelfSigned) => {
                 let identity = keys::tls_identity()?;
-                let mut tls = rustls::ServerConfig::builder()
-                    .with_no_client_auth()
-                    .with_single_cert(identity.chain, identity.key)?;
-                tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-                (Some(TlsAcceptor::from(Arc::new(tls))), identity.ca_pem)
+                let ca_pem = identity.ca_pem.clone();
+                let tls = keys::tls_server(identity, config.client_certificates.as_ref())?;
+                (Some(TlsAcceptor::from(Arc::new(tls))), ca_pem)
             }
             None => (None, String::new()),
         };
@@ -327,19 +328,40 @@ async fn serve_stream(
         return;
     }
     match acceptor {
-        None => serve(stream, peer, app, stopped).await,
+        None => serve(stream, peer, None, app, stopped).await,
         Some(acceptor) => {
-            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-            if let Ok(Ok(stream)) = handshake {
-                serve(stream, peer, app, stopped).await;
+            let handshake = acceptor.accept(stream).into_fallible();
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                Ok(Ok(stream)) => {
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let shown = shown.and_then(|chain| chain.first());
+                    let shown = shown.map(|leaf| Bytes::copy_from_slice(leaf));
+                    serve(stream, peer, shown, app, stopped).await;
+                }
+                Ok(Err((_, stream))) => linger(stream).await,
+                Err(_) => {}
             }
         }
     }
 }
 
+/// Closes a connection whose handshake has failed. What the other side has sent already is read: a reset would take the
+/// alert away from it.
+async fn linger(mut stream: TcpStream) {
+    let mut unread = [0; 4_096];
+    let end = async {
+        stream.shutdown().await?;
+        while stream.read(&mut unread).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // The other side may be gone, or stay for ever.
+    drop(tokio::time::timeout(HANDSHAKE_TIMEOUT, end).await);
+}
+
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: SocketAddr,
+    client_certificate: Option<Bytes>,
     app: &App,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -371,6 +393,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             headers: incoming.headers,
             body: incoming.body,
             peer,
+            client_certificate: client_certificate.clone(),
         };
         let Some(response) = answer(app, request).await else {
             break;
@@ -394,6 +417,7 @@ async fn answer(app: &App, request: Request) -> Option<Response> {
             headers: request.headers.clone(),
             body: request.body.clone(),
             peer: request.peer,
+            client_certificate: request.client_certificate.clone(),
             received_ms: app.clock.now_ms(),
         });
     }
