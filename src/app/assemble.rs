@@ -12,6 +12,7 @@ use crate::app::keys;
 use crate::app::keys::Keys;
 use crate::app::models;
 use crate::app::models::Proved;
+use crate::app::own_certificates;
 use crate::app::resources;
 use crate::app::rollout;
 use crate::app::signing;
@@ -36,6 +37,7 @@ use crate::domain::signing::SigningKeys;
 use crate::flow::resign::Resign;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
+use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::upstream::UpstreamSettings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -416,6 +418,10 @@ pub fn identity_server(
         origin: config.upstream.url.trim_end_matches('/').to_owned(),
         authorities,
         verify: upstream.verify,
+        identity: upstream
+            .certificate
+            .as_ref()
+            .map(|own| own_certificates::identity(&own.present())),
         connect_timeout: upstream.connect_timeout,
         idle_timeout: upstream.idle_timeout,
         management,
@@ -433,6 +439,12 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
     })?;
     let authorities = trust::of_file(settings.ca_file.as_deref())
         .map_err(|error| ConfigError::new(file, format!("upstream.ca_file: {error}")))?;
+    let named = own_certificates::of_upstream(config);
+    let files = named.files(origin.tls, file)?;
+    let own = files.map(|files| own_certificates::read(named.section, &files, file));
+    let certificate = own
+        .transpose()?
+        .map(|pair| Arc::new(OwnCertificate::new(pair)));
     if !(1..=REQUESTS_MAX).contains(&settings.requests_max) {
         let found = settings.requests_max;
         let problem = format!("upstream.requests_max: {found}, expected 1 to {REQUESTS_MAX}");
@@ -444,6 +456,7 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
         port: origin.port,
         authorities,
         verify: !settings.danger.accept_any_certificate,
+        certificate,
         connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
         read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
         idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),

@@ -1,7 +1,11 @@
 //! Certificates of the listeners from the configuration: read at the start, read again when their files change, watched
-//! for their end. A pair that cannot be used is refused and the old one stays. It does not touch policy or model: a
-//! renewed certificate is taken whatever else is wrong.
+//! for their end, together with those that upstreams are shown. A pair that cannot be used is refused and the old one stays.
+//! It does not touch policy or model: a renewed certificate is taken whatever else is wrong.
 
+use crate::app::own_certificates;
+use crate::app::own_certificates::OwnCertificates;
+use crate::app::own_certificates::RESOURCE;
+use crate::app::own_certificates::UPSTREAM;
 use crate::config::ClientCertificates as Asked;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -17,6 +21,7 @@ use crate::proxy::listener::ListenerTls;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,17 +30,24 @@ use std::time::Duration;
 pub const LOOK_EVERY: Duration = Duration::from_secs(12 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The certificates of one process, by listener.
+/// The certificates of one process: by listener, and those that upstreams are shown.
 pub struct Certificates {
     listeners: Vec<(&'static str, ListenerTls)>,
+    own: OwnCertificates,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
 
-/// What was read for a listener and is not in force yet.
-#[derive(Debug)]
+/// What was read and is not in force yet.
+#[derive(Debug, Default)]
 pub struct Prepared {
+    listeners: Vec<ForListener>,
+    own: Option<own_certificates::Prepared>,
+}
+
+#[derive(Debug)]
+struct ForListener {
     listener: &'static str,
     pair: Pair,
     authorities: Option<Authorities>,
@@ -85,7 +97,7 @@ pub fn load(section: &'static str, tls: &TlsFiles, file: &str) -> Result<Listene
     })
 }
 
-fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<Prepared, ConfigError> {
+fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<ForListener, ConfigError> {
     let at = |error: CertificateError| {
         ConfigError::new(file, format!("{section}.tls.{}: {error}", error.key()))
     };
@@ -98,7 +110,7 @@ fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<Prepared, C
         ));
     }
     let authorities = tls.client_ca_file.as_deref().map(Authorities::read);
-    Ok(Prepared {
+    Ok(ForListener {
         listener: section,
         pair: Pair::read(&tls.certificate, &tls.key).map_err(at)?,
         authorities: authorities.transpose().map_err(at)?,
@@ -107,7 +119,7 @@ fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<Prepared, C
 
 /// The files of the certificates that a configuration names.
 pub fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
-    sections(config).into_iter().flat_map(|(_, tls)| {
+    let of_listeners = sections(config).into_iter().flat_map(|(_, tls)| {
         [
             Some(tls.certificate.clone()),
             Some(tls.key.clone()),
@@ -115,7 +127,8 @@ pub fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
         ]
         .into_iter()
         .flatten()
-    })
+    });
+    of_listeners.chain(own_certificates::files(config))
 }
 
 fn sections(config: &Config) -> Vec<(&'static str, &TlsFiles)> {
@@ -126,37 +139,56 @@ fn sections(config: &Config) -> Vec<(&'static str, &TlsFiles)> {
 
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Certificates({:?})", self.listeners)
+        write!(f, "Certificates({:?}, {:?})", self.listeners, self.own)
     }
 }
 
 impl Certificates {
-    /// Of these listeners.
+    /// Of these listeners, and those that are shown.
     pub fn new(
         listeners: Vec<(&'static str, ListenerTls)>,
+        own: OwnCertificates,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Self {
         Self {
             listeners,
+            own,
             clock,
             metrics,
             health,
         }
     }
 
-    /// Reads the files of every listener that runs, so that they can be taken together with the rest of a configuration.
+    /// Those that upstreams are shown.
+    pub fn own(&self) -> &OwnCertificates {
+        &self.own
+    }
+
+    /// Reads the files of every listener that runs, and those for the identity server, so that they can be taken together
+    /// with the rest of a configuration.
     ///
     /// # Errors
     /// File, key and remedy of the first that cannot be used.
-    pub fn prepare(&self, config: &Config, file: &str) -> Result<Vec<Prepared>, ConfigError> {
+    pub fn prepare(&self, config: &Config, file: &str) -> Result<Prepared, ConfigError> {
+        let listeners = self
+            .running(config)
+            .map(|(section, tls)| self.prepare_one(section, tls, file))
+            .collect::<Result<_, _>>()?;
+        let own = self.own.prepare(config, file, self.clock.now())?;
+        Ok(Prepared { listeners, own })
+    }
+
+    /// The listeners that a configuration names and that this process has.
+    fn running<'a>(
+        &self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'static str, &'a TlsFiles)> {
         let running = |section: &str| self.listeners.iter().any(|(name, _)| *name == section);
         sections(config)
             .into_iter()
-            .filter(|(section, _)| running(section))
-            .map(|(section, tls)| self.prepare_one(section, tls, file))
-            .collect()
+            .filter(move |(section, _)| running(section))
     }
 
     fn prepare_one(
@@ -164,7 +196,7 @@ impl Certificates {
         section: &'static str,
         tls: &TlsFiles,
         file: &str,
-    ) -> Result<Prepared, ConfigError> {
+    ) -> Result<ForListener, ConfigError> {
         let prepared = read(section, tls, file)?;
         let now = self.clock.now();
         let ended = prepared.pair.not_after();
@@ -185,78 +217,125 @@ impl Certificates {
     }
 
     /// Puts in force what was prepared.
-    pub fn take(&self, prepared: Vec<Prepared>) {
-        for Prepared {
-            listener,
-            pair,
-            authorities,
-        } in prepared
-        {
-            let Some((_, tls)) = self.listeners.iter().find(|(name, _)| *name == listener) else {
-                continue;
-            };
-            tls.certificate.exchange(pair);
-            if let (Some(clients), Some(authorities)) = (&tls.clients, authorities) {
-                clients.exchange(authorities);
-            }
-            self.metrics.certificate_reload(listener, true);
+    pub fn take(&self, prepared: Prepared) {
+        for prepared in prepared.listeners {
+            self.take_one(prepared);
+        }
+        if let Some(own) = prepared.own {
+            self.own.take(own);
+            self.metrics.certificate_reload(UPSTREAM, true);
         }
         self.look();
     }
 
-    /// Reads the files of each listener again. One that cannot be used keeps its old certificate.
+    fn take_one(&self, prepared: ForListener) {
+        let listener = prepared.listener;
+        let Some((_, tls)) = self.listeners.iter().find(|(name, _)| *name == listener) else {
+            return;
+        };
+        tls.certificate.exchange(prepared.pair);
+        if let (Some(clients), Some(authorities)) = (&tls.clients, prepared.authorities) {
+            clients.exchange(authorities);
+        }
+        self.metrics.certificate_reload(listener, true);
+    }
+
+    /// Reads all files again. A pair that cannot be used leaves the old one where it is.
     pub fn reload(&self, config: &Config, file: &str) {
-        for (section, tls) in sections(config) {
-            if !self.listeners.iter().any(|(name, _)| *name == section) {
-                continue;
-            }
+        for (section, tls) in self.running(config) {
             match self.prepare_one(section, tls, file) {
                 Ok(prepared) => {
                     let ends = prepared.pair.not_after().to_rfc3339();
-                    self.take(vec![prepared]);
+                    self.take_one(prepared);
                     tracing::info!(listener = section, ends, "the certificate was read again");
                 }
-                Err(error) => {
-                    self.metrics.certificate_reload(section, false);
-                    tracing::error!(error = %error, "the certificate is not taken; the old one stays");
-                }
+                Err(error) => self.refuse(section, &error),
             }
         }
+        let now = self.clock.now();
+        match self.own.prepare(config, file, now) {
+            Ok(Some(prepared)) => {
+                let ends = prepared.not_after();
+                self.own.take(prepared);
+                self.said(UPSTREAM, UPSTREAM, ends);
+            }
+            Ok(None) => {}
+            Err(error) => self.refuse(UPSTREAM, &error),
+        }
+        for read in self.own.reload_services(file, now) {
+            match read {
+                Ok((section, ends)) => self.said(RESOURCE, &section, ends),
+                Err(error) => self.refuse(RESOURCE, &error),
+            }
+        }
+        self.look();
+    }
+
+    fn said(&self, name: &'static str, section: &str, ends: Timestamp) {
+        self.metrics.certificate_reload(name, true);
+        let ends = ends.to_rfc3339();
+        tracing::info!(section, ends, "the client certificate was read again");
+    }
+
+    fn refuse(&self, name: &'static str, error: &ConfigError) {
+        self.metrics.certificate_reload(name, false);
+        tracing::error!(error = %error, "the certificate is not taken; the old one stays");
+    }
+
+    /// Every certificate: its name in metrics, what it is called, when it ends.
+    fn ends(&self) -> Vec<(&'static str, String, Timestamp)> {
+        let listeners = self.listeners.iter().map(|(listener, tls)| {
+            let called = format!("the certificate of `{listener}`");
+            (*listener, called, tls.certificate.not_after())
+        });
+        let own = self.own.ends().into_iter().map(|(name, section, ends)| {
+            (name, format!("the client certificate of `{section}`"), ends)
+        });
+        listeners.chain(own).collect()
     }
 
     /// Says when the certificates end: as a gauge always, in the log and in the health when it is soon.
     pub fn look(&self) {
         let now = self.clock.now();
+        let all = self.ends();
         let mut soon = Vec::new();
-        for (listener, tls) in &self.listeners {
-            let not_after = tls.certificate.not_after();
-            self.metrics.certificate_ends(listener, not_after);
+        // Of several under one name, the one that ends first.
+        let mut first: BTreeMap<&'static str, Timestamp> = BTreeMap::new();
+        for (name, called, not_after) in &all {
+            let listener = *name;
+            let earliest = first.entry(listener).or_insert(*not_after);
+            *earliest = (*earliest).min(*not_after);
             let (ends, days) = (
                 not_after.to_rfc3339(),
                 not_after.since(now).as_secs() / DAY.as_secs(),
             );
-            match Expiry::of(not_after, now) {
+            match Expiry::of(*not_after, now) {
                 Expiry::Fine => {}
                 Expiry::Month => {
-                    tracing::warn!(listener, ends, days, "the certificate ends within 30 days");
+                    tracing::warn!(listener, ends, days, "{called} ends within 30 days");
                 }
                 Expiry::Week => {
-                    tracing::warn!(listener, ends, days, "the certificate ends within 7 days");
-                    soon.push(format!("the certificate of `{listener}` ends at {ends}"));
+                    tracing::warn!(listener, ends, days, "{called} ends within 7 days");
+                    soon.push(format!("{called} ends at {ends}"));
                 }
                 Expiry::Day => {
-                    tracing::error!(listener, ends, "the certificate ends within a day");
-                    soon.push(format!("the certificate of `{listener}` ends at {ends}"));
+                    tracing::error!(listener, ends, "{called} ends within a day");
+                    soon.push(format!("{called} ends at {ends}"));
                 }
                 Expiry::Ended => {
-                    tracing::error!(listener, ends, "the certificate has ended");
-                    soon.push(format!(
-                        "the certificate of `{listener}` has ended at {ends}"
-                    ));
+                    tracing::error!(listener, ends, "{called} has ended");
+                    soon.push(format!("{called} has ended at {ends}"));
                 }
             }
         }
-        if self.listeners.is_empty() {
+        for (name, not_after) in &first {
+            self.metrics.certificate_ends(name, *not_after);
+        }
+        if !first.contains_key(RESOURCE) {
+            // The last service that was shown one may be gone.
+            self.metrics.certificate_is_gone(RESOURCE);
+        }
+        if all.is_empty() {
             return;
         }
         self.health.set(

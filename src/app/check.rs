@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::secret::Secret;
 use crate::domain::signing::SigningKeys;
+use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
@@ -79,6 +80,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .fine
                 .extend(signing(config, snapshot.signing.as_deref()));
             findings.warnings.extend(assembled.warnings);
+            services(&mut findings, config, file, reach);
             let replayed = glance::glance(config);
             if let Some(planned) = &snapshot.plan {
                 findings.fine.push(format!(
@@ -98,7 +100,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     }
     if let Some(tls) = &config.server.tls {
         match certificates::load("server", tls, file) {
-            Ok(loaded) => certificate(&mut findings, &tls.certificate, &loaded),
+            Ok(loaded) => of_listener(&mut findings, &tls.certificate, &loaded),
             Err(error) => findings.problems.push(error),
         }
     }
@@ -111,7 +113,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .fine
                 .push(format!("WSO2 may ask at: {}", prepared.listen()));
             if let (Some(tls), Some(loaded)) = (&config.actions.tls, prepared.certificates()) {
-                certificate(&mut findings, &tls.certificate, &loaded);
+                of_listener(&mut findings, &tls.certificate, &loaded);
             }
         }
         Ok(None) => {}
@@ -163,8 +165,10 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                         .to_owned(),
                 );
             }
-            if reach {
-                findings.problems.extend(reach_services(config, file));
+            let client = &config.upstream.client_certificate;
+            if let (Some(own), Some(path)) = (&upstream.certificate, client) {
+                let ends = own.present().not_after();
+                certificate(&mut findings, "client certificate", path, ends);
             }
             if reach && let Err(problem) = reach::upstream(&upstream) {
                 findings
@@ -196,20 +200,23 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     findings
 }
 
+fn of_listener(findings: &mut Findings, path: &Path, tls: &ListenerTls) {
+    certificate(findings, "certificate", path, tls.certificate.not_after());
+}
+
 /// Says of a certificate that can be used when it ends.
-fn certificate(findings: &mut Findings, path: &Path, tls: &ListenerTls) {
-    let not_after = tls.certificate.not_after();
+fn certificate(findings: &mut Findings, called: &str, path: &Path, not_after: Timestamp) {
     let ends = not_after.to_rfc3339();
     match Expiry::of(not_after, SystemClock.now()) {
         Expiry::Fine => findings
             .fine
-            .push(format!("certificate: {}, until {ends}", path.display())),
+            .push(format!("{called}: {}, until {ends}", path.display())),
         Expiry::Ended => findings.warnings.push(format!(
-            "the certificate in `{}` has ended at {ends}",
+            "the {called} in `{}` has ended at {ends}",
             path.display()
         )),
         Expiry::Month | Expiry::Week | Expiry::Day => findings.warnings.push(format!(
-            "the certificate in `{}` ends at {ends}",
+            "the {called} in `{}` ends at {ends}",
             path.display()
         )),
     }
@@ -233,17 +240,26 @@ fn signing(config: &Config, keys: Option<&SigningKeys>) -> Option<String> {
     }
 }
 
-/// Services that do not answer as configured. What is wrong with the configuration is said elsewhere.
-fn reach_services(config: &Config, file: &str) -> Vec<ConfigError> {
-    let peers = resources::peers(config, file).unwrap_or_default();
-    let tried = peers.iter().enumerate();
-    tried
-        .filter_map(|(place, (_, peer))| {
-            let problem = reach::upstream(peer).err()?;
+/// What services are shown, and those that do not answer as configured.
+fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
+    let peers = match resources::peers(config, file, &[]) {
+        Ok(peers) => peers,
+        Err(problems) => return findings.problems.extend(problems),
+    };
+    for own in &peers.certificates {
+        let ends = own.certificate.present().not_after();
+        let path = &own.files.certificate;
+        certificate(findings, "client certificate", path, ends);
+    }
+    if !reach {
+        return;
+    }
+    for (place, (_, peer)) in peers.named.iter().enumerate() {
+        if let Err(problem) = reach::upstream(peer) {
             let key = format!("resource[{place}].upstream: {problem}");
-            Some(ConfigError::new(file, key))
-        })
-        .collect()
+            findings.problems.push(ConfigError::new(file, key));
+        }
+    }
 }
 
 fn throwaway_keys() -> Keys {

@@ -91,6 +91,9 @@ pub mod reload;
 /// Certificates of the listeners.
 pub mod certificates;
 
+/// Certificates that upstreams are shown.
+pub mod own_certificates;
+
 /// Turns scoring off in the configuration.
 pub mod off;
 
@@ -155,6 +158,7 @@ use arc_swap::ArcSwap;
 use certificates::Certificates;
 use inherited::Inherited;
 use keys::Keys;
+use own_certificates::OwnCertificates;
 use pingora::server::RunArgs;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
@@ -200,6 +204,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     signing::prepare(&config).map_err(one)?;
     let assembled = assemble::snapshot(&config, &file, &keys, 1).map_err(RunError::Config)?;
     let upstream_settings = assemble::upstream(&config, &file).map_err(one)?;
+    let peers = resources::peers(&config, &file, &[]).map_err(RunError::Config)?;
     let address = resolve(&upstream_settings.host, upstream_settings.port)
         .map_err(|problem| one(ConfigError::new(&file, format!("upstream.url: {problem}"))))?;
     let load = |tls| certificates::load("server", tls, &file);
@@ -319,18 +324,19 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         .map_err(one)?
         .unzip();
     let flow = Arc::new(AuthFlow::new(dependencies, assembled.snapshot).traced(traces));
+    let shown = upstream_settings.certificate.clone();
+    let own = OwnCertificates::new(shown.map(|shown| (shown, Arc::clone(&identity_server))));
+    own.set_services(peers.certificates);
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
     let services = Arc::new(Services::default());
-    services.set(
-        resources::peers(&config, &file).map_err(RunError::Config)?,
-        resolve,
-    );
+    services.set(peers.named, resolve);
 
     let listeners = tls.iter().map(|tls| ("server", tls.clone()));
     let of_actions = actions.as_ref().and_then(actions::Prepared::certificates);
     let listeners = listeners.chain(of_actions.map(|tls| ("actions", tls)));
     let certificates = Arc::new(Certificates::new(
         listeners.collect(),
+        own,
         Arc::clone(&clock),
         Arc::clone(&metrics),
         Arc::clone(&health),

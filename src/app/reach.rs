@@ -2,10 +2,12 @@
 //! same way as the gateway's own.
 
 use crate::proxy::upstream::UpstreamSettings;
+use rustls::AlertDescription;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::net::TcpStream;
@@ -45,19 +47,56 @@ fn contact(settings: &UpstreamSettings, address: SocketAddr) -> Result<(), Strin
         )
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots(settings)?)
-        .with_no_client_auth();
+        .with_root_certificates(roots(settings)?);
+    let config = match &settings.certificate {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let (chain, key) = (own.present().chain(), own.present().key());
+            PrivateKeyDer::try_from(key.expose().clone())
+                .map_err(str::to_owned)
+                .and_then(|key| {
+                    let config = builder.with_client_auth_cert(chain, key);
+                    config.map_err(|error| error.to_string())
+                })
+                .map_err(|error| format!("the client certificate cannot be used: {error}"))?
+        }
+    };
     let mut connection =
         ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
     while connection.is_handshaking() {
         connection
             .complete_io(&mut stream)
-            .map_err(|error| format!("the certificate of {address} is not accepted: {error}"))?;
+            .map_err(|error| refused(settings, address, &error))?;
     }
-    Ok(())
+    // With TLS 1.3 the other side looks at our certificate after our own last word. What it says then, a session ticket or
+    // an alert, comes at once or not at all.
+    match connection.complete_io(&mut stream) {
+        Err(error) if alert(&error).is_some() => Err(refused(settings, address, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// What the other side says when it ends a handshake.
+fn alert(error: &std::io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn refused(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Error) -> String {
+    let Some(alert) = alert(error) else {
+        return format!("the certificate of {address} is not accepted: {error}");
+    };
+    let remedy = if settings.certificate.is_some() {
+        "does it take client certificates of the authority of ours?"
+    } else {
+        "where it asks for a client certificate, set `client_certificate` and `client_key`"
+    };
+    format!("{address} ends the handshake with `{alert:?}`; {remedy}")
 }
 
 fn roots(settings: &UpstreamSettings) -> Result<RootCertStore, String> {

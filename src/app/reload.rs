@@ -5,6 +5,7 @@ use crate::app;
 use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Certificates;
+use crate::app::certificates::Prepared;
 use crate::app::keys::Keys;
 use crate::app::models::Proved;
 use crate::app::resources;
@@ -36,7 +37,7 @@ pub struct Reloader {
     pub flow: Arc<AuthFlow>,
     /// Where services of the operator's own are.
     pub services: Arc<Services>,
-    /// The certificates of the listeners.
+    /// The certificates of the listeners, and those that upstreams are shown.
     pub certificates: Arc<Certificates>,
     /// The health.
     pub health: Arc<Health>,
@@ -149,7 +150,7 @@ impl Reloader {
             let prepared = self.certificates.prepare(&config, &file);
             prepared.map_err(|error| refuse(&error)).ok()?
         } else {
-            Vec::new()
+            Prepared::default()
         };
         signing::prepare(&config)
             .map_err(|error| refuse(&error))
@@ -163,7 +164,8 @@ impl Reloader {
                 return None;
             }
         };
-        let services = match resources::peers(&config, &file) {
+        let known = self.certificates.own().services();
+        let services = match resources::peers(&config, &file, &known) {
             Ok(services) => services,
             Err(problems) => {
                 refuse_all(problems.iter().map(ToString::to_string).collect());
@@ -195,11 +197,10 @@ impl Reloader {
             self.flow.dependencies().state.kind(),
         );
         // Before anybody is led there; whoever is on the way by the old snapshot finds what he looks for as well.
-        self.services.add(services, app::resolve);
+        self.services.add(services.named, app::resolve);
+        self.certificates.own().set_services(services.certificates);
         self.flow.swap(assembled.snapshot);
-        if is_other {
-            self.certificates.take(other_certificates);
-        }
+        self.certificates.take(other_certificates);
         let took = took();
         metrics.reload(true, took);
         tracing::info!(

@@ -1,6 +1,9 @@
 //! From `[[resource]]` to the API routes: what is asked of a token, and where the service is.
 
 use crate::app::assemble;
+use crate::app::own_certificates;
+use crate::app::own_certificates::Named;
+use crate::app::own_certificates::OfService;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -13,6 +16,8 @@ use crate::domain::resource::Resource;
 use crate::domain::route::RouteTable;
 use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
+use crate::proxy::own_certificate::OwnCertificate;
+use crate::proxy::own_certificate::PairFiles;
 use crate::proxy::upstream::UpstreamSettings;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,16 +66,36 @@ pub fn resources(
     }
 }
 
-/// Where the services are, by the names under which the routes know them.
-pub fn peers(
-    config: &Config,
-    file: &str,
-) -> Result<Vec<(Arc<str>, UpstreamSettings)>, Vec<ConfigError>> {
+/// Where the services are, by the names under which the routes know them, and the certificates that they are shown.
+#[derive(Debug, Default)]
+pub struct Peers {
+    /// Name and place of each.
+    pub named: Vec<(Arc<str>, UpstreamSettings)>,
+    /// The certificates, with their files.
+    pub certificates: Vec<OfService>,
+}
+
+/// Where the services are. A certificate that is `known` by its files stays as it is: it is read again by itself, when they
+/// change.
+pub fn peers(config: &Config, file: &str, known: &[OfService]) -> Result<Peers, Vec<ConfigError>> {
     let mut problems = Vec::new();
-    let mut peers = Vec::new();
+    let mut peers = Peers::default();
     for (place, settings) in config.resource.iter().enumerate() {
-        match peer(settings, place, file, &config.upstream) {
-            Ok(peer) => peers.push((upstream_name(settings), peer)),
+        let made = peer(settings, place, file, &config.upstream).and_then(|(mut peer, files)| {
+            if let Some(files) = files {
+                let section = section(place);
+                let certificate = certificate(&section, &files, file, known)?;
+                peer.certificate = Some(Arc::clone(&certificate));
+                peers.certificates.push(OfService {
+                    section,
+                    files,
+                    certificate,
+                });
+            }
+            Ok(peer)
+        });
+        match made {
+            Ok(peer) => peers.named.push((upstream_name(settings), peer)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -79,6 +104,19 @@ pub fn peers(
     } else {
         Err(problems)
     }
+}
+
+fn certificate(
+    section: &str,
+    files: &PairFiles,
+    file: &str,
+    known: &[OfService],
+) -> Result<Arc<OwnCertificate>, ConfigError> {
+    if let Some(known) = known.iter().find(|known| known.files == *files) {
+        return Ok(Arc::clone(&known.certificate));
+    }
+    let pair = own_certificates::read(section, files, file)?;
+    Ok(Arc::new(OwnCertificate::new(pair)))
 }
 
 fn resource(
@@ -184,24 +222,36 @@ fn peer(
     place: usize,
     file: &str,
     general: &GeneralSettings,
-) -> Result<UpstreamSettings, ConfigError> {
+) -> Result<(UpstreamSettings, Option<PairFiles>), ConfigError> {
     let wrong = |key: &str, problem: &str| at(file, place, key, problem);
     let origin = assemble::origin(&settings.upstream)
         .map_err(|expected| wrong("upstream", &format!("`{}`: {expected}", settings.upstream)))?;
     let authorities = trust::of_file(settings.ca_file.as_deref())
         .map_err(|error| wrong("ca_file", &error.to_string()))?;
-    Ok(UpstreamSettings {
+    let own = Named {
+        section: &section(place),
+        certificate: settings.client_certificate.as_deref(),
+        key: settings.client_key.as_deref(),
+    };
+    let files = own.files(origin.tls, file)?;
+    let settings = UpstreamSettings {
         tls: origin.tls,
         host: origin.host,
         port: origin.port,
         authorities,
         verify: true,
+        certificate: None,
         connect_timeout: Duration::from_millis(settings.connect_timeout_ms.max(1)),
         read_timeout: Duration::from_secs(settings.read_timeout_seconds.max(1)),
         idle_timeout: Duration::from_secs(settings.idle_timeout_seconds.max(1)),
         requests_max: general.requests_max,
         reuse_for_posts: general.reuse_for_posts,
-    })
+    };
+    Ok((settings, files))
+}
+
+fn section(place: usize) -> String {
+    format!("resource[{place}]")
 }
 
 fn upstream_name(settings: &ResourceSettings) -> Arc<str> {
@@ -221,7 +271,7 @@ fn is_name(text: &str) -> bool {
 }
 
 fn at(file: &str, place: usize, key: &str, problem: &str) -> ConfigError {
-    ConfigError::new(file, format!("resource[{place}].{key}: {problem}"))
+    ConfigError::new(file, format!("{}.{key}: {problem}", section(place)))
 }
 
 #[cfg(test)]
@@ -257,7 +307,7 @@ mod tests {
         };
         assert_eq!(orders.token_audiences, ["https://orders"]);
         assert_eq!(orders.tenant, "carbon.super");
-        let peers = peers(&config, "f").unwrap();
+        let peers = peers(&config, "f", &[]).unwrap().named;
         assert_eq!(peers[0].0, orders.upstream);
         assert!(peers[0].1.tls && peers[0].1.verify && peers[0].1.port == 8443);
     }
@@ -354,6 +404,21 @@ mod tests {
                 "resource[0].realm: `example.com`: expected the prefix of a tenant",
             ),
             ("realm", "realm = '/t/example.com/'", "resource[0].realm"),
+            (
+                "client_key",
+                "client_key = 'own.key'",
+                "resource[0].client_certificate: missing, expected the certificate of resource[0].client_key",
+            ),
+            (
+                "client_certificate",
+                "client_certificate = 'own.crt'",
+                "resource[0].client_key: missing, expected the key of resource[0].client_certificate",
+            ),
+            (
+                "upstream",
+                "upstream = 'http://orders'\nclient_certificate = 'own.crt'\nclient_key = 'own.key'",
+                "resource[0].client_certificate: nobody would see it over http://",
+            ),
             (
                 "ca_file",
                 "ca_file = '/nowhere/ca.pem'",

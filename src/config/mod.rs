@@ -155,6 +155,10 @@ pub struct UpstreamSettings {
     pub url: String,
     /// Certificates of the authority that signed its certificate, PEM; those of the system when absent.
     pub ca_file: Option<PathBuf>,
+    /// The chain that it is shown when it asks for a certificate, PEM.
+    pub client_certificate: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    pub client_key: Option<PathBuf>,
     /// Milliseconds for connecting, TLS included.
     pub connect_timeout_ms: u64,
     /// Seconds for each read of its answer.
@@ -523,6 +527,8 @@ impl Default for UpstreamSettings {
         Self {
             url: "https://localhost:9443".to_owned(),
             ca_file: None,
+            client_certificate: None,
+            client_key: None,
             connect_timeout_ms: 800,
             read_timeout_seconds: 60,
             idle_timeout_seconds: 15,

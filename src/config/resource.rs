@@ -35,6 +35,10 @@ pub struct ResourceSettings {
     pub issuer: String,
     /// Certificates of the authority that signed the service's certificate, PEM; those of the system when absent.
     pub ca_file: Option<PathBuf>,
+    /// The chain that the service is shown when it asks for a certificate, PEM.
+    pub client_certificate: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    pub client_key: Option<PathBuf>,
     /// Milliseconds for connecting, TLS included.
     #[serde(default = "connect_timeout_ms")]
     pub connect_timeout_ms: u64,

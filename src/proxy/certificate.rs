@@ -78,6 +78,16 @@ pub enum CertificateError {
         /// The file with the key.
         key: PathBuf,
     },
+    /// Others than owner and group can read or change the key.
+    #[error(
+        "`{path}` has the mode {mode:o}, so others can read or change it: `chmod 600` it, or 640 for a group"
+    )]
+    KeyOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// An authority that cannot verify anybody.
     #[error("`{path}` holds no authority of client certificates that can be used: {cause}")]
     Authority {
@@ -93,7 +103,10 @@ impl CertificateError {
     pub fn key(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } | Self::Empty(_) | Self::Garbled { .. } => "certificate",
-            Self::KeyUnreadable { .. } | Self::Key { .. } | Self::Mismatch { .. } => "key",
+            Self::KeyUnreadable { .. }
+            | Self::Key { .. }
+            | Self::KeyOpen { .. }
+            | Self::Mismatch { .. } => "key",
             Self::Authority { .. } => "client_ca_file",
         }
     }
@@ -103,6 +116,7 @@ impl CertificateError {
 #[derive(Debug)]
 pub struct Pair {
     certified: Arc<CertifiedKey>,
+    key: PrivateKeyDer<'static>,
     not_after: Timestamp,
 }
 
@@ -141,8 +155,19 @@ impl Pair {
         }
         Ok(Self {
             certified: Arc::new(certified),
+            key: private,
             not_after,
         })
+    }
+
+    /// The certificates, leaf first, DER.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
+    /// The key, DER.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
     }
 
     /// The moment from which on the chain is worth nothing.

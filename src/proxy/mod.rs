@@ -19,6 +19,9 @@ pub mod pace;
 /// Certificates of listeners.
 pub mod certificate;
 
+/// What upstreams are shown.
+pub mod own_certificate;
+
 /// Open connections and their end.
 pub mod connections;
 

@@ -13,6 +13,34 @@ use pingora::ErrorType;
 use pingora::proxy::FailToProxy;
 use pingora::proxy::Session;
 
+/// The name in metrics of what goes wrong in or right after a handshake.
+const TLS: &str = "tls";
+
+/// What another side says when it ends a TLS connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Alert {
+    /// It is about our certificate, or that there was none.
+    OurCertificate,
+    /// It is about something else.
+    Other,
+}
+
+impl Alert {
+    /// In the words of rustls. With TLS 1.3 it may come only in place of the first answer.
+    fn of(fault: Fault, cause: &str) -> Option<Self> {
+        const RECEIVED: &str = "received fatal alert: ";
+        let (_, alert) = cause
+            .split_once(RECEIVED)
+            .filter(|_| fault == Fault::Upstream)?;
+        let ours = ["Certificate", "UnknownCA", "AccessDenied"];
+        Some(if ours.iter().any(|word| alert.contains(word)) {
+            Self::OurCertificate
+        } else {
+            Self::Other
+        })
+    }
+}
+
 /// Answers a request that could not be served, or whose answer is replaced.
 pub async fn rescue(
     flow: &AuthFlow,
@@ -23,7 +51,13 @@ pub async fn rescue(
     if let Some(answer) = context.replacement.take() {
         return replace(session, answer).await;
     }
-    let (fault, status, kind) = sort(error);
+    let (fault, status, mut kind) = sort(error);
+    // Pingora's own lines are switched off: they carry the whole target. The cause alone says what an operator needs.
+    let cause = cause(error, kind);
+    let alert = Alert::of(fault, &cause);
+    if alert.is_some() {
+        kind = TLS;
+    }
     if fault == Fault::Upstream {
         flow.dependencies().metrics.upstream_error(kind);
     }
@@ -41,14 +75,14 @@ pub async fn rescue(
             Fault::Dependency | Fault::Ours => exchange.outcome,
         };
     }
-    // Pingora's own lines are switched off: they carry the whole target. The cause alone says what an operator needs.
-    let cause = error
-        .cause
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
     match fault {
         Fault::Client => {}
+        Fault::Upstream | Fault::Dependency if alert == Some(Alert::OurCertificate) => {
+            tracing::warn!(
+                kind, request.id = %reference, cause = %cause,
+                "an upstream refused the connection: it asks for a client certificate, or does not take the one that it was shown"
+            );
+        }
         Fault::Upstream | Fault::Dependency => {
             tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "an upstream failed");
         }
@@ -108,6 +142,15 @@ async fn replace(session: &mut Session, answer: Answer) -> FailToProxy {
     }
 }
 
+/// Why it failed. Of a handshake the cause is in the context alone, which names nothing but the upstream.
+fn cause(error: &Error, kind: &str) -> String {
+    let cause = error.cause.as_ref().map(ToString::to_string);
+    let context = error.context.as_ref().filter(|_| kind == TLS);
+    let context = context.map(|context| context.as_str().to_owned());
+    let parts: Vec<String> = context.into_iter().chain(cause).collect();
+    parts.join(": ")
+}
+
 /// Whose fault an error is, which status it gives and its name in metrics.
 fn sort(error: &Error) -> (Fault, u16, &'static str) {
     match (error.esource(), error.etype()) {
@@ -126,7 +169,7 @@ fn sort(error: &Error) -> (Fault, u16, &'static str) {
             | ErrorType::InvalidCert
             | ErrorType::HandshakeError
             | ErrorType::TLSWantX509Lookup,
-        ) => (Fault::Upstream, 502, "tls"),
+        ) => (Fault::Upstream, 502, TLS),
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
             (Fault::Upstream, 504, "timeout")
         }
@@ -141,5 +184,32 @@ fn sort(error: &Error) -> (Fault, u16, &'static str) {
         }
         (ErrorSource::Downstream, _) => (Fault::Client, 400, "request"),
         (ErrorSource::Internal | ErrorSource::Unset, _) => (Fault::Ours, 500, "internal"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::AlertDescription;
+
+    #[test]
+    fn alerts_about_our_certificate_are_told_from_others() {
+        let said = |alert| rustls::Error::AlertReceived(alert).to_string();
+        for alert in [
+            AlertDescription::AccessDenied,
+            AlertDescription::BadCertificate,
+            AlertDescription::CertificateExpired,
+            AlertDescription::CertificateRequired,
+            AlertDescription::CertificateUnknown,
+            AlertDescription::UnknownCA,
+        ] {
+            let found = Alert::of(Fault::Upstream, &said(alert));
+            assert_eq!(found, Some(Alert::OurCertificate), "{alert:?}");
+            assert_eq!(Alert::of(Fault::Client, &said(alert)), None);
+        }
+        let other = said(AlertDescription::ProtocolVersion);
+        let within = format!("TLS connect() failed: {other}, SNI: localhost");
+        assert_eq!(Alert::of(Fault::Upstream, &within), Some(Alert::Other));
+        assert_eq!(Alert::of(Fault::Upstream, "connection reset"), None);
     }
 }

@@ -9,6 +9,7 @@ use crate::flow::permit::ForwardPermit;
 use crate::flow::tracing::TRACEPARENT;
 use crate::flow::tracing::TRACESTATE;
 use crate::proxy::context::RequestContext;
+use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::rewrite;
 use crate::proxy::under_way::Turn;
 use crate::proxy::under_way::UnderWay;
@@ -44,6 +45,8 @@ pub struct UpstreamSettings {
     pub authorities: Vec<Vec<u8>>,
     /// Whether its certificate is checked.
     pub verify: bool,
+    /// What it is shown when it asks for a certificate.
+    pub certificate: Option<Arc<OwnCertificate>>,
     /// For connecting, TLS included.
     pub connect_timeout: Duration,
     /// For each read of the answer.
@@ -133,8 +136,11 @@ impl Upstream {
         options.read_timeout = Some(self.settings.read_timeout);
         options.write_timeout = Some(self.settings.read_timeout);
         options.idle_timeout = Some(self.settings.idle_timeout);
+        if let Some(own) = &self.settings.certificate {
+            own.present().put(&mut peer);
+        }
         if is_fresh {
-            options.idle_timeout = Some(Duration::ZERO);
+            peer.options.idle_timeout = Some(Duration::ZERO);
             peer.group_key = OWN_CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         }
         let options = &mut peer.options;
@@ -172,6 +178,11 @@ impl Services {
         self.0.store(Arc::new(services));
     }
 
+    /// The one that the routes know by this name.
+    pub fn named(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.0.load().get(name).map(Arc::clone)
+    }
+
     /// Every one of them.
     pub fn all(&self) -> Vec<Arc<Upstream>> {
         self.0.load().values().map(Arc::clone).collect()
@@ -179,8 +190,7 @@ impl Services {
 
     /// The service that a permit leads to; `None` when it leads to the identity server or to one that is not known.
     pub fn of(&self, permit: &ForwardPermit) -> Option<Arc<Upstream>> {
-        let name = permit.resource()?;
-        self.0.load().get(name).map(Arc::clone)
+        self.named(permit.resource()?)
     }
 }
 

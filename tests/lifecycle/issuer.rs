@@ -8,6 +8,7 @@ use rcgen::ExtendedKeyUsagePurpose;
 use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
+use rcgen::SerialNumber;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -49,30 +50,44 @@ impl Authority {
 
     /// A certificate for `localhost` that is good for years.
     pub fn server(&self, name: &str) -> Issued {
-        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, None)
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, None, None)
     }
 
     /// The same with an end: this long from now, in whole seconds. `None` for two days ago.
     pub fn server_until(&self, name: &str, left: Option<Duration>) -> Issued {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = Duration::from_secs(since.expect("a time after 1970").as_secs());
-        let end = match left {
-            Some(left) => now + left,
-            None => now - Duration::from_secs(2 * 24 * 3600),
-        };
-        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, Some(end))
+        let end = Some(end(left));
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, end, None)
     }
 
     /// A certificate for a client.
     pub fn client(&self, name: &str) -> Issued {
-        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, None)
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, None, None)
     }
 
-    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose, end: Option<Duration>) -> Issued {
+    /// The same with an end.
+    pub fn client_until(&self, name: &str, left: Option<Duration>) -> Issued {
+        let end = Some(end(left));
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth, end, None)
+    }
+
+    /// A certificate for a client with this serial number.
+    pub fn client_numbered(&self, name: &str, serial: u64) -> Issued {
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        self.issue(name, usage, None, Some(serial))
+    }
+
+    fn issue(
+        &self,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        end: Option<Duration>,
+        serial: Option<u64>,
+    ) -> Issued {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         params.distinguished_name = named(name);
         params.extended_key_usages = vec![usage];
+        params.serial_number = serial.map(SerialNumber::from);
         if let Some(end) = end {
             params.not_before = rcgen::date_time_ymd(2020, 1, 1);
             params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
@@ -83,6 +98,16 @@ impl Authority {
             key: key.serialize_pem(),
             der: made.der().to_vec(),
         }
+    }
+}
+
+/// The time from 1970 to this long from now, or to two days ago.
+fn end(left: Option<Duration>) -> Duration {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = Duration::from_secs(since.expect("a time after 1970").as_secs());
+    match left {
+        Some(left) => now + left,
+        None => now - Duration::from_secs(2 * 24 * 3600),
     }
 }
 

@@ -24,6 +24,7 @@ mod clock;
 mod crash;
 mod drain;
 mod names;
+mod own_certificates;
 mod panics;
 mod reload;
 mod soak;

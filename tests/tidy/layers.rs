@@ -106,6 +106,7 @@ const LAYERS: &[Layer] = &[
         "adapters/identity_server",
         &["adapters::names", "adapters::outbound"],
         &[
+            "arc_swap",
             "async_trait",
             "form_urlencoded",
             "http",
@@ -133,7 +134,7 @@ const LAYERS: &[Layer] = &[
     adapter("adapters/names", &[], &["tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
     adapter("adapters/replace", &[], &[]),
-    adapter("adapters/outbound", &[], &["reqwest", "rustls"]),
+    adapter("adapters/outbound", &[], &["pem", "reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
         "adapters/native",

@@ -16,9 +16,11 @@ mod revocation;
 
 use crate::adapters::names::Names;
 use crate::adapters::outbound;
+use crate::adapters::outbound::Identity;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
 pub use absent::NoIdentityServer;
+use arc_swap::ArcSwap;
 use introspection::Pending;
 use keys::Realms;
 use reqwest::Client;
@@ -45,6 +47,8 @@ pub struct IdentityServerSettings {
     pub authorities: Vec<Vec<u8>>,
     /// Whether its certificate is checked.
     pub verify: bool,
+    /// What it is shown when it asks for a certificate.
+    pub identity: Option<Identity>,
     /// For connecting, TLS included.
     pub connect_timeout: Duration,
     /// After which an idle connection is closed.
@@ -60,6 +64,7 @@ impl IdentityServerSettings {
             origin: origin.to_owned(),
             authorities: Vec::new(),
             verify: true,
+            identity: None,
             connect_timeout: Duration::from_millis(500),
             idle_timeout: Duration::from_secs(15),
             management: None,
@@ -82,6 +87,9 @@ pub enum IdentityServerError {
     /// An authority is no certificate.
     #[error("upstream.ca_file: {0}")]
     Authority(reqwest::Error),
+    /// The own certificate cannot be used.
+    #[error("upstream.client_certificate: {0}")]
+    Identity(reqwest::Error),
     /// No client can be made of the settings.
     #[error("no HTTP client: {0}")]
     Client(reqwest::Error),
@@ -89,17 +97,20 @@ pub enum IdentityServerError {
 
 /// The identity server.
 pub struct IdentityServer {
-    http: Client,
-    origin: String,
-    management: Option<ManagementCredential>,
+    http: ArcSwap<Client>,
+    settings: IdentityServerSettings,
     realms: Realms,
     pending: Pending,
     clock: Arc<dyn Clock>,
 }
 
+/// A client with another certificate, which is not in use yet.
+#[derive(Debug)]
+pub struct Renewed(Client);
+
 impl std::fmt::Debug for IdentityServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "IdentityServer({})", self.origin)
+        write!(f, "IdentityServer({})", self.settings.origin)
     }
 }
 
@@ -112,31 +123,55 @@ impl IdentityServer {
         settings: &IdentityServerSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IdentityServerError> {
-        let http = outbound::client(&settings.authorities)
-            .map_err(IdentityServerError::Authority)?
-            .connect_timeout(settings.connect_timeout)
-            .timeout(REQUEST_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-            .pool_idle_timeout(settings.idle_timeout)
-            .dns_resolver(Arc::new(Names::new(settings.connect_timeout)))
-            .tls_danger_accept_invalid_certs(!settings.verify)
-            .build()
-            .map_err(IdentityServerError::Client)?;
         Ok(Self {
-            http,
-            origin: settings.origin.clone(),
-            management: settings.management.clone(),
+            http: ArcSwap::from_pointee(http(settings)?),
+            settings: settings.clone(),
             realms: Realms::default(),
             pending: Pending::default(),
             clock,
         })
     }
 
+    /// Makes ready what shows another certificate.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn renew(&self, identity: Identity) -> Result<Renewed, IdentityServerError> {
+        let settings = IdentityServerSettings {
+            identity: Some(identity),
+            ..self.settings.clone()
+        };
+        http(&settings).map(Renewed)
+    }
+
+    /// Requests from now on show that certificate, on connections of their own. Those that are under way end on theirs.
+    pub fn exchange(&self, renewed: Renewed) {
+        self.http.store(Arc::new(renewed.0));
+    }
+
     /// A request to a path of a realm.
     fn request(&self, method: Method, realm: &str, path: &str) -> RequestBuilder {
         self.http
-            .request(method, format!("{}{realm}{path}", self.origin))
+            .load()
+            .request(method, format!("{}{realm}{path}", self.settings.origin))
     }
+}
+
+fn http(settings: &IdentityServerSettings) -> Result<Client, IdentityServerError> {
+    let mut client =
+        outbound::client(&settings.authorities).map_err(IdentityServerError::Authority)?;
+    if let Some(identity) = &settings.identity {
+        client = outbound::identified(client, identity).map_err(IdentityServerError::Identity)?;
+    }
+    client
+        .connect_timeout(settings.connect_timeout)
+        .timeout(REQUEST_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_idle_timeout(settings.idle_timeout)
+        .dns_resolver(Arc::new(Names::new(settings.connect_timeout)))
+        .tls_danger_accept_invalid_certs(!settings.verify)
+        .build()
+        .map_err(IdentityServerError::Client)
 }
 
 impl Resolve for Names {

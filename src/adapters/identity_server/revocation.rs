@@ -70,7 +70,11 @@ impl Revoker for IdentityServer {
         if !is_id || user.is_empty() || user.len() > ID_BYTES_MAX {
             return Err(RevokeError::Refused);
         }
-        let credential = self.management.as_ref().ok_or(RevokeError::NoCredential)?;
+        let credential = self
+            .settings
+            .management
+            .as_ref()
+            .ok_or(RevokeError::NoCredential)?;
         let fields = [
             ("grant_type", "client_credentials"),
             ("scope", SESSION_DELETE),

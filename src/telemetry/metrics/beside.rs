@@ -75,18 +75,24 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// The certificate of a listener was read again, and taken or refused.
+    /// The certificate of a listener, or one that upstreams are shown, was read again, and taken or refused.
     pub fn certificate_reload(&self, listener: &'static str, taken: bool) {
         self.certificate_reloads
             .with_label_values(&[listener, taken_or_refused(taken)])
             .inc();
     }
 
-    /// When the certificate of a listener ends.
+    /// When the certificate of a listener ends, or one that upstreams are shown.
     pub fn certificate_ends(&self, listener: &'static str, not_after: Timestamp) {
         self.certificate_ends
             .with_label_values(&[listener])
             .set(not_after.seconds());
+    }
+
+    /// There is no such certificate, or no more.
+    pub fn certificate_is_gone(&self, listener: &'static str) {
+        // That there was none is no matter.
+        drop(self.certificate_ends.remove_label_values(&[listener]));
     }
 }
 
