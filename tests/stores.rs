@@ -33,5 +33,7 @@ mod redis;
 mod review;
 #[path = "stores/scopes.rs"]
 mod scopes;
+#[path = "stores/stream.rs"]
+mod stream;
 #[path = "stores/topologies.rs"]
 mod topologies;

@@ -1,9 +1,14 @@
 //! Records as analysts look through them: what lists show of one, what one may ask for, and the figures over many. Pure;
 //! where records are kept is the trail's business.
 
+/// Records of other nodes.
+pub mod foreign;
+
 /// Counts over time.
 pub mod tally;
 
+use crate::domain::audit::AuditEvent;
+use crate::domain::audit::chain::NODE_CHARS_MAX;
 use crate::domain::policy::reason::Reason;
 use serde::Deserialize;
 use std::hash::DefaultHasher;
@@ -79,6 +84,16 @@ pub struct Entry {
     pub rollout_to: Option<String>,
     /// Microseconds.
     pub timing: Times,
+    /// Who wrote it.
+    pub chain: Writer,
+}
+
+/// The part of the chain that lists show.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(default)]
+pub struct Writer {
+    /// The name of the node.
+    pub node: String,
 }
 
 /// The part of the timing that figures need.
@@ -110,17 +125,39 @@ pub struct Filter {
     pub id: Option<String>,
     /// The class of the record.
     pub class: Option<String>,
+    /// The node that wrote it.
+    pub node: Option<String>,
     /// Records without a verdict as well.
     pub all: bool,
 }
 
-/// Where a record stands, for "older than this": the number of its block, and its line in it.
+/// Where a record stands among those of one source: the number of its block, and its line in it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Place {
+pub struct Spot {
     /// The block.
     pub block: u64,
     /// The line in it.
     pub line: u32,
+}
+
+/// Where one is in a list, for "older than this".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Among the node's own records.
+    pub own: Spot,
+    /// Among those of other nodes; not begun when `None`.
+    pub others: Option<Spot>,
+}
+
+/// A record as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The record.
+    pub event: AuditEvent,
+    /// The node that wrote it, where its line says so.
+    pub node: Option<String>,
+    /// Whether it is from the stream: the file of the node that wrote it is not here.
+    pub is_foreign: bool,
 }
 
 /// A part of what one asked for, the latest first.
@@ -150,6 +187,12 @@ impl Entry {
             .map(jiff::Timestamp::as_second)
     }
 
+    /// The node that wrote it, where the line says so.
+    pub fn node(&self) -> Option<&str> {
+        let name = self.chain.node.as_str();
+        (!name.is_empty() && name.len() <= NODE_CHARS_MAX).then_some(name)
+    }
+
     /// Whether this is somebody's decision: the policy's, an operator's, or that of the friction budget.
     pub fn is_decision(&self) -> bool {
         self.verdict.is_some() || self.operator.is_some() || self.class == "rollout"
@@ -171,6 +214,9 @@ impl Entry {
             if let Some(value) = value {
                 note(term(name, value));
             }
+        }
+        if let Some(node) = self.node() {
+            note(term("node", node));
         }
         for reason in &self.reasons {
             note(term("reason", reason));
@@ -198,6 +244,7 @@ impl Filter {
                 "reason" => &mut filter.reason,
                 "id" => &mut filter.id,
                 "class" => &mut filter.class,
+                "node" => &mut filter.node,
                 "all" => {
                     filter.all = value == "1";
                     continue;
@@ -225,6 +272,7 @@ impl Filter {
             ("reason", &self.reason),
             ("id", &self.id),
             ("class", &self.class),
+            ("node", &self.node),
         ];
         let mut pairs: Vec<_> = fields
             .into_iter()
@@ -260,6 +308,7 @@ impl Filter {
             && is(&self.subject, entry.subject.as_ref())
             && is(&self.id, Some(&entry.id))
             && is(&self.class, Some(&entry.class))
+            && (self.node.is_none() || self.node.as_deref() == entry.node())
             && self
                 .reason
                 .as_ref()
@@ -267,9 +316,11 @@ impl Filter {
     }
 }
 
-impl Place {
-    /// Reads what [`Place::text`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
+impl Spot {
+    /// Before everything: nothing older is left.
+    pub const END: Self = Self { block: 0, line: 0 };
+
+    fn parse(text: &str) -> Option<Self> {
         let (block, line) = text.split_once('-')?;
         Some(Self {
             block: block.parse().ok()?,
@@ -277,9 +328,31 @@ impl Place {
         })
     }
 
+    fn text(self) -> String {
+        format!("{}-{}", self.block, self.line)
+    }
+}
+
+impl Place {
+    /// Reads what [`Place::text`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (own, others) = match text.split_once('.') {
+            Some((own, others)) => (own, Some(Spot::parse(others)?)),
+            None => (text, None),
+        };
+        Some(Self {
+            own: Spot::parse(own)?,
+            others,
+        })
+    }
+
     /// For a link.
     pub fn text(self) -> String {
-        format!("{}-{}", self.block, self.line)
+        let own = self.own.text();
+        match self.others {
+            Some(others) => format!("{own}.{}", others.text()),
+            None => own,
+        }
     }
 }
 
@@ -304,7 +377,7 @@ mod tests {
     fn entry() -> Entry {
         let line = br#"{"schema":1,"seq":7,"time":"2026-11-25T23:59:59.999Z","id":"d1","class":"scored","door":"login",
             "client_id":"shop","country":"CH","level":"high","verdict":"block","reasons":["ip_velocity"],"features":[1,null],
-            "action":"forwarded","outcome":"failed","subject":"abc","hash":"x"}"#;
+            "action":"forwarded","outcome":"failed","subject":"abc","hash":"x","chain":{"node":"edge-1","boot":2}}"#;
         Entry::parse(line).unwrap()
     }
 
@@ -324,6 +397,8 @@ mod tests {
             (vec![("id", "d1"), ("unknown", "x"), ("level", " ")], true),
             (vec![("class", "scored")], true),
             (vec![("class", "rollout")], false),
+            (vec![("node", "edge-1")], true),
+            (vec![("node", "edge")], false),
         ] {
             let filter = Filter::from_query(query.iter().copied());
             assert_eq!(filter.matches(&entry), found, "{query:?}");
@@ -365,9 +440,23 @@ mod tests {
         let long = "ä".repeat(500);
         let filter = Filter::from_query([("application", long.as_str())]);
         assert!(filter.application.unwrap().len() <= ASKED_BYTES_MAX);
-        let place = Place { block: 7, line: 3 };
-        assert_eq!(Place::parse(&place.text()), Some(place));
-        for bad in ["", "7", "-", "7-", "x-1", "-1-1", "99999999999999999999-1"] {
+        let own = Spot { block: 7, line: 3 };
+        for others in [None, Some(Spot { block: 9, line: 0 })] {
+            let place = Place { own, others };
+            assert_eq!(Place::parse(&place.text()), Some(place));
+        }
+        for bad in [
+            "",
+            "7",
+            "-",
+            "7-",
+            "x-1",
+            "-1-1",
+            "99999999999999999999-1",
+            "7-3.",
+            "7-3.9",
+            "7-3.9-0.1-1",
+        ] {
             assert_eq!(Place::parse(bad), None);
         }
     }

@@ -28,8 +28,10 @@ use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::domain::trace::FinishedTrace;
 use crate::domain::trail::Filter;
+use crate::domain::trail::Found;
 use crate::domain::trail::Page;
 use crate::domain::trail::Place;
+use crate::domain::trail::foreign::StreamId;
 use crate::domain::trail::tally::Span;
 use crate::domain::trail::tally::Tally;
 use async_trait::async_trait;
@@ -142,6 +144,17 @@ pub enum StateError {
     /// The time allowed for one call ran out.
     #[error("the state store did not answer in time")]
     Timeout,
+}
+
+impl StateError {
+    /// The same of a stream of records.
+    pub fn of_stream(&self) -> String {
+        match self {
+            Self::Unavailable(reason) => format!("cannot be reached: {reason}"),
+            Self::Refused(reason) => format!("refused: {reason}"),
+            Self::Timeout => "did not answer in time".to_owned(),
+        }
+    }
 }
 
 /// The risk model. `run` blocks for as long as the model computes and is called on the worker itself as long as the
@@ -303,6 +316,37 @@ pub trait AuditSink: Send + Sync {
     }
 }
 
+/// Is handed the lines of records once they are in the audit log. Called by the thread that writes it: never waits.
+pub trait RecordTap: std::fmt::Debug + Send + Sync {
+    /// A line, without its end.
+    fn take(&self, line: &[u8]);
+}
+
+/// A stream of records that the nodes of a fleet share. Off the request path.
+#[async_trait]
+pub trait RecordStream: std::fmt::Debug + Send + Sync {
+    /// Whether it can be reached.
+    async fn ready(&self) -> Result<(), StateError>;
+
+    /// Puts lines at its end, each once at most, and says how many were taken. An error means that any of them may be there.
+    async fn append(&self, lines: &[Vec<u8>]) -> Result<usize, StateError>;
+
+    /// At most `most` entries from `from` on, the oldest first.
+    async fn from(&self, from: StreamId, most: usize) -> Result<Vec<StreamEntry>, StateError>;
+
+    /// At most `most` entries up to `to`, the latest first.
+    async fn up_to(&self, to: StreamId, most: usize) -> Result<Vec<StreamEntry>, StateError>;
+}
+
+/// An entry of a stream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StreamEntry {
+    /// Where it stands.
+    pub id: StreamId,
+    /// The line; `None` when no node of the fleet has put it there.
+    pub line: Option<Vec<u8>>,
+}
+
 /// The way through the records that were kept, for the console. Its calls read files: not for a thread that others wait for.
 pub trait Trail: std::fmt::Debug + Send + Sync {
     /// Begins to read. Calling it again does nothing.
@@ -325,7 +369,13 @@ pub trait Trail: std::fmt::Debug + Send + Sync {
     ) -> Page;
 
     /// The whole record of this id.
-    fn find(&self, id: &str) -> Option<AuditEvent>;
+    fn find(&self, id: &str) -> Option<Found>;
+
+    /// Whether records of other nodes are among them.
+    fn is_of_fleet(&self) -> bool;
+
+    /// Why new records of other nodes are missing; `None` when none is.
+    fn missing(&self) -> Option<String>;
 
     /// Figures by stretches of time up to `now` (seconds since the epoch), the oldest first.
     fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)>;

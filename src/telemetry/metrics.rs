@@ -69,6 +69,7 @@ pub struct Metrics {
     audit_dropped: IntCounter,
     audit_signed: IntCounter,
     audit_refused: IntGauge,
+    audit_stream: IntCounterVec,
     alerts: IntCounterVec,
     traces: IntCounterVec,
     connections: IntGauge,
@@ -283,6 +284,11 @@ impl Metrics {
             audit_refused: gauge(
                 "riskgate_audit_refused",
                 "Whether the disk refuses audit records in strict mode",
+            )?,
+            audit_stream: counters(
+                "riskgate_audit_stream_records_total",
+                "Audit records of the fleet's stream",
+                &["result"],
             )?,
             alerts: counters(
                 "riskgate_alerts_total",

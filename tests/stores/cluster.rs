@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
-fn url(servers: &[RedisServer]) -> String {
+pub fn url(servers: &[RedisServer]) -> String {
     format!(
         "redis+cluster://127.0.0.1:{},127.0.0.1:{}",
         servers[0].port(),

@@ -39,6 +39,11 @@ pub(super) fn population(names: u64) -> String {
     format!("rg:{SCHEMA}:population:{{{names:016x}}}")
 }
 
+/// The key of a stream of records.
+pub(super) fn stream(name: &str) -> String {
+    format!("rg:{SCHEMA}:audit:{{{name}}}")
+}
+
 /// The part of a key that decides its slot.
 pub(super) fn hash_tag(key: &str) -> &str {
     key.split_once('{')
@@ -68,6 +73,7 @@ mod tests {
         for other in [
             window(&users, 3).as_str(),
             &population(7),
+            &stream("fleet"),
             "rg:2:users:{AAAAAAAAAAc}",
             "rg:1:nothing:{AAAAAAAAAAc}",
             "rg:1:users:{AAA}",

@@ -8,7 +8,8 @@
 //!
 //! The user of the gateway needs `~rg:1:*` and `+ping +mget +get +set +del +eval +evalsha +pfadd +pfcount +pexpire
 //! +hset +hexists +hlen +hincrby +hgetall`, and `+config|get` or `+info` if evictions are to be reported. Tickets need
-//! `+info +wait`, the operator's commands `+scan +pttl`, a cluster `+cluster|slots +asking`.
+//! `+info +wait`, a stream of records `+xadd +xrange +xrevrange`, the operator's commands `+scan +pttl`, a cluster
+//! `+cluster|slots +asking`.
 
 mod cluster;
 mod connection;
@@ -22,6 +23,7 @@ mod record;
 mod review;
 mod scripts;
 mod slots;
+mod stream;
 mod tickets;
 
 use crate::adapters::names::Names;
@@ -61,6 +63,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use crate::adapters::redis::endpoint::FORMS;
 pub use crate::adapters::redis::endpoint::RedisUrlError;
+pub use crate::adapters::redis::stream::RedisStream;
 
 /// How the Redis store behaves.
 #[derive(Clone, Debug)]
@@ -161,12 +164,7 @@ impl RedisStore {
     ///
     /// If the URL is none of the known forms or the certificates cannot be read. The URL is not part of the message.
     pub fn connect(url: &str, settings: RedisSettings) -> Result<Self, RedisUrlError> {
-        let endpoint = Endpoint::parse(url)?;
-        if endpoint.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Another thread may be quicker; then its provider serves.
-            drop(rustls::crypto::ring::default_provider().install_default());
-        }
-        endpoint.check(&settings)?;
+        let endpoint = endpoint(url, &settings)?;
         let codec = Codec::sealed_since(&settings.seal_key, settings.previous_seal_key.as_ref());
         Ok(Self {
             link: Link::new(endpoint.clone(), settings.clone()),
@@ -191,6 +189,17 @@ impl RedisStore {
     {
         within(&self.link, allowed, call).await
     }
+}
+
+/// The server that `url` names, once that is known to be of use.
+fn endpoint(url: &str, settings: &RedisSettings) -> Result<Endpoint, RedisUrlError> {
+    let endpoint = Endpoint::parse(url)?;
+    if endpoint.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Another thread may be quicker; then its provider serves.
+        drop(rustls::crypto::ring::default_provider().install_default());
+    }
+    endpoint.check(settings)?;
+    Ok(endpoint)
 }
 
 async fn within<T, F, Fut>(link: &Arc<Link>, allowed: Duration, call: F) -> Result<T, StateError>

@@ -40,6 +40,8 @@ pub const QUEUE_BYTES_MAX: usize = 512 * 1024;
 /// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
 /// leave an attacker who can only try against a live gateway nothing to gain).
 pub const TAG_BYTES: usize = 12;
+/// What tells the seal of a line from that of a value, which is over the schema first.
+const LINE: &[u8] = b"a line of a stream\0";
 /// Reasons kept with a link.
 const REASONS_MAX: usize = 32;
 
@@ -268,6 +270,24 @@ impl Codec {
         let mut bytes = Vec::with_capacity(usual_bytes(key.kind));
         bytes.push(version(key.kind));
         self.sign(key, postcard::to_extend(value, bytes).ok()?)
+    }
+
+    /// The seal of a line that goes to others as it is; empty without a key.
+    pub fn seal_of_line(&self, line: &[u8]) -> Vec<u8> {
+        let tag = self.mac.as_ref().map(|mac| {
+            let mac = mac.clone().chain_update(LINE).chain_update(line);
+            mac.finalize().into_bytes().to_vec()
+        });
+        tag.unwrap_or_default()
+    }
+
+    /// Whether one of the fleet has sealed `line`.
+    pub fn is_sealed(&self, line: &[u8], seal: &[u8]) -> bool {
+        let mut macs = self.mac.iter().chain(&self.previous);
+        macs.any(|mac| {
+            let mac = mac.clone().chain_update(LINE).chain_update(line);
+            mac.verify_slice(seal).is_ok()
+        })
     }
 
     fn sign(&self, key: &EntryKey, mut bytes: Vec<u8>) -> Option<Vec<u8>> {

@@ -43,6 +43,11 @@ impl Block {
             && self.end - self.start < BYTES_MAX
     }
 
+    /// Whether it is a part of `source`.
+    pub(super) fn is_of(&self, source: &Arc<Source>) -> bool {
+        Arc::ptr_eq(&self.source, source)
+    }
+
     /// Adds a record that ends at `end`.
     pub(super) fn add(&mut self, end: u64, entry: &Entry) {
         self.end = end;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +46,27 @@ impl Source {
             identity: (data.dev(), data.ino()),
             file,
         }))
+    }
+
+    /// A new file that has no name once it is open: what it holds ends with the process.
+    pub(super) fn nameless(folder: &Path) -> std::io::Result<Arc<Self>> {
+        let path = folder.join(format!("audit-stream.{}.tmp", std::process::id()));
+        // One of a process that ended in between.
+        drop(std::fs::remove_file(&path));
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let file = options.open(&path)?;
+        std::fs::remove_file(&path)?;
+        let data = file.metadata()?;
+        Ok(Arc::new(Self {
+            identity: (data.dev(), data.ino()),
+            file,
+        }))
+    }
+
+    /// Puts bytes at this place.
+    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, at)
     }
 
     fn length(&self) -> u64 {

@@ -1,15 +1,24 @@
 //! The console's way through audit files: a thread of its own follows them as they are written, counts, and keeps for every
 //! few hundred records where they stand and what they may hold. Requests pay nothing for it. It reads files and writes none.
+//! Where the fleet shares a stream, the records of other nodes are kept in the same way beside those of the node's own file,
+//! and lists show both in the order of their times.
 
 /// Where records stand, and what they may hold.
 mod block;
 
+/// A way back through the records of one source.
+mod cursor;
+
 /// Lines of files that grow and are exchanged.
 mod follow;
+
+/// Records of other nodes.
+mod others;
 
 use crate::domain::audit::AuditEvent;
 use crate::domain::trail::Entry;
 use crate::domain::trail::Filter;
+use crate::domain::trail::Found;
 use crate::domain::trail::Page;
 use crate::domain::trail::Place;
 use crate::domain::trail::tally::Span;
@@ -17,11 +26,15 @@ use crate::domain::trail::tally::Tallies;
 use crate::domain::trail::tally::Tally;
 use crate::flow::ports::Trail;
 use block::Block;
+use cursor::Cursor;
+use cursor::Step;
 use follow::Follower;
 use follow::Source;
+pub use others::Others;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
@@ -33,8 +46,6 @@ use tokio::sync::watch;
 const BLOCKS_MAX: usize = 16_384;
 /// How often a file is looked at that did not grow.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Blocks that are read between two looks at the time.
-const BLOCKS_BEFORE_STOPPING: usize = 4;
 
 /// The trail through one audit file and the segments before it.
 #[derive(Debug)]
@@ -42,14 +53,24 @@ pub struct AuditTrail {
     shared: Arc<Shared>,
     file: PathBuf,
     started: AtomicBool,
+    others: Option<OfOthers>,
 }
 
+/// Records of other nodes, and who reads them once that begins.
 #[derive(Debug)]
+struct OfOthers {
+    shared: Arc<Shared>,
+    reader: Mutex<Option<Others>>,
+}
+
+#[derive(Debug, Default)]
 struct Shared {
     index: RwLock<Index>,
-    /// How many records were seen.
-    seen: watch::Sender<u64>,
+    /// How many records were seen, of all sources.
+    seen: Arc<watch::Sender<u64>>,
     stop: AtomicBool,
+    /// Why nothing new comes.
+    missing: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,20 +88,34 @@ impl AuditTrail {
     /// A trail through `file` and the segments beside it. Nothing is read before [`Trail::start`].
     pub fn new(file: PathBuf) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                index: RwLock::default(),
-                seen: watch::Sender::new(0),
-                stop: AtomicBool::new(false),
-            }),
+            shared: Arc::default(),
             file,
             started: AtomicBool::new(false),
+            others: None,
         }
+    }
+
+    /// The same, with the records of other nodes.
+    #[must_use]
+    pub fn beside(mut self, others: Others) -> Self {
+        let shared = Shared {
+            seen: Arc::clone(&self.shared.seen),
+            ..Shared::default()
+        };
+        self.others = Some(OfOthers {
+            shared: Arc::new(shared),
+            reader: Mutex::new(Some(others)),
+        });
+        self
     }
 }
 
 impl Drop for AuditTrail {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(others) = &self.others {
+            others.shared.stop.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -96,6 +131,12 @@ impl Trail for AuditTrail {
             .spawn(move || shared.follow(follower));
         if let Err(error) = spawned {
             tracing::error!(error = %error, "the console sees no records: no thread");
+        }
+        if let Some(others) = &self.others {
+            let mut reader = others.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(reader) = reader.take() {
+                reader.start(Arc::clone(&others.shared));
+            }
         }
     }
 
@@ -115,76 +156,104 @@ impl Trail for AuditTrail {
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Page {
         let mut page = Page::default();
-        let terms = filter.terms();
-        let newest = self.shared.newest();
-        let mut at = match older {
-            Some(place) => place,
-            None => Place {
-                block: newest,
-                line: u32::MAX,
-            },
-        };
+        let mut own = Cursor::new(&self.shared, filter, older.map(|place| place.own));
+        let mut others = self.others.as_ref().map(|others| {
+            let from = older.and_then(|place| place.others);
+            Cursor::new(&others.shared, filter, from)
+        });
         let mut read = 0;
         loop {
-            let Some((block, number)) = self.shared.block_at(at.block, &terms) else {
-                page.searched_to = None;
-                return page;
-            };
-            if number != at.block {
-                at = Place {
-                    block: number,
-                    line: u32::MAX,
-                };
+            let is_full = page.entries.len() >= most;
+            let steps = [Some(&mut own), others.as_mut()];
+            let steps = steps.into_iter().flatten();
+            let mut has_stopped = false;
+            for cursor in steps.filter(|_| !is_full) {
+                has_stopped |= cursor.fill(&mut read, goes_on) == Step::Stopped;
             }
-            for (line, entry) in block.entries().into_iter().enumerate().rev() {
-                let line = u32::try_from(line).unwrap_or(u32::MAX);
-                if line >= at.line {
-                    continue;
-                }
-                page.searched_to = Some(entry.time.clone());
-                if filter.matches(&entry) {
-                    page.entries.push(entry);
-                    if page.entries.len() >= most {
-                        page.searched_to = None;
-                        page.older = Some(Place {
-                            block: number,
-                            line,
-                        });
-                        return page;
-                    }
-                }
+            if has_stopped {
+                page.searched_to = [Some(&own), others.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Cursor::searched_to)
+                    .max();
             }
-            let Some(before) = number.checked_sub(1) else {
-                page.searched_to = None;
-                return page;
-            };
-            at = Place {
-                block: before,
-                line: u32::MAX,
-            };
-            read += 1;
-            if read % BLOCKS_BEFORE_STOPPING == 0 && !goes_on() {
-                page.older = Some(at);
+            if is_full || has_stopped {
+                page.older = Some(Place {
+                    own: own.spot(),
+                    others: others.as_ref().map(Cursor::spot),
+                });
                 return page;
             }
+            // The later of the two; at the same time the node's own.
+            let is_foreign = match (own.peek(), others.as_ref().and_then(Cursor::peek)) {
+                (Some(own), Some(other)) => other.time > own.time,
+                (own, other) => own.is_none() && other.is_some(),
+            };
+            let next = match &mut others {
+                Some(others) if is_foreign => others.take(),
+                _ => own.take(),
+            };
+            let Some(entry) = next else {
+                return page;
+            };
+            page.entries.push(entry);
         }
     }
 
-    fn find(&self, id: &str) -> Option<AuditEvent> {
+    fn find(&self, id: &str) -> Option<Found> {
+        let found = |shared: &Shared, is_foreign| {
+            let (event, node) = shared.find(id)?;
+            Some(Found {
+                event,
+                node,
+                is_foreign,
+            })
+        };
+        found(&self.shared, false).or_else(|| found(&self.others.as_ref()?.shared, true))
+    }
+
+    fn is_of_fleet(&self) -> bool {
+        self.others.is_some()
+    }
+
+    fn missing(&self) -> Option<String> {
+        self.others.as_ref()?.shared.missing()
+    }
+
+    fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)> {
+        let mut stretches = self.shared.read().tallies.stretches(span, now);
+        if let Some(others) = &self.others {
+            let theirs = others.shared.read().tallies.stretches(span, now);
+            for ((_, tally), (_, more)) in stretches.iter_mut().zip(&theirs) {
+                tally.merge(more);
+            }
+        }
+        stretches
+    }
+}
+
+impl Shared {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record of this id, and its node.
+    fn find(&self, id: &str) -> Option<(AuditEvent, Option<String>)> {
         let filter = Filter {
             id: Some(id.to_owned()),
             all: true,
             ..Filter::default()
         };
         let terms = filter.terms();
-        let mut from = self.shared.newest();
+        let mut from = self.newest();
         loop {
-            let (block, number) = self.shared.block_at(from, &terms)?;
+            let (block, number) = self.block_at(from, &terms)?;
             let lines = block.lines();
-            let found = lines
-                .split(|byte| *byte == b'\n')
-                .filter(|line| Entry::parse(line).is_some_and(|entry| entry.id == id))
-                .find_map(|line| serde_json::from_slice(line).ok());
+            let found = lines.split(|byte| *byte == b'\n').find_map(|line| {
+                let entry = Entry::parse(line).filter(|entry| entry.id == id)?;
+                let event = serde_json::from_slice(line).ok()?;
+                Some((event, entry.node().map(str::to_owned)))
+            });
             if found.is_some() {
                 return found;
             }
@@ -192,14 +261,26 @@ impl Trail for AuditTrail {
         }
     }
 
-    fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)> {
-        self.shared.read().tallies.stretches(span, now)
+    fn missing(&self) -> Option<String> {
+        let missing = self.missing.lock();
+        missing.unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl Shared {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    fn set_missing(&self, why: Option<String>) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Gives up what stands in `source`, which is the oldest.
+    fn forget(&self, source: &Arc<Source>) {
+        let mut index = self.write();
+        while index
+            .blocks
+            .front()
+            .is_some_and(|block| block.is_of(source))
+        {
+            index.blocks.pop_front();
+            index.first += 1;
+        }
     }
 
     fn newest(&self) -> u64 {

@@ -20,6 +20,7 @@ use crate::domain::features::FeatureVector;
 use crate::domain::kind::RequestKind;
 use crate::domain::recorded::names::Names;
 use crate::domain::risk::RiskScore;
+use crate::domain::trail::Found;
 use crate::domain::trail::sentence;
 use axum::Extension;
 use axum::extract::Path;
@@ -52,43 +53,60 @@ pub(super) async fn show(
     let Some(found) = found else {
         return layout::unread();
     };
-    let Some(event) = found else {
+    let Some(found) = found else {
         return layout::failed(
             StatusCode::NOT_FOUND,
             "No such decision",
             "No record has this id: it may be too old, or have come a moment ago.",
         );
     };
+    let event = &found.event;
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let labels = label::of(&console, vec![event.id.clone()]).await;
     let is_done = query.get("done") == "label";
     let title = format!("Decision {}", event.id);
     let body = html! {
         h1 { "Decision " code { (event.id) } }
-        (summary(&event))
+        (written_by(&console, &found))
+        (summary(event))
         div class="columns" {
             div {
-                (why(&event))
-                (contributions(&event))
+                (why(event))
+                (contributions(event))
             }
             div {
-                (policy(&console, &event))
+                (policy(&console, event))
                 @if event.verdict.is_some() { (label::section(&signed, &event.id, labels.get(&event.id), is_done)) }
-                (counterfactuals(&event))
-                (what_if(&console, &event, &query))
+                (counterfactuals(event))
+                (what_if(&console, event, &query))
             }
         }
-        (in_words(&console, &event))
+        (in_words(&console, event))
         h2 { "What was seen" }
-        (seen(&event))
+        (seen(event))
         h2 { "How it ended" }
-        (ended(&event))
+        (ended(event))
         details {
-            summary { "The record as it stands in the audit file" }
-            pre { (serde_json::to_string_pretty(&event).unwrap_or_default()) }
+            summary {
+                "The record as it stands in the "
+                @if found.is_foreign { "stream" } @else { "audit file" }
+            }
+            pre { (serde_json::to_string_pretty(event).unwrap_or_default()) }
         }
     };
     layout::page(&signed, Place::Elsewhere, &title, body)
+}
+
+/// Which node decided, where the page may be of any.
+fn written_by(console: &Console, found: &Found) -> Markup {
+    let node = found.node.as_deref().unwrap_or("unknown");
+    html! {
+        @if found.is_foreign {
+            p class="notice" { "Decided by the node " strong { (node) } ". This is its record as the stream of the fleet has it; the record of proof is in the audit files of that node." }
+        } @else if console.trail.is_of_fleet() {
+            p class="soft" { "Decided by this node, " strong { (node) } "." }
+        }
+    }
 }
 
 fn summary(event: &AuditEvent) -> Markup {

@@ -56,13 +56,13 @@ pub(super) async fn list(
     let body = html! {
         h1 { "Decisions" }
         (reading(&console))
-        (form(&filter))
+        (form(&filter, console.trail.is_of_fleet()))
         @if is_first {
             div class="live" data-live-bar { a href=(link("/console", &filter, None)) { "Reload" } }
         }
         // Only the first page changes by itself.
         div data-live[is_first] {
-            (found(&page, &filter, "/console", "Decisions, the latest first", None))
+            (found(&page, &filter, "/console", "Decisions, the latest first", None, console.trail.is_of_fleet()))
         }
     };
     layout::page(&signed, Place::Decisions, "Decisions", body)
@@ -121,6 +121,7 @@ pub(super) fn found(
     path: &str,
     caption: &str,
     labels: Option<&Labels>,
+    of_fleet: bool,
 ) -> Markup {
     html! {
         @if page.entries.is_empty() {
@@ -130,7 +131,7 @@ pub(super) fn found(
                 @else { "There is nothing of that in the records." }
             }
         } @else {
-            (layout::table(&page.entries, caption, labels))
+            (layout::table(&page.entries, caption, labels, of_fleet))
         }
         @if let Some(time) = &page.searched_to {
             p class="soft" { "Searched back to " (layout::moment(time)) "." }
@@ -143,10 +144,15 @@ pub(super) fn found(
     }
 }
 
-/// That the records from before are not all read yet.
+/// That the records from before are not all read yet, or those of other nodes not at all.
 pub(super) fn reading(console: &Console) -> Markup {
     let (all, read) = console.trail.progress();
     html! {
+        @if let Some(why) = console.trail.missing() {
+            p class="notice bad" role="status" {
+                "New decisions of other nodes are missing: the stream of the fleet " (why) "."
+            }
+        }
         @if read < all {
             p class="notice" role="status" {
                 "The records from before are being read: " (layout::percent(read, all)) ". What is not read yet does not show."
@@ -170,7 +176,7 @@ pub(super) fn link(path: &str, filter: &Filter, older: Option<Mark>) -> String {
     }
 }
 
-fn form(filter: &Filter) -> Markup {
+fn form(filter: &Filter, of_fleet: bool) -> Markup {
     let doors: Vec<&str> = Door::ALL.iter().map(|door| door.as_str()).collect();
     let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
     html! {
@@ -183,6 +189,7 @@ fn form(filter: &Filter) -> Markup {
             (text("country", "Country", 3, filter.country.as_deref()))
             (text("subject", "User (pseudonym)", 16, filter.subject.as_deref()))
             (text("id", "Decision", 16, filter.id.as_deref()))
+            @if of_fleet { (text("node", "Node", 12, filter.node.as_deref())) }
             label class="check" { input type="checkbox" name="all" value="1" checked[filter.all]; "requests without a verdict" }
             button { "Filter" }
             @if !filter.pairs().is_empty() { a class="button" href="/console" { "Clear" } }

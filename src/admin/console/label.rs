@@ -50,7 +50,9 @@ pub(super) async fn say(
     };
     let event = match found {
         None => return layout::unread(),
-        Some(found) => found.filter(|event| event.verdict.is_some()),
+        Some(found) => found
+            .map(|found| found.event)
+            .filter(|event| event.verdict.is_some()),
     };
     let Some(event) = event else {
         return not_kept(StatusCode::NOT_FOUND, "No decision has this id.");

@@ -208,8 +208,14 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A table of records, the latest first; with `labels` also what analysts know of them.
-pub(super) fn table(entries: &[Entry], caption: &str, labels: Option<&Labels>) -> Markup {
+/// A table of records, the latest first; with `labels` also what analysts know of them, and where they are `of_fleet` the
+/// nodes that wrote them.
+pub(super) fn table(
+    entries: &[Entry],
+    caption: &str,
+    labels: Option<&Labels>,
+    of_fleet: bool,
+) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
             table {
@@ -226,17 +232,18 @@ pub(super) fn table(entries: &[Entry], caption: &str, labels: Option<&Labels>) -
                     th scope="col" { "Reasons" }
                     th scope="col" { "Done" }
                     th scope="col" { "Outcome" }
+                    @if of_fleet { th scope="col" { "Node" } }
                     @if labels.is_some() { th scope="col" { "Confirmed" } }
                 } }
                 tbody {
-                    @for entry in entries { (row(entry, labels)) }
+                    @for entry in entries { (row(entry, labels, of_fleet)) }
                 }
             }
         }
     }
 }
 
-fn row(entry: &Entry, labels: Option<&Labels>) -> Markup {
+fn row(entry: &Entry, labels: Option<&Labels>, of_fleet: bool) -> Markup {
     let verdict = match (&entry.verdict, &entry.operator) {
         (Some(verdict), _) => badge(verdict),
         (None, Some(_)) => badge("operator"),
@@ -272,6 +279,7 @@ fn row(entry: &Entry, labels: Option<&Labels>) -> Markup {
                 @if let Some(mode) = entry.mode.as_deref().filter(|mode| *mode != "enforce") { " " span class="soft" { "(" (mode) ")" } }
             }
             td { (words(&entry.outcome)) }
+            @if of_fleet { td { (entry.node().unwrap_or("-")) } }
             @if let Some(labels) = labels {
                 td { @match labels.get(&entry.id) { Some(label) => (badge(label.label.as_str())), None => "-" } }
             }
@@ -282,6 +290,7 @@ fn row(entry: &Entry, labels: Option<&Labels>) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::trail::Writer;
 
     #[test]
     fn numbers_read_well() {
@@ -313,9 +322,12 @@ mod tests {
             reasons: vec![hostile.to_owned(); 3],
             action: hostile.to_owned(),
             outcome: hostile.to_owned(),
+            chain: Writer {
+                node: hostile.to_owned(),
+            },
             ..Entry::default()
         };
-        let text = table(&[entry], hostile, None).into_string();
+        let text = table(&[entry], hostile, None, true).into_string();
         assert!(
             !text.contains("<script") && !text.contains("\"><s"),
             "{text}"

@@ -54,7 +54,7 @@ pub(super) async fn show(
         @if !page.entries.is_empty() { (shared(&page.entries)) }
         (networks::map(&page.entries))
         h2 { "Timeline" }
-        (decisions::found(&page, &shown, &path, "Decisions about this user, the latest first", Some(&labels)))
+        (decisions::found(&page, &shown, &path, "Decisions about this user, the latest first", Some(&labels), console.trail.is_of_fleet()))
     };
     layout::page(&signed, Place::Elsewhere, "User", body)
 }

@@ -32,6 +32,12 @@ impl Metrics {
         self.audit_refused.set(refused.into());
     }
 
+    /// Records went to the stream of the fleet (`sent`) or did not (`lost`); others' were taken from it (`read`), or passed
+    /// over since they are none (`skipped`).
+    pub fn audit_stream(&self, result: &'static str, count: u64) {
+        self.audit_stream.with_label_values(&[result]).inc_by(count);
+    }
+
     /// Alerts were sent, found no place (`queue_full`) or were given up.
     pub fn alerts(&self, result: &'static str, count: u64) {
         self.alerts.with_label_values(&[result]).inc_by(count);
