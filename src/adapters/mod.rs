@@ -9,6 +9,9 @@ pub mod alerts;
 /// Audit records in a file.
 pub mod audit_log;
 
+/// Audit records on their way to a stream.
+pub mod audit_stream;
+
 /// The system's clocks.
 pub mod clock;
 

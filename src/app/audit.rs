@@ -6,6 +6,9 @@ pub mod erase;
 /// `riskgate audit export`.
 pub mod export;
 
+/// The stream beside the file.
+pub mod stream;
+
 /// `riskgate audit verify`.
 pub mod verify;
 
@@ -52,6 +55,7 @@ pub fn settings(config: &Config, file: &str) -> Result<AuditLogSettings, ConfigE
         rotate_seconds: number("rotate_hours", said.rotate_hours, 0..=87_600)? * 3600,
         keep_files: said.keep_files,
         keep_seconds: number("keep_days", said.keep_days, 0..=36_500)? * 86_400,
+        tap: None,
     })
 }
 

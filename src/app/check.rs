@@ -23,7 +23,9 @@ use crate::config::ConfigError;
 use crate::domain::secret::Secret;
 use crate::domain::signing::SigningKeys;
 use crate::domain::time::Timestamp;
+use crate::domain::trail::foreign::StreamId;
 use crate::flow::ports::Clock;
+use crate::flow::ports::RecordStream;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
 use std::path::Path;
@@ -146,6 +148,20 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         .problems
         .extend(audit::settings(config, file).err());
     findings.warnings.extend(audit::warnings(config));
+    match audit::stream::open(config, file, &keys) {
+        Ok(Some(stream)) => {
+            let url = audit::stream::url(config).unwrap_or_default();
+            let url = store::without_credentials(url);
+            findings
+                .fine
+                .push(format!("audit stream: {} at {url}", stream.key()));
+            if reach {
+                findings.problems.extend(reach_stream(&stream, file).await);
+            }
+        }
+        Ok(None) => {}
+        Err(error) => findings.problems.push(error),
+    }
     match alerts::settings(config, file) {
         Ok(Some(settings)) => findings
             .fine
@@ -273,6 +289,14 @@ fn throwaway_keys() -> Keys {
         origins: key(),
         previous: None,
     }
+}
+
+/// What keeps a stream from being used, if something does.
+async fn reach_stream(stream: &dyn RecordStream, file: &str) -> Option<ConfigError> {
+    let entries = stream.up_to(StreamId::LAST, 1).await;
+    let error = entries.err()?;
+    let problem = format!("audit.stream.url: {}", error.of_stream());
+    Some(ConfigError::new(file, problem))
 }
 
 async fn reach_store(

@@ -6,6 +6,7 @@ use crate::adapters::replace::Access;
 use crate::adapters::replace::replace;
 use crate::adapters::replace::unwritten;
 use crate::adapters::trail::AuditTrail;
+use crate::adapters::trail::Others;
 use crate::admin::console::Console;
 use crate::admin::console::Origin;
 use crate::app::RunError;
@@ -33,16 +34,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest file: what the most operators need.
 const FILE_BYTES_MAX: u64 = 128 * 1024;
 
-/// The console. Without operators nobody can sign in, and no record is read.
+/// The console, with records of other nodes where the fleet shares a stream. Without operators nobody can sign in, and no
+/// record is read.
 pub(in crate::app) fn console(
     config: &Config,
     file: &str,
     flow: &Arc<AuthFlow>,
     overrides: &Overrides,
+    others: Option<Others>,
 ) -> Result<Console, ConfigError> {
     let origin = origin(config, file)?;
     let roster = read(&config.operators_file())?;
-    let trail = Arc::new(AuditTrail::new(config.audit_file()));
+    let trail = AuditTrail::new(config.audit_file());
+    let trail = Arc::new(match others {
+        Some(others) => trail.beside(others),
+        None => trail,
+    });
     let console = Console::new(
         Arc::clone(flow),
         trail,

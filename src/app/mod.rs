@@ -115,6 +115,7 @@ use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::store;
 use crate::adapters::store::StoreError;
 use crate::adapters::store::StoreSettings;
+use crate::adapters::trail::Others;
 use crate::admin;
 use crate::admin::AdminState;
 use crate::config::Config;
@@ -212,6 +213,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let tls = tls.map_err(one)?;
     let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
     let actions = actions::prepare(&config.actions, &file).map_err(one)?;
+    let stream = audit::stream::open(&config, &file, &keys).map_err(one)?;
     let mut inherited = Inherited::take_over(&config, &file).map_err(one)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
     count_panics(&metrics);
@@ -251,7 +253,12 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
     // After the store: with a file, the process before has ended when it is ours, and writes no more records.
-    let audit = audit::settings(&config, &file).map_err(one)?;
+    let mut audit = audit::settings(&config, &file).map_err(one)?;
+    let stream = stream
+        .map(|stream| audit::stream::Running::start(stream, &metrics, &health))
+        .transpose()
+        .map_err(|error| RunError::System(format!("no thread: {error}")))?;
+    audit.tap = stream.as_ref().map(audit::stream::Running::tap);
     let audit = AuditLog::open(
         audit,
         Arc::new(SystemClock),
@@ -360,7 +367,16 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         let (flow, metrics) = (Arc::clone(&flow), Arc::clone(&metrics));
         runtime.spawn(prepared.serve(listener, flow, metrics, stopped.clone()));
     }
-    let console = console::console(&config, &file, &flow, overrides).map_err(one)?;
+    let others = stream.as_ref().map(|running| Others {
+        stream: Arc::clone(&running.stream),
+        node: audit.node().to_owned(),
+        folder: config.state.data_dir.clone(),
+        runtime: running.runtime.clone(),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+    });
+    let console = console::console(&config, &file, &flow, overrides, others).map_err(one)?;
     runtime.spawn(console::watch(config.operators_file(), console.clone()));
     let admin_state = AdminState {
         metrics: Arc::clone(&metrics),
@@ -444,6 +460,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     let_go(state);
     audit.close();
+    if let Some(stream) = stream {
+        stream.end();
+    }
     tracing::info!("riskgate has ended");
     Ok(())
 }

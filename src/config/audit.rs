@@ -29,6 +29,24 @@ pub struct AuditSettings {
     pub keep_files: usize,
     /// For how many days they are kept; 0 for ever.
     pub keep_days: u64,
+    /// A stream in Redis beside the file.
+    pub stream: StreamSettings,
+}
+
+/// `[audit.stream]`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamSettings {
+    /// Whether records go to the stream as well, and the console shows those of other nodes.
+    pub enabled: bool,
+    /// Which Redis; that of the state when absent.
+    pub url: Option<String>,
+    /// The authority that its certificate is checked against, PEM; `state.redis_ca_file` when absent.
+    pub ca_file: Option<PathBuf>,
+    /// The name of the stream, alike on all nodes of a fleet.
+    pub name: String,
+    /// Records that it holds, nearly.
+    pub records_max: u64,
 }
 
 /// What comes first, the login or its record.
@@ -56,6 +74,19 @@ impl Default for AuditSettings {
             rotate_hours: 24,
             keep_files: 0,
             keep_days: 365,
+            stream: StreamSettings::default(),
+        }
+    }
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: None,
+            ca_file: None,
+            name: "fleet".to_owned(),
+            records_max: 20_000,
         }
     }
 }

@@ -29,4 +29,5 @@ mod saturation;
 mod sources;
 mod startup;
 mod state;
+mod stream;
 mod upstream;

@@ -61,6 +61,7 @@ mod scopes;
 mod signing;
 mod smuggling;
 mod step_up;
+mod stream;
 mod terminal;
 mod tls;
 mod token_actions;

@@ -83,6 +83,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::replace"],
         &["thiserror", "tracing"],
     ),
+    adapter("adapters/audit_stream", &[], &["tokio", "tracing"]),
     adapter("adapters/clock", &[], &[]),
     adapter(
         "adapters/embedded",

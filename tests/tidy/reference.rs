@@ -52,6 +52,7 @@ fn known_keys() -> BTreeSet<String> {
     };
     let nested = [
         "actions.tls",
+        "audit.stream",
         "headers.signature",
         "mode.overrides",
         "model.challenger",

@@ -21,6 +21,7 @@ use crate::domain::audit::journal::Journal;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
+use crate::flow::ports::RecordTap;
 use crate::telemetry::metrics::Metrics;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct AuditLogSettings {
     pub keep_files: usize,
     /// For how many seconds they are kept; zero for ever.
     pub keep_seconds: u64,
+    /// Who is handed the lines of records that are in the file.
+    pub tap: Option<Arc<dyn RecordTap>>,
 }
 
 /// Why an audit log cannot be opened.
@@ -93,6 +96,7 @@ pub struct AuditLog {
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
     strict: bool,
+    node: String,
     metrics: Arc<Metrics>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -160,7 +164,7 @@ impl AuditLog {
             People::open(&settings.people, entropy.as_ref(), clock.instant()).map_err(of_keys)?;
         let journal = Journal::begin(&taken.this, &taken.next)
             .map_err(|error| of_keys(std::io::Error::other(error)))?;
-        let strict = settings.strict;
+        let (strict, node) = (settings.strict, taken.this.node.clone());
         let (queue, records) = sync_channel(QUEUE_MAX);
         let shared = Arc::new(Shared::default());
         let writer = Writer::new(
@@ -182,9 +186,15 @@ impl AuditLog {
             }),
             shared,
             strict,
+            node,
             metrics,
             writer: Mutex::new(Some(writer)),
         })
+    }
+
+    /// What the node is called in its records.
+    pub fn node(&self) -> &str {
+        &self.node
     }
 
     /// Writes what is queued and ends the chain and the thread. Records that come later are dropped and counted.

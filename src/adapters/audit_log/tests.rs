@@ -78,6 +78,7 @@ impl Place {
             rotate_seconds: 0,
             keep_files: 0,
             keep_seconds: 0,
+            tap: None,
         }
     }
 

@@ -9,6 +9,7 @@ use super::segment::Segment;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::chain::HASH_BYTES;
 use crate::domain::audit::chain::Place;
+use crate::domain::audit::is_mark;
 use crate::domain::audit::journal::Found;
 use crate::domain::audit::journal::Journal;
 use crate::domain::audit::journal::JournalError;
@@ -183,6 +184,10 @@ impl Writer {
         }
         let written = self.append(&lines, keep);
         let is_written = written.is_ok();
+        let landed = written
+            .as_ref()
+            .map_or_else(|broken| broken.landed, |()| lines.len());
+        self.hand_on(lines.get(..landed).unwrap_or_default());
         match written {
             Ok(()) => {
                 self.begins_after = None;
@@ -209,6 +214,18 @@ impl Writer {
             .audit_written(self.journal.records() - before.records());
         self.lines = lines;
         is_written
+    }
+
+    /// What the file has as whole lines goes beside it as well.
+    fn hand_on(&self, landed: &[u8]) {
+        let Some(tap) = &self.settings.tap else {
+            return;
+        };
+        for line in landed.split_inclusive(|byte| *byte == b'\n') {
+            if let Some(line) = line.strip_suffix(b"\n").filter(|line| !is_mark(line)) {
+                tap.take(line);
+            }
+        }
     }
 
     fn preface(&mut self, lines: &mut Vec<u8>) -> Result<(), JournalError> {
