@@ -142,10 +142,6 @@ bench-micro: ## time single steps of a request (criterion)
 	@scripts/fetch-onnxruntime.sh
 	@scripts/bench.sh micro
 
-.PHONY: dev-cert
-dev-cert: ## make a certificate for localhost in certs/ (development only)
-	@scripts/dev-cert.sh
-
 .PHONY: training-env
 training-env:
 	@echo "--> Python environment for training"

@@ -3,6 +3,8 @@
 
 #[path = "main/audit.rs"]
 mod audit;
+#[path = "main/certs.rs"]
+mod certs;
 #[path = "main/eval.rs"]
 mod eval;
 #[path = "main/explain.rs"]
@@ -184,6 +186,7 @@ enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    Certs(certs::CertsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -438,6 +441,7 @@ fn main() -> ExitCode {
             ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
         Command::Keys { command } => keys::rotate(&command).map(done),
+        Command::Certs(args) => certs::run(args).map(done),
         Command::Operator { command } => operator::run(&command),
         Command::Rollout { command } => rollout::run(command),
         Command::Scopes { command } => scopes::run(&command),

@@ -33,6 +33,9 @@ pub mod label_file;
 /// Stores for tests and simulations.
 pub mod memory;
 
+/// Issues certificates for development.
+pub mod issuer;
+
 /// Addresses behind names.
 pub mod names;
 

@@ -16,6 +16,9 @@ pub mod alerts;
 /// Where spans go.
 pub mod traces;
 
+/// Certificates for development.
+pub mod certs;
+
 /// What WSO2 calls.
 pub mod actions;
 

@@ -56,8 +56,8 @@ class Configurations(unittest.TestCase):
             (DEPLOY / "compose/riskgate.toml").read_text(),
             {
                 "/var/lib/riskgate": "data",
-                "/etc/riskgate/certs/dev.crt": "server.crt",
-                "/etc/riskgate/certs/dev.key": "server.key",
+                "/etc/riskgate/certs/dev-server.crt": "server.crt",
+                "/etc/riskgate/certs/dev-server.key": "server.key",
             },
         )
         self.assertIn("passwords can be read on the way", said, "the one danger is told")

@@ -18,6 +18,7 @@ mod attacks;
 mod audit;
 mod back_channel;
 mod canary;
+mod certs;
 mod challenger;
 mod console;
 mod demands;

@@ -174,9 +174,8 @@ fn files_that_documents_name_exist() {
 }
 
 /// Files that documents name and that somebody makes.
-const MADE: [&str; 6] = [
-    "certs/dev.crt",
-    "certs/dev.key",
+const MADE: [&str; 5] = [
+    "certs/dev-ca.crt",
     "certs/server.crt",
     "training/.cache/",
     "training/.venv",

@@ -131,6 +131,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::outbound"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
+    adapter("adapters/issuer", &[], &["rcgen", "thiserror"]),
     adapter("adapters/label_file", &[], &["serde_json", "tracing"]),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
@@ -342,6 +343,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // The composition root starts Pingora's server.
     ("pingora", &["src/proxy/", "src/app/"]),
     ("prometheus", &["src/telemetry/"]),
+    ("rcgen", &["src/adapters/issuer.rs"]),
     ("redb", &["src/adapters/embedded/"]),
     ("redis", &["src/adapters/redis/"]),
     (
