@@ -5,6 +5,7 @@
 #                             BENCH_PROFILE=dist as it is shipped (optimised over all crates)
 #   scripts/bench.sh peers    installs what others offer (nginx, HAProxy: Debian, as root; Envoy, FastAPI: vendor/bench-venv);
 #                             the load bench then measures those as well
+#   scripts/bench.sh instructions  instructions of a request beside the bare proxy's, by valgrind: steady on any machine
 #   scripts/bench.sh micro    single steps: canonical form, features, score, decision, whole request, state
 #
 # Both build what they measure, optimised and with the locked dependencies. docs/PERFORMANCE.md says how to read the
@@ -42,13 +43,18 @@ peers)
     python_environment "$vendor/bench-venv" "$root/benches/load/requirements.txt" "Envoy and the scorers' libraries"
     say "\`make bench\` compares with them now"
     ;;
+instructions)
+    command -v valgrind >/dev/null || fail "valgrind is missing: apt-get install valgrind" 2
+    say "instructions of a request (profile release; some minutes)"
+    cargo bench --quiet --locked --package riskgate --bench load -- instructions
+    ;;
 micro)
     say "single steps"
     cargo bench --locked --package riskgate \
         --bench admit --bench decide --bench features --bench request --bench score --bench signing --bench state
     ;;
 -h | --help)
-    sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     ;;
-*) fail "unknown bench \`$1\`, expected \`load\`, \`peers\` or \`micro\`" 2 ;;
+*) fail "unknown bench \`$1\`, expected \`load\`, \`peers\`, \`instructions\` or \`micro\`" 2 ;;
 esac

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
+use pingora::listeners::tls::TlsSettings;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::ProxyHttp;
 use pingora::proxy::ProxyServiceBuilder;
@@ -37,8 +38,12 @@ impl ProxyHttp for Bare {
     }
 }
 
-/// Runs until SIGTERM.
-pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
+/// Runs until SIGTERM; over TLS, with HTTP/2 offered, where there are a chain and a key.
+pub(crate) fn run(
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    tls: Option<(&str, &str)>,
+) -> Result<()> {
     let conf = ServerConf {
         threads: 1,
         grace_period_seconds: Some(0),
@@ -54,7 +59,13 @@ pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
         .name("bare")
         .server_options(options)
         .build();
-    service.add_tcp(&listen.to_string());
+    if let Some((chain, key)) = tls {
+        let mut settings = TlsSettings::intermediate(chain, key)?;
+        settings.enable_h2();
+        service.add_tls_with_settings(&listen.to_string(), None, settings);
+    } else {
+        service.add_tcp(&listen.to_string());
+    }
     server.add_service(service);
     server.run_forever()
 }

@@ -11,6 +11,8 @@
 mod bare;
 /// The closed loop of clients.
 mod driver;
+/// Instructions per request.
+mod instructions;
 /// What others offer.
 mod peers;
 /// Child processes, their CPU time and memory.
@@ -23,6 +25,20 @@ mod tokens;
 mod traffic;
 /// The fixed upstream.
 mod upstream;
+/// Other ways than the closed loop over plain HTTP/1.1.
+mod ways;
+
+#[path = "../../tests/support/redis.rs"]
+#[allow(
+    dead_code,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "shared with the tests"
+)]
+mod redis_server;
 
 use crate::driver::Round;
 use crate::process::Child;
@@ -233,12 +249,22 @@ fn main() -> Result<()> {
         .collect::<Vec<_>>()
         .as_slice()
     {
-        ["bare", listen, upstream] => bare::run(listen.parse()?, upstream.parse()?),
+        ["bare", listen, upstream] => bare::run(listen.parse()?, upstream.parse()?, None),
+        ["bare", listen, upstream, chain, key] => {
+            bare::run(listen.parse()?, upstream.parse()?, Some((chain, key)))
+        }
         ["scorer", listen] => peers::run_scorer(listen.parse()?),
         // Cargo says `--bench`; whoever builds and starts all targets as tests does not want two minutes of load.
         list if list.contains(&"--bench") => {
             let named = list.iter().copied().filter(|word| !word.starts_with('-'));
-            bench(&variants(&named.collect::<Vec<_>>())?)
+            match named.collect::<Vec<_>>().as_slice() {
+                ["instructions", named @ ..] => count_instructions(named),
+                ["ways"] => {
+                    let (folder, runtime) = prepare()?;
+                    runtime.block_on(ways::run(&folder))
+                }
+                named => bench(&variants(named)?),
+            }
         }
         _ => {
             println!("the load bench runs with `make bench` or `cargo bench --bench load`");
@@ -272,7 +298,28 @@ fn variants(named: &[&str]) -> Result<Vec<Variant>> {
         .collect())
 }
 
-fn bench(variants: &[Variant]) -> Result<()> {
+/// Of the named traffic, or of all that have a bare proxy beside them.
+fn count_instructions(named: &[&str]) -> Result<()> {
+    const ALL: [Traffic; 4] = [
+        Traffic::Passed,
+        Traffic::Token,
+        Traffic::Login,
+        Traffic::Authorize,
+    ];
+    if let Some(name) = named
+        .iter()
+        .find(|name| !ALL.iter().any(|traffic| traffic.as_str() == **name))
+    {
+        bail!("no traffic whose instructions are counted is called `{name}`");
+    }
+    let is_wanted = |traffic: &Traffic| named.is_empty() || named.contains(&traffic.as_str());
+    let traffic: Vec<Traffic> = ALL.into_iter().filter(is_wanted).collect();
+    let (folder, runtime) = prepare()?;
+    runtime.block_on(instructions::run(&folder, &traffic))
+}
+
+/// The folder for results, and the runtime of load and upstream, on core 1.
+fn prepare() -> Result<(PathBuf, tokio::runtime::Runtime)> {
     let cores = std::thread::available_parallelism()?.get();
     if cores < 2 {
         bail!("the load bench needs two cores: one for the gateway, one for load and upstream");
@@ -284,6 +331,11 @@ fn bench(variants: &[Variant]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    Ok((folder, runtime))
+}
+
+fn bench(variants: &[Variant]) -> Result<()> {
+    let (folder, runtime) = prepare()?;
     let report = runtime.block_on(measure(&folder, variants))?;
     let path = folder.join("load.json");
     std::fs::write(&path, report.json()?)
@@ -445,7 +497,7 @@ async fn start(
     let listen = process::free_address()?;
     let executable = std::env::current_exe()?;
     let arguments = ["bare".to_owned(), listen.to_string(), upstream.to_string()];
-    let child = Child::start(&executable, &arguments, 0, &folder.join("bare.log"))?;
+    let child = Child::start(&executable, &arguments, "0", &folder.join("bare.log"))?;
     process::reachable(listen).await?;
     targets.insert(
         Gateway::Bare,
@@ -469,7 +521,7 @@ async fn start(
         let child = Child::start(
             &PathBuf::from(env!("CARGO_BIN_EXE_riskgate")),
             &arguments,
-            0,
+            "0",
             &log,
         )?;
         process::reachable(listen)

@@ -20,7 +20,7 @@ const ENVIRONMENT: &str = "vendor/bench-venv/bin";
 const SCORERS: &str = "benches/load/scorers.py";
 
 /// The core of every gateway; what it asks shares it.
-const CORE: usize = 0;
+const CORE: &str = "0";
 
 /// Where a peer's files go, and what they lead to.
 pub(crate) struct Place<'a> {

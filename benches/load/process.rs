@@ -27,11 +27,11 @@ pub(crate) struct Child(std::process::Child);
 pub(crate) struct Cpu(pub(crate) BTreeMap<String, Duration>);
 
 impl Child {
-    /// Starts `program` on `core`, with its output in `log`.
+    /// Starts `program` on `cores`, with its output in `log`.
     pub(crate) fn start(
         program: &Path,
         arguments: &[String],
-        core: usize,
+        cores: &str,
         log: &Path,
     ) -> Result<Self> {
         let output =
@@ -39,7 +39,7 @@ impl Child {
         // taskset replaces itself by the program, so that the process id is the program's.
         let child = Command::new("taskset")
             .arg("--cpu-list")
-            .arg(core.to_string())
+            .arg(cores)
             .arg(program)
             .args(arguments)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -84,6 +84,16 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// The memory that is resident now, in KiB.
+pub(crate) fn rss_kib(id: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 
 impl Drop for Child {
