@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
+use crate::gateway::rules;
 use crate::issuer::Authority;
 use crate::issuer::Issued;
 use crate::load::Plan;
@@ -133,12 +134,22 @@ async fn every_way_to_wso2_shows_the_certificate() {
     for is_tls12 in [false, true] {
         let issued = authority.client("riskgate");
         let own = Own::new(&issued);
-        let config = format!("[upstream]\n{}", own.keys());
-        let world = world(demanding(&authority, is_tls12), config).await;
+        // A factor is owed, so that the answer with the tokens is held until it is proved: fetched by the gateway itself.
+        let world = World::start(Options {
+            mode: "enforce",
+            policy: Some(rules(&[("request.door == \"authorize\"", "step_up")])),
+            tls: true,
+            sim: demanding(&authority, is_tls12),
+            config: format!("[upstream]\n{}", own.keys()).leak(),
+            ..Options::default()
+        })
+        .await;
         let mut alice = world.person("alice");
         let code = alice.sign_in().await;
         let tokens = alice.redeem(&code).await;
         assert_eq!(tokens.status, 200, "{tokens:?}");
+        let record = world.last_record_of("token").await;
+        assert!(record.proof.is_some(), "{record:#?}");
         // The gateway's own look at the keys, at its start, is made by another client.
         let end = Instant::now() + PATIENCE;
         let is_ours =
