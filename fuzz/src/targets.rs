@@ -9,6 +9,7 @@ mod hello;
 mod models;
 mod parameters;
 mod path;
+mod records;
 mod saml;
 mod stored;
 mod tokens;
@@ -75,6 +76,7 @@ pub const TARGETS: &[Target] = &[
     },
     target("path", path::path, QUICK, &[]),
     target("policy", configuration::policy, SLOW, &["conf/policy.toml"]),
+    target("record", records::record, SLOW, &[]),
     target("rollout", configuration::rollout, SLOW, &[]),
     target("saml", saml::saml, SLOW, &[]),
     target("stored", stored::stored, QUICK, &[]),
