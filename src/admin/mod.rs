@@ -4,6 +4,9 @@
 /// Pages for analysts.
 pub mod console;
 
+/// Decisions, for programs.
+mod decisions;
+
 /// The review queue.
 mod review;
 
@@ -53,6 +56,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/metrics", get(metrics))
         .with_state(state.clone())
         .merge(console::router(state.console.clone()))
+        .merge(decisions::router(state.clone()))
         .merge(review::router(state.clone()))
         .merge(rollout::router(state))
 }

@@ -46,12 +46,7 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let headers = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().unwrap_or_default(),
-        _ => "",
-    };
-    if !is_address(host) {
+    if !names_this(headers) {
         return failed(
             StatusCode::MISDIRECTED_REQUEST,
             "this listener is named by its address or as localhost",
@@ -71,6 +66,20 @@ pub(super) async fn guard(
         return answer;
     }
     next.run(request).await
+}
+
+/// Whether a request names this listener by its address.
+pub(super) fn names_this(headers: &HeaderMap) -> bool {
+    is_address(host(headers))
+}
+
+/// The one name under which a request asks.
+pub(super) fn host(headers: &HeaderMap) -> &str {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().unwrap_or_default(),
+        _ => "",
+    }
 }
 
 async fn list(State(state): State<AdminState>, request: Request) -> Response {

@@ -11,6 +11,8 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::audit::chain::NODE_CHARS_MAX;
 use crate::domain::policy::reason::Reason;
 use serde::Deserialize;
+use serde::Serialize;
+use serde::Serializer;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -19,7 +21,7 @@ use std::hash::Hasher;
 pub const ASKED_BYTES_MAX: usize = 128;
 
 /// What lists show of a record. What a line has beyond it is passed over.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Entry {
     /// The id of exchange and decision.
@@ -29,62 +31,90 @@ pub struct Entry {
     /// `scored`, `passed`, `resource`, `review` and so on.
     pub class: String,
     /// The door.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub door: Option<String>,
     /// The route pattern.
     pub route: String,
     /// The tenant domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// The OAuth client.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// The pseudonym of the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The /24 or /48.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
     /// ISO 3166 code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
     /// The kind of network.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// Browser and major version.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
     /// Operating system.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub os: Option<String>,
     /// `known`, `none`, `foreign`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// `login`, `token`, `m2m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// `scored`, `unscored`, `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u8>,
     /// `low`, `medium`, `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     /// Reason codes.
     pub reasons: Vec<String>,
     /// The verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// What matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<String>,
     /// The mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// What was done.
     pub action: String,
     /// How it ended.
     pub outcome: String,
     /// Whether a stronger factor was proved.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
     /// Who decided, for records of operators.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// Why, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// What became of a held login.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<String>,
     /// What a stage of the rollout was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_from: Option<String>,
     /// What it is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_to: Option<String>,
     /// Microseconds.
     pub timing: Times,
     /// Who wrote it.
+    #[serde(
+        rename(serialize = "node"),
+        serialize_with = "node_alone",
+        skip_serializing_if = "Writer::is_unknown"
+    )]
     pub chain: Writer,
 }
 
@@ -97,7 +127,7 @@ pub struct Writer {
 }
 
 /// The part of the timing that figures need.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct Times {
     /// From the head to the decision.
@@ -227,7 +257,28 @@ impl Entry {
     }
 }
 
+impl Writer {
+    fn is_unknown(&self) -> bool {
+        self.node.is_empty()
+    }
+}
+
 impl Filter {
+    /// The names of what can be asked for.
+    pub const NAMES: [&str; 11] = [
+        "verdict",
+        "level",
+        "door",
+        "application",
+        "country",
+        "subject",
+        "reason",
+        "id",
+        "class",
+        "node",
+        "all",
+    ];
+
     /// Reads what a query asks for. A name that is not known is passed over, and so is an empty value; a value that
     /// nothing could have is kept, so that nothing is found.
     pub fn from_query<'q>(pairs: impl IntoIterator<Item = (&'q str, &'q str)>) -> Self {
@@ -364,6 +415,10 @@ pub fn sentence(code: &str) -> &str {
     }
 }
 
+fn node_alone<S: Serializer>(writer: &Writer, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&writer.node)
+}
+
 fn term(name: &str, value: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (name, value).hash(&mut hasher);
@@ -437,6 +492,10 @@ mod tests {
 
     #[test]
     fn long_values_and_places_are_bounded() {
+        for name in Filter::NAMES {
+            let filter = Filter::from_query([(name, "1")]);
+            assert_eq!(filter.pairs(), [(name, "1")]);
+        }
         let long = "ä".repeat(500);
         let filter = Filter::from_query([("application", long.as_str())]);
         assert!(filter.application.unwrap().len() <= ASKED_BYTES_MAX);

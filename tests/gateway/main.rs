@@ -21,6 +21,7 @@ mod canary;
 mod certs;
 mod challenger;
 mod console;
+mod decisions;
 mod demands;
 mod devices;
 mod doors;

@@ -113,6 +113,17 @@ async fn each_console_shows_what_all_nodes_have_decided() {
         ] {
             assert!(page.contains(text), "no {text}: {page}");
         }
+        let one = browser
+            .get(&format!("/api/decisions/{}", other.id))
+            .await
+            .json();
+        assert_eq!(
+            (&one["node"], &one["is_foreign"]),
+            (&name.into(), &true.into()),
+            "{one}"
+        );
+        let record: AuditEvent = serde_json::from_value(one["record"].clone()).unwrap();
+        assert_eq!(&record, other);
         // An analyst may say of it what it was.
         let fields = [("truth", "safe"), ("note", "called back")];
         let path = format!("/console/decisions/{}/label", other.id);

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 const FILE: &str = "docs/reference/admin-api.json";
 /// Where routes for programs are declared; those of the console are pages.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
+    "src/admin/decisions.rs",
     "src/admin/mod.rs",
     "src/admin/review.rs",
     "src/admin/rollout.rs",

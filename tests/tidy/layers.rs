@@ -219,6 +219,7 @@ const LAYERS: &[Layer] = &[
             "futures_util",
             "maud",
             "percent_encoding",
+            "serde",
             "serde_json",
             // Compares versions of the policy.
             "similar",

@@ -126,6 +126,7 @@ impl Trail for AuditTrail {
         }
         let shared = Arc::clone(&self.shared);
         let follower = Follower::new(self.file.clone());
+        shared.write().start = (follower.bytes(), 0);
         let spawned = std::thread::Builder::new()
             .name("riskgate-trail".to_owned())
             .spawn(move || shared.follow(follower));
@@ -304,8 +305,6 @@ impl Shared {
 
     /// Follows the files until the trail is dropped.
     fn follow(&self, mut follower: Follower) {
-        let bytes = follower.bytes();
-        self.write().start = (bytes, 0);
         while !self.stop.load(Ordering::Relaxed) {
             let Some((source, offset, lines)) = follower.next() else {
                 let mut index = self.write();

@@ -36,7 +36,7 @@ const FIRST_CONTRIBUTIONS: usize = 12;
 /// A contribution of less, in log-odds, changes no score by a point.
 const SMALL: f32 = 0.005;
 /// The longest id that is looked for.
-pub(super) const ID_BYTES_MAX: usize = 64;
+pub(in crate::admin) const ID_BYTES_MAX: usize = 64;
 
 /// `GET /console/decisions/{id}`.
 pub(super) async fn show(

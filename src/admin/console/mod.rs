@@ -8,7 +8,7 @@ mod assets;
 mod chart;
 
 /// One decision.
-mod decision;
+pub(in crate::admin) mod decision;
 
 /// Decisions as they happen.
 mod decisions;
@@ -56,6 +56,7 @@ pub(in crate::admin) mod sign_in;
 mod user;
 
 use crate::admin::is_address;
+use crate::admin::review::host;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
 use crate::domain::operator::session::Session;
@@ -224,8 +225,21 @@ impl Console {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// Whether a request comes from an operator who is signed in.
+    pub(in crate::admin) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
+        self.session(headers)
+            .is_some_and(|signed| signed.role >= Role::Viewer)
+    }
+
+    /// Whether a request names the console: by an address, as localhost, or by the name that is configured.
+    pub(in crate::admin) fn is_named_by(&self, headers: &HeaderMap) -> bool {
+        let host = host(headers).to_ascii_lowercase();
+        let is_ours = |origin: &Origin| origin.host == host;
+        self.origin.as_ref().is_some_and(is_ours) || is_address(&host)
+    }
+
     /// Reads records away from the threads of the listener. `None` when that thread failed.
-    async fn read<T: Send + 'static>(
+    pub(in crate::admin) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&dyn Trail, &mut dyn FnMut() -> bool) -> T + Send + 'static,
     ) -> Option<T> {
@@ -347,16 +361,8 @@ pub(in crate::admin) fn router(console: Console) -> Router {
 /// somebody else lets resolve to it does not (DNS rebinding), and forms of other sites do not.
 async fn named_well(State(console): State<Console>, request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
-        _ => String::new(),
-    };
-    let is_ours = console
-        .origin
-        .as_ref()
-        .is_some_and(|origin| origin.host == host);
-    if !is_ours && !is_address(&host) {
+    let host = host(headers).to_ascii_lowercase();
+    if !console.is_named_by(headers) {
         return failed(
             StatusCode::MISDIRECTED_REQUEST,
             "Another name",
