@@ -190,6 +190,11 @@ async fn what_others_write_into_the_stream_is_passed_over() {
         (skipped >= 6.0).then_some(())
     })
     .await;
+    assert!(
+        one.log().contains("no node with this secret has sealed"),
+        "{}",
+        one.log()
+    );
     // What comes behind it shows, and nothing of it does.
     let next = login(&two).await;
     let page = shows(

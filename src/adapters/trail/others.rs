@@ -63,6 +63,8 @@ struct Files {
     kept: VecDeque<Arc<Source>>,
     /// The length of the last one.
     length: u64,
+    /// Whether it was said that somebody else writes to the stream as well.
+    is_foreign_said: bool,
 }
 
 impl std::fmt::Debug for Others {
@@ -161,14 +163,21 @@ impl Others {
                 None => skipped += 1,
             }
         }
+        if !files.is_foreign_said && entries.iter().any(|entry| entry.line.is_none()) {
+            files.is_foreign_said = true;
+            tracing::warn!(
+                "the stream of the fleet has entries that no node with this secret has sealed: they are passed over; \
+                 keys.secret_file must be alike on all nodes"
+            );
+        }
         self.metrics.audit_stream("skipped", skipped);
         if lines.is_empty() {
             return;
         }
         match files.add(lines.as_bytes(), &self.folder, shared) {
             Ok((source, at)) => {
-                shared.take(&source, at, lines.as_bytes());
                 self.metrics.audit_stream("read", count);
+                shared.take(&source, at, lines.as_bytes());
             }
             Err(error) => {
                 self.metrics.audit_stream("skipped", count);
