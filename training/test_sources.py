@@ -15,6 +15,8 @@ import numpy as np
 from traffic import audit, describe, event, rba
 
 SAMPLE = Path(__file__).resolve().parent / "samples" / "rba-small.csv"
+# Written by the gateway's own code; a test beside `riskgate label` fails when it would write something else today.
+WRITTEN = Path(__file__).resolve().parents[1] / "tests" / "data" / "labels"
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
 
@@ -111,7 +113,7 @@ def quietly(command, arguments: list[str]) -> int:
 def record(id: str, days_ago: float = 20, **more) -> str:
     time = NOW - timedelta(days=days_ago)
     base = {
-        "schema": 1,
+        "schema": audit.RECORD_SCHEMAS[-1],
         "id": id,
         "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "class": "scored",
@@ -129,7 +131,7 @@ def record(id: str, days_ago: float = 20, **more) -> str:
 
 
 def labels(*rows: str) -> dict[str, audit.Label]:
-    return audit.read_labels(["decision,label,source,confidence,propensity\n", *(row + "\n" for row in rows)])
+    return audit.read_labels(["id,label,source,confidence,propensity\n", *(row + "\n" for row in rows)])
 
 
 def taken(lines: list[str], known: dict[str, audit.Label], **more) -> list[audit.Example]:
@@ -149,26 +151,34 @@ class AuditLog(unittest.TestCase):
         self.assertEqual(taken([record("a")], {}, undisputed=False), [])
 
     def test_nothing_younger_than_the_delay_counts(self) -> None:
-        known = labels("a,1,user_denied,1,")
+        known = labels("a,1,analyst,95,")
         self.assertEqual(taken([record("a", days_ago=13.9)], known), [])
         self.assertEqual(len(taken([record("a", days_ago=14.1)], known)), 1)
 
-    def test_a_label_wins_over_silence_and_the_better_source_over_the_other(self) -> None:
-        (denied,) = taken([record("a")], labels("a,1,user_denied,1,"))
+    def test_a_label_wins_over_silence_and_the_surer_one_over_the_other(self) -> None:
+        (denied,) = taken([record("a")], labels("a,1,account_locked,60,"))
         self.assertTrue(denied.attack)
-        for rows in (("a,0,weak_factor,1,", "a,1,admin_confirmed,1,"), ("a,1,admin_confirmed,1,", "a,0,weak_factor,1,")):
+        for rows in (("a,0,step_up,80,", "a,1,analyst,95,"), ("a,1,analyst,95,", "a,0,step_up,80,")):
             (example,) = taken([record("a")], labels(*rows))
             self.assertTrue(example.attack)
+        for last in (0, 1):
+            (example,) = taken([record("a")], labels(f"a,{1 - last},analyst,95,", f"a,{last},analyst,95,"))
+            self.assertEqual(example.attack, last == 1)
 
-    def test_sources_weigh_by_how_strong_they_are(self) -> None:
-        strong, weak = taken([record("a"), record("b")], labels("a,0,strong_factor,1,", "b,0,weak_factor,0.5,"))
-        self.assertEqual((strong.weight, weak.weight), (1.0, 0.35))
+    def test_labels_weigh_by_how_sure_they_are(self) -> None:
+        sure, hint = taken([record("a"), record("b")], labels("a,0,step_up,80,", "b,1,factor_failed,40,"))
+        self.assertEqual((sure.weight, hint.weight), (0.8, 0.4))
 
     def test_attacks_found_by_chance_stand_for_those_that_were_not_looked_for(self) -> None:
-        known = labels("a,1,user_denied,1,0.005", "b,0,strong_factor,1,0.005", "c,1,user_denied,1,0.0001")
+        known = labels("a,1,analyst,100,0.005", "b,0,step_up,100,0.005", "c,1,analyst,100,0.0001")
         lines = [record("a"), record("b"), record("c")]
         self.assertEqual([e.weight for e in taken(lines, known)], [200.0, 1.0, audit.WEIGHT_MAX])
         self.assertEqual([e.weight for e in taken(lines, known, undisputed=False)], [200.0, 200.0, audit.WEIGHT_MAX])
+
+    def test_records_of_other_versions_are_left_out_and_those_of_the_first_taken(self) -> None:
+        for schema, count in ((1, 1), (2, 1), (3, 0), ("2", 0), (None, 0)):
+            with self.subTest(schema):
+                self.assertEqual(len(taken([record("a", schema=schema)], {})), count)
 
     def test_kinds_of_requests_are_told_apart(self) -> None:
         for more, kind in (
@@ -188,19 +198,60 @@ class AuditLog(unittest.TestCase):
     def test_bad_labels_are_refused(self) -> None:
         for row, message in (
             ("a,1,rumour,1,", "unknown source `rumour`"),
-            ("a,0,user_denied,1,", "source `user_denied` cannot say `0`"),
-            ("a,1,user_denied,2,", "`2` is not above 0 and at most 1"),
-            ("a,1,user_denied,1,nan", "`nan` is not above 0"),
+            ("a,0,account_locked,60,", "source `account_locked` cannot say `0`"),
+            ("a,1,step_up,80,", "source `step_up` cannot say `1`"),
+            ("a,yes,analyst,95,", "source `analyst` cannot say `yes`"),
+            ("a,1,analyst,0.95,", "`0.95` is no percentage from 1 to 100"),
+            ("a,1,analyst,101,", "`101` is no percentage"),
+            ("a,1,analyst,0,", "`0` is no percentage"),
+            ("a,1,analyst,٩٥,", "is no percentage"),
+            ("a,1,analyst", "line 2: not as many fields"),
+            ("a,1,analyst,95,2", "`2` is not above 0 and at most 1"),
+            ("a,1,analyst,95,nan", "`nan` is not above 0"),
         ):
             with self.subTest(row), self.assertRaisesRegex(audit.Wrong, message):
                 labels(row)
+
+    def test_labels_of_another_form_are_refused(self) -> None:
+        with self.assertRaisesRegex(audit.Wrong, "column `id` is missing"):
+            audit.read_labels(["decision,label,source,confidence\n"])
+
+    def test_what_the_gateway_records_and_exports_becomes_rows(self) -> None:
+        now = datetime(2026, 12, 31, tzinfo=timezone.utc)
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            files = ["--labels", str(WRITTEN / "labels.csv"), "--features", str(place / "x.npy"), "--rows", str(place / "y.csv")]
+            self.assertEqual(quietly(audit.main, [str(WRITTEN / "audit.jsonl"), "--now", now.isoformat(), *files]), 0)
+            features, rows = np.load(place / "x.npy"), table(place / "y.csv")
+        self.assertEqual(features.shape, (len(rows), audit.schema_width()))
+        self.assertEqual(
+            {row["decision"]: (row["label"], row["source"], row["weight"], row["attacker_kind"]) for row in rows},
+            {
+                "undisputed": ("0", "undisputed", "1", ""),
+                "asked": ("0", "step_up", "0.8", ""),
+                "released": ("0", "review", "0.9", ""),
+                "analyst_compromised": ("1", "analyst", "0.95", "phishing"),
+                "analyst_safe": ("0", "analyst", "0.95", ""),
+                "account_locked": ("1", "account_locked", "0.6", "account_locked"),
+                "credential_updated": ("1", "credential_updated", "0.5", "credential_updated"),
+                "session_revoked": ("1", "session_revoked", "0.5", "session_revoked"),
+                "factor_failed": ("1", "factor_failed", "0.4", "factor_failed"),
+            },
+        )
+        self.assertTrue(np.isnan(features[:, 0]).all())
+        np.testing.assert_allclose(features[0, 1], 0.05)
+
+    def test_each_source_of_the_gateway_is_written_and_known(self) -> None:
+        self.assertEqual({row["source"] for row in table(WRITTEN / "labels.csv")}, set(audit.SOURCES))
+        schemas = {json.loads(line)["schema"] for line in (WRITTEN / "audit.jsonl").read_text(encoding="utf-8").splitlines()}
+        self.assertLessEqual(schemas, set(audit.RECORD_SCHEMAS))
 
     def test_the_command_writes_features_and_rows(self) -> None:
         width = audit.schema_width()
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             (place / "log").write_text("".join(record(id, features=[1.0] * width) for id in "ab") + '{"torn', encoding="utf-8")
-            (place / "labels").write_text("decision,label,source,confidence\na,1,campaign_member,0.9\n", encoding="utf-8")
+            (place / "labels").write_text("id,label,source,confidence\na,1,analyst,95\n", encoding="utf-8")
             files = ["--labels", str(place / "labels"), "--features", str(place / "x.npy"), "--rows", str(place / "y.csv")]
             self.assertEqual(quietly(audit.main, [str(place / "log"), "--now", NOW.isoformat(), *files]), 0)
             self.assertEqual(np.load(place / "x.npy").shape, (2, width))

@@ -196,7 +196,16 @@ fn write(out: &Path, labels: &[&Label], exported: &mut Exported) -> io::Result<(
 mod tests {
     use super::*;
     use crate::app::model::recorded::Labels;
+    use crate::domain::audit::AUDIT_SCHEMA;
     use crate::domain::audit::AuditEvent;
+    use crate::domain::features::Feature;
+    use crate::domain::features::FeatureSchema;
+    use crate::domain::kind::RequestKind;
+    use crate::domain::outcome::AuthOutcome;
+    use crate::domain::policy::decision::Verdict;
+    use crate::domain::risk::RiskScore;
+    use crate::domain::risk::Thresholds;
+    use crate::domain::route::Door;
 
     fn place() -> (tempfile::TempDir, Config) {
         let folder = tempfile::tempdir().unwrap();
@@ -264,6 +273,131 @@ mod tests {
             certain.by_source,
             BTreeMap::from([(Source::Analyst, (1, 0))])
         );
+    }
+
+    /// A record of each sort that the trainer tells apart, and an analyst's word on two: as the gateway writes them.
+    fn records_for_training() -> String {
+        let login = |event: &mut AuditEvent, score: u8, verdict: Verdict, outcome: AuthOutcome| {
+            event.door = Some(Door::Login.as_str().to_owned());
+            event.kind = Some(RequestKind::Login.as_str().to_owned());
+            event.device = Some("none".to_owned());
+            event.features = (0..Feature::COUNT)
+                .map(|index| (index % 3 > 0).then_some(f32::from(score) / 100.0))
+                .collect();
+            event.feature_schema = Some(FeatureSchema::current().version);
+            event.status = Some("scored".to_owned());
+            event.score = Some(score);
+            let level = RiskScore::from_points(score).level(Thresholds::default());
+            event.level = Some(level.as_str().to_owned());
+            event.verdict = Some(verdict.as_str().to_owned());
+            event.action = if verdict == Verdict::Allow {
+                "forwarded"
+            } else {
+                "blocked"
+            }
+            .to_owned();
+            event.outcome = outcome.as_str().to_owned();
+            event.model = Some("1.0.0".to_owned());
+        };
+        let of = |user: &str, id: &str, minute: u32, change: &dyn Fn(&mut AuditEvent)| {
+            line(id, minute, |event| {
+                event.schema = AUDIT_SCHEMA;
+                event.subject = Some(user.to_owned());
+                change(event);
+            })
+        };
+        let told = |action: &'static str| {
+            move |event: &mut AuditEvent| {
+                event.class = "event".to_owned();
+                event.action = action.to_owned();
+            }
+        };
+        let (low, right) = (Verdict::Allow, AuthOutcome::Succeeded);
+        let mut log = vec![
+            of("a", "undisputed", 0, &|event| login(event, 5, low, right)),
+            of("b", "failed", 1, &|event| {
+                login(event, 5, low, AuthOutcome::Failed);
+            }),
+            of("c", "asked", 2, &|event| {
+                login(event, 50, Verdict::StepUp, AuthOutcome::NextFactor);
+            }),
+            of("c", "proof", 3, &|event| {
+                event.door = Some(Door::Token.as_str().to_owned());
+                event.proof = Some("proven".to_owned());
+            }),
+            of("d", "released", 4, &|event| {
+                login(event, 60, Verdict::Review, AuthOutcome::RefusedHere);
+                event.review = Some("held".to_owned());
+                event.review_state = Some("held".to_owned());
+            }),
+            of("d", "ruling", 5, &|event| {
+                event.class = "review".to_owned();
+                event.action = "released".to_owned();
+                event.review = Some("held".to_owned());
+            }),
+            of("e", "analyst_compromised", 6, &|event| {
+                login(event, 10, low, right);
+            }),
+            of("f", "analyst_safe", 7, &|event| {
+                login(event, 80, Verdict::Block, AuthOutcome::RefusedHere);
+            }),
+            "{\"mark\":\"checkpoint\",\"schema\":2}\n".to_owned(),
+        ];
+        let hints = [
+            "account_locked",
+            "credential_updated",
+            "session_revoked",
+            "factor_failed",
+        ];
+        for (minute, action) in (10..).step_by(2).zip(hints) {
+            log.push(of(action, action, minute, &|event| {
+                login(event, 12, low, right);
+            }));
+            log.push(of(action, "told", minute + 1, &told(action)));
+        }
+        log.concat()
+    }
+
+    /// The trainer's tests (`training/test_sources.py`) read what this compares: neither side can change its form alone.
+    /// `BLESS=1 cargo test -p riskgate --lib trainer` writes the files anew.
+    #[test]
+    fn the_trainer_is_tested_with_what_is_recorded_and_exported_today() {
+        let (folder, config) = place();
+        let log = records_for_training();
+        std::fs::write(config.audit_file(), &log).unwrap();
+        for (id, truth) in [
+            ("analyst_compromised", Truth::Compromised),
+            ("analyst_safe", Truth::Safe),
+        ] {
+            let said = Word {
+                attacker_kind: truth.is_attack().then(|| "phishing".to_owned()),
+                ..word(id, truth)
+            };
+            add(&config, &said).unwrap().unwrap();
+        }
+        let out = folder.path().join("labels.csv");
+        let exported = export(&config, &[], &out, 0).unwrap();
+        assert_eq!((exported.by_source.len(), exported.broken), (7, 0));
+        // The time of an analyst's word is the present.
+        let labels = std::fs::read_to_string(&out).unwrap();
+        let labels: String = labels
+            .lines()
+            .map(|line| match line.split_once(",analyst,95,") {
+                Some((front, _)) => format!("{front},analyst,95,2026-11-26T12:00:00.000Z\n"),
+                None => format!("{line}\n"),
+            })
+            .collect();
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/labels");
+        for (name, text) in [("audit.jsonl", &log), ("labels.csv", &labels)] {
+            if std::env::var_os("BLESS").is_some() {
+                std::fs::write(data.join(name), text).unwrap();
+            }
+            let kept = std::fs::read_to_string(data.join(name)).unwrap();
+            assert!(
+                kept == *text,
+                "tests/data/labels/{name} is not what is written today"
+            );
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 """Reader of riskgate's own audit log (`docs/reference/audit.md`) with labels: rows for retraining.
 
 `python -m traffic.audit LOG --labels LABELS.csv --now TIME --features OUT.npy --rows OUT.csv`. The features are those of
-the record, which the model saw: nothing is replayed or guessed.
+the record, which the model saw: nothing is replayed or guessed. Labels are what `riskgate label --export` writes.
 
 Rules:
 
-- A label names a decision, what it was (1 attack, 0 good), how that is known (`SOURCES`) and how surely (0 to 1). Of two
-  labels for one decision the better source counts; of equals the later line.
+- A label names a decision, what it was (1 attack, 0 good), how that is known (`SOURCES`) and how surely, in percent: that
+  is its weight. Of two labels for one decision the surer one counts; of equals the later line.
 - A decision younger than `DELAY` is left out whatever is known, so that early labels do not stand for all.
 - Without a label a decision is good if it scored low, was let through, succeeded, and nobody disputed it since; it is
   unknown, and left out, otherwise. Failed logins are never taken for attacks.
@@ -36,17 +36,18 @@ LABELS_MAX = 5_000_000
 WEIGHT_MAX = 200.0
 """One challenged login in two hundred; a smaller propensity would let single rows rule."""
 
-# How a label is known: (what it can say, rank, weight).
-SOURCES: dict[str, tuple[int, int, float]] = {
-    "admin_confirmed": (1, 6, 1.0),
-    "admin_cleared": (0, 6, 1.0),
-    "user_denied": (1, 5, 1.0),
-    "token_reuse": (1, 4, 1.0),
-    "campaign_member": (1, 4, 1.0),
-    "challenge_failed_then_recovery": (1, 3, 1.0),
-    "strong_factor": (0, 3, 1.0),
-    "weak_factor": (0, 2, 0.7),
-    "user_confirmed": (0, 1, 0.7),
+RECORD_SCHEMAS = (1, 2)
+"""Versions of the record (`AUDIT_SCHEMA`) whose features and results mean the same."""
+
+# How a label is known (`Source` in src/domain/label.rs), and what it can say.
+SOURCES: dict[str, tuple[int, ...]] = {
+    "analyst": (0, 1),
+    "review": (0, 1),
+    "step_up": (0,),
+    "account_locked": (1,),
+    "credential_updated": (1,),
+    "session_revoked": (1,),
+    "factor_failed": (1,),
 }
 
 
@@ -60,9 +61,14 @@ class Label:
 
     attack: bool
     source: str
-    weight: float
+    confidence: int
     propensity: float
-    rank: int
+    attacker: str = ""
+
+    @property
+    def weight(self) -> float:
+        """What a row with it counts beside one that is certain."""
+        return self.confidence / 100
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Reader:
                 yield example
 
     def _example(self, record: dict) -> Example | None:
-        if record.get("class") != "scored" or record.get("status") != "scored" or record.get("schema") != 1:
+        if record.get("class") != "scored" or record.get("status") != "scored" or record.get("schema") not in RECORD_SCHEMAS:
             return self._left("not scored")
         try:
             time = datetime.fromisoformat(str(record["time"]))
@@ -121,7 +127,7 @@ class Reader:
         if label is None:
             if not (self.undisputed and _looks_good(record)):
                 return self._left("unknown")
-            label = Label(False, "undisputed", 1.0, 1.0, 0)
+            label = Label(False, "undisputed", 100, 1.0)
         weight = label.weight
         if label.attack or not self.undisputed:
             weight = min(WEIGHT_MAX, weight / label.propensity)
@@ -133,7 +139,7 @@ class Reader:
             attack=label.attack,
             source=label.source,
             weight=weight,
-            attacker=label.source if label.attack else "",
+            attacker=(label.attacker or label.source) if label.attack else "",
             model=str(record.get("model", "")),
             score=float(record.get("score") or 0.0),
         )
@@ -143,26 +149,27 @@ class Reader:
 
 
 def read_labels(lines: Iterable[str]) -> dict[str, Label]:
-    """Labels by decision id, from CSV with `decision,label,source,confidence` and, if known, `propensity`."""
+    """Labels by decision, from the CSV that `riskgate label --export` writes; a column `propensity` may be added to it."""
     reader = csv.DictReader(lines)
-    for name in ("decision", "label", "source", "confidence"):
+    for name in ("id", "label", "source", "confidence"):
         if name not in (reader.fieldnames or ()):
             raise Wrong(f"labels: column `{name}` is missing")
     found: dict[str, Label] = {}
     for row in reader:
         line = f"labels, line {reader.line_num}"
+        if None in row.values():
+            raise Wrong(f"{line}: not as many fields as columns")
         if row["source"] not in SOURCES:
-            raise Wrong(f"{line}: unknown source `{str(row['source'])[:40]}`")
-        says, rank, weight = SOURCES[row["source"]]
-        if row["label"] != str(says):
-            raise Wrong(f"{line}: source `{row['source']}` cannot say `{str(row['label'])[:10]}`")
-        confidence, propensity = _share(row["confidence"], line), _share(row.get("propensity") or "1", line)
+            raise Wrong(f"{line}: unknown source `{row['source'][:40]}`")
+        if row["label"] not in {str(says) for says in SOURCES[row["source"]]}:
+            raise Wrong(f"{line}: source `{row['source']}` cannot say `{row['label'][:10]}`")
+        confidence, propensity = _percent(row["confidence"], line), _share(row.get("propensity") or "1", line)
         if len(found) == LABELS_MAX:
             raise Wrong(f"{line}: more than {LABELS_MAX} labels")
-        label = Label(says == 1, row["source"], weight * confidence, propensity, rank)
-        known = found.get(row["decision"])
-        if known is None or label.rank >= known.rank:
-            found[row["decision"]] = label
+        label = Label(row["label"] == "1", row["source"], confidence, propensity, row.get("attacker_kind") or "")
+        known = found.get(row["id"])
+        if known is None or label.confidence >= known.confidence:
+            found[row["id"]] = label
     return found
 
 
@@ -212,6 +219,14 @@ def _record(text: str) -> dict | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _percent(text: str, line: str) -> int:
+    # At most three digits, all of ASCII: `int` takes more than a percentage is written with.
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 0
+    if not 0 < value <= 100:
+        raise Wrong(f"{line}: `{text[:20]}` is no percentage from 1 to 100")
+    return value
 
 
 def _share(text: str, line: str) -> float:
