@@ -28,3 +28,5 @@ mod order;
 mod reference;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/words.rs"]
+mod words;
