@@ -17,6 +17,8 @@ mod label;
 mod off;
 #[path = "main/operator.rs"]
 mod operator;
+#[path = "main/policy.rs"]
+mod policy;
 #[path = "main/replay.rs"]
 mod replay;
 #[path = "main/rollout.rs"]
@@ -151,6 +153,11 @@ enum Command {
     Model {
         #[command(subcommand)]
         command: ModelCommand,
+    },
+    /// Try a policy
+    Policy {
+        #[command(subcommand)]
+        command: policy::PolicyCommand,
     },
     /// List logins that are held for review, and decide about them
     ///
@@ -440,6 +447,7 @@ fn main() -> ExitCode {
             } => inspect(&model, json, library),
             ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
+        Command::Policy { command } => policy::run(command).map(done),
         Command::Keys { command } => keys::rotate(&command).map(done),
         Command::Certs(args) => certs::run(args).map(done),
         Command::Operator { command } => operator::run(&command),

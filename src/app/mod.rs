@@ -100,6 +100,9 @@ pub mod own_certificates;
 /// Turns scoring off in the configuration.
 pub mod off;
 
+/// A policy, tried on a request that is described.
+pub mod trial;
+
 /// Whom connections of ours trust.
 pub mod trust;
 

@@ -255,6 +255,18 @@ impl PolicySet {
         }
     }
 
+    /// Of each rule in its order whether it holds for a request, and whether it is enabled; also of those behind the first that
+    /// holds.
+    pub fn each(
+        &self,
+        input: &PolicyInput<'_>,
+    ) -> impl Iterator<Item = (Result<bool, Unknown>, bool)> {
+        let facts = Facts::new(input, self.level_of(input), &self.break_glass);
+        self.rules
+            .iter()
+            .map(move |rule| (rule.when.holds(&facts), rule.enabled))
+    }
+
     /// The thresholds that hold for a tenant and an application (client id).
     pub fn thresholds(&self, tenant: &str, application: &str) -> Thresholds {
         settings::most_specific(&self.overrides, tenant, application, |one| one.thresholds)
