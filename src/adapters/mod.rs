@@ -57,6 +57,9 @@ pub mod plan_files;
 /// Files replaced in one step.
 pub mod replace;
 
+/// Addresses of the operator's choice.
+pub mod target;
+
 /// Opens the store that a URL names.
 pub mod store;
 

@@ -3,7 +3,7 @@
 use crate::adapters::alerts::AlertSettings;
 use crate::adapters::alerts::AlertingSink;
 use crate::adapters::alerts::Delivery;
-use crate::adapters::alerts::target::Target;
+use crate::adapters::target::Target;
 use crate::app::keys;
 use crate::app::trust;
 use crate::config::Config;

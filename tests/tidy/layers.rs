@@ -75,7 +75,7 @@ const LAYERS: &[Layer] = &[
     // Every adapter may name its port; each knows one vendor.
     adapter(
         "adapters/alerts",
-        &["adapters::outbound"],
+        &["adapters::outbound", "adapters::target"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter(
@@ -172,6 +172,7 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
+    adapter("adapters/target", &[], &["reqwest", "tokio"]),
     adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
     // The one place that chooses between the stores; it also holds what they have in common.
     adapter(
@@ -354,6 +355,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/adapters/identity_server/",
             "src/adapters/otlp/",
             "src/adapters/outbound.rs",
+            "src/adapters/target.rs",
         ],
     ),
 ];

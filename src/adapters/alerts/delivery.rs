@@ -3,9 +3,9 @@
 
 use super::AlertSettings;
 use super::AlertsError;
-use super::target::GuardedResolver;
-use super::target::Target;
 use crate::adapters::outbound;
+use crate::adapters::target::GuardedResolver;
+use crate::adapters::target::Target;
 use crate::domain::alert::Alert;
 use crate::domain::alert::AlertMessage;
 use crate::domain::alert::BATCH_MAX;

@@ -5,9 +5,7 @@
 /// Sends what is in the queue.
 mod delivery;
 
-/// Where messages may go.
-pub mod target;
-
+use crate::adapters::target::Target;
 use crate::domain::alert::Alert;
 use crate::domain::alert::AlertRule;
 use crate::domain::audit::AuditEvent;
@@ -18,7 +16,6 @@ pub use delivery::Delivery;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use target::Target;
 use tokio::sync::mpsc;
 
 /// Alerts that may wait. An alert has some 500 bytes.

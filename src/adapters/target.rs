@@ -1,5 +1,5 @@
-//! Where messages may go: an address of the operator's choice, over TLS, and never one at which machines in clouds hand out
-//! their own credentials. Names are resolved anew with each connection, and the answer is held to the same rule.
+//! Where requests of ours to addresses of the operator's choice may go: over TLS, and never to one at which machines in clouds
+//! hand out their own credentials. Names are resolved anew with each connection, and the answer is held to the same rule.
 
 use reqwest::Url;
 use reqwest::dns::Addrs;
@@ -26,7 +26,7 @@ impl Target {
             .flatten();
         let url = url.ok_or("expected https://host/path")?;
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-            return Err("expected neither credentials nor a fragment: messages are signed instead");
+            return Err("expected neither credentials nor a fragment");
         }
         let host = url.host_str().ok_or("expected a host")?;
         let literal: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
@@ -57,9 +57,9 @@ impl Target {
     }
 }
 
-/// Whether nobody's receiver is at an address: link-local (there clouds keep their metadata), multicast, unspecified, and
+/// Whether nobody's server is at an address: link-local (there clouds keep their metadata), multicast, unspecified, and
 /// the one in unique local space at which a cloud keeps the same.
-pub(super) fn is_forbidden(ip: IpAddr) -> bool {
+fn is_forbidden(ip: IpAddr) -> bool {
     let metadata = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -73,7 +73,7 @@ pub(super) fn is_forbidden(ip: IpAddr) -> bool {
 
 /// The system's resolver, of whose answers the forbidden ones are left out.
 #[derive(Debug)]
-pub(super) struct GuardedResolver;
+pub struct GuardedResolver;
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
@@ -88,5 +88,46 @@ impl Resolve for GuardedResolver {
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_may_be_used_are_taken() {
+        for url in [
+            "https://siem.example.com/hooks/1?x=1",
+            "https://10.0.0.7:8443/",
+            "https://[fd00::7]/",
+            "http://127.0.0.1:9000/",
+            "http://[::1]:9000/",
+        ] {
+            assert!(Target::parse(url).is_ok(), "{url}");
+        }
+        for url in [
+            "",
+            "siem.example.com",
+            "ftp://siem.example.com/",
+            "file:///etc/passwd",
+            "http://siem.example.com/",
+            "http://10.0.0.7/",
+            "http://localhost:9000/",
+            "https://user:pass@siem.example.com/",
+            "https://siem.example.com/#x",
+            "https://169.254.169.254/latest/meta-data/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://2852039166/",
+            "https://0xa9.0xfe.0xa9.0xfe/",
+            "https://[fe80::1]/",
+            "https://[fd00:ec2::254]/",
+            "https://0.0.0.0/",
+            "https://224.0.0.1/",
+        ] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+        let target = Target::parse("https://siem.example.com/hooks/s3cret").unwrap();
+        assert_eq!(target.origin(), "https://siem.example.com");
     }
 }
