@@ -267,6 +267,8 @@ pub struct Flaws {
     pub hides_keys: bool,
     /// ID tokens are for another client.
     pub has_wrong_audience: bool,
+    /// ID tokens carry the nonce of another request.
+    pub has_wrong_nonce: bool,
 }
 
 /// How ID tokens are signed.

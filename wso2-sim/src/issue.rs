@@ -204,7 +204,18 @@ fn id_claims(ctx: &Ctx<'_>, grant: &GrantInfo, parts: &IdTokenParts<'_>) -> Valu
             .auth_time_s
             .map(|at_s| json!(at_s.saturating_sub(back_s))),
     );
-    add("nonce", grant.nonce.as_ref().map(|nonce| json!(nonce)));
+    let nonce = match &grant.nonce {
+        Some(_) if flaws.has_wrong_nonce => Some("another"),
+        nonce => nonce.as_deref(),
+    };
+    add("nonce", nonce.map(|nonce| json!(nonce)));
+    let has_scope = |name: &str| grant.scopes.iter().any(|scope| scope == name);
+    if has_scope("profile") {
+        add("username", user.map(|user| json!(user.username)));
+    }
+    if has_scope("roles") {
+        add("roles", user.and_then(|user| roles(ctx, &user.id)));
+    }
     let session = grant.session_key.as_deref();
     add(
         "sid",
@@ -212,6 +223,16 @@ fn id_claims(ctx: &Ctx<'_>, grant: &GrantInfo, parts: &IdTokenParts<'_>) -> Valu
     );
     add("isk", session.map(|key| json!(fingerprint(key))));
     claims
+}
+
+/// The roles of a user; one alone is a text and no list, as WSO2 writes it.
+fn roles(ctx: &Ctx<'_>, id: &str) -> Option<Value> {
+    let users = ctx.app.users();
+    match users.by_id(id)?.roles.as_slice() {
+        [] => None,
+        [one] => Some(json!(one)),
+        several => Some(json!(several)),
+    }
 }
 
 fn sign_id_token(ctx: &Ctx<'_>, grant: &GrantInfo, claims: &Value) -> anyhow::Result<String> {

@@ -73,6 +73,8 @@ pub struct User {
     pub totp_secret: Option<String>,
     /// May use the management API with HTTP Basic.
     pub is_admin: bool,
+    /// Roles in the applications, for ID tokens with the scope `roles`.
+    pub roles: Vec<String>,
 }
 
 impl User {
@@ -84,7 +86,15 @@ impl User {
             password: password.to_owned(),
             totp_secret: None,
             is_admin: false,
+            roles: Vec::new(),
         }
+    }
+
+    /// The same user with roles.
+    #[must_use]
+    pub fn with_roles(mut self, roles: &[&str]) -> Self {
+        self.roles = strings(roles);
+        self
     }
 
     /// The same user with an authenticator app.
