@@ -45,6 +45,9 @@ pub mod native;
 /// The model in ONNX Runtime.
 pub mod onnx;
 
+/// The provider by which operators sign in.
+pub mod oidc_provider;
+
 /// HTTP clients of ours.
 pub mod outbound;
 

@@ -17,6 +17,7 @@ use crate::app::reach;
 use crate::app::rerun::glance;
 use crate::app::resources;
 use crate::app::rollout;
+use crate::app::sign_in;
 use crate::app::traces;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -137,6 +138,19 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     findings
         .problems
         .extend(console::origin(config, file).err());
+    match sign_in::prepare(config, file) {
+        Ok(None) => {}
+        Ok(Some(prepared)) => {
+            let issuer = prepared.issuer();
+            findings
+                .fine
+                .push(format!("console: operators sign in by {issuer} as well"));
+            if reach && let Err(problem) = prepared.reach(Arc::new(SystemClock)).await {
+                findings.problems.push(ConfigError::new(file, problem));
+            }
+        }
+        Err(problems) => findings.problems.extend(problems),
+    }
     match console::read(&config.operators_file()) {
         Ok(roster) => findings.fine.push(format!(
             "console: {} operators may sign in",

@@ -9,6 +9,7 @@ use crate::adapters::trail::AuditTrail;
 use crate::adapters::trail::Others;
 use crate::admin::console::Console;
 use crate::admin::console::Origin;
+use crate::admin::console::Provider;
 use crate::app::RunError;
 use crate::app::labels;
 use crate::app::policy_desk::FilesOfPolicy;
@@ -34,14 +35,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The longest file: what the most operators need.
 const FILE_BYTES_MAX: u64 = 128 * 1024;
 
-/// The console, with records of other nodes where the fleet shares a stream. Without operators nobody can sign in, and no
-/// record is read.
+/// The console, with records of other nodes where the fleet shares a stream. Without operators and provider nobody can
+/// sign in, and no record is read.
 pub(in crate::app) fn console(
     config: &Config,
     file: &str,
     flow: &Arc<AuthFlow>,
     overrides: &Overrides,
     others: Option<Others>,
+    provider: Option<Provider>,
 ) -> Result<Console, ConfigError> {
     let origin = origin(config, file)?;
     let roster = read(&config.operators_file())?;
@@ -57,7 +59,8 @@ pub(in crate::app) fn console(
         Arc::new(LabelFile::new(labels::file(config))),
         Arc::new(ArcSwap::from_pointee(roster)),
         origin,
-    );
+    )
+    .with_provider(provider);
     begin(&console);
     Ok(console)
 }
@@ -103,7 +106,7 @@ pub(in crate::app) async fn watch(path: PathBuf, console: Console) {
 
 /// Begins to read records as soon as there is somebody who may see them.
 fn begin(console: &Console) {
-    if !console.roster.load().operators().is_empty() {
+    if console.lets_in_anybody() {
         console.trail.start();
     }
 }

@@ -43,6 +43,9 @@ pub mod operators;
 /// The console and its operators.
 pub mod console;
 
+/// The provider by which operators sign in to it.
+pub mod sign_in;
+
 /// The policy file, as the console edits it.
 mod policy_desk;
 
@@ -219,6 +222,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let tls = tls.map_err(one)?;
     let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
     let actions = actions::prepare(&config.actions, &file).map_err(one)?;
+    let sign_in = sign_in::prepare(&config, &file).map_err(RunError::Config)?;
     let stream = audit::stream::open(&config, &file, &keys).map_err(one)?;
     let mut inherited = Inherited::take_over(&config, &file).map_err(one)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
@@ -382,7 +386,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
     });
-    let console = console::console(&config, &file, &flow, overrides, others).map_err(one)?;
+    let provider = sign_in.map(|prepared| prepared.provider(&keys, Arc::clone(&clock), &file));
+    let provider = provider.transpose().map_err(one)?;
+    let console = console::console(&config, &file, &flow, overrides, others, provider);
+    let console = console.map_err(one)?;
     runtime.spawn(console::watch(config.operators_file(), console.clone()));
     let admin_state = AdminState {
         metrics: Arc::clone(&metrics),

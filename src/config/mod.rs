@@ -7,6 +7,9 @@ pub mod alerts;
 /// Records.
 pub mod audit;
 
+/// Who vouches for operators.
+pub mod oidc;
+
 /// Flags over the file.
 pub mod overrides;
 
@@ -28,6 +31,7 @@ use crate::flow::score::breaker::BreakerSettings;
 use crate::telemetry::LogFormat;
 use alerts::AlertSettings;
 use audit::AuditSettings;
+use oidc::OidcSettings;
 use resource::ResourceSettings;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -205,6 +209,8 @@ pub struct AdminSettings {
     pub operators_file: Option<PathBuf>,
     /// `https://NAME` under which browsers reach the console behind a proxy; addresses and `localhost` always do.
     pub origin: Option<String>,
+    /// The provider by which operators sign in as well; those with passwords alone when absent.
+    pub oidc: Option<OidcSettings>,
 }
 
 /// `[actions]`.
@@ -547,6 +553,7 @@ impl Default for AdminSettings {
             token_file: None,
             operators_file: None,
             origin: None,
+            oidc: None,
         }
     }
 }

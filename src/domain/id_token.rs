@@ -12,6 +12,8 @@ use crate::domain::jwt::SKEW;
 use crate::domain::jwt::TokenKind;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
+use serde_json::Map;
+use serde_json::Value;
 
 /// What a token says of itself before anything is verified: enough to tell what is to be expected of it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -143,6 +145,24 @@ impl IdToken {
         expected: &Expected<'_>,
     ) -> Result<Self, IdTokenError> {
         let claims = jwt::signed(token, TokenKind::Id, keys)?;
+        Self::checked(claims, expected)
+    }
+
+    /// Verifies `token` with `keys` in the same way: what it proves, and everything that it says.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
+    pub fn verify_all(
+        token: &str,
+        keys: &KeySet,
+        expected: &Expected<'_>,
+    ) -> Result<(Self, Map<String, Value>), IdTokenError> {
+        let claims = jwt::signed(token, TokenKind::Id, keys)?;
+        let all = jwt::decoded(claims).map_err(|_| IdTokenError::Claims)?;
+        Ok((Self::checked(claims, expected)?, all))
+    }
+
+    fn checked(claims: &str, expected: &Expected<'_>) -> Result<Self, IdTokenError> {
         let claims: Claims = jwt::decoded(claims).map_err(|_| IdTokenError::Claims)?;
         claims.check(expected)?;
         Ok(Self {

@@ -120,6 +120,9 @@ pub mod operator;
 /// Seals for the gateway's own pages.
 pub mod page_key;
 
+/// Operators who sign in by an OpenID Connect provider.
+pub mod sign_in;
+
 /// How the attempt ended and what is learnt from it.
 pub mod outcome;
 

@@ -28,6 +28,8 @@ pub enum Purpose {
     Device,
     /// The page of a held login.
     Review,
+    /// The cookie of an operator who signs in by a provider.
+    SignIn,
     /// The page of our own step in a login.
     Step,
 }
@@ -98,12 +100,23 @@ impl PageKey {
         holds.then(|| payload.to_vec())
     }
 
+    /// A value that follows from `seed` and that nobody can work out who has not the key. No seal is one of these.
+    pub fn derived(&self, label: &[u8], seed: &[u8]) -> [u8; 32] {
+        let mut mac = self.mac.clone().chain_update([b'v']);
+        for field in [label, seed] {
+            mac.update(&(field.len() as u64).to_be_bytes());
+            mac.update(field);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
     fn mac(&self, purpose: Purpose, body: &[u8], bound: &[&[u8]]) -> Hmac<Sha256> {
         let tag = match purpose {
             Purpose::Browser => b'b',
             Purpose::Form => b'f',
             Purpose::Device => b'd',
             Purpose::Review => b'r',
+            Purpose::SignIn => b'i',
             Purpose::Step => b's',
         };
         let mut mac = self.mac.clone().chain_update([tag]);

@@ -12,6 +12,7 @@ use crate::domain::history::WhichDevices;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
 use crate::domain::introspection::Introspected;
+use crate::domain::jwt::KeySet;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::label::Label;
@@ -23,6 +24,7 @@ use crate::domain::resource::IntrospectionClient;
 use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
 use crate::domain::secret::Secret;
+use crate::domain::sign_in::Endpoints;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
@@ -236,6 +238,47 @@ pub trait Introspector: Send + Sync {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the identity server did not say whether the token is active")]
 pub struct IntrospectionAway;
+
+/// The provider by which operators sign in to the console. Every call takes a bounded time.
+#[async_trait]
+pub trait SignInProvider: std::fmt::Debug + Send + Sync {
+    /// Where its endpoints are.
+    ///
+    /// # Errors
+    /// It did not say, or cannot be used.
+    async fn endpoints(&self) -> Result<Arc<Endpoints>, ProviderAway>;
+
+    /// Its keys, fetched anew when they are old or have none for `wanted`.
+    ///
+    /// # Errors
+    /// They cannot be had.
+    async fn keys(&self, wanted: Option<&UnverifiedHeader>) -> Result<Arc<KeySet>, ProviderAway>;
+
+    /// The ID token for a code, of which nothing is verified yet.
+    ///
+    /// # Errors
+    /// See [`NotRedeemed`].
+    async fn redeem(&self, code: &str, verifier: &str) -> Result<Secret<String>, NotRedeemed>;
+}
+
+/// The provider did not answer, or not as it has to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the provider cannot be asked")]
+pub struct ProviderAway;
+
+/// Why a code gives no token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum NotRedeemed {
+    /// The provider did not answer, or not as it has to.
+    #[error("the provider cannot be asked")]
+    Away,
+    /// It refuses the client: a wrong id or secret.
+    #[error("the provider refuses the client")]
+    Client,
+    /// It refuses the code: used before, too old, or given for something else.
+    #[error("the provider refuses the code")]
+    Code,
+}
 
 /// Takes back what the identity server has issued. Every call takes a bounded time.
 #[async_trait]

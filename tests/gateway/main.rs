@@ -42,6 +42,7 @@ mod limits;
 mod odd_answers;
 mod open_redirects;
 mod operators;
+mod operators_by_provider;
 mod own;
 mod own_step;
 mod paths;

@@ -127,6 +127,21 @@ const LAYERS: &[Layer] = &[
         &["async_trait", "tokio"],
     ),
     adapter(
+        "adapters/oidc_provider",
+        &["adapters::outbound", "adapters::target"],
+        &[
+            "async_trait",
+            "base64",
+            "form_urlencoded",
+            "reqwest",
+            "serde",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
+    ),
+    adapter(
         "adapters/otlp",
         &["adapters::outbound"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
@@ -353,6 +368,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "src/adapters/alerts/",
             "src/adapters/identity_server/",
+            "src/adapters/oidc_provider.rs",
             "src/adapters/otlp/",
             "src/adapters/outbound.rs",
             "src/adapters/target.rs",

@@ -49,6 +49,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "review",
     "operator",
     "page_key",
+    "sign_in",
     "outcome",
     "audit",
     "trail",

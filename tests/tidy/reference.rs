@@ -52,6 +52,8 @@ fn known_keys() -> BTreeSet<String> {
     };
     let nested = [
         "actions.tls",
+        "admin.oidc",
+        "admin.oidc.roles",
         "audit.stream",
         "headers.signature",
         "mode.overrides",

@@ -49,6 +49,7 @@ pub(super) fn page(signed: &Signed, place: Place, title: &str, body: Markup) -> 
     document(
         StatusCode::OK,
         title,
+        html! {},
         html! {
             header class="top" {
                 strong { "riskgate" }
@@ -75,7 +76,18 @@ pub(super) fn page(signed: &Signed, place: Place, title: &str, body: Markup) -> 
 
 /// A page for whoever asks.
 pub(super) fn open_page(status: StatusCode, title: &str, body: Markup) -> Response {
-    document(status, title, html! {}, body)
+    document(status, title, html! {}, html! {}, body)
+}
+
+/// A page that leads on by itself, without a script, and by its link where the browser does not.
+pub(super) fn onward_page(title: &str, to: &str, link: &str) -> Response {
+    let onward = format!("0;url={to}");
+    let head = html! { meta http-equiv="refresh" content=(onward); };
+    let body = html! {
+        h1 { (title) }
+        p { a href=(to) { (link) } }
+    };
+    document(StatusCode::OK, title, head, html! {}, body)
 }
 
 /// A page that says what was wrong.
@@ -100,7 +112,7 @@ pub(super) fn unread() -> Response {
     )
 }
 
-fn document(status: StatusCode, title: &str, top: Markup, body: Markup) -> Response {
+fn document(status: StatusCode, title: &str, head: Markup, top: Markup, body: Markup) -> Response {
     let version = assets::VERSION.as_str();
     let text = html! {
         (DOCTYPE)
@@ -111,6 +123,7 @@ fn document(status: StatusCode, title: &str, top: Markup, body: Markup) -> Respo
                 meta name="robots" content="noindex";
                 title { (title) " - riskgate" }
                 link rel="stylesheet" href={ "/console/assets/console.css?v=" (version) };
+                (head)
                 link rel="icon" href="data:,";
                 script src={ "/console/assets/console.js?v=" (version) } defer {}
             }

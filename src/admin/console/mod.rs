@@ -40,6 +40,9 @@ mod overview;
 /// The rules.
 mod policy;
 
+/// In by a provider.
+mod provider;
+
 /// Held logins.
 mod review;
 
@@ -87,6 +90,7 @@ use axum::routing::any;
 use axum::routing::get;
 use axum::routing::post;
 use layout::failed;
+pub use provider::Provider;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -120,6 +124,7 @@ pub struct Console {
     pub roster: Arc<ArcSwap<Roster>>,
     /// Under which name browsers reach the console, where that is not an address.
     pub origin: Option<Origin>,
+    provider: Option<Arc<Provider>>,
     desk: Arc<Desk>,
 }
 
@@ -168,6 +173,26 @@ impl Origin {
             is_secure,
         })
     }
+
+    /// Whether browsers come to it over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Whether it is the browser's own machine.
+    pub fn is_loopback(&self) -> bool {
+        let name = self
+            .host
+            .rsplit_once(':')
+            .map_or(&*self.host, |(name, _)| name);
+        matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    }
+
+    /// The origin as it is written.
+    pub fn text(&self) -> String {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.host)
+    }
 }
 
 impl Console {
@@ -187,6 +212,7 @@ impl Console {
             labels,
             roster,
             origin,
+            provider: None,
             desk: Arc::new(Desk {
                 sessions: Mutex::default(),
                 tries: Mutex::default(),
@@ -198,6 +224,22 @@ impl Console {
                 listeners: Arc::new(Semaphore::new(decisions::LISTENERS_MAX)),
             }),
         }
+    }
+
+    /// The same console, in which operators sign in by a provider as well.
+    #[must_use]
+    pub fn with_provider(mut self, provider: Option<Provider>) -> Self {
+        self.provider = provider.map(Arc::new);
+        self
+    }
+
+    /// Whether somebody may sign in.
+    pub fn lets_in_anybody(&self) -> bool {
+        self.provider.is_some() || !self.roster.load().operators().is_empty()
+    }
+
+    fn is_secure(&self) -> bool {
+        self.origin.as_ref().is_some_and(Origin::is_secure)
     }
 
     fn now(&self) -> Timestamp {
@@ -257,12 +299,13 @@ impl Console {
 
     /// The name of the session's cookie, and what else it says.
     fn cookie(&self) -> (&'static str, &'static str) {
-        match &self.origin {
-            Some(origin) if origin.is_secure => (
+        if self.is_secure() {
+            (
                 "__Host-rg_console",
                 "; Path=/; HttpOnly; SameSite=Strict; Secure",
-            ),
-            _ => ("rg_console", "; Path=/; HttpOnly; SameSite=Strict"),
+            )
+        } else {
+            ("rg_console", "; Path=/; HttpOnly; SameSite=Strict")
         }
     }
 
@@ -277,18 +320,11 @@ impl Console {
             self.sessions().find(key, now)
         }?;
         // What the file says by now counts: a role that was taken away, a password that was exchanged.
-        let roster = self.roster.load();
-        match roster.find(session.operator.name()) {
-            Some(operator) if operator.is_same(&session.operator) => Some(Signed {
-                role: operator.role(),
-                session,
-                key,
-            }),
-            _ => {
-                self.sessions().close(key);
-                None
-            }
-        }
+        let Some(role) = session.operator.role(&self.roster.load()) else {
+            self.sessions().close(key);
+            return None;
+        };
+        Some(Signed { role, session, key })
     }
 }
 
@@ -347,6 +383,8 @@ pub(in crate::admin) fn router(console: Console) -> Router {
             "/console/sign-in",
             get(sign_in::page).post(sign_in::sign_in),
         )
+        .route(provider::BEGIN, post(provider::begin))
+        .route(provider::CALLBACK, get(provider::back))
         .route("/console/assets/{name}", get(assets::serve))
         .merge(viewer)
         .merge(analyst)

@@ -35,7 +35,7 @@ pub(super) async fn list(
                         @let name = session.operator.name();
                         tr {
                             th scope="row" { (name) }
-                            td { @match roster.find(name) { Some(operator) => (operator.role()), None => "taken away" } }
+                            td { @match session.operator.role(&roster) { Some(role) => (role), None => "taken away" } }
                             td { (session.address) }
                             td class="time" { (layout::moment(&session.opened.to_rfc3339())) }
                             td class="time" { (layout::moment(&session.used.to_rfc3339())) }
@@ -54,7 +54,7 @@ pub(super) async fn list(
         }
         h2 { "Operators" }
         ul { @for operator in roster.operators() { li { (operator.name()) " (" (operator.role()) ")" } } }
-        p class="soft" { "Operators are kept in a file: " code { "riskgate operator add" } " and " code { "riskgate operator remove" } "." }
+        p class="soft" { "These have passwords and are kept in a file: " code { "riskgate operator add" } " and " code { "riskgate operator remove" } "." }
     };
     layout::page(&signed, Place::Sessions, "Sessions", body)
 }

@@ -11,12 +11,14 @@ use crate::admin::console::is_equal;
 use crate::admin::console::layout::encoded;
 use crate::admin::console::layout::failed;
 use crate::admin::console::layout::open_page;
+use crate::admin::console::provider::BEGIN;
 use crate::domain::operator::roster::NAME_BYTES_MAX;
 use crate::domain::operator::roster::Operator;
 use crate::domain::operator::session::Session;
 use crate::domain::operator::session::SessionKey;
 use crate::domain::operator::session::TRIES_OF_ADDRESS_MAX;
 use crate::domain::operator::session::TRIES_OF_NAME_MAX;
+use crate::domain::operator::session::Who;
 use axum::Extension;
 use axum::body::Body;
 use axum::body::to_bytes;
@@ -142,9 +144,8 @@ pub(super) async fn sign_in(
     };
     let fields = Fields::parse(&body);
     let to = inside(fields.get("to"));
-    let bound = cookie_value(&headers, FORM_COOKIE).filter(|value| !value.is_empty());
-    if !bound.is_some_and(|bound| is_equal(bound, fields.get(TOKEN_FIELD))) {
-        return form(&console, StatusCode::FORBIDDEN, &to, &Notice::Old);
+    if !is_bound(&headers, &fields) {
+        return too_old(&console, &to);
     }
     let (name, password) = (
         fields.get("name").trim().to_owned(),
@@ -165,9 +166,41 @@ pub(super) async fn sign_in(
             return form(&console, StatusCode::UNAUTHORIZED, &to, &Notice::Wrong);
         }
     };
+    let cookie = open(&console, &headers, Who::Local(operator), address, "");
+    let mut response = Redirect::to(&to).into_response();
+    for text in [
+        cookie,
+        format!("{FORM_COOKIE}=; Path=/console/sign-in; Max-Age=0"),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+    response
+}
+
+/// Whether a form for signing in was given to the browser that sends it.
+pub(super) fn is_bound(headers: &HeaderMap, fields: &Fields) -> bool {
+    let bound = cookie_value(headers, FORM_COOKIE).filter(|value| !value.is_empty());
+    bound.is_some_and(|bound| is_equal(bound, fields.get(TOKEN_FIELD)))
+}
+
+/// The page for a form that was not.
+pub(super) fn too_old(console: &Console, to: &str) -> Response {
+    form(console, StatusCode::FORBIDDEN, to, &Notice::Old)
+}
+
+/// Opens a session and leaves its record. Returns what the browser is to keep.
+pub(super) fn open(
+    console: &Console,
+    headers: &HeaderMap,
+    operator: Who,
+    address: String,
+    note: &str,
+) -> String {
     let now = console.now();
     // A session always has a value of its own: one that was planted before is worth nothing.
-    if let Some(old) = cookie_value(&headers, console.cookie().0) {
+    if let Some(old) = cookie_value(headers, console.cookie().0) {
         console.sessions().close(SessionKey::of(old));
     }
     let value = console.random();
@@ -182,21 +215,12 @@ pub(super) async fn sign_in(
             address,
         },
     );
-    console.flow.record_operator(Some(&name), "signed_in", "");
+    console.flow.record_operator(Some(&name), "signed_in", note);
     let (cookie, attributes) = console.cookie();
-    let mut response = Redirect::to(&to).into_response();
-    for text in [
-        format!("{cookie}={value}{attributes}"),
-        format!("{FORM_COOKIE}=; Path=/console/sign-in; Max-Age=0"),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().append(header::SET_COOKIE, value);
-        }
-    }
-    response
+    format!("{cookie}={value}{attributes}")
 }
 
-/// `POST /console/sign-out`.
+/// `POST /console/sign-out`. Who came by a provider is still signed in there, and is told how to end that as well.
 pub(super) async fn sign_out(
     State(console): State<Console>,
     Extension(signed): Extension<Signed>,
@@ -206,7 +230,24 @@ pub(super) async fn sign_out(
         .flow
         .record_operator(Some(signed.session.operator.name()), "signed_out", "");
     let (cookie, attributes) = console.cookie();
-    let mut response = Redirect::to("/console/sign-in").into_response();
+    let mut response = match &signed.session.operator {
+        Who::Provided {
+            sign_out: Some(address),
+            ..
+        } => open_page(
+            StatusCode::OK,
+            "Signed out",
+            html! {
+                h1 { "Signed out" }
+                p { "You are signed out of this console. At the provider you are still signed in, and the next sign-in here may ask for nothing." }
+                p { a href=(address) { "Sign out of the provider" } }
+                p { a href="/console/sign-in" { "To the sign-in page" } }
+            },
+        ),
+        Who::Provided { sign_out: None, .. } | Who::Local(_) => {
+            Redirect::to("/console/sign-in").into_response()
+        }
+    };
     if let Ok(value) = HeaderValue::from_str(&format!("{cookie}={attributes}; Max-Age=0")) {
         response.headers_mut().append(header::SET_COOKIE, value);
     }
@@ -215,7 +256,6 @@ pub(super) async fn sign_out(
 
 fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Response {
     let token = console.random();
-    let has_operators = !console.roster.load().operators().is_empty();
     let body = html! {
         div class="narrow" {
             h1 { "Sign in" }
@@ -228,17 +268,25 @@ fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Res
                 Notice::Busy => { p class="notice bad" role="alert" { "Too many sign in at this moment. Try again." } }
                 Notice::Old => { p class="notice bad" role="alert" { "The form was too old, or cookies are off. Try again." } }
             }
-            @if !has_operators {
+            @if !console.lets_in_anybody() {
                 p class="notice" {
                     "There is no operator yet. Make one on the machine of the gateway: "
                     code { "riskgate operator add NAME --role analyst" }
                 }
             }
+            @if let Some(provider) = &console.provider {
+                form method="post" action=(BEGIN) {
+                    input type="hidden" name=(TOKEN_FIELD) value=(token);
+                    input type="hidden" name="to" value=(to);
+                    button class="primary" { "Sign in with " (provider.host()) }
+                }
+                h2 { "With a password of this gateway" }
+            }
             form method="post" action="/console/sign-in" {
                 input type="hidden" name=(TOKEN_FIELD) value=(token);
                 input type="hidden" name="to" value=(to);
                 label for="name" { "Name" }
-                input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus maxlength="64";
+                input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus[console.provider.is_none()] maxlength="64";
                 label for="password" { "Password" }
                 input id="password" name="password" type="password" autocomplete="current-password" required maxlength="1024";
                 button class="primary" { "Sign in" }
@@ -246,11 +294,7 @@ fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Res
         }
     };
     let mut response = open_page(status, "Sign in", body);
-    let secure = if console.cookie().1.ends_with("Secure") {
-        "; Secure"
-    } else {
-        ""
-    };
+    let secure = if console.is_secure() { "; Secure" } else { "" };
     let cookie =
         format!("{FORM_COOKIE}={token}; Path=/console/sign-in; HttpOnly; SameSite=Strict{secure}");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
@@ -265,7 +309,7 @@ fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Res
 }
 
 /// A page of the console to go back to; its first one for anything else.
-fn inside(to: &str) -> String {
+pub(super) fn inside(to: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
     let rest = to.strip_prefix("/console");
     let is_inside = rest.is_some_and(|rest| {

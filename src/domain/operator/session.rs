@@ -1,11 +1,14 @@
 //! Who is signed in to the console, and how often somebody may try. Pure: ids and moments are arguments. Bounded.
 
 use crate::domain::operator::roster::Operator;
+use crate::domain::operator::roster::Role;
+use crate::domain::operator::roster::Roster;
 use crate::domain::time::Timestamp;
 use sha2::Digest;
 use sha2::Sha256;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A session ends after this time, whatever happens in it.
@@ -29,11 +32,27 @@ const TRIERS_MAX: usize = 1_024;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SessionKey([u8; 32]);
 
+/// Who is signed in.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// An operator of the roster, as it was when the session was opened.
+    Local(Operator),
+    /// Somebody whom a provider vouches for.
+    Provided {
+        /// The name, with the mark that no operator of the roster has.
+        name: Arc<str>,
+        /// What they may do, for as long as the session lasts.
+        role: Role,
+        /// Where they sign out of the provider.
+        sign_out: Option<String>,
+    },
+}
+
 /// One session.
 #[derive(Clone, Debug)]
 pub struct Session {
     /// Who.
-    pub operator: Operator,
+    pub operator: Who,
     /// What every form of the session carries.
     pub form_token: String,
     /// When it was opened.
@@ -65,6 +84,27 @@ impl SessionKey {
             .take(6)
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+}
+
+impl Who {
+    /// The name.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Local(operator) => operator.name(),
+            Self::Provided { name, .. } => name,
+        }
+    }
+
+    /// What they may do by now: what the roster says of its own. `None` where it says that they may not come in any more.
+    pub fn role(&self, roster: &Roster) -> Option<Role> {
+        match self {
+            Self::Local(then) => {
+                let now = roster.find(then.name())?;
+                now.is_same(then).then(|| now.role())
+            }
+            Self::Provided { role, .. } => Some(*role),
+        }
     }
 }
 
@@ -176,12 +216,12 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::operator::roster::Role;
 
     fn session(name: &str, at: i64) -> Session {
         Session {
-            operator: Operator::new(name, Role::Viewer, "a long enough password", &[1; 16])
-                .unwrap(),
+            operator: Who::Local(
+                Operator::new(name, Role::Viewer, "a long enough password", &[1; 16]).unwrap(),
+            ),
             form_token: "t".to_owned(),
             opened: Timestamp(at),
             used: Timestamp(at),
