@@ -144,5 +144,8 @@ pub mod label;
 /// What somebody is told at once.
 pub mod alert;
 
+/// What other products are told of users.
+pub mod shared_signal;
+
 /// A request as part of a trace.
 pub mod trace;

@@ -57,6 +57,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "explain",
     "label",
     "alert",
+    "shared_signal",
     "trace",
 ];
 
