@@ -6,6 +6,9 @@ pub mod otlp;
 /// Tells of decisions by webhook.
 pub mod alerts;
 
+/// Tells other products of users.
+pub mod shared_signals;
+
 /// Audit records in a file.
 pub mod audit_log;
 

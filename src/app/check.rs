@@ -3,6 +3,7 @@
 use crate::adapters::clock::SystemClock;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
+use crate::adapters::shared_signals::SignalSettings;
 use crate::adapters::store;
 use crate::app::actions;
 use crate::app::alerts;
@@ -17,6 +18,7 @@ use crate::app::reach;
 use crate::app::rerun::glance;
 use crate::app::resources;
 use crate::app::rollout;
+use crate::app::shared_signals;
 use crate::app::sign_in;
 use crate::app::traces;
 use crate::config::Config;
@@ -181,6 +183,12 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
             .fine
             .push(format!("alerts go to: {}", settings.target.origin())),
         Ok(None) => {}
+        Err(error) => findings.problems.push(error),
+    }
+    match shared_signals::settings(config, file) {
+        Ok(settings) => findings
+            .fine
+            .extend(settings.iter().flat_map(SignalSettings::describe)),
         Err(error) => findings.problems.push(error),
     }
 

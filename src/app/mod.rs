@@ -13,6 +13,9 @@ pub mod assemble;
 /// Who is told.
 pub mod alerts;
 
+/// Which other products are told.
+pub mod shared_signals;
+
 /// Where spans go.
 pub mod traces;
 
@@ -302,6 +305,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         })?;
     let records = Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>;
     let (records, alerting) = alerts::before(records, &config, &file, &metrics).map_err(one)?;
+    let (records, transmitter) =
+        shared_signals::before(records, &config, &file, &metrics).map_err(one)?;
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let dependencies = Dependencies {
         state: Arc::clone(&state),
@@ -369,6 +374,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let exporting = exporter.map(|exporter| runtime.spawn(exporter.run(stopped.clone())));
     let alerting =
         alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
+    let signalling = transmitter.map(|transmitter| {
+        let means = shared_signals::means(&flow, &clock, &health);
+        runtime.spawn(transmitter.run(means, stopped.clone()))
+    });
     if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
         let _context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
@@ -468,6 +477,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         if let Some(alerting) = alerting {
             // It bounds its own farewell.
             drop(tokio::time::timeout(Duration::from_secs(3), alerting).await);
+        }
+        if let Some(signalling) = signalling {
+            drop(tokio::time::timeout(Duration::from_secs(3), signalling).await);
         }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));

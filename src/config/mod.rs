@@ -10,11 +10,17 @@ pub mod audit;
 /// Who vouches for operators.
 pub mod oidc;
 
+/// Why it cannot be used.
+mod error;
+
 /// Flags over the file.
 pub mod overrides;
 
 /// Services of the operator's own.
 pub mod resource;
+
+/// Which other products are told.
+pub mod shared_signals;
 
 /// Where spans go.
 pub mod traces;
@@ -31,9 +37,11 @@ use crate::flow::score::breaker::BreakerSettings;
 use crate::telemetry::LogFormat;
 use alerts::AlertSettings;
 use audit::AuditSettings;
+pub use error::ConfigError;
 use oidc::OidcSettings;
 use resource::ResourceSettings;
 use serde::Deserialize;
+use shared_signals::SharedSignalSettings;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -85,6 +93,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// Who is told of which decisions.
     pub alerts: AlertSettings,
+    /// Which other products are told of users.
+    pub shared_signals: SharedSignalSettings,
     /// Where spans go.
     pub traces: TraceSettings,
     /// Logs.
@@ -379,26 +389,6 @@ pub struct LogSettings {
     pub format: LogFormat,
 }
 
-/// Why a configuration cannot be used. The text names file, key and what was expected.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{file}: {problem}")]
-pub struct ConfigError {
-    /// The file, or the flag.
-    pub file: String,
-    /// Key, problem and remedy.
-    pub problem: String,
-}
-
-impl ConfigError {
-    /// An error about `key` in `file`.
-    pub fn new(file: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            file: file.into(),
-            problem: problem.into(),
-        }
-    }
-}
-
 impl Config {
     /// Reads a file. Every problem names the key.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -454,7 +444,13 @@ impl Config {
 
     /// Whether anything is signed, so that there must be keys for it.
     pub fn signs(&self) -> bool {
-        self.signing.enabled || self.signing.resign_tokens || !self.resource.is_empty()
+        let SigningSettings {
+            enabled,
+            resign_tokens,
+            ..
+        } = self.signing;
+        let is_told = !self.shared_signals.receivers.is_empty();
+        enabled || resign_tokens || is_told || !self.resource.is_empty()
     }
 
     /// The folder of the keys that sign.

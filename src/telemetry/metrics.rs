@@ -71,6 +71,7 @@ pub struct Metrics {
     audit_refused: IntGauge,
     audit_stream: IntCounterVec,
     alerts: IntCounterVec,
+    shared_signals: IntCounterVec,
     traces: IntCounterVec,
     connections: IntGauge,
     connections_refused: IntCounterVec,
@@ -294,6 +295,11 @@ impl Metrics {
                 "riskgate_alerts_total",
                 "Alerts about decisions, by what became of them",
                 &["result"],
+            )?,
+            shared_signals: counters(
+                "riskgate_shared_signals_total",
+                "Shared signals, by what became of them",
+                &["receiver", "event", "result"],
             )?,
             traces: counters(
                 "riskgate_traces_total",

@@ -61,6 +61,7 @@ mod rollout_page;
 mod routes;
 mod saml;
 mod scopes;
+mod shared_signals;
 mod signing;
 mod smuggling;
 mod step_up;

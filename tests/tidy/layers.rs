@@ -188,6 +188,11 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     adapter("adapters/target", &[], &["reqwest", "tokio"]),
+    adapter(
+        "adapters/shared_signals",
+        &["adapters::outbound", "adapters::target"],
+        &["reqwest", "thiserror", "tokio", "tracing"],
+    ),
     adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
     // The one place that chooses between the stores; it also holds what they have in common.
     adapter(
@@ -372,6 +377,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "src/adapters/otlp/",
             "src/adapters/outbound.rs",
             "src/adapters/target.rs",
+            "src/adapters/shared_signals/",
         ],
     ),
 ];

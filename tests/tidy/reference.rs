@@ -61,6 +61,7 @@ fn known_keys() -> BTreeSet<String> {
         "resource.introspection",
         "score.breaker",
         "server.tls",
+        "shared_signals.receivers",
         "state.breaker",
         "step_up.applications",
         "upstream.danger",
@@ -71,7 +72,12 @@ fn known_keys() -> BTreeSet<String> {
     sections.extend(nested.map(str::to_owned));
     let mut keys = BTreeSet::new();
     for section in &sections {
-        let lists = ["mode.overrides", "resource", "step_up.applications"];
+        let lists = [
+            "mode.overrides",
+            "resource",
+            "shared_signals.receivers",
+            "step_up.applications",
+        ];
         let header = match section.split_once('.') {
             _ if lists.contains(&section.as_str()) => format!("[[{section}]]"),
             Some((list, _)) if lists.contains(&list) => format!("[[{list}]]\n[{section}]"),

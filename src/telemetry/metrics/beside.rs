@@ -3,6 +3,7 @@
 
 use super::Metrics;
 use crate::domain::friction::Count;
+use crate::domain::shared_signal::SignalKind;
 use crate::domain::time::Timestamp;
 use std::time::Duration;
 
@@ -41,6 +42,21 @@ impl Metrics {
     /// Alerts were sent, found no place (`queue_full`) or were given up.
     pub fn alerts(&self, result: &'static str, count: u64) {
         self.alerts.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// A token for a receiver of shared signals was `delivered`, found no place (`queue_full`), was `given_up` or could not be
+    /// signed (`no_key`).
+    pub fn shared_signal(&self, receiver: &str, kind: SignalKind, result: &'static str) {
+        self.shared_signals
+            .with_label_values(&[receiver, kind.as_str(), result])
+            .inc();
+    }
+
+    /// Something that receivers would have been told of was not looked at, or could not be told to anybody.
+    pub fn shared_signal_overlooked(&self, result: &'static str) {
+        self.shared_signals
+            .with_label_values(&["none", "none", result])
+            .inc();
     }
 
     /// Spans of requests were exported, found no place (`queue_full`) or were not taken.

@@ -1,0 +1,376 @@
+//! Tells receivers of the operator's about users: security event tokens by push. It stands before the sink of records and
+//! takes its facts from them: on the path there is a comparison and a place in a bounded queue, never a wait. Another task
+//! finds out what has changed, signs, and puts a token into the queue of each receiver. What finds no place is counted.
+
+/// Sends what is in the queue of one receiver.
+mod push;
+
+use crate::adapters::target::Target;
+use crate::domain::audit::AuditEvent;
+use crate::domain::policy::decision::Mode;
+use crate::domain::secret::Secret;
+use crate::domain::shared_signal::Envelope;
+use crate::domain::shared_signal::SET_TYPE;
+use crate::domain::shared_signal::Signal;
+use crate::domain::shared_signal::SignalKind;
+use crate::domain::shared_signal::watch::Seen;
+use crate::domain::shared_signal::watch::Told;
+use crate::domain::shared_signal::watch::Watch;
+use crate::domain::signing::SigningKeys;
+use crate::flow::ports::AuditSink;
+use crate::flow::ports::Clock;
+use crate::flow::ports::Entropy;
+use crate::telemetry::health::Health;
+use crate::telemetry::health::PartStatus;
+use crate::telemetry::metrics::Metrics;
+use push::Push;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+/// What was seen and is not looked at yet. One has some 300 bytes.
+const SEEN_MAX: usize = 4_000;
+/// Tokens that may wait for one receiver. One has some 900 bytes.
+pub const QUEUE_MAX: usize = 2_000;
+/// Bytes of chance in the id of a token.
+const ID_BYTES: usize = 16;
+
+/// Who is told of what.
+#[derive(Clone, Debug)]
+pub struct SignalSettings {
+    /// Who says so: the `iss` of tokens.
+    pub issuer: String,
+    /// The modes whose decisions change a level that is told.
+    pub modes: Vec<Mode>,
+    /// The receivers.
+    pub receivers: Vec<ReceiverSettings>,
+}
+
+/// One receiver.
+#[derive(Clone, Debug)]
+pub struct ReceiverSettings {
+    /// Its name, for metrics and the log.
+    pub name: String,
+    /// Where tokens go.
+    pub target: Target,
+    /// Certificates of the authorities that its certificate is checked against, DER.
+    pub authorities: Vec<Vec<u8>>,
+    /// The value of `Authorization`, where it wants one.
+    pub authorization: Option<Secret<String>>,
+    /// The `aud` of its tokens.
+    pub audience: String,
+    /// What it is told of.
+    pub events: Vec<SignalKind>,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalsError {
+    /// An authority is no certificate.
+    #[error("ca_file: {0}")]
+    Authority(reqwest::Error),
+    /// No client can be made of the settings.
+    #[error("no HTTP client: {0}")]
+    Client(reqwest::Error),
+}
+
+/// Stands before a sink of records.
+pub struct SignallingSink {
+    inner: Arc<dyn AuditSink>,
+    modes: Vec<Mode>,
+    seen: mpsc::Sender<Seen>,
+    metrics: Arc<Metrics>,
+}
+
+/// Makes tokens of what was seen, and has them sent.
+pub struct Transmitter {
+    issuer: String,
+    seen: mpsc::Receiver<Seen>,
+    streams: Vec<Stream>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the transmitter needs once it runs.
+pub struct Means {
+    /// The keys that sign at the moment; none before the first start has made some.
+    pub keys: Box<dyn Fn() -> Option<Arc<SigningKeys>> + Send + Sync>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance for ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where it is said which receivers are away.
+    pub health: Arc<Health>,
+}
+
+/// One receiver, and the way to it.
+struct Stream {
+    name: String,
+    audience: String,
+    events: Vec<SignalKind>,
+    push: Push,
+}
+
+/// A signed token on its way.
+#[derive(Clone, Debug)]
+struct Token {
+    kind: SignalKind,
+    text: String,
+}
+
+/// Which receivers do not take what they are sent, and why.
+#[derive(Clone)]
+struct Standing {
+    away: Arc<Mutex<BTreeMap<String, String>>>,
+    health: Arc<Health>,
+}
+
+impl std::fmt::Debug for SignallingSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SignallingSink({:?})", self.modes)
+    }
+}
+
+impl std::fmt::Debug for Transmitter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.streams.iter().map(|stream| stream.name.as_str());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl std::fmt::Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Means")
+    }
+}
+
+impl SignalSettings {
+    /// A line for each receiver: where it is, and what it is told of.
+    pub fn describe(&self) -> Vec<String> {
+        let line = |receiver: &ReceiverSettings| {
+            let kinds: Vec<&str> = receiver.events.iter().map(|kind| kind.as_str()).collect();
+            format!(
+                "shared signals go to: {} at {} ({})",
+                receiver.name,
+                receiver.target.origin(),
+                kinds.join(", ")
+            )
+        };
+        self.receivers.iter().map(line).collect()
+    }
+}
+
+impl SignallingSink {
+    /// The sink, and what tells its events once it is run.
+    ///
+    /// # Errors
+    /// See [`SignalsError`].
+    pub fn new(
+        inner: Arc<dyn AuditSink>,
+        settings: SignalSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Transmitter), SignalsError> {
+        let (seen, waiting) = mpsc::channel(SEEN_MAX);
+        let streams = settings.receivers.into_iter().map(Stream::new);
+        let transmitter = Transmitter {
+            issuer: settings.issuer,
+            seen: waiting,
+            streams: streams.collect::<Result<_, _>>()?,
+            metrics: Arc::clone(&metrics),
+        };
+        let sink = Self {
+            inner,
+            modes: settings.modes,
+            seen,
+            metrics,
+        };
+        Ok((sink, transmitter))
+    }
+}
+
+impl AuditSink for SignallingSink {
+    fn write(&self, event: AuditEvent) {
+        if let Some(seen) = Seen::of(&event, &self.modes)
+            && self.seen.try_send(seen).is_err()
+        {
+            self.metrics.shared_signal_overlooked("queue_full");
+        }
+        self.inner.write(event);
+    }
+
+    fn takes(&self) -> bool {
+        self.inner.takes()
+    }
+
+    fn keeps(&self) -> bool {
+        self.inner.keeps()
+    }
+}
+
+impl Stream {
+    fn new(settings: ReceiverSettings) -> Result<Self, SignalsError> {
+        Ok(Self {
+            name: settings.name.clone(),
+            audience: settings.audience.clone(),
+            events: settings.events.clone(),
+            push: Push::new(settings)?,
+        })
+    }
+}
+
+impl Transmitter {
+    /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
+    #[cfg(test)]
+    fn hastily(mut self, retries: &[std::time::Duration], attempt: std::time::Duration) -> Self {
+        for stream in &mut self.streams {
+            stream.push.retries = retries.to_vec();
+            stream.push.attempt_timeout = attempt;
+        }
+        self
+    }
+
+    /// Tells until the sinks are gone, or `stop` says so; then what waits is tried once more.
+    pub async fn run(mut self, means: Means, mut stop: watch::Receiver<bool>) {
+        let standing = Standing::new(Arc::clone(&means.health));
+        let mut queues = Vec::new();
+        let mut senders = Vec::new();
+        let mut streams = Vec::new();
+        for stream in std::mem::take(&mut self.streams) {
+            let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+            queues.push(queue);
+            let (metrics, standing) = (Arc::clone(&self.metrics), standing.clone());
+            let push = stream.push;
+            senders.push(tokio::spawn(push.run(
+                waiting,
+                metrics,
+                standing,
+                stop.clone(),
+            )));
+            streams.push((stream.name, stream.audience, stream.events));
+        }
+        let mut watch = Watch::default();
+        loop {
+            let seen = tokio::select! {
+                seen = self.seen.recv() => seen,
+                _ = stop.wait_for(|stopped| *stopped) => break,
+            };
+            let Some(seen) = seen else { break };
+            self.tell(&mut watch, seen, &streams, &queues, &means);
+        }
+        self.seen.close();
+        while let Ok(seen) = self.seen.try_recv() {
+            self.tell(&mut watch, seen, &streams, &queues, &means);
+        }
+        drop(queues);
+        for sender in senders {
+            // Each bounds its own farewell.
+            if sender.await.is_err() {
+                tracing::error!("what tells a receiver of shared signals panicked");
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        watch: &mut Watch,
+        seen: Seen,
+        streams: &[(String, String, Vec<SignalKind>)],
+        queues: &[mpsc::Sender<Token>],
+        means: &Means,
+    ) {
+        let signal = match watch.observe(seen) {
+            Told::Nothing => return,
+            Told::Unknown => {
+                self.metrics.shared_signal_overlooked("subject_unknown");
+                tracing::warn!(
+                    "a confirmed compromise is not told to receivers of shared signals: whose decision it was is not \
+                     known, or nobody had signed in"
+                );
+                return;
+            }
+            Told::Signal(signal) => signal,
+        };
+        let Some(keys) = (means.keys)() else {
+            self.metrics.shared_signal_overlooked("no_key");
+            return;
+        };
+        for ((name, audience, events), queue) in streams.iter().zip(queues) {
+            let kind = signal.kind();
+            if !events.contains(&kind) {
+                continue;
+            }
+            let token = self.token(&signal, audience, &keys, means);
+            let result = match token.map(|token| queue.try_send(token).is_ok()) {
+                Some(true) => continue,
+                Some(false) => "queue_full",
+                None => "no_key",
+            };
+            self.metrics.shared_signal(name, kind, result);
+        }
+    }
+
+    fn token(
+        &self,
+        signal: &Signal,
+        audience: &str,
+        keys: &SigningKeys,
+        means: &Means,
+    ) -> Option<Token> {
+        let mut bytes = [0; ID_BYTES];
+        means.entropy.fill(&mut bytes);
+        let id = bytes.iter().fold(String::new(), |mut id, byte| {
+            // Writing to a string does not fail.
+            write!(id, "{byte:02x}").unwrap_or(());
+            id
+        });
+        let claims = signal.claims(&Envelope {
+            issuer: &self.issuer,
+            audience,
+            id: &id,
+            at: means.clock.now(),
+        });
+        match keys.sign(SET_TYPE, &claims) {
+            Ok(text) => Some(Token {
+                kind: signal.kind(),
+                text,
+            }),
+            Err(error) => {
+                tracing::error!("a shared signal is lost: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Standing {
+    fn new(health: Arc<Health>) -> Self {
+        let away = Arc::default();
+        health.set("shared_signals", PartStatus::Ok);
+        Self { away, health }
+    }
+
+    /// What became of the last token of a receiver: `Some` with the reason where it was given up.
+    fn set(&self, receiver: &str, why: Option<&str>) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => away.insert(receiver.to_owned(), why.to_owned()),
+            None => away.remove(receiver),
+        };
+        let texts: Vec<String> = away
+            .iter()
+            .map(|(name, why)| format!("{name}: {why}"))
+            .collect();
+        let status = if texts.is_empty() {
+            PartStatus::Ok
+        } else {
+            PartStatus::Degraded(texts.join("; "))
+        };
+        self.health.set("shared_signals", status);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! Against receivers on sockets of their own: what they get and how it verifies, when they refuse, when they are slow or
+//! answer without end, when they are not there.
+
+use super::*;
+use crate::adapters::clock::SystemClock;
+use crate::adapters::entropy::OsEntropy;
+use crate::domain::signing::Ring;
+use crate::domain::signing::SigningAlgorithm;
+use crate::domain::signing::SigningKey;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::Validation;
+use jsonwebtoken::jwk::JwkSet;
+use serde_json::Value;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+const SHORT: [Duration; 3] = [Duration::from_millis(20); 3];
+const ISSUER: &str = "https://sso.example.com";
+const AUDIENCE: &str = "https://app.example.com/";
+const AUTHORIZATION: &str = "Bearer s3cret-of-the-receiver";
+
+/// Keeps how many records it got.
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl AuditSink for Counted {
+    fn write(&self, _event: AuditEvent) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a receiver answers.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// With a status and a body.
+    Says(&'static str, &'static str),
+    /// With 400 and a body that does not end.
+    Floods,
+    /// With the head of a 400 and nothing more.
+    Stalls,
+    /// Not at all.
+    Silent,
+}
+
+/// What a receiver was sent: heads and bodies.
+type Received = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Answers each request with the next of `answers`, the last one for ever.
+async fn receiver(answers: Vec<Answer>) -> (String, Received) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/ssf/s3cret", listener.local_addr().unwrap());
+    let received = Received::default();
+    let kept = Arc::clone(&received);
+    tokio::spawn(async move {
+        let mut answered = 0;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut text = String::new();
+            let (head, body) = loop {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).await.unwrap();
+                assert!(read > 0, "a whole request is sent");
+                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+                if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                    let length: usize = header(head, "content-length").parse().unwrap();
+                    if body.len() >= length {
+                        break (head.to_owned(), body.to_owned());
+                    }
+                }
+            };
+            kept.lock().unwrap().push((head, body));
+            let answer = answers[answered.min(answers.len() - 1)];
+            answered += 1;
+            tokio::spawn(async move { answer.give(&mut stream).await });
+        }
+    });
+    (url, received)
+}
+
+impl Answer {
+    async fn give(self, stream: &mut tokio::net::TcpStream) {
+        let head = |status: &str, length: usize| {
+            format!(
+                "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            )
+        };
+        match self {
+            Self::Says(status, body) => {
+                let text = format!("{}{body}", head(status, body.len()));
+                // Who has hung up does not read.
+                drop(stream.write_all(text.as_bytes()).await);
+            }
+            Self::Floods => {
+                drop(stream.write_all(head("400 Bad", 1 << 40).as_bytes()).await);
+                while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+            }
+            Self::Stalls => {
+                drop(stream.write_all(head("400 Bad", 10).as_bytes()).await);
+                std::future::pending::<()>().await;
+            }
+            Self::Silent => std::future::pending().await,
+        }
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .unwrap_or_else(|| panic!("{name} is not in {head}"))
+        .1
+}
+
+fn keys() -> Arc<SigningKeys> {
+    let der = rcgen::KeyPair::generate().unwrap().serialize_der();
+    let current = SigningKey::from_pkcs8(SigningAlgorithm::Es256, &der).unwrap();
+    let ring = Ring {
+        current,
+        next: None,
+        previous: None,
+    };
+    Arc::new(SigningKeys::new(SigningAlgorithm::Es256, vec![ring]).unwrap())
+}
+
+fn event(id: &str, level: &str) -> AuditEvent {
+    AuditEvent {
+        class: "scored".to_owned(),
+        id: id.to_owned(),
+        time: "2026-11-26T12:00:00.250Z".to_owned(),
+        door: Some("login".to_owned()),
+        subject: Some("9f0c".to_owned()),
+        named: true,
+        level: Some(level.to_owned()),
+        mode: Some("enforce".to_owned()),
+        outcome: "succeeded".to_owned(),
+        reasons: vec!["impossible_travel".to_owned()],
+        ..AuditEvent::default()
+    }
+}
+
+struct Running {
+    sink: SignallingSink,
+    records: Arc<Counted>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    keys: Arc<SigningKeys>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn start(urls: &[(&str, &[SignalKind])]) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let records = Arc::new(Counted::default());
+    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
+    let receivers = urls
+        .iter()
+        .enumerate()
+        .map(|(n, (url, events))| ReceiverSettings {
+            name: format!("app-{n}"),
+            target: Target::parse(url).unwrap(),
+            authorities: Vec::new(),
+            authorization: Some(Secret::new(AUTHORIZATION.to_owned())),
+            audience: AUDIENCE.to_owned(),
+            events: events.to_vec(),
+        });
+    let settings = SignalSettings {
+        issuer: ISSUER.to_owned(),
+        modes: vec![Mode::Enforce],
+        receivers: receivers.collect(),
+    };
+    let (sink, transmitter) = SignallingSink::new(inner, settings, Arc::clone(&metrics)).unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let (keys, health) = (keys(), Arc::new(Health::default()));
+    let used = Arc::clone(&keys);
+    let means = Means {
+        keys: Box::new(move || Some(Arc::clone(&used))),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(OsEntropy),
+        health: Arc::clone(&health),
+    };
+    let transmitter = transmitter.hastily(&SHORT, Duration::from_millis(500));
+    let task = tokio::spawn(transmitter.run(means, stopped));
+    Running {
+        sink,
+        records,
+        metrics,
+        health,
+        keys,
+        stop,
+        task,
+    }
+}
+
+impl Running {
+    /// The counter of a result at a receiver.
+    fn told(&self, receiver: &str, result: &str) -> u64 {
+        let text = self.metrics.render();
+        let counts = text.lines().filter(|line| {
+            line.starts_with("riskgate_shared_signals_total{")
+                && line.contains(&format!("receiver=\"{receiver}\""))
+                && line.contains(&format!("result=\"{result}\""))
+        });
+        counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
+    async fn until_more(&self, receiver: &str, result: &str, count: u64) {
+        let waiting = async {
+            while self.told(receiver, result) < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert!(done.is_ok(), "{}", self.metrics.render());
+    }
+
+    async fn until(&self, receiver: &str, result: &str, count: u64) {
+        self.until_more(receiver, result, count).await;
+        assert_eq!(self.told(receiver, result), count);
+    }
+
+    /// The header and the claims of a token, once the published keys have verified it as another program would.
+    fn verified(&self, token: &str) -> (jsonwebtoken::Header, Value) {
+        let set: JwkSet = serde_json::from_str(self.keys.document()).unwrap();
+        let header = jsonwebtoken::decode_header(token).unwrap();
+        let key = set.find(header.kid.as_deref().unwrap()).unwrap();
+        let mut rules = Validation::new(Algorithm::ES256);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_issuer(&[ISSUER]);
+        // A security event token does not end (RFC 8417 section 2.2).
+        rules.set_required_spec_claims(&["iss", "aud"]);
+        let key = DecodingKey::from_jwk(key).unwrap();
+        let data = jsonwebtoken::decode::<Value>(token, &key, &rules).unwrap();
+        (header, data.claims)
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_level_is_pushed_as_a_token_that_others_verify() {
+    let (url, received) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    running.sink.write(event("1", "low"));
+    running.sink.write(event("2", "high"));
+    running.until("app-0", "delivered", 1).await;
+    assert_eq!(running.records.0.load(Ordering::Relaxed), 2);
+    let (head, body) = received.lock().unwrap()[0].clone();
+    assert!(head.starts_with("POST /ssf/s3cret HTTP/1.1\r\n"), "{head}");
+    assert_eq!(header(&head, "content-type"), "application/secevent+jwt");
+    assert_eq!(header(&head, "authorization"), AUTHORIZATION);
+    let (header, claims) = running.verified(&body);
+    assert_eq!(header.typ.as_deref(), Some("secevent+jwt"));
+    assert_eq!(claims["sub_id"]["id"], "9f0c");
+    assert_eq!(claims["txn"], "2");
+    let event = &claims["events"][SignalKind::RiskLevelChange.uri()];
+    assert_eq!(
+        (&event["previous_level"], &event["current_level"]),
+        (&"LOW".into(), &"HIGH".into())
+    );
+    assert_eq!(event["event_timestamp"], 1_795_694_400);
+    assert_eq!(claims["jti"].as_str().unwrap().len(), 2 * ID_BYTES);
+}
+
+#[tokio::test]
+async fn a_receiver_is_told_of_what_it_asked_for_alone() {
+    let taken = vec![Answer::Says("202 Accepted", "")];
+    let (levels, of_levels) = receiver(taken.clone()).await;
+    let (sessions, of_sessions) = receiver(taken).await;
+    let running = start(&[
+        (&levels, &[SignalKind::RiskLevelChange]),
+        (&sessions, &[SignalKind::SessionRevoked]),
+    ]);
+    running.sink.write(event("1", "high"));
+    running.sink.write(AuditEvent {
+        class: "operator".to_owned(),
+        action: "labelled_compromised".to_owned(),
+        labelled: Some("1".to_owned()),
+        ..event("2", "low")
+    });
+    running.until("app-0", "delivered", 1).await;
+    running.until("app-1", "delivered", 1).await;
+    let claims = |received: &Received| running.verified(&received.lock().unwrap()[0].1).1;
+    let (level, session) = (claims(&of_levels), claims(&of_sessions));
+    assert!(
+        level["events"]
+            .get(SignalKind::RiskLevelChange.uri())
+            .is_some()
+    );
+    assert!(
+        session["events"]
+            .get(SignalKind::SessionRevoked.uri())
+            .is_some()
+    );
+    assert_eq!(
+        (&level["sub_id"], &level["txn"]),
+        (&session["sub_id"], &session["txn"])
+    );
+    assert_ne!(level["jti"], session["jti"]);
+    // Of a decision that is not known nobody can be told.
+    running.sink.write(AuditEvent {
+        class: "operator".to_owned(),
+        action: "labelled_compromised".to_owned(),
+        labelled: Some("another".to_owned()),
+        ..event("3", "low")
+    });
+    running.until("none", "subject_unknown", 1).await;
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_sent_again_as_the_same_token() {
+    let unknown_key = "{\"err\":\"invalid_key\",\"description\":\"not yet\"}";
+    let (url, received) = receiver(vec![
+        Answer::Says("503 Busy", ""),
+        Answer::Says("400 Bad", unknown_key),
+        Answer::Says("202 Accepted", ""),
+    ])
+    .await;
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    running.sink.write(event("1", "high"));
+    running.until("app-0", "delivered", 1).await;
+    let received = received.lock().unwrap();
+    assert_eq!(received.len(), 3);
+    assert!(received.iter().all(|(_, body)| *body == received[0].1));
+    assert!(running.health.readiness().1.parts["shared_signals"] == PartStatus::Ok);
+}
+
+#[tokio::test]
+async fn what_is_never_taken_is_given_up_and_health_says_so_until_something_is() {
+    let refusal = "{\"err\":\"invalid_audience\",\"description\":\"who?\"}";
+    let (url, received) = receiver(vec![
+        Answer::Says("400 Bad", refusal),
+        Answer::Says("302 Found", ""),
+        Answer::Says("202 Accepted", ""),
+    ])
+    .await;
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    running.sink.write(event("1", "high"));
+    running.until("app-0", "given_up", 1).await;
+    let PartStatus::Degraded(why) = running.health.readiness().1.parts["shared_signals"].clone()
+    else {
+        panic!("health is silent");
+    };
+    assert!(
+        why.contains("app-0") && why.contains("invalid_audience: who?"),
+        "{why}"
+    );
+    assert!(!why.contains("s3cret"), "{why}");
+    running.sink.write(event("2", "low"));
+    running.until("app-0", "given_up", 2).await;
+    running.sink.write(event("3", "high"));
+    running.until("app-0", "delivered", 1).await;
+    // One attempt each: neither is a refusal repeated nor a redirect followed.
+    assert_eq!(received.lock().unwrap().len(), 3);
+    assert!(running.health.readiness().1.parts["shared_signals"] == PartStatus::Ok);
+}
+
+#[tokio::test]
+async fn a_receiver_that_floods_stalls_or_is_silent_is_given_up_and_the_others_are_told() {
+    let (good, _) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    for (answer, attempts) in [
+        (Answer::Floods, 1),
+        (Answer::Stalls, 1),
+        (Answer::Silent, 1 + SHORT.len()),
+    ] {
+        let (url, received) = receiver(vec![answer]).await;
+        let running = start(&[(&url, &SignalKind::ALL), (&good, &SignalKind::ALL)]);
+        running.sink.write(event("1", "high"));
+        running.until("app-1", "delivered", 1).await;
+        running.until("app-0", "given_up", 1).await;
+        assert_eq!(received.lock().unwrap().len(), attempts);
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_away_costs_events_and_nothing_else() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", free.local_addr().unwrap());
+    drop(free);
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    let flood = u64::try_from(SEEN_MAX + QUEUE_MAX + 500).unwrap();
+    for n in 0..flood {
+        running.sink.write(event(
+            &n.to_string(),
+            if n % 2 == 0 { "high" } else { "low" },
+        ));
+    }
+    assert_eq!(running.records.0.load(Ordering::Relaxed), flood);
+    // Each is accounted for: overlooked, without a place, or given up.
+    running
+        .until(
+            "none",
+            "queue_full",
+            flood - u64::try_from(SEEN_MAX).unwrap(),
+        )
+        .await;
+    // More may follow meanwhile.
+    running.until_more("app-0", "given_up", 1).await;
+    running.until_more("app-0", "queue_full", 1).await;
+}
+
+#[tokio::test]
+async fn the_end_tells_what_waits_and_does_not_wait_for_a_receiver_that_is_away() {
+    let (url, received) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    running.sink.write(event("1", "high"));
+    running.stop.send(true).unwrap();
+    running.task.await.unwrap();
+    assert_eq!(received.lock().unwrap().len(), 1);
+
+    let (url, _) = receiver(vec![Answer::Silent]).await;
+    let running = start(&[(&url, &SignalKind::ALL)]);
+    running.sink.write(event("1", "high"));
+    running.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.task).await;
+    assert!(
+        ended.is_ok(),
+        "it waits for a receiver that does not answer"
+    );
+}

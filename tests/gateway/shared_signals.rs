@@ -1,0 +1,208 @@
+//! Shared signals from the real gateway to a receiver on a socket: a level that changes, a compromise that is confirmed, and
+//! that nothing of a level is told while the gateway only watches.
+
+use crate::gateway::Options;
+use crate::gateway::PATIENCE;
+use crate::gateway::World;
+use crate::lifecycle::until_reloaded;
+use crate::operators::Browser;
+use crate::operators::eventually;
+use crate::operators::with_operators;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::Validation;
+use jsonwebtoken::jwk::JwkSet;
+use serde_json::Value;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::mpsc;
+
+const ISSUER: &str = "https://sso.example.com";
+const AUDIENCE: &str = "https://app.example.com/";
+const AUTHORIZATION: &str = "Bearer s3cret-of-the-receiver";
+
+/// A receiver that takes every token: its address and what it gets, heads and bodies.
+fn receiver() -> (String, mpsc::Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/ssf/s3cret", listener.local_addr().unwrap());
+    let (got, messages) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut text = String::new();
+            while !is_whole(&text) {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).unwrap();
+                assert!(read > 0, "a whole request is sent: {text}");
+                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
+            }
+            stream
+                .write_all(
+                    b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                )
+                .unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            if got.send((head.to_owned(), body.to_owned())).is_err() {
+                return;
+            }
+        }
+    });
+    (url, messages)
+}
+
+fn is_whole(text: &str) -> bool {
+    text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
+        header(head, "content-length")
+            .parse()
+            .is_ok_and(|length: usize| body.len() >= length)
+    })
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    head.lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map_or("", |(_, value)| value)
+}
+
+/// Everything is allowed; the level is that of the thresholds alone.
+fn levels(medium: u8, high: u8) -> String {
+    format!(
+        "version = 1\n[thresholds]\nmedium = {medium}\nhigh = {high}\n\
+         [[rule]]\nname = \"all\"\nwhen = 'true'\nverdict = \"allow\"\n"
+    )
+}
+
+/// A gateway with operators that tells `url`; the folder holds what the receiver wants to be shown.
+async fn telling(url: &str, mode: &'static str) -> (World, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let authorization = folder.path().join("authorization");
+    std::fs::write(&authorization, format!("{AUTHORIZATION}\n")).unwrap();
+    let config = format!(
+        "[shared_signals]\nissuer = '{ISSUER}'\n[[shared_signals.receivers]]\nname = 'app'\nurl = '{url}'\n\
+         audience = '{AUDIENCE}'\nauthorization_file = '{}'\n",
+        authorization.display()
+    );
+    let world = with_operators(Options {
+        mode,
+        policy: Some(levels(99, 100)),
+        // Lives as long as the test.
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    (world, folder)
+}
+
+/// The claims of a token, once the keys that the gateway publishes have verified it.
+async fn verified(world: &World, token: &str) -> Value {
+    let set: JwkSet =
+        serde_json::from_value(world.get("/riskgate/jwks.json").await.json()).unwrap();
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    assert_eq!(header.typ.as_deref(), Some("secevent+jwt"));
+    let key = DecodingKey::from_jwk(set.find(&header.kid.unwrap()).unwrap()).unwrap();
+    let mut rules = Validation::new(Algorithm::ES256);
+    rules.set_audience(&[AUDIENCE]);
+    rules.set_issuer(&[ISSUER]);
+    rules.set_required_spec_claims(&["iss", "aud"]);
+    jsonwebtoken::decode::<Value>(token, &key, &rules)
+        .unwrap()
+        .claims
+}
+
+fn event<'a>(claims: &'a Value, kind: &str) -> &'a Value {
+    &claims["events"][format!("https://schemas.openid.net/secevent/caep/event-type/{kind}")]
+}
+
+/// An analyst confirms that a decision was compromised, once the console shows it.
+async fn confirm(world: &World, browser: &mut Browser<'_>, decision: &str) {
+    let path = format!("/console/decisions/{decision}/label");
+    let word = [("truth", "compromised"), ("note", "she called")];
+    world.expect_record();
+    eventually(async || (browser.post(&path, &word).await.status == 303).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
+    let (url, messages) = receiver();
+    let (world, _folder) = telling(&url, "advise").await;
+    let mut alice = world.person("alice");
+    alice.sign_in().await;
+    drop(world.records().await);
+
+    world.set_policy(&levels(1, 2));
+    until_reloaded(&world, "ok", 1.0).await;
+    // Whoever types a name without its password changes nothing: the first that is told is her own login.
+    let mut mallory = world.person("alice").guessing("wrong");
+    mallory.log_in().await;
+    alice.forget_session();
+    alice.sign_in().await;
+    let login = world.last_record_of("login").await;
+    assert_eq!(login.level.as_deref(), Some("high"), "{login:?}");
+    let (head, token) = messages.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(header(&head, "content-type"), "application/secevent+jwt");
+    assert_eq!(header(&head, "authorization"), AUTHORIZATION);
+    let told = verified(&world, &token).await;
+    let level = event(&told, "risk-level-change");
+    assert_eq!(
+        (
+            &level["previous_level"],
+            &level["current_level"],
+            &level["principal"]
+        ),
+        (&"LOW".into(), &"HIGH".into(), &"USER".into())
+    );
+    assert_eq!(told["txn"], login.id);
+
+    let mut ann = Browser::of(&world, "ann").await;
+    confirm(&world, &mut ann, &login.id).await;
+    let (_, token) = messages.recv_timeout(PATIENCE).unwrap();
+    let ended = verified(&world, &token).await;
+    assert_eq!(
+        event(&ended, "session-revoked")["initiating_entity"],
+        "admin"
+    );
+    assert_eq!(
+        (&ended["sub_id"], &ended["txn"]),
+        (&told["sub_id"], &told["txn"])
+    );
+    assert_ne!(ended["jti"], told["jti"]);
+    for kind in ["risk-level-change", "session-revoked"] {
+        let labels = [
+            ("receiver", "app"),
+            ("event", kind),
+            ("result", "delivered"),
+        ];
+        eventually(async || {
+            let count = world.metric("riskgate_shared_signals_total", &labels).await;
+            (count >= 1.0).then_some(())
+        })
+        .await;
+    }
+    world.leaks_nothing(&["s3cret"]);
+    assert!(!token.contains("alice"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_watches_no_level_is_told_but_a_compromise_is() {
+    let (url, messages) = receiver();
+    let (mut world, _folder) = telling(&url, "monitor").await;
+    world.set_policy(&levels(1, 2));
+    until_reloaded(&world, "ok", 1.0).await;
+    world.person("alice").sign_in().await;
+    let login = world.last_record_of("login").await;
+    assert_eq!(login.level.as_deref(), Some("high"), "{login:?}");
+    let mut ann = Browser::of(&world, "ann").await;
+    confirm(&world, &mut ann, &login.id).await;
+    let (_, token) = messages.recv_timeout(PATIENCE).unwrap();
+    let told = verified(&world, &token).await;
+    assert_eq!(
+        event(&told, "session-revoked")["initiating_entity"],
+        "admin"
+    );
+    assert_eq!(told["txn"], login.id);
+    assert_eq!(world.stop().await, Some(0), "{}", world.log());
+    // It was the first and the last.
+    assert!(messages.try_recv().is_err());
+}
