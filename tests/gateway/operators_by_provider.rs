@@ -40,6 +40,8 @@ struct Desk {
 struct SetUp {
     origin: &'static str,
     secret: Option<&'static str>,
+    /// What the gateway's file says.
+    written: &'static str,
     more: &'static str,
 }
 
@@ -48,6 +50,7 @@ impl Default for SetUp {
         Self {
             origin: ORIGIN,
             secret: Some(SECRET),
+            written: SECRET,
             more: "",
         }
     }
@@ -59,6 +62,7 @@ impl Desk {
         let SetUp {
             origin,
             secret,
+            written,
             more,
         } = set_up;
         let mut client = Client::new(SUPER_TENANT, "console", secret);
@@ -81,8 +85,8 @@ impl Desk {
         };
         let provider = Sim::start(provider).await.unwrap();
         let file = folder.path().join("secret");
-        let named = secret.map_or_else(String::new, |secret| {
-            std::fs::write(&file, format!("{secret}\n")).unwrap();
+        let named = secret.map_or_else(String::new, |_| {
+            std::fs::write(&file, format!("{written}\n")).unwrap();
             format!("client_secret_file = '{}'", file.display())
         });
         let config = format!(
@@ -625,4 +629,22 @@ async fn who_was_not_asked_for_the_factor_is_not_let_in() {
         "{refused:?}"
     );
     desk.world.records().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_secret_is_told_and_not_shown() {
+    let desk = Desk::new(SetUp {
+        written: "canary-of-a-secret",
+        ..SetUp::default()
+    })
+    .await;
+    let mut browser = desk.browser();
+    let refused = desk.sign_in(&mut browser, "ada").await;
+    assert!(
+        refused.status == 502 && refused.body.contains("<code>client_refused</code>"),
+        "{refused:?}"
+    );
+    assert!(!has_session(&browser) && !refused.body.contains("canary"));
+    desk.world.records().await;
+    desk.world.leaks_nothing(&["canary-of-a-secret"]);
 }

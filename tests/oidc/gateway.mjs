@@ -127,14 +127,14 @@ export class ServerProcess {
  * Starts riskgate on `port` in front of `upstream` and waits until it is ready.
  *
  * Without `mode` the configuration says whom verdicts are acted on for. `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
- * the configuration file, `args` further flags of the command. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
+ * the configuration file, `args` further flags of the command, `admin` the port of the admin listener where it must be known before. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
  * exit code and removes the directory.
  */
 export async function startGateway({
-  port, upstream, mode, policy, config = '', args = [],
+  port, upstream, mode, policy, config = '', args = [], admin: wanted,
 }) {
   const directory = await mkdtemp(path.join(tmpdir(), 'riskgate-node-'));
-  const admin = await freePort();
+  const admin = wanted ?? await freePort();
   const actions = await freePort();
   // No client is left when a test stops it, so there is nothing to wait for.
   const lines = ['[server]', 'drain_seconds = 0', 'grace_seconds = 1'];

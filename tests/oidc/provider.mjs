@@ -169,6 +169,27 @@ const CONFIGURATION = {
   },
 };
 
+/** What is different where operators of the console at `origin` sign in, over plain HTTP. */
+function forConsole(origin, roles) {
+  return {
+    clients: [{
+      client_id: 'console',
+      client_secret: clientSecret('portal'),
+      token_endpoint_auth_method: 'client_secret_basic',
+      grant_types: ['authorization_code'],
+      redirect_uris: [`${origin}/console/sign-in/callback`],
+      post_logout_redirect_uris: [`${origin}/console/sign-in`],
+    }],
+    claims: { ...CONFIGURATION.claims, roles: ['roles'] },
+    // Claims of scopes are in ID tokens, as WSO2 has them, and not at userinfo alone.
+    conformIdTokenClaims: false,
+    cookies: { ...CONFIGURATION.cookies, long: { httpOnly: true, sameSite: 'lax' } },
+    enableHttpPostMethods: false,
+    findAccount: (ctx, sub) => ({ accountId: sub, claims: () => ({ sub, roles }) }),
+    scopes: [...CONFIGURATION.scopes, 'roles'],
+  };
+}
+
 /** What the provider calls a token that it has signed itself; any other stays as it is. */
 async function referenceOf(token) {
   try {
@@ -257,12 +278,17 @@ function flowKey(value) {
  *
  * Each call makes a new provider with an empty memory, but with the same keys and clients. With `secondFactor` it asks for
  * one when `acr_values` says so; without it, it ignores the parameter, as WSO2 does without a script. With `jwtTokens`
- * access tokens are signed JWTs.
+ * access tokens are signed JWTs. With `console` (the origin of riskgate's console) operators sign in there by the client
+ * `console`, as what `roles` says.
  */
-export function providerHandler(origin, { secondFactor = false, jwtTokens = false } = {}) {
-  const provider = new Provider(`${origin}/oauth2/token`, secondFactor
-    ? { ...CONFIGURATION, acrValues: [MFA], interactions: { ...CONFIGURATION.interactions, policy: askingForFactors() } }
-    : CONFIGURATION);
+export function providerHandler(origin, {
+  secondFactor = false, jwtTokens = false, console: consoleOrigin, roles = [],
+} = {}) {
+  const provider = new Provider(`${origin}/oauth2/token`, {
+    ...CONFIGURATION,
+    ...(secondFactor ? { acrValues: [MFA], interactions: { ...CONFIGURATION.interactions, policy: askingForFactors() } } : {}),
+    ...(consoleOrigin === undefined ? {} : forConsole(consoleOrigin, roles)),
+  });
   /** Interactions whose password was right and whose second factor is still to come. */
   const halfway = new Set();
   provider.proxy = true;
