@@ -384,6 +384,8 @@ async fn decisions_show_as_they_happen_and_cannot_leave_their_place() {
         "the mode was monitor",
         "bit for bit",
         "The whole explanation in words",
+        "From where",
+        "1 network in 1 country",
     ] {
         assert!(decision.contains(text), "{text}: {decision}");
     }

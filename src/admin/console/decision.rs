@@ -5,9 +5,11 @@ use crate::admin::console::Console;
 use crate::admin::console::Fields;
 use crate::admin::console::Signed;
 use crate::admin::console::chart;
+use crate::admin::console::decisions;
 use crate::admin::console::label;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
+use crate::admin::console::networks;
 use crate::domain::audit::AuditEvent;
 use crate::domain::explain;
 use crate::domain::explain::Evaluator;
@@ -20,6 +22,7 @@ use crate::domain::features::FeatureVector;
 use crate::domain::kind::RequestKind;
 use crate::domain::recorded::names::Names;
 use crate::domain::risk::RiskScore;
+use crate::domain::trail::Filter;
 use crate::domain::trail::Found;
 use crate::domain::trail::sentence;
 use axum::Extension;
@@ -64,6 +67,7 @@ pub(super) async fn show(
     let query = Fields::parse(query.unwrap_or_default().as_bytes());
     let labels = label::of(&console, vec![event.id.clone()]).await;
     let is_done = query.get("done") == "label";
+    let from = from_where(&console, event).await;
     let title = format!("Decision {}", event.id);
     let body = html! {
         h1 { "Decision " code { (event.id) } }
@@ -84,6 +88,7 @@ pub(super) async fn show(
         (in_words(&console, event))
         h2 { "What was seen" }
         (seen(event))
+        (from)
         h2 { "How it ended" }
         (ended(event))
         details {
@@ -95,6 +100,21 @@ pub(super) async fn show(
         }
     };
     layout::page(&signed, Place::Elsewhere, &title, body)
+}
+
+/// Where this user's latest requests came from, this one among them where it is one of these.
+async fn from_where(console: &Console, event: &AuditEvent) -> Markup {
+    let Some(subject) = event.subject.as_deref() else {
+        return html! {};
+    };
+    let filter = Filter::from_query([("subject", subject)]);
+    let page = console
+        .read(move |trail, goes_on| trail.page(&filter, None, decisions::ROWS, goes_on))
+        .await;
+    page.map_or_else(
+        || html! { p class="soft" { "The other decisions about this user could not be read just now." } },
+        |page| networks::map(&page.entries),
+    )
 }
 
 /// Which node decided, where the page may be of any.

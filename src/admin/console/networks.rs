@@ -26,6 +26,10 @@ struct Network<'e> {
     challenged: usize,
 }
 
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The map; nothing where the records name no network.
 pub(super) fn map(entries: &[Entry]) -> Markup {
     let (networks, others) = networks(entries);
@@ -36,9 +40,9 @@ pub(super) fn map(entries: &[Entry]) -> Markup {
     let height = TOP * 2 + networks.len() * ROW;
     let most = networks.iter().map(|one| one.requests).max().unwrap_or(1);
     let says = format!(
-        "{} networks in {} countries; the figures are in the list above",
-        networks.len() + others,
-        countries.len()
+        "{} in {}; the list of this user's decisions has the figures",
+        counted(networks.len() + others, "network", "networks"),
+        counted(countries.len(), "country", "countries")
     );
     html! {
         h2 { "From where" }
