@@ -259,9 +259,9 @@ fn main() -> Result<()> {
             let named = list.iter().copied().filter(|word| !word.starts_with('-'));
             match named.collect::<Vec<_>>().as_slice() {
                 ["instructions", named @ ..] => count_instructions(named),
-                ["ways"] => {
+                ["ways", which @ ..] if matches!(which, [] | ["steady"]) => {
                     let (folder, runtime) = prepare()?;
-                    runtime.block_on(ways::run(&folder))
+                    runtime.block_on(ways::run(&folder, which.is_empty()))
                 }
                 named => bench(&variants(named)?),
             }

@@ -68,8 +68,8 @@ struct Setup<'a> {
     certificate: &'a [PathBuf; 2],
 }
 
-/// Runs all of them.
-pub(crate) async fn run(folder: &Path) -> Result<()> {
+/// Runs all of them, or the closed loop and the steady rate alone.
+pub(crate) async fn run(folder: &Path, all: bool) -> Result<()> {
     let upstream = upstream::start().await?;
     let data = tempfile::Builder::new()
         .prefix("ways-")
@@ -116,8 +116,10 @@ pub(crate) async fn run(folder: &Path) -> Result<()> {
             .collect()
     };
     closed(&mut rows, "HTTP/1.1", &ways(&plain, Way::Plain)).await?;
-    closed(&mut rows, "HTTP/1.1 over TLS", &ways(&tls, Way::Tls)).await?;
-    closed(&mut rows, "HTTP/2 over TLS", &ways(&tls, Way::H2)).await?;
+    if all {
+        closed(&mut rows, "HTTP/1.1 over TLS", &ways(&tls, Way::Tls)).await?;
+        closed(&mut rows, "HTTP/2 over TLS", &ways(&tls, Way::H2)).await?;
+    }
     let saturated = rows
         .iter()
         .filter(|row| row.what == "HTTP/1.1")
@@ -127,6 +129,10 @@ pub(crate) async fn run(folder: &Path) -> Result<()> {
     println!("--> a steady {rate:.0} requests a second: half of what the slowest of them takes");
     steady(&mut rows, "steady rate", &ways(&plain, Way::Plain), rate).await?;
     drop((plain, tls, redis));
+    if !all {
+        println!("\n{}", table(&rows));
+        return Ok(());
+    }
 
     let threads = [
         setup
