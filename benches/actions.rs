@@ -44,6 +44,7 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::desk::sessions::Sessions;
 use riskgate::flow::lessons;
 use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::Limits;
@@ -153,6 +154,7 @@ fn flow() -> AuthFlow {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        sessions: Sessions::default(),
         scopes: ScopeWatch::default(),
         rollout: RolloutWatch::default(),
         keys: Arc::new(NoIdentityServer),

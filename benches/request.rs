@@ -46,6 +46,7 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::desk::sessions::Sessions;
 use riskgate::flow::exchange::Exchange;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
@@ -188,6 +189,7 @@ impl Bench {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),

@@ -33,6 +33,7 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::desk::sessions::Sessions;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
 use riskgate::flow::limits::InFlight;
@@ -188,6 +189,7 @@ impl Gateway {
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             barred: BarredTokens::default(),
+            sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),

@@ -34,6 +34,7 @@ use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::signing::SigningKeys;
+use crate::flow::desk::sessions::Sessions;
 use crate::flow::resign::Resign;
 use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
@@ -385,30 +386,38 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
     })
 }
 
+/// With what the gateway ends sessions, where that is configured.
+pub fn management(
+    config: &Config,
+    file: &str,
+) -> Result<Option<ManagementCredential>, ConfigError> {
+    let Some(settings) = &config.upstream.management else {
+        return Ok(None);
+    };
+    let wrong = |problem: String| ConfigError::new(file, format!("upstream.management.{problem}"));
+    let path = settings.secret_file.display();
+    let secret = std::fs::read_to_string(&settings.secret_file)
+        .map_err(|error| wrong(format!("secret_file: `{path}` cannot be read: {error}")))?;
+    let secret = secret.trim();
+    if settings.end_sessions && settings.client_id.is_empty() {
+        return Err(wrong("end_sessions: `client_id` is empty".to_owned()));
+    }
+    if settings.end_sessions && secret.is_empty() {
+        return Err(wrong(format!("end_sessions: `{path}` is empty")));
+    }
+    Ok(Some(ManagementCredential {
+        client_id: settings.client_id.clone(),
+        secret: Secret::new(secret.to_owned()),
+    }))
+}
+
 /// How the gateway itself calls the identity server.
 pub fn identity_server(
     config: &Config,
     file: &str,
     upstream: &UpstreamSettings,
 ) -> Result<IdentityServerSettings, ConfigError> {
-    let management = match &config.upstream.management {
-        Some(settings) => {
-            let secret = std::fs::read_to_string(&settings.secret_file).map_err(|error| {
-                ConfigError::new(
-                    file,
-                    format!(
-                        "upstream.management.secret_file: `{}` cannot be read: {error}",
-                        settings.secret_file.display()
-                    ),
-                )
-            })?;
-            Some(ManagementCredential {
-                client_id: settings.client_id.clone(),
-                secret: Secret::new(secret.trim().to_owned()),
-            })
-        }
-        None => None,
-    };
+    let management = management(config, file)?;
     let authorities = if upstream.authorities.is_empty() && upstream.tls {
         trust::of_system()
     } else {
@@ -426,6 +435,16 @@ pub fn identity_server(
         idle_timeout: upstream.idle_timeout,
         management,
     })
+}
+
+/// Whose sessions are remembered: nobody's, where they are not to be ended.
+pub fn sessions(config: &Config) -> Sessions {
+    let management = config.upstream.management.as_ref();
+    if management.is_some_and(|settings| settings.end_sessions) {
+        Sessions::remembered()
+    } else {
+        Sessions::default()
+    }
 }
 
 /// Where the identity server is.

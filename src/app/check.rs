@@ -192,6 +192,13 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(error) => findings.problems.push(error),
     }
 
+    match assemble::management(config, file) {
+        Ok(Some(_)) if assemble::sessions(config).is_on() => findings.fine.push(
+            "sessions: ended at WSO2 when an analyst confirms a decision as compromised".to_owned(),
+        ),
+        Ok(_) => {}
+        Err(error) => findings.problems.push(error),
+    }
     match assemble::upstream(config, file) {
         Ok(upstream) => {
             findings

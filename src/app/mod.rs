@@ -330,6 +330,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        sessions: assemble::sessions(&config),
         scopes: ScopeWatch::default(),
         rollout: rollout::watch(&config),
         population: ArcSwap::from_pointee(Population::default()),

@@ -197,6 +197,9 @@ pub struct ManagementSettings {
     pub client_id: String,
     /// A file with its secret.
     pub secret_file: PathBuf,
+    /// Whether a user's sessions are ended when an analyst confirms a decision about them as compromised.
+    #[serde(default)]
+    pub end_sessions: bool,
 }
 
 /// `[upstream.danger]`.

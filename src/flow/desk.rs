@@ -32,6 +32,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+/// The sessions of users whose decision was confirmed as compromised.
+pub mod sessions;
+
 /// The longest that one row may take for an operator who asks.
 const WHAT_IF_BUDGET: Duration = Duration::from_secs(1);
 
@@ -128,6 +131,10 @@ impl AuthFlow {
                 .metrics
                 .review(if is_release { "released" } else { "refused" });
             self.record_ruling(&login, &ruling);
+            if !is_release {
+                let (decision, subject) = (login.decision_id.as_str(), login.subject);
+                self.end_sessions(decision, subject, Some(operator), true);
+            }
         }
         Ok(login.id)
     }

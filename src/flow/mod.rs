@@ -222,6 +222,8 @@ pub struct Dependencies {
     pub reviews: Reviews,
     /// Access tokens that were withheld.
     pub barred: BarredTokens,
+    /// Whose sessions may be ended.
+    pub sessions: desk::sessions::Sessions,
     /// Friction budgets, and stages of the rollout that have fallen back.
     pub rollout: RolloutWatch,
     /// Scopes that were granted and used, until they are written.

@@ -422,6 +422,7 @@ pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: boo
         exchange.outcome = AuthOutcome::Abandoned;
     }
     measure(&dependencies.metrics, &exchange);
+    dependencies.sessions.note(&exchange);
     rollout::note(dependencies, &exchange);
     let learnt = learn(dependencies, &mut exchange);
     let hindsight = hindsight::look_back(dependencies, &mut exchange);

@@ -299,6 +299,30 @@ pub trait Revoker: Send + Sync {
     /// # Errors
     /// No credential is configured for it, or the identity server did not confirm it.
     async fn end_sessions(&self, realm: &str, user: &str) -> Result<(), RevokeError>;
+
+    /// Ends the sessions of the user who has this name in a tenant, which is spelled as [`canonical_username`] does it.
+    ///
+    /// # Errors
+    /// No credential is configured for it, or the identity server did not confirm it.
+    ///
+    /// [`canonical_username`]: crate::domain::ids::canonical_username
+    async fn end_sessions_of(
+        &self,
+        realm: &str,
+        tenant: &str,
+        name: &Secret<String>,
+    ) -> Result<SessionsOf, RevokeError>;
+}
+
+/// What there was to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SessionsOf {
+    /// Sessions, which are ended.
+    Ended,
+    /// The user has none.
+    Nobody,
+    /// Nobody has this name, or more than one.
+    UnknownUser,
 }
 
 /// A token to revoke.

@@ -88,6 +88,10 @@ pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
     match app::labels::add(&config, &word)? {
         Some(label) => {
             println!("{}  {}", label.label.as_str(), label.id);
+            let management = config.upstream.management.as_ref();
+            if args.compromised && management.is_some_and(|settings| settings.end_sessions) {
+                eprintln!("riskgate: sessions at WSO2 are ended from the console alone");
+            }
             Ok(ExitCode::SUCCESS)
         }
         None => {

@@ -82,6 +82,7 @@ pub struct Metrics {
     restored: IntCounterVec,
     proofs: IntCounterVec,
     withheld: IntCounterVec,
+    session_endings: IntCounterVec,
     breaker: IntGaugeVec,
     breaker_turns: IntCounterVec,
     in_flight: IntGauge,
@@ -345,6 +346,11 @@ impl Metrics {
                 "riskgate_tokens_withheld_total",
                 "Tokens withheld for want of a proof, by what became of them",
                 &["door", "revocation"],
+            )?,
+            session_endings: counters(
+                "riskgate_session_endings_total",
+                "Users whose sessions were to be ended, by what became of it",
+                &["result"],
             )?,
             breaker: gauges(
                 "riskgate_breaker_state",

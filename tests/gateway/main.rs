@@ -25,6 +25,7 @@ mod decisions;
 mod demands;
 mod devices;
 mod doors;
+mod ended;
 mod enrolment;
 mod front_channel;
 mod headers;

@@ -47,6 +47,7 @@ use riskgate::flow::admit::Knock;
 use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
 use riskgate::flow::demands::RecentDemands;
+use riskgate::flow::desk::sessions::Sessions;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
 use riskgate::flow::limits::InFlight;
@@ -236,6 +237,7 @@ impl Town {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),

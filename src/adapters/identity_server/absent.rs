@@ -4,6 +4,7 @@ use crate::domain::introspection::Introspected;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::resource::IntrospectionClient;
+use crate::domain::secret::Secret;
 use crate::flow::ports::ClientAuth;
 use crate::flow::ports::IntrospectionAway;
 use crate::flow::ports::Introspector;
@@ -12,6 +13,7 @@ use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
 use crate::flow::ports::RevokeError;
 use crate::flow::ports::Revoker;
+use crate::flow::ports::SessionsOf;
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -49,6 +51,15 @@ impl Revoker for NoIdentityServer {
     }
 
     async fn end_sessions(&self, _: &str, _: &str) -> Result<(), RevokeError> {
+        Err(RevokeError::NoCredential)
+    }
+
+    async fn end_sessions_of(
+        &self,
+        _: &str,
+        _: &str,
+        _: &Secret<String>,
+    ) -> Result<SessionsOf, RevokeError> {
         Err(RevokeError::NoCredential)
     }
 }

@@ -13,6 +13,7 @@ use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
 use crate::flow::ports::RevokeError;
 use crate::flow::ports::Revoker;
+use crate::flow::ports::SessionsOf;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Mutex;
@@ -85,7 +86,7 @@ impl Server {
                         .lock()
                         .unwrap()
                         .iter()
-                        .find(|(path, _)| target == *path)
+                        .find(|(path, _)| target.split('?').next() == Some(*path))
                         .map(|(_, answer)| answer.clone());
                     let answer = answer.unwrap_or_else(|| {
                         "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
@@ -335,6 +336,119 @@ async fn sessions_are_ended_with_a_token_of_the_gateways_own() {
             "{odd}"
         );
     }
+}
+
+/// A server that gives the gateway a token and these answers, and what becomes of the sessions of a user there.
+async fn ended(
+    users: &str,
+    sessions: Option<String>,
+    name: &str,
+) -> (Result<SessionsOf, RevokeError>, Vec<String>) {
+    let (server, clock) = (Server::start().await, Hand::new());
+    server.answer("/t/foo/oauth2/token", ok(r#"{"access_token":"T"}"#));
+    server.answer("/t/foo/scim2/Users", users.to_owned());
+    if let Some(sessions) = sessions {
+        server.answer("/t/foo/api/users/v1/1-a/sessions", sessions);
+    }
+    let credential = ManagementCredential {
+        client_id: "ops".to_owned(),
+        secret: Secret::new("s".to_owned()),
+    };
+    let revoker = client(&server.origin, &clock, Some(credential));
+    let name = Secret::new(name.to_owned());
+    let result = revoker.end_sessions_of("/t/foo", "foo", &name).await;
+    let asked = server.asked.lock().unwrap().clone();
+    (result, asked)
+}
+
+fn users(list: &str) -> String {
+    ok(&format!(r#"{{"totalResults":9,"Resources":[{list}]}}"#))
+}
+
+#[tokio::test]
+async fn the_user_whose_sessions_end_is_the_one_of_that_name() {
+    let alice = r#"{"id":"1-a","userName":"Alice"}"#;
+    let second = r#"{"id":"2-b","userName":"SECOND/alice"}"#;
+    let both = users(&format!("{second},{alice}"));
+    let empty = ok(r#"{"userId":"1-a","sessions":[]}"#);
+    let (result, asked) = ended(&both, Some(empty), "alice").await;
+    assert_eq!(result, Ok(SessionsOf::Nobody));
+    assert!(
+        asked[1].starts_with("GET /t/foo/scim2/Users?filter=userName+eq+%22alice%22&"),
+        "{asked:?}"
+    );
+    assert!(asked[2].starts_with("GET /t/foo/api/users/v1/1-a/sessions"));
+    assert_eq!(asked.len(), 3, "nothing is deleted where nothing is");
+    // A user who has none may be none to that API.
+    let (result, _) = ended(&users(alice), None, "alice").await;
+    assert_eq!(result, Ok(SessionsOf::Nobody));
+    for list in [
+        "",
+        second,
+        &format!("{alice},{alice}"),
+        r#"{"id":"../../x","userName":"alice"}"#,
+        r#"{"id":"","userName":"alice"}"#,
+    ] {
+        let (result, asked) = ended(&users(list), None, "alice").await;
+        assert_eq!(result, Ok(SessionsOf::UnknownUser), "{list}");
+        assert_eq!(asked.len(), 2, "{asked:?}");
+    }
+    // Where there is none at all, WSO2 leaves the list out.
+    let (result, _) = ended(&ok(r#"{"totalResults":0}"#), None, "alice").await;
+    assert_eq!(result, Ok(SessionsOf::UnknownUser));
+}
+
+#[tokio::test]
+async fn a_name_cannot_change_the_question() {
+    for name in ["", "a\" or userName sw \"", "a\\", "a\nb", &"a".repeat(256)] {
+        let (result, asked) = ended(&users(""), None, name).await;
+        assert_eq!(result, Ok(SessionsOf::UnknownUser), "{name}");
+        assert!(asked.is_empty(), "{asked:?}");
+    }
+    let (_, asked) = ended(&users(""), None, "a&count=0#é").await;
+    assert!(
+        asked[1].contains("%22a%26count%3D0%23%C3%A9%22&attributes="),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_is_away_is_told_from_who_refuses() {
+    let status = |status: &str| {
+        format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+    };
+    let alice = users(r#"{"id":"1-a","userName":"alice"}"#);
+    for (answer, expected) in [
+        (status("503 Service Unavailable"), RevokeError::Away),
+        (status("429 Too Many Requests"), RevokeError::Away),
+        (status("403 Forbidden"), RevokeError::Refused),
+        (
+            status("302 Found\r\nlocation: http://127.0.0.1:1/"),
+            RevokeError::Refused,
+        ),
+        (ok("nonsense"), RevokeError::Refused),
+    ] {
+        let (result, _) = ended(&answer, None, "alice").await;
+        assert_eq!(result, Err(expected), "{answer}");
+        let (result, asked) = ended(&alice, Some(answer.clone()), "alice").await;
+        assert_eq!(result, Err(expected), "{answer}");
+        assert!(!asked.iter().any(|asked| asked.starts_with("DELETE")));
+    }
+    // A list that is too long to be read is one.
+    let long = ok(&format!(r#"{{"x":"{}"}}"#, "x".repeat(300_000)));
+    let (result, asked) = ended(&alice, Some(long), "alice").await;
+    assert!(asked[3].starts_with("DELETE /t/foo/api/users/v1/1-a/sessions"));
+    assert_eq!(
+        result,
+        Err(RevokeError::Refused),
+        "200 is no end of sessions"
+    );
+    let without = client("http://127.0.0.1:1", &Hand::new(), None);
+    let name = Secret::new("alice".to_owned());
+    assert_eq!(
+        without.end_sessions_of("", "carbon.super", &name).await,
+        Err(RevokeError::NoCredential)
+    );
 }
 
 fn introspecting() -> IntrospectionClient {

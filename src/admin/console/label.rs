@@ -9,6 +9,7 @@ use crate::domain::label::NAME_CHARS_MAX;
 use crate::domain::label::NOTE_CHARS_MAX;
 use crate::domain::label::Truth;
 use crate::domain::operator::roster::Role;
+use crate::flow::desk::sessions::EndResult;
 use axum::Extension;
 use axum::extract::Path;
 use axum::extract::State;
@@ -74,10 +75,15 @@ pub(super) async fn say(
         if is_new {
             flow.record_label(&label);
         }
-        Ok::<_, std::io::Error>(())
+        Ok::<_, std::io::Error>(is_new)
     });
     match kept.await {
-        Ok(Ok(())) => {
+        Ok(Ok(is_new)) => {
+            if truth.is_attack() && fields.get("sessions") == "end" {
+                console
+                    .flow
+                    .end_sessions(&event.id, None, Some(&operator), is_new);
+            }
             let path = layout::decision_path(&event.id);
             Redirect::to(&format!("{path}?done=label#label")).into_response()
         }
@@ -108,6 +114,7 @@ pub(super) async fn of(console: &Console, ids: Vec<String>) -> Labels {
 
 /// What is known of a decision, and for those who may the form that says it.
 pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done: bool) -> Markup {
+    let sessions = &signed.sessions;
     html! {
         h2 id="label" { "What it was" }
         @match label {
@@ -121,6 +128,9 @@ pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done:
             }
             None => { p class="soft" { "Nobody has confirmed whether it was the user." } }
         }
+        @if let Some(ending) = sessions.ending(id) {
+            p role=[is_done.then_some("status")] { (what_became(ending.result)) " (" (layout::moment(&ending.at.to_rfc3339())) ")" }
+        }
         @if signed.role >= Role::Analyst {
             form method="post" action={ (layout::decision_path(id)) "/label" } {
                 (layout::token(signed))
@@ -132,11 +142,45 @@ pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done:
                         input id="label-kind" type="text" name="kind" size="14" maxlength=(NAME_CHARS_MAX) autocapitalize="none";
                     }
                 }
+                @if sessions.is_on() {
+                    p {
+                        label {
+                            input type="checkbox" name="sessions" value="end" checked;
+                            " If compromised, end the sessions of this user at WSO2"
+                        }
+                    }
+                }
                 p class="actions" {
                     button name="truth" value="safe" { "Confirm safe" }
                     button name="truth" value="compromised" { "Confirm compromised" }
                 }
             }
+        }
+    }
+}
+
+/// What became of the sessions, and what to do where they go on.
+fn what_became(result: Option<EndResult>) -> &'static str {
+    match result {
+        None => {
+            "The sessions of this user at WSO2 are being ended: load the page again to see what came of it."
+        }
+        Some(EndResult::Ended) => "The sessions of this user at WSO2 were ended.",
+        Some(EndResult::None) => "The user was not signed in at WSO2: there was no session to end.",
+        Some(EndResult::Forgotten) => {
+            "The sessions at WSO2 were not ended: this node does not know, or no longer, who the user is. It remembers whoever signed in through it with a password, until 24 hours after their latest request or its own restart. End the sessions in WSO2's console."
+        }
+        Some(EndResult::UnknownUser) => {
+            "The sessions at WSO2 were not ended: it finds no user, or more than one, by the name with which this one signed in. End the sessions in WSO2's console."
+        }
+        Some(EndResult::Refused) => {
+            "The sessions at WSO2 were not ended: it refused. The client in upstream.management needs the right secret and the scopes internal_user_mgt_list, internal_session_view and internal_session_delete in the user's tenant. Then confirm again, or end the sessions in WSO2's console."
+        }
+        Some(EndResult::Away) => {
+            "The sessions at WSO2 were not ended: it did not answer, three times. Confirm again, or end the sessions in WSO2's console."
+        }
+        Some(EndResult::Busy) => {
+            "The sessions at WSO2 were not ended: those of too many others are being ended. Confirm again in a moment."
         }
     }
 }

@@ -152,6 +152,8 @@ struct Signed {
     session: Session,
     key: SessionKey,
     role: Role,
+    /// Those of users at WSO2, which an analyst may end.
+    sessions: crate::flow::desk::sessions::Sessions,
 }
 
 /// The fields of a form, whose token was right.
@@ -324,7 +326,12 @@ impl Console {
             self.sessions().close(key);
             return None;
         };
-        Some(Signed { role, session, key })
+        Some(Signed {
+            role,
+            session,
+            key,
+            sessions: self.flow.dependencies().sessions.clone(),
+        })
     }
 }
 

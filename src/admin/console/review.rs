@@ -52,7 +52,10 @@ pub(super) async fn list(
         h1 { "Held logins" }
         @match query.get("done") {
             "release" => { p class="notice" role="status" { "Released: the user may sign in once within 15 minutes." } }
-            "refuse" => { p class="notice" role="status" { "Refused: the user is told so." } }
+            "refuse" => { p class="notice" role="status" {
+                "Refused: the user is told so."
+                @if console.flow.dependencies().sessions.is_on() { " What became of the user's sessions at WSO2 is on the page of the decision." }
+            } }
             _ => {}
         }
         @if waiting.is_empty() {

@@ -34,6 +34,7 @@ use crate::flow::admit::Knock;
 use crate::flow::agents::KnownAgents;
 use crate::flow::assess::Request;
 use crate::flow::demands::RecentDemands;
+use crate::flow::desk::sessions::Sessions;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::lessons;
@@ -169,6 +170,7 @@ impl Replay {
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
+            sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),

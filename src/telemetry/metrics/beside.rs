@@ -64,6 +64,11 @@ impl Metrics {
         self.traces.with_label_values(&[result]).inc_by(count);
     }
 
+    /// The sessions of a user were to be ended.
+    pub fn session_ending(&self, result: &'static str) {
+        self.session_endings.with_label_values(&[result]).inc();
+    }
+
     /// The rollout was changed: `promoted`, `proposed`, `approved`, `demoted`, `fell_back`; or a stage is `over_budget`.
     pub fn rollout(&self, action: &'static str) {
         self.rollout.with_label_values(&[action]).inc();
