@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::shared_signals::ReceiverSettings as Said;
 use crate::domain::secret::Secret;
+use crate::domain::shared_signal;
 use crate::flow::AuthFlow;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
@@ -50,8 +51,16 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<SignalSettings>, C
                 .to_owned(),
         );
     };
-    if let Err(expected) = Target::parse(issuer) {
-        return wrong(format!("issuer: {expected}"));
+    match Target::parse(issuer) {
+        Err(expected) => return wrong(format!("issuer: {expected}")),
+        // The metadata is at the root, and its address follows from the issuer's.
+        Ok(target) if target.origin() != *issuer => {
+            return wrong(format!(
+                "issuer: expected scheme, host and port alone, such as {}",
+                target.origin()
+            ));
+        }
+        Ok(_) => {}
     }
     let mut names = BTreeSet::new();
     let mut receivers = Vec::new();
@@ -126,6 +135,13 @@ fn authorization(path: &Path) -> Result<Secret<String>, String> {
         ));
     }
     Ok(Secret::new(value.to_owned()))
+}
+
+/// What the transmitter says of itself, where there is one.
+pub fn metadata(config: &Config) -> Option<String> {
+    let said = &config.shared_signals;
+    let issuer = said.issuer.as_ref().filter(|_| !said.receivers.is_empty());
+    issuer.map(|issuer| shared_signal::metadata(issuer).to_string())
 }
 
 /// What the transmitter needs of the gateway that runs. The keys are those of the moment: a rotation is taken over.
@@ -203,6 +219,10 @@ mod tests {
             (
                 format!("{}{ONE}", HEAD.replace("https://sso", "http://sso")),
                 "shared_signals.issuer: expected https://",
+            ),
+            (
+                format!("{}{ONE}", HEAD.replace("example.com", "example.com/t/a")),
+                "shared_signals.issuer: expected scheme, host and port alone, such as https://sso.example.com",
             ),
             (
                 format!("{HEAD}{nine}"),

@@ -32,6 +32,12 @@ pub const ROUTE_ENTRIES_MAX: usize = 256;
 /// The front of the paths that the gateway serves itself on its public listener.
 pub const OWN_PREFIX: &str = "/riskgate";
 
+/// Where the metadata of the transmitter of shared signals is (SSF 1.0 section 7.2).
+pub const SIGNALS_PATH: &str = "/.well-known/ssf-configuration";
+
+/// The path of the keys with which the gateway signs.
+pub const KEYS_PATH: &str = "/riskgate/jwks.json";
+
 /// What happens to a request, as far as its path and method tell.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum RouteClass {

@@ -8,6 +8,7 @@ pub mod watch;
 use crate::domain::alert::Receipt;
 use crate::domain::printable;
 use crate::domain::risk::RiskLevel;
+use crate::domain::route::KEYS_PATH;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -202,6 +203,18 @@ impl Refusal {
         let short: String = said.chars().take(TEXT_CHARS_MAX).collect();
         printable::plain(&short).into_owned()
     }
+}
+
+/// What a transmitter says of itself (SSF 1.0 section 7.1). Streams are those of its configuration: there are no endpoints at
+/// which receivers could make or change them, so none are named.
+pub fn metadata(issuer: &str) -> Value {
+    json!({
+        "spec_version": "1_0",
+        "issuer": issuer,
+        "jwks_uri": format!("{issuer}{KEYS_PATH}"),
+        "delivery_methods_supported": ["urn:ietf:rfc:8935"],
+        "default_subjects": "ALL",
+    })
 }
 
 /// What became of an attempt, by status and body of the answer.

@@ -136,8 +136,14 @@ impl Answer {
 
     /// A JSON Web Key Set (RFC 7517 section 8.5.2), which whoever verifies may keep for a while.
     pub fn key_set(json: String) -> Self {
-        let mut answer = Self::new(200, Form::Api, json);
+        let mut answer = Self::metadata(json);
         answer.content_type = "application/jwk-set+json";
+        answer
+    }
+
+    /// What the gateway says of itself to everybody, as JSON that may be kept for a while.
+    pub fn metadata(json: String) -> Self {
+        let mut answer = Self::new(200, Form::Api, json);
         answer
             .headers
             .retain(|(name, _)| name != header::CACHE_CONTROL);

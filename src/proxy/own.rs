@@ -5,7 +5,9 @@ use crate::domain::enforcement::Form;
 use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::review::Standing;
+use crate::domain::route::KEYS_PATH;
 use crate::domain::route::OWN_PREFIX;
+use crate::domain::route::SIGNALS_PATH;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::target::CanonicalTarget;
 use crate::flow::AuthFlow;
@@ -28,8 +30,6 @@ use std::time::Duration;
 const FORM_BYTES_MAX: usize = 4_096;
 /// The page of devices.
 const DEVICES: &str = "devices";
-/// The public part of the keys that sign.
-const KEYS_PATH: &str = "/riskgate/jwks.json";
 /// The page of approvals.
 const APPROVE: &str = "approve";
 
@@ -49,6 +49,11 @@ pub async fn serve(
     {
         // Whoever verifies tokens reads it, often many from one address; it costs nothing.
         return Answer::key_set(keys.document().to_owned());
+    }
+    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(SIGNALS_PATH)
+        && let Some(metadata) = &exchange.snapshot.transmitter
+    {
+        return Answer::metadata(metadata.clone());
     }
     if let Err(limited) = flow.limit_own(exchange) {
         let rejection = Rejection {

@@ -127,6 +127,25 @@ async fn confirm(world: &World, browser: &mut Browser<'_>, decision: &str) {
 async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
     let (url, messages) = receiver();
     let (world, _folder) = telling(&url, "advise").await;
+    // A receiver finds the keys by the metadata.
+    let metadata = world.get("/.well-known/ssf-configuration").await;
+    assert_eq!(
+        (metadata.status, metadata.header("cache-control")),
+        (200, Some("public, max-age=300")),
+        "{metadata:?}"
+    );
+    let metadata = metadata.json();
+    assert_eq!(metadata["issuer"], ISSUER);
+    assert_eq!(metadata["jwks_uri"], format!("{ISSUER}/riskgate/jwks.json"));
+    assert_eq!(
+        metadata["delivery_methods_supported"],
+        serde_json::json!(["urn:ietf:rfc:8935"])
+    );
+    let of_tenant = world
+        .get("/t/example.com/.well-known/ssf-configuration")
+        .await;
+    assert_eq!(of_tenant.status, 404);
+
     let mut alice = world.person("alice");
     alice.sign_in().await;
     drop(world.records().await);

@@ -71,6 +71,10 @@ async fn the_keys_are_published_and_may_be_kept() {
 async fn without_something_to_sign_there_are_no_keys() {
     let world = World::start(Options::default()).await;
     assert_eq!(world.get("/riskgate/jwks.json").await.status, 404);
+    // Nor is there a transmitter of shared signals.
+    let metadata = world.get("/.well-known/ssf-configuration").await;
+    assert_eq!(metadata.status, 404);
+    assert!(world.received().is_empty());
     assert!(!world.data_dir().join("signing").exists());
 }
 

@@ -2,9 +2,11 @@
 //! does not pass.
 
 use super::Door;
+use super::KEYS_PATH;
 use super::Methods;
 use super::PassedKind as P;
 use super::RouteClass;
+use super::SIGNALS_PATH;
 use Reach::Everywhere;
 use Reach::Root;
 
@@ -85,7 +87,8 @@ pub(super) const INVENTORY: &[Entry] = &[
     passed("/oid4vci/*", P::Api, Methods::ANY, Everywhere),
     // Own: served here and never forwarded.
     own("/riskgate/approve", Methods::GET_HEAD_POST),
-    own("/riskgate/jwks.json", Methods::GET_HEAD),
+    own(KEYS_PATH, Methods::GET_HEAD),
+    own(SIGNALS_PATH, Methods::GET_HEAD),
     own("/riskgate/devices", Methods::GET_HEAD_POST),
     own("/riskgate/step/{}", Methods::GET_HEAD),
     own("/riskgate/review/{}", Methods::GET_HEAD),
