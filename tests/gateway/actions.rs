@@ -4,6 +4,7 @@ use crate::gateway::FAR;
 use crate::gateway::HOME;
 use crate::gateway::Options;
 use crate::gateway::World;
+use crate::gateway::basic;
 use crate::gateway::listening_port;
 use crate::gateway::param;
 use crate::gateway::rules;
@@ -13,6 +14,8 @@ use serde_json::Value;
 use serde_json::json;
 use sha2::Sha256;
 use tempfile::TempDir;
+use wso2_sim::SimConfig;
+use wso2_sim::WebhookSettings;
 
 const SECRET: &str = "a-secret-of-wso2-and-the-gateway-alone";
 
@@ -401,4 +404,115 @@ async fn what_is_told_afterwards_labels_the_login_before() {
         line.contains(",credential_updated,50,") && line.contains(",1,"),
         "{line}"
     );
+}
+
+/// The simulated WSO2 itself tells, by its webhooks: nothing here makes an event.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wso2s_webhooks_tell_becomes_the_labels_that_it_should() {
+    let asked = Asked::start("monitor", &[], false).await;
+    let world = &asked.world;
+    world.sim.set_webhook(Some(WebhookSettings {
+        url: format!("{}/actions/webhook", asked.url),
+        secret: Some(SECRET.to_owned()),
+    }));
+    // The record of an event is due before what leads to it, which may be recorded after it.
+    let told = async |action: &str| {
+        let records = world.records().await;
+        let found = records.into_iter().rfind(|record| record.action == action);
+        found
+            .filter(|record| record.class == "event")
+            .unwrap_or_else(|| panic!("no {action}"))
+    };
+    let login = async || world.last_record_of("login").await.id;
+
+    // A second factor that is wrong, after a password that is right.
+    let mut alice = world.person("alice").from(FAR).in_app("demo-mfa");
+    let page = alice.log_in().await;
+    assert!(page.is_page("totp.do"), "{page:?}");
+    let first = login().await;
+    alice.set_factor("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
+    world.expect_record();
+    alice.submit_code(&page).await;
+    let factor = told("factor_failed").await;
+    assert!(factor.note.unwrap().starts_with("by user, event "));
+
+    // A session that an administrator ends.
+    let mut bob = world.person("bob").from(FAR);
+    let code = bob.sign_in().await;
+    let session = login().await;
+    let tokens = bob.redeem(&code).await;
+    let claims = crate::gateway::claims(&tokens.member("id_token"));
+    let path = format!("/api/users/v1/{}/sessions", claims["sub"].as_str().unwrap());
+    let sim = |method: reqwest::Method, path: &str| {
+        world
+            .http()
+            .request(method, format!("{}{path}", world.sim.url))
+    };
+    let ops = sim(reqwest::Method::POST, "/oauth2/token")
+        .header(
+            "authorization",
+            basic("riskgate-ops", "riskgate-ops-secret"),
+        )
+        .form(&[
+            ("grant_type", "client_credentials"),
+            ("scope", "internal_session_delete"),
+        ]);
+    let (_, ops) = read(ops).await;
+    world.expect_record();
+    let ended =
+        sim(reqwest::Method::DELETE, &path).bearer_auth(ops["access_token"].as_str().unwrap());
+    assert_eq!(read(ended).await.0, 204);
+    let revoked = told("session_revoked").await;
+    assert!(revoked.note.unwrap().starts_with("by "));
+
+    // A password that is changed after a login.
+    let mut dave = world.person("dave").from(FAR);
+    dave.sign_in().await;
+    let credential = login().await;
+    let change = json!({
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{ "op": "replace", "value": { "password": "another-1" } }],
+    });
+    world.expect_record();
+    let changed = sim(reqwest::Method::PATCH, "/scim2/Me")
+        .header("authorization", basic("dave", dave.password()))
+        .json(&change);
+    assert_eq!(read(changed).await.0, 200);
+    told("credential_updated").await;
+
+    // An account that locks after failures. Wrong passwords alone say nothing.
+    let mut carol = world.person("carol").from(FAR).guessing("wrong");
+    let mut guesses = Vec::new();
+    let most = SimConfig::default().failed_attempts_max;
+    for number in 1..=most {
+        if number == most {
+            world.expect_record();
+        }
+        carol.try_password().await;
+        guesses.push(login().await);
+    }
+    told("account_locked").await;
+
+    let out = world.data_dir().join("labels.csv");
+    let (code, _, errors) = world.command(&["label", "--export", out.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{errors}");
+    let labels = std::fs::read_to_string(&out).unwrap();
+    let source_of = |id: &str| {
+        let line = labels.lines().find(|line| line.starts_with(id))?;
+        let fields: Vec<&str> = line.split(',').collect();
+        assert_eq!(fields[1], "1", "{line}");
+        Some(fields[5].to_owned())
+    };
+    let mut expected = vec![
+        (&first, "factor_failed"),
+        (&session, "session_revoked"),
+        (&credential, "credential_updated"),
+    ];
+    expected.extend(guesses.iter().map(|guess| (guess, "account_locked")));
+    for (id, source) in expected {
+        assert_eq!(source_of(id).as_deref(), Some(source), "{labels}");
+    }
+    assert_eq!(world.sim.webhooks_dropped(), 0);
+    let labels = [("action", "webhook"), ("result", "unauthorized")];
+    assert!(world.metric("riskgate_actions_total", &labels).await < 0.1);
 }

@@ -12,6 +12,8 @@ use crate::response::Response;
 use crate::scim;
 use crate::seed::User;
 use crate::seed::random_uuid;
+use crate::store::UserRef;
+use crate::webhooks::Event;
 
 /// The claim by which a user is known at the login form.
 const USERNAME_CLAIM: &str = "http://wso2.org/claims/username";
@@ -47,6 +49,13 @@ pub(crate) async fn change(ctx: &Ctx<'_>) -> Response {
         }
     }
     ctx.app.users().set_password(&user.id(), &password);
+    let changed = UserRef {
+        id: user.id(),
+        username: user.username.clone(),
+    };
+    ctx.app
+        .webhooks
+        .publish(ctx, &Event::CredentialUpdated { user: &changed });
     scim::scim_json(200, &scim::describe(ctx, &user))
 }
 

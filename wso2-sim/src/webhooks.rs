@@ -1,4 +1,4 @@
-//! Events to a receiver: loginSuccess, loginFailed, userAccountLocked, sessionRevoked. The queue is bounded and delivery is
+//! Events to a receiver: loginSuccess, loginFailed, userAccountLocked, sessionRevoked, credentialUpdated. The queue is bounded and delivery is
 //! in the background; what does not fit or does not arrive is counted. It must not slow a login down.
 
 use std::sync::Arc;
@@ -37,6 +37,9 @@ const EVENTS: &str = "https://schemas.identity.wso2.org/events/";
 #[derive(Debug)]
 pub(crate) enum Event<'a> {
     AccountLocked {
+        user: &'a UserRef,
+    },
+    CredentialUpdated {
         user: &'a UserRef,
     },
     LoginFailed {
@@ -199,6 +202,11 @@ fn payload(ctx: &Ctx<'_>, event: &Event<'_>) -> (&'static str, Value) {
         Event::AccountLocked { user } => {
             put("user", known_user(user));
             "user/event-type/userAccountLocked"
+        }
+        Event::CredentialUpdated { user } => {
+            put("user", known_user(user));
+            put("credentialType", json!("PASSWORD"));
+            "credential/event-type/credentialUpdated"
         }
         Event::LoginFailed {
             username,
