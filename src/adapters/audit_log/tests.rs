@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::time::Instant;
+use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
 /// A wall clock that is set by hand; the other one runs.
@@ -274,6 +275,54 @@ fn files_are_put_aside_by_size_and_age_and_removed_by_number() {
     // A file that somebody else removes is missed.
     std::fs::remove_file(&segment::older(&place.file())[0]).unwrap();
     assert!(!place.verify(Extent::Closed).is_sound());
+}
+
+#[test]
+fn files_are_removed_by_age_from_the_oldest_on() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let place = Place::new();
+    let settings = AuditLogSettings {
+        rotate_seconds: DAY.as_secs(),
+        keep_seconds: 3 * DAY.as_secs(),
+        ..place.settings()
+    };
+    let log = place.open(settings);
+    let aside = || segment::older(&place.file());
+    let next = |number: usize| {
+        write(&log, 1);
+        place.pass(DAY);
+        write(&log, 1);
+        until("one more is put aside", || aside().len() == number);
+    };
+    let written = |path: &Path, days: u32| {
+        let now = UNIX_EPOCH + Duration::from_millis(place.clock.now().millis().unsigned_abs());
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(now - days * DAY).unwrap();
+    };
+    next(1);
+    next(2);
+    next(3);
+    // A younger one before an old one keeps it: only a beginning of the log is removed.
+    let [first, second, third] = &aside()[..] else {
+        panic!("{:?}", aside());
+    };
+    written(first, 5);
+    written(second, 1);
+    written(third, 5);
+    write(&log, 1);
+    place.pass(DAY / 2);
+    write(&log, 1);
+    place.pass(DAY / 2);
+    write(&log, 1);
+    until("the first is removed", || !first.exists());
+    drop(log);
+    assert!(second.exists() && third.exists());
+    assert!(
+        std::fs::read_to_string(place.file())
+            .unwrap()
+            .contains("\"mark\":\"retired\"")
+    );
+    place.sound();
 }
 
 #[test]
