@@ -406,6 +406,13 @@ proptest! {
     }
 
     #[test]
+    fn any_line_taken_out_is_found(at in any::<prop::sample::Index>(), with_key: bool) {
+        let mut log = log();
+        log.remove(at.index(log.lines()));
+        prop_assert!(!log.report(with_key).is_sound());
+    }
+
+    #[test]
     fn any_line_moved_or_repeated_is_found(from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(), repeat: bool, with_key: bool) {
         let mut log = log();
         let all = log.files.concat();
