@@ -23,7 +23,6 @@ use crate::app::sign_in;
 use crate::app::traces;
 use crate::config::Config;
 use crate::config::ConfigError;
-use crate::domain::secret::Secret;
 use crate::domain::signing::SigningKeys;
 use crate::domain::time::Timestamp;
 use crate::domain::trail::foreign::StreamId;
@@ -50,7 +49,7 @@ pub struct Findings {
 pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     let mut findings = Findings::default();
     // A check writes nothing: without a secret file any key serves to build the parts.
-    let keys = throwaway_keys();
+    let keys = Keys::throwaway(0);
     for (path, key) in [
         (&config.keys.secret_file, "keys.secret_file"),
         (
@@ -304,19 +303,6 @@ fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
             let key = format!("resource[{place}].upstream: {problem}");
             findings.problems.push(ConfigError::new(file, key));
         }
-    }
-}
-
-fn throwaway_keys() -> Keys {
-    let key = || Secret::new(vec![0; 32]);
-    Keys {
-        pseudonyms: key(),
-        devices: key(),
-        demands: key(),
-        seals: key(),
-        pages: key(),
-        origins: key(),
-        previous: None,
     }
 }
 

@@ -68,6 +68,20 @@ pub struct Rotated {
 }
 
 impl Keys {
+    /// Keys of one byte alone: for what is put together and never meets a client.
+    pub(in crate::app) fn throwaway(byte: u8) -> Self {
+        let key = || Secret::new(vec![byte; 32]);
+        Self {
+            pseudonyms: key(),
+            devices: key(),
+            demands: key(),
+            seals: key(),
+            pages: key(),
+            origins: key(),
+            previous: None,
+        }
+    }
+
     /// Reads the secret, or makes one under the data folder when none is configured. `RISKGATE_SECRET` holds it,
     /// `RISKGATE_SECRET_FILE` names its file; both stand over the configuration.
     pub fn load(config: &Config, entropy: &dyn Entropy) -> Result<Self, ConfigError> {

@@ -5,60 +5,14 @@ use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::always;
+use crate::receiver::header;
+use crate::receiver::receiver;
 use riskgate::domain::alert::signature;
-use std::io::Read;
-use std::io::Write;
 use std::net::TcpListener;
-use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-/// The head of a request and its body.
-type Message = (String, String);
-
-/// A receiver that takes every message: its address and what it gets.
-fn receiver() -> (String, mpsc::Receiver<Message>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/hooks/s3cret", listener.local_addr().unwrap());
-    let (got, messages) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut text = String::new();
-            while !is_whole(&text) {
-                let mut piece = [0; 4096];
-                let read = stream.read(&mut piece).unwrap();
-                assert!(read > 0, "a whole request is sent: {text}");
-                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-            }
-            stream
-                .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
-                .unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            if got.send((head.to_owned(), body.to_owned())).is_err() {
-                return;
-            }
-        }
-    });
-    (url, messages)
-}
-
-fn is_whole(text: &str) -> bool {
-    text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
-        header(head, "content-length")
-            .parse()
-            .is_ok_and(|length: usize| body.len() >= length)
-    })
-}
-
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(found, _)| found.eq_ignore_ascii_case(name))
-        .map_or("", |(_, value)| value)
-}
 
 /// A gateway that tells `url`; the folder holds the secret.
 async fn telling(url: &str, policy: String) -> (World, tempfile::TempDir) {
@@ -84,7 +38,7 @@ const FORM: &[(&str, &str)] = &[("grant_type", "client_credentials")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_request_is_told_and_an_allowed_one_is_not() {
-    let (url, messages) = receiver();
+    let (url, messages) = receiver("/hooks/s3cret", "204 No Content");
     let (world, _folder) = telling(&url, always("block")).await;
     world
         .post("/oauth2/token", Some("demo-service"), FORM)

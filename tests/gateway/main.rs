@@ -51,6 +51,7 @@ mod patience;
 mod places;
 mod policy_editor;
 mod proof;
+mod receiver;
 mod redirects;
 mod replay;
 mod resign;

@@ -8,63 +8,17 @@ use crate::lifecycle::until_reloaded;
 use crate::operators::Browser;
 use crate::operators::eventually;
 use crate::operators::with_operators;
+use crate::receiver::header;
+use crate::receiver::receiver;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
-use std::io::Read;
-use std::io::Write;
-use std::net::TcpListener;
-use std::sync::mpsc;
 
 const ISSUER: &str = "https://sso.example.com";
 const AUDIENCE: &str = "https://app.example.com/";
 const AUTHORIZATION: &str = "Bearer s3cret-of-the-receiver";
-
-/// A receiver that takes every token: its address and what it gets, heads and bodies.
-fn receiver() -> (String, mpsc::Receiver<(String, String)>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/ssf/s3cret", listener.local_addr().unwrap());
-    let (got, messages) = mpsc::channel();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut text = String::new();
-            while !is_whole(&text) {
-                let mut piece = [0; 4096];
-                let read = stream.read(&mut piece).unwrap();
-                assert!(read > 0, "a whole request is sent: {text}");
-                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-            }
-            stream
-                .write_all(
-                    b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                )
-                .unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            if got.send((head.to_owned(), body.to_owned())).is_err() {
-                return;
-            }
-        }
-    });
-    (url, messages)
-}
-
-fn is_whole(text: &str) -> bool {
-    text.split_once("\r\n\r\n").is_some_and(|(head, body)| {
-        header(head, "content-length")
-            .parse()
-            .is_ok_and(|length: usize| body.len() >= length)
-    })
-}
-
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(found, _)| found.eq_ignore_ascii_case(name))
-        .map_or("", |(_, value)| value)
-}
 
 /// Everything is allowed; the level is that of the thresholds alone.
 fn levels(medium: u8, high: u8) -> String {
@@ -125,7 +79,7 @@ async fn confirm(world: &World, browser: &mut Browser<'_>, decision: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
-    let (url, messages) = receiver();
+    let (url, messages) = receiver("/ssf/s3cret", "202 Accepted\r\ncontent-length: 0");
     let (world, _folder) = telling(&url, "advise").await;
     // A receiver finds the keys by the metadata.
     let metadata = world.get("/.well-known/ssf-configuration").await;
@@ -205,7 +159,7 @@ async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_watches_no_level_is_told_but_a_compromise_is() {
-    let (url, messages) = receiver();
+    let (url, messages) = receiver("/ssf/s3cret", "202 Accepted\r\ncontent-length: 0");
     let (mut world, _folder) = telling(&url, "monitor").await;
     world.set_policy(&levels(1, 2));
     until_reloaded(&world, "ok", 1.0).await;

@@ -34,7 +34,7 @@ async fn world(first: &Issued, config: &'static str) -> World {
     })
     .await;
     put(&world, first);
-    reread(&world, "ok").await;
+    reread(&world, "server", "ok").await;
     world
 }
 
@@ -48,26 +48,22 @@ fn file(world: &World, name: &str) -> std::path::PathBuf {
     world.data_dir().with_file_name(name)
 }
 
-async fn reloads(world: &World, result: &str) -> f64 {
-    let labels = [("listener", "server"), ("result", result)];
-    world
-        .metric("riskgate_certificate_reloads_total", &labels)
-        .await
-}
-
-/// Sends SIGHUP and waits until a look at the files has ended so. It may have been one that the gateway took by itself.
-async fn reread(world: &World, result: &str) {
-    let before = reloads(world, result).await;
+/// Sends SIGHUP and waits until a look at the files of `listener` has ended so. It may have been one that the gateway took by
+/// itself.
+pub(crate) async fn reread(world: &World, listener: &str, result: &str) {
+    let labels = [("listener", listener), ("result", result)];
+    let count = || world.metric("riskgate_certificate_reloads_total", &labels);
+    let before = count().await;
     world.signal("HUP");
     let end = Instant::now() + PATIENCE;
-    while reloads(world, result).await <= before {
+    while count().await <= before {
         assert!(Instant::now() < end, "{}", world.log());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 /// Waits until the log has every one of these words from `place` on.
-async fn until_said(world: &World, place: usize, words: &[&str]) -> String {
+pub(crate) async fn until_said(world: &World, place: usize, words: &[&str]) -> String {
     let end = Instant::now() + PATIENCE;
     loop {
         let log = world.log().split_off(place);
@@ -124,7 +120,7 @@ async fn certificates_are_exchanged_under_handshakes() {
         if number % 4 == 0 {
             // A key of another certificate: what is there stays.
             fs::write(file(&world, "server.key"), &first.key).expect("a file");
-            reread(&world, "refused").await;
+            reread(&world, "server", "refused").await;
             refused += 1;
             let mut fresh = Client::new(world.port, Some(Arc::clone(&tls)));
             fresh.connect().await.expect("a handshake");
@@ -313,7 +309,7 @@ async fn clients_show_certificates_where_they_are_asked() {
         // Another authority takes over while the gateway runs.
         fs::write(&ca, theirs.pem()).expect("a file");
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        reread(&world, "ok").await;
+        reread(&world, "server", "ok").await;
         let version = &rustls::version::TLS13;
         for (own, wanted) in [(Some(&good), false), (Some(&bad), true)] {
             let tls = with_certificate(server.pem(), own, version);

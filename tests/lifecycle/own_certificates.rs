@@ -1,6 +1,8 @@
 //! The certificate that the gateway shows to upstreams that ask for one: on every way there, exchanged under traffic,
 //! refused when it cannot be used, watched for its end.
 
+use crate::certificates::reread;
+use crate::certificates::until_said;
 use crate::client;
 use crate::client::Client;
 use crate::gateway::Options;
@@ -100,32 +102,6 @@ async fn status(world: &World) -> u16 {
 
 fn shown(request: &RecordedRequest) -> Option<&[u8]> {
     request.client_certificate.as_deref()
-}
-
-/// Waits until the log has every one of these words from `place` on.
-async fn until_said(world: &World, place: usize, words: &[&str]) -> String {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let log = world.log().split_off(place);
-        if words.iter().all(|word| log.contains(word)) {
-            return log;
-        }
-        assert!(Instant::now() < end, "{words:?}: {log}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// SIGHUP, until a look at the files has ended so.
-async fn reread(world: &World, name: &str, result: &str) {
-    let labels = [("listener", name), ("result", result)];
-    let count = || world.metric("riskgate_certificate_reloads_total", &labels);
-    let before = count().await;
-    world.signal("HUP");
-    let end = Instant::now() + PATIENCE;
-    while count().await <= before {
-        assert!(Instant::now() < end, "{}", world.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -139,20 +139,6 @@ impl Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::secret::Secret;
-
-    fn keys() -> Keys {
-        let key = || Secret::new(vec![7; 32]);
-        Keys {
-            pseudonyms: key(),
-            devices: key(),
-            demands: key(),
-            seals: key(),
-            pages: key(),
-            origins: key(),
-            previous: None,
-        }
-    }
 
     fn config(text: &str) -> Config {
         toml::from_str(text).unwrap()
@@ -161,14 +147,16 @@ mod tests {
     #[test]
     fn a_stream_is_where_the_state_is_or_where_it_is_said_to_be() {
         let off = config("[audit.stream]\nrecords_max = 1");
-        assert!(open(&off, "f", &keys()).unwrap().is_none());
+        assert!(open(&off, "f", &Keys::throwaway(7)).unwrap().is_none());
         for text in [
             "[state]\nurl = \"redis://127.0.0.1\"\n[audit.stream]\nenabled = true",
             "[audit.stream]\nenabled = true\nurl = \"redis+cluster://a,b\"\nname = \"edge.1\"",
             "[audit.stream]\nenabled = true\nurl = \"redis+sentinel://a/m\"",
             "[audit.stream]\nenabled = true\nurl = \"rediss://a\"",
         ] {
-            let stream = open(&config(text), "f", &keys()).unwrap().unwrap();
+            let stream = open(&config(text), "f", &Keys::throwaway(7))
+                .unwrap()
+                .unwrap();
             assert!(stream.key().starts_with("rg:1:audit:{"), "{text}");
         }
     }
@@ -202,7 +190,9 @@ mod tests {
             ),
         ] {
             let config = config(&format!("[audit.stream]\nenabled = true\n{text}"));
-            let error = open(&config, "f", &keys()).unwrap_err().to_string();
+            let error = open(&config, "f", &Keys::throwaway(7))
+                .unwrap_err()
+                .to_string();
             assert!(
                 error.starts_with(said) && !error.contains("canary"),
                 "{error}"

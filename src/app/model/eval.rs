@@ -21,7 +21,6 @@ use crate::domain::kind::RequestKind;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::rollout::Rollout;
 use crate::domain::printable;
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::flow::score::ModelSet;
@@ -311,16 +310,7 @@ fn snapshot(
             },
         );
     }
-    let key = || Secret::new(vec![7; 32]);
-    let keys = Keys {
-        pseudonyms: key(),
-        devices: key(),
-        demands: key(),
-        seals: key(),
-        pages: key(),
-        origins: key(),
-        previous: None,
-    };
+    let keys = Keys::throwaway(7);
     assemble::snapshot_with(&config, "defaults", &keys, 1, models)
         .map(|assembled| assembled.snapshot)
         .map_err(RunError::Config)
