@@ -2,8 +2,7 @@
 //! of a code for an ID token. Requests go to the configured issuer and to the endpoints that it names, over TLS or to
 //! loopback, and nothing that came from a browser names a host. Nothing of it is on the path of requests.
 
-use crate::adapters::outbound;
-use crate::adapters::target::GuardedResolver;
+use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::jwt::KeySet;
 use crate::domain::jwt::KeySetError;
@@ -135,12 +134,10 @@ impl OidcProvider {
         settings: OidcProviderSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OidcProviderError> {
-        let http = outbound::client(&settings.authorities)
+        let http = target::client(&settings.authorities)
             .map_err(OidcProviderError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .dns_resolver(Arc::new(GuardedResolver))
             .build()
             .map_err(OidcProviderError::Client)?;
         Ok(Self {

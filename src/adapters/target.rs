@@ -1,6 +1,8 @@
 //! Where requests of ours to addresses of the operator's choice may go: over TLS, and never to one at which machines in clouds
 //! hand out their own credentials. Names are resolved anew with each connection, and the answer is held to the same rule.
 
+use crate::adapters::outbound;
+use reqwest::ClientBuilder;
 use reqwest::Url;
 use reqwest::dns::Addrs;
 use reqwest::dns::Name;
@@ -10,6 +12,7 @@ use std::io;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The longest address, in bytes.
 const URL_BYTES_MAX: usize = 2_000;
@@ -71,9 +74,19 @@ fn is_forbidden(ip: IpAddr) -> bool {
     }
 }
 
+/// A client for targets: [`outbound::client`] whose names lead nowhere that is forbidden, with one idle connection at most.
+///
+/// # Errors
+/// An authority is no certificate.
+pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, reqwest::Error> {
+    Ok(outbound::client(authorities)?
+        .pool_max_idle_per_host(1)
+        .dns_resolver(Arc::new(GuardedResolver)))
+}
+
 /// The system's resolver, of whose answers the forbidden ones are left out.
 #[derive(Debug)]
-pub struct GuardedResolver;
+struct GuardedResolver;
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {

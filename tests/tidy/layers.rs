@@ -75,7 +75,7 @@ const LAYERS: &[Layer] = &[
     // Every adapter may name its port; each knows one vendor.
     adapter(
         "adapters/alerts",
-        &["adapters::outbound", "adapters::target"],
+        &["adapters::target"],
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter(
@@ -128,7 +128,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/oidc_provider",
-        &["adapters::outbound", "adapters::target"],
+        &["adapters::target"],
         &[
             "async_trait",
             "base64",
@@ -187,10 +187,14 @@ const LAYERS: &[Layer] = &[
             "tracing",
         ],
     ),
-    adapter("adapters/target", &[], &["reqwest", "tokio"]),
+    adapter(
+        "adapters/target",
+        &["adapters::outbound"],
+        &["reqwest", "tokio"],
+    ),
     adapter(
         "adapters/shared_signals",
-        &["adapters::outbound", "adapters::target"],
+        &["adapters::target"],
         &["reqwest", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),

@@ -3,8 +3,7 @@
 
 use super::AlertSettings;
 use super::AlertsError;
-use crate::adapters::outbound;
-use crate::adapters::target::GuardedResolver;
+use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::alert::Alert;
 use crate::domain::alert::AlertMessage;
@@ -55,12 +54,10 @@ impl Delivery {
         lost: Arc<AtomicU64>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AlertsError> {
-        let http = outbound::client(&settings.authorities)
+        let http = target::client(&settings.authorities)
             .map_err(AlertsError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ATTEMPT_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .dns_resolver(Arc::new(GuardedResolver))
             .build()
             .map_err(AlertsError::Client)?;
         Ok(Self {

@@ -5,8 +5,7 @@ use super::ReceiverSettings;
 use super::SignalsError;
 use super::Standing;
 use super::Token;
-use crate::adapters::outbound;
-use crate::adapters::target::GuardedResolver;
+use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::alert::RETRIES;
 use crate::domain::alert::Receipt;
@@ -41,11 +40,9 @@ pub(super) struct Push {
 
 impl Push {
     pub(super) fn new(settings: ReceiverSettings) -> Result<Self, SignalsError> {
-        let http = outbound::client(&settings.authorities)
+        let http = target::client(&settings.authorities)
             .map_err(SignalsError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(1)
-            .dns_resolver(Arc::new(GuardedResolver))
             .build()
             .map_err(SignalsError::Client)?;
         Ok(Self {
