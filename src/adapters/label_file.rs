@@ -2,10 +2,11 @@
 //! `riskgate label`, which may be at it at once.
 
 use crate::domain::label::Label;
+use crate::domain::label::Truth;
 use crate::domain::printable;
 use crate::flow::ports::LabelBook;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
@@ -21,7 +22,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-/// Labels that are remembered; beyond them the first ones no longer show. The file keeps all.
+/// Labels that are remembered; beyond them those that were said first no longer show. The file keeps all.
 const LABELS_MAX: usize = 100_000;
 
 /// The file.
@@ -37,8 +38,10 @@ struct Known {
     inode: u64,
     bytes: u64,
     lines: u64,
-    latest: HashMap<String, Label>,
-    order: VecDeque<String>,
+    /// By decision: the latest word, and its number.
+    latest: HashMap<String, (u64, Label)>,
+    /// By number: whose decision's word that is.
+    order: BTreeMap<u64, String>,
 }
 
 impl LabelFile {
@@ -48,6 +51,17 @@ impl LabelFile {
             path,
             known: Mutex::default(),
         }
+    }
+
+    /// What the file holds by now; `None` where there is none.
+    fn read(&self) -> io::Result<Option<MutexGuard<'_, Known>>> {
+        let mut known = self.known();
+        match File::open(&self.path) {
+            Ok(mut file) => known.read_on(&mut file)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        Ok(Some(known))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -70,7 +84,7 @@ impl LabelBook for LabelFile {
         if known
             .latest
             .get(&label.id)
-            .is_some_and(|last| last.says_as(label))
+            .is_some_and(|(_, last)| last.says_as(label))
         {
             return Ok(false);
         }
@@ -86,16 +100,37 @@ impl LabelBook for LabelFile {
     }
 
     fn of(&self, ids: &[&str]) -> io::Result<HashMap<String, Label>> {
-        let mut known = self.known();
-        match File::open(&self.path) {
-            Ok(mut file) => known.read_on(&mut file)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashMap::new()),
-            Err(error) => return Err(error),
-        }
+        let Some(known) = self.read()? else {
+            return Ok(HashMap::new());
+        };
         let found = ids.iter().filter_map(|id| known.latest.get(*id));
         Ok(found
-            .map(|label| (label.id.clone(), label.clone()))
+            .map(|(_, label)| (label.id.clone(), label.clone()))
             .collect())
+    }
+
+    fn page(
+        &self,
+        truth: Option<Truth>,
+        older: Option<u64>,
+        most: usize,
+    ) -> io::Result<(Vec<Label>, Option<u64>)> {
+        let Some(known) = self.read()? else {
+            return Ok((Vec::new(), None));
+        };
+        let mut wanted = known
+            .order
+            .range(..older.unwrap_or(u64::MAX))
+            .rev()
+            .filter_map(|(number, id)| Some((*number, &known.latest.get(id)?.1)))
+            .filter(|(_, label)| truth.is_none_or(|truth| label.label == truth));
+        let mut labels = Vec::new();
+        let mut last = None;
+        for (number, label) in wanted.by_ref().take(most) {
+            labels.push(label.clone());
+            last = Some(number);
+        }
+        Ok((labels, wanted.next().and(last)))
     }
 }
 
@@ -138,12 +173,14 @@ impl Known {
     }
 
     fn note(&mut self, label: Label) {
-        let id = label.id.clone();
-        if self.latest.insert(id.clone(), label).is_none() {
-            self.order.push_back(id);
+        // Lines only come: their numbers are in the order in which the words were said.
+        let (number, id) = (self.lines, label.id.clone());
+        if let Some((before, _)) = self.latest.insert(id.clone(), (number, label)) {
+            self.order.remove(&before);
         }
+        self.order.insert(number, id);
         while self.order.len() > LABELS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
+            if let Some((_, oldest)) = self.order.pop_first() {
                 self.latest.remove(&oldest);
             }
         }
@@ -153,7 +190,6 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::label::Truth;
 
     fn label(id: &str, truth: Truth, note: &str) -> Label {
         Label::of_analyst(
@@ -209,6 +245,35 @@ mod tests {
             }
         });
         assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn labels_are_listed_by_their_latest_word() {
+        let (_folder, book) = place();
+        assert_eq!(book.page(None, None, 5).unwrap(), (Vec::new(), None));
+        for (id, truth) in [
+            ("a", Truth::Safe),
+            ("b", Truth::Compromised),
+            ("c", Truth::Safe),
+            ("a", Truth::Compromised),
+        ] {
+            book.add(&label(id, truth, "x")).unwrap();
+        }
+        let ids = |truth, older, most| {
+            let (labels, older) = book.page(truth, older, most).unwrap();
+            let ids: Vec<String> = labels.into_iter().map(|label| label.id).collect();
+            (ids.join(","), older)
+        };
+        assert_eq!(ids(None, None, 5), ("a,c,b".to_owned(), None));
+        let (first, older) = ids(None, None, 2);
+        assert_eq!(first, "a,c");
+        assert_eq!(ids(None, older, 2), ("b".to_owned(), None));
+        assert_eq!(ids(None, Some(0), 2), (String::new(), None));
+        let attacks = Some(Truth::Compromised);
+        let (first, older) = ids(attacks, None, 1);
+        assert_eq!(first, "a");
+        assert_eq!(ids(attacks, older, 1), ("b".to_owned(), None));
+        assert_eq!(ids(Some(Truth::Safe), None, 1), ("c".to_owned(), None));
     }
 
     #[test]

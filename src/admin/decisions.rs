@@ -74,7 +74,7 @@ pub(super) fn router(state: AdminState) -> Router {
 }
 
 /// Lets in who is signed in to the console, by the address or name under which that is reached, or who has the token.
-async fn let_in(state: State<AdminState>, request: Request, next: Next) -> Response {
+pub(super) async fn let_in(state: State<AdminState>, request: Request, next: Next) -> Response {
     let console = &state.console;
     if console.is_named_by(request.headers()) && console.is_signed_in(request.headers()) {
         return next.run(request).await;
@@ -130,12 +130,12 @@ async fn show(State(state): State<AdminState>, Path(id): Path<String>) -> Respon
     }
 }
 
-fn unread() -> Response {
+pub(super) fn unread() -> Response {
     let problem = "the records cannot be read";
     failed(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
-fn answer<T: Serialize>(said: &T) -> Response {
+pub(super) fn answer<T: Serialize>(said: &T) -> Response {
     match printable::json(said) {
         Ok(body) => json(StatusCode::OK, body),
         Err(_) => unread(),

@@ -7,6 +7,9 @@ pub mod console;
 /// Decisions, for programs.
 mod decisions;
 
+/// What analysts know of decisions, for programs.
+mod labels;
+
 /// The review queue.
 mod review;
 
@@ -57,6 +60,7 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state.clone())
         .merge(console::router(state.console.clone()))
         .merge(decisions::router(state.clone()))
+        .merge(labels::router(state.clone()))
         .merge(review::router(state.clone()))
         .merge(rollout::router(state))
 }

@@ -45,12 +45,19 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let headers = request.headers();
+    match admitted(&state, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Whether a request names this listener by its address and carries the operators' token.
+pub(super) fn admitted(state: &AdminState, headers: &HeaderMap) -> Result<(), Box<Response>> {
     if !names_this(headers) {
-        return failed(
+        return Err(Box::new(failed(
             StatusCode::MISDIRECTED_REQUEST,
             "this listener is named by its address or as localhost",
-        );
+        )));
     }
     let authorization = headers.get(header::AUTHORIZATION);
     let authorization = authorization.and_then(|value| value.to_str().ok());
@@ -63,9 +70,9 @@ pub(super) async fn guard(
             header::WWW_AUTHENTICATE,
             header::HeaderValue::from_static("Bearer realm=\"riskgate\""),
         );
-        return answer;
+        return Err(Box::new(answer));
     }
-    next.run(request).await
+    Ok(())
 }
 
 /// Whether a request names this listener by its address.
@@ -115,20 +122,15 @@ async fn decide(
     headers: &HeaderMap,
     reason: &[u8],
 ) -> Response {
-    let operator = headers.get(OPERATOR).map(|value| value.as_bytes());
-    let operator = String::from_utf8_lossy(operator.unwrap_or_default());
-    if operator.trim().is_empty() {
-        return failed(
-            StatusCode::BAD_REQUEST,
-            "the header `x-riskgate-operator` names nobody",
-        );
-    }
+    let Some(operator) = operator(headers) else {
+        return unnamed();
+    };
     let Ok(reason) = std::str::from_utf8(reason) else {
         return failed(StatusCode::BAD_REQUEST, "the reason is not UTF-8");
     };
     let decided = state
         .flow
-        .decide_review(id, is_release, operator.trim(), reason.trim())
+        .decide_review(id, is_release, &operator, reason.trim())
         .await;
     match decided {
         Ok(id) => json(StatusCode::OK, done(id)),
@@ -142,6 +144,20 @@ async fn decide(
             failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
         }
     }
+}
+
+/// Who asks, as a program with the operators' token says it.
+pub(super) fn operator(headers: &HeaderMap) -> Option<String> {
+    let operator = String::from_utf8_lossy(headers.get(OPERATOR)?.as_bytes());
+    let name = operator.trim();
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+pub(super) fn unnamed() -> Response {
+    failed(
+        StatusCode::BAD_REQUEST,
+        "the header `x-riskgate-operator` names nobody",
+    )
 }
 
 fn done(id: Pseudonym) -> String {

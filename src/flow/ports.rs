@@ -16,6 +16,7 @@ use crate::domain::jwt::KeySet;
 use crate::domain::jwt::RealmKeys;
 use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::label::Label;
+use crate::domain::label::Truth;
 use crate::domain::policy::editing::Finding;
 use crate::domain::policy::editing::How;
 use crate::domain::policy::editing::Replayed;
@@ -577,6 +578,18 @@ pub trait LabelBook: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// They cannot be read.
     fn of(&self, ids: &[&str]) -> io::Result<HashMap<String, Label>>;
+
+    /// At most `most` labels that say `truth` (any, without), the word that was said last first, from `older` on; and from where
+    /// on there are more.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn page(
+        &self,
+        truth: Option<Truth>,
+        older: Option<u64>,
+        most: usize,
+    ) -> io::Result<(Vec<Label>, Option<u64>)>;
 }
 
 /// Where spans of requests go.

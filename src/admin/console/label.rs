@@ -22,8 +22,93 @@ use maud::html;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The value of the field `sessions` that ends them.
+pub(in crate::admin) const ENDS: &str = "end";
+
 /// Labels by decision.
 pub(super) type Labels = HashMap<String, Label>;
+
+/// What somebody says of a decision who may.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::admin) struct Word<'w> {
+    pub(in crate::admin) operator: &'w str,
+    pub(in crate::admin) truth: Truth,
+    /// Of an attack: which.
+    pub(in crate::admin) kind: &'w str,
+    pub(in crate::admin) note: &'w str,
+    /// Of an attack: whether the sessions of the user are to end.
+    pub(in crate::admin) ends_sessions: bool,
+}
+
+/// A word that counts.
+#[derive(Debug)]
+pub(in crate::admin) struct Kept {
+    pub(in crate::admin) label: Label,
+    /// It was not said before.
+    pub(in crate::admin) is_new: bool,
+}
+
+/// Why a word is not kept.
+#[derive(Debug)]
+pub(in crate::admin) enum NotKept {
+    /// No decision has the id.
+    Unknown,
+    /// The records cannot be read.
+    Unread,
+    /// The labels cannot be written.
+    Unwritten(std::io::Error),
+}
+
+/// Reads what is said in a form or by a program.
+pub(in crate::admin) fn truth(text: &str) -> Option<Truth> {
+    let all = [Truth::Safe, Truth::Compromised];
+    all.into_iter().find(|truth| truth.as_str() == text)
+}
+
+/// Keeps a word of somebody who may say it, leaves a record where it is new, and ends sessions where it asks for that.
+pub(in crate::admin) async fn keep(
+    console: &Console,
+    id: &str,
+    word: Word<'_>,
+) -> Result<Kept, NotKept> {
+    if id.len() > super::decision::ID_BYTES_MAX {
+        return Err(NotKept::Unknown);
+    }
+    let asked = id.to_owned();
+    let found = console.read(move |trail, _| trail.find(&asked)).await;
+    let found = found.ok_or(NotKept::Unread)?.map(|found| found.event);
+    let event = found.filter(|event| event.verdict.is_some());
+    let event = event.ok_or(NotKept::Unknown)?;
+    let said = Label::of_analyst(
+        &event.id,
+        word.truth,
+        word.operator,
+        Some(word.kind).filter(|_| word.truth.is_attack()),
+        Some(word.note),
+        console.now().to_rfc3339(),
+    );
+    let (book, flow) = (Arc::clone(&console.labels), Arc::clone(&console.flow));
+    let kept = tokio::task::spawn_blocking(move || {
+        let is_new = book.add(&said)?;
+        if is_new {
+            flow.record_label(&said);
+        }
+        // What was said already keeps its time.
+        let known = book.of(&[said.id.as_str()])?.remove(&said.id);
+        Ok::<_, std::io::Error>(Kept {
+            label: known.unwrap_or(said),
+            is_new,
+        })
+    });
+    let kept = kept.await.map_err(|_| NotKept::Unread)?;
+    let kept = kept.map_err(NotKept::Unwritten)?;
+    if word.truth.is_attack() && word.ends_sessions {
+        console
+            .flow
+            .end_sessions(&event.id, None, Some(word.operator), kept.is_new);
+    }
+    Ok(kept)
+}
 
 /// `POST /console/decisions/{id}/label`.
 pub(super) async fn say(
@@ -32,10 +117,8 @@ pub(super) async fn say(
     Extension(fields): Extension<Fields>,
     Path(id): Path<String>,
 ) -> Response {
-    let truth = match fields.get("truth") {
-        "safe" => Truth::Safe,
-        "compromised" => Truth::Compromised,
-        _ => return not_kept(StatusCode::BAD_REQUEST, "Expected safe or compromised."),
+    let Some(truth) = truth(fields.get("truth")) else {
+        return not_kept(StatusCode::BAD_REQUEST, "Expected safe or compromised.");
     };
     if fields.get("note").trim().is_empty() {
         return not_kept(
@@ -43,55 +126,24 @@ pub(super) async fn say(
             "A reason is missing: say how you know, for those who come later.",
         );
     }
-    let found = if id.len() <= super::decision::ID_BYTES_MAX {
-        let id = id.clone();
-        console.read(move |trail, _| trail.find(&id)).await
-    } else {
-        Some(None)
-    };
-    let event = match found {
-        None => return layout::unread(),
-        Some(found) => found
-            .map(|found| found.event)
-            .filter(|event| event.verdict.is_some()),
-    };
-    let Some(event) = event else {
-        return not_kept(StatusCode::NOT_FOUND, "No decision has this id.");
-    };
-    let operator = signed.session.operator.name().to_string();
-    let kind = Some(fields.get("kind")).filter(|_| truth.is_attack());
-    let at = console.now().to_rfc3339();
-    let label = Label::of_analyst(
-        &event.id,
+    let word = Word {
+        operator: signed.session.operator.name(),
         truth,
-        &operator,
-        kind,
-        Some(fields.get("note")),
-        at,
-    );
-    let (book, flow) = (Arc::clone(&console.labels), Arc::clone(&console.flow));
-    let kept = tokio::task::spawn_blocking(move || {
-        let is_new = book.add(&label)?;
-        if is_new {
-            flow.record_label(&label);
-        }
-        Ok::<_, std::io::Error>(is_new)
-    });
-    match kept.await {
-        Ok(Ok(is_new)) => {
-            if truth.is_attack() && fields.get("sessions") == "end" {
-                console
-                    .flow
-                    .end_sessions(&event.id, None, Some(&operator), is_new);
-            }
-            let path = layout::decision_path(&event.id);
+        kind: fields.get("kind"),
+        note: fields.get("note"),
+        ends_sessions: fields.get("sessions") == ENDS,
+    };
+    match keep(&console, &id, word).await {
+        Ok(kept) => {
+            let path = layout::decision_path(&kept.label.id);
             Redirect::to(&format!("{path}?done=label#label")).into_response()
         }
-        Ok(Err(error)) => not_kept(
+        Err(NotKept::Unread) => layout::unread(),
+        Err(NotKept::Unknown) => not_kept(StatusCode::NOT_FOUND, "No decision has this id."),
+        Err(NotKept::Unwritten(error)) => not_kept(
             StatusCode::INTERNAL_SERVER_ERROR,
             &format!("The labels cannot be written: {error}."),
         ),
-        Err(_) => layout::unread(),
     }
 }
 
@@ -145,7 +197,7 @@ pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done:
                 @if sessions.is_on() {
                     p {
                         label {
-                            input type="checkbox" name="sessions" value="end" checked;
+                            input type="checkbox" name="sessions" value=(ENDS) checked;
                             " If compromised, end the sessions of this user at WSO2"
                         }
                     }

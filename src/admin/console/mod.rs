@@ -20,7 +20,7 @@ mod draft;
 mod editor;
 
 /// What analysts know of decisions.
-mod label;
+pub(in crate::admin) mod label;
 
 /// What all pages have.
 mod layout;
@@ -156,6 +156,15 @@ struct Signed {
     sessions: crate::flow::desk::sessions::Sessions,
 }
 
+/// Why somebody who is signed in may not do something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::admin) enum NotAllowed {
+    /// The role is not enough.
+    Role(Role),
+    /// What was sent does not carry the token of the session: somebody else may have written it.
+    Token,
+}
+
 /// The fields of a form, whose token was right.
 #[derive(Clone, Debug, Default)]
 struct Fields(Vec<(String, String)>);
@@ -273,6 +282,23 @@ impl Console {
     pub(in crate::admin) fn is_signed_in(&self, headers: &HeaderMap) -> bool {
         self.session(headers)
             .is_some_and(|signed| signed.role >= Role::Viewer)
+    }
+
+    /// The operator who is signed in and may do what `role` may, whose form carries `token`. `None` when nobody is signed in.
+    pub(in crate::admin) fn operator(
+        &self,
+        headers: &HeaderMap,
+        role: Role,
+        token: &str,
+    ) -> Option<Result<Arc<str>, NotAllowed>> {
+        let signed = self.session(headers)?;
+        Some(if signed.role < role {
+            Err(NotAllowed::Role(signed.role))
+        } else if is_equal(token, &signed.session.form_token) {
+            Ok(Arc::clone(signed.session.operator.name()))
+        } else {
+            Err(NotAllowed::Token)
+        })
     }
 
     /// Whether a request names the console: by an address, as localhost, or by the name that is configured.

@@ -1,0 +1,306 @@
+//! Labels as JSON on the operators' listener, for programs: what analysts said of decisions, and the word that says it. Whoever
+//! has the operators' token may, as for the review queue; an operator who is signed in needs the role that the console asks for,
+//! and what every form of the session carries.
+
+use crate::admin::AdminState;
+use crate::admin::console::NotAllowed;
+use crate::admin::console::label;
+use crate::admin::console::label::ENDS;
+use crate::admin::console::label::NotKept;
+use crate::admin::console::label::Word;
+use crate::admin::decisions::answer;
+use crate::admin::decisions::let_in;
+use crate::admin::decisions::unread;
+use crate::admin::review::admitted;
+use crate::admin::review::failed;
+use crate::admin::review::operator;
+use crate::admin::review::unnamed;
+use crate::domain::label::Label;
+use crate::domain::label::Truth;
+use crate::domain::operator::roster::Role;
+use crate::domain::printable;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Path;
+use axum::extract::RawQuery;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Labels in one answer, unless another number is asked for.
+const LIMIT: usize = 50;
+/// The most of them.
+const LIMIT_MAX: usize = 200;
+/// The longest form, in bytes: the longest note and name, encoded.
+const BODY_BYTES_MAX: usize = 8_192;
+/// The fields of a form.
+const FIELDS: [&str; 5] = ["truth", "note", "kind", "sessions", "token"];
+
+/// Names and values, each name once.
+type Pairs = BTreeMap<String, String>;
+
+/// A part of a list, the word that was said last first.
+#[derive(Debug, Serialize)]
+struct Listing {
+    labels: Vec<Label>,
+    /// What the next question says as `older`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older: Option<String>,
+}
+
+/// A word that counts.
+#[derive(Debug, Serialize)]
+struct Said {
+    label: Label,
+    /// The same was not said before.
+    is_new: bool,
+    /// Whether the sessions of the user are being ended: they were asked to be, and the gateway does such things.
+    ends_sessions: bool,
+}
+
+/// The routes.
+pub(super) fn router(state: AdminState) -> Router {
+    let list = Router::new()
+        .route("/api/labels", get(list))
+        .layer(middleware::from_fn_with_state(state.clone(), let_in));
+    let say = Router::new()
+        .route("/api/decisions/{id}/label", post(say))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    list.merge(say).with_state(state)
+}
+
+async fn list(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response {
+    let asked = pairs(query.as_deref().unwrap_or_default().as_bytes());
+    let asked = asked.and_then(|asked| Question::read(&asked));
+    let question = match asked {
+        Ok(question) => question,
+        Err(problem) => return failed(StatusCode::BAD_REQUEST, &problem),
+    };
+    let book = Arc::clone(&state.console.labels);
+    let Question {
+        truth,
+        older,
+        limit,
+    } = question;
+    let found = tokio::task::spawn_blocking(move || book.page(truth, older, limit)).await;
+    match found {
+        Ok(Ok((labels, older))) => answer(&Listing {
+            labels,
+            older: older.map(|older| older.to_string()),
+        }),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "labels cannot be read");
+            failed(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the labels cannot be read",
+            )
+        }
+        Err(_) => unread(),
+    }
+}
+
+async fn say(
+    State(state): State<AdminState>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let form = pairs(&body).and_then(|form| known(form, &FIELDS));
+    let token = form
+        .as_ref()
+        .ok()
+        .and_then(|form| form.get("token"))
+        .map_or("", String::as_str);
+    let operator = match who(&state, &headers, token) {
+        Ok(operator) => operator,
+        Err(refusal) => return *refusal,
+    };
+    let form = match form {
+        Ok(form) => form,
+        Err(problem) => return failed(StatusCode::BAD_REQUEST, &problem),
+    };
+    let get = |name: &str| form.get(name).map_or("", String::as_str);
+    let Some(truth) = label::truth(get("truth")) else {
+        return failed(
+            StatusCode::BAD_REQUEST,
+            &wrong("truth", get("truth"), "safe or compromised"),
+        );
+    };
+    if !["", ENDS].contains(&get("sessions")) {
+        let problem = wrong("sessions", get("sessions"), "end or nothing");
+        return failed(StatusCode::BAD_REQUEST, &problem);
+    }
+    let word = Word {
+        operator: &operator,
+        truth,
+        kind: get("kind"),
+        note: get("note"),
+        ends_sessions: get("sessions") == ENDS,
+    };
+    // There may be a program that asks and nobody who signs in.
+    let trail = &state.console.trail;
+    trail.start();
+    let (all, read) = trail.progress();
+    match label::keep(&state.console, &id, word).await {
+        Ok(kept) => answer(&Said {
+            ends_sessions: word.ends_sessions
+                && truth.is_attack()
+                && state.flow.dependencies().sessions.is_on(),
+            label: kept.label,
+            is_new: kept.is_new,
+        }),
+        Err(NotKept::Unknown) if read < all => failed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the records from before the start are being read: ask again in a moment",
+        ),
+        Err(NotKept::Unknown) => failed(StatusCode::NOT_FOUND, "no decision has this id"),
+        Err(NotKept::Unread) => unread(),
+        Err(NotKept::Unwritten(error)) => failed(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("the labels cannot be written: {error}"),
+        ),
+    }
+}
+
+/// Who says it: an operator who is signed in and may, or whom a program with the operators' token names.
+fn who(state: &AdminState, headers: &HeaderMap, token: &str) -> Result<String, Box<Response>> {
+    let refused = |problem: &str| Err(Box::new(failed(StatusCode::FORBIDDEN, problem)));
+    let console = &state.console;
+    if console.is_named_by(headers) {
+        match console.operator(headers, Role::Analyst, token) {
+            Some(Ok(operator)) => return Ok(operator.to_string()),
+            Some(Err(NotAllowed::Role(role))) => {
+                return refused(&format!(
+                    "this needs the role {}; yours is {role}",
+                    Role::Analyst
+                ));
+            }
+            Some(Err(NotAllowed::Token)) => {
+                return refused("`token`: expected the value that forms of this session carry");
+            }
+            None => {}
+        }
+    }
+    admitted(state, headers)?;
+    operator(headers).ok_or_else(|| Box::new(unnamed()))
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Question {
+    truth: Option<Truth>,
+    older: Option<u64>,
+    limit: usize,
+}
+
+impl Question {
+    /// A name that is not known or has a value of no use is an error that names it.
+    fn read(asked: &Pairs) -> Result<Self, String> {
+        let mut question = Self {
+            truth: None,
+            older: None,
+            limit: LIMIT,
+        };
+        for (name, value) in asked {
+            let wrong = |expected: &str| wrong(name, value, expected);
+            match name.as_str() {
+                "truth" => {
+                    let truth = label::truth(value);
+                    question.truth = Some(truth.ok_or_else(|| wrong("safe or compromised"))?);
+                }
+                "older" => {
+                    let older = value.parse().ok();
+                    question.older = Some(older.ok_or_else(|| wrong("what an answer said"))?);
+                }
+                "limit" => {
+                    let limit = value.parse().ok();
+                    let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                    question.limit = limit.ok_or_else(|| wrong(&format!("1 to {LIMIT_MAX}")))?;
+                }
+                _ => return Err(wrong("no such name but truth, older, limit")),
+            }
+        }
+        Ok(question)
+    }
+}
+
+/// Reads a query or a form. A name that is there twice is an error.
+fn pairs(text: &[u8]) -> Result<Pairs, String> {
+    let mut found = Pairs::new();
+    for (name, value) in form_urlencoded::parse(text).into_owned() {
+        if found.contains_key(&name) {
+            return Err(wrong(&name, &value, "it once"));
+        }
+        found.insert(name, value);
+    }
+    Ok(found)
+}
+
+/// A form with no fields but these.
+fn known(form: Pairs, fields: &[&str]) -> Result<Pairs, String> {
+    let foreign = form
+        .iter()
+        .find(|(name, _)| !fields.contains(&name.as_str()));
+    match foreign {
+        Some((name, value)) => Err(wrong(
+            name,
+            value,
+            &format!("no such name but {}", fields.join(", ")),
+        )),
+        None => Ok(form),
+    }
+}
+
+fn wrong(name: &str, value: &str, expected: &str) -> String {
+    let (name, value) = (printable::plain(name), printable::plain(value));
+    format!("`{name}`: `{value}`, expected {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_read_as_a_whole_or_not_at_all() {
+        let read = |query: &str| pairs(query.as_bytes()).and_then(|asked| Question::read(&asked));
+        assert_eq!(
+            read("truth=safe&limit=3&older=7"),
+            Ok(Question {
+                truth: Some(Truth::Safe),
+                older: Some(7),
+                limit: 3
+            })
+        );
+        assert_eq!(read("").unwrap().limit, LIMIT);
+        for (query, said) in [
+            ("limit=0", "`limit`: `0`, expected 1 to 200"),
+            ("limit=201", "1 to 200"),
+            ("older=-1", "what an answer said"),
+            ("truth=maybe", "safe or compromised"),
+            ("truth=safe&truth=safe", "expected it once"),
+            ("verdict=x", "expected no such name but"),
+            ("a%1b=%0a", "`a\\u{1b}`: `\\n`"),
+        ] {
+            let problem = read(query).unwrap_err();
+            assert!(problem.contains(said), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_form_has_no_other_field() {
+        let form = pairs(b"truth=safe&note=x").unwrap();
+        assert!(known(form, &FIELDS).is_ok());
+        // Somebody who asks for sessions to be ended and misspells it must hear of it.
+        let form = pairs(b"truth=compromised&session=end").unwrap();
+        let problem = known(form, &FIELDS).unwrap_err();
+        assert!(problem.contains("`session`: `end`"), "{problem}");
+    }
+}
