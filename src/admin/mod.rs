@@ -16,7 +16,7 @@ mod review;
 /// The rollout.
 mod rollout;
 
-use crate::domain::operator::OperatorToken;
+use crate::domain::bearer_token::BearerToken;
 use crate::flow::AuthFlow;
 use crate::flow::score::breaker::BreakerState;
 use crate::telemetry::health::Health;
@@ -46,7 +46,7 @@ pub struct AdminState {
     /// The path, for the gauges that are read off it.
     pub flow: Arc<AuthFlow>,
     /// The token of operators.
-    pub operators: OperatorToken,
+    pub operators: BearerToken,
     /// Pages for analysts.
     pub console: Console,
 }

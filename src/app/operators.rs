@@ -3,34 +3,34 @@
 use crate::adapters::replace;
 use crate::config::Config;
 use crate::config::ConfigError;
-use crate::domain::operator::OperatorToken;
+use crate::domain::bearer_token::BearerToken;
 use crate::flow::ports::Entropy;
 use std::io::ErrorKind;
 use std::path::Path;
 
 /// Reads the token, or makes one under the data folder when no file is configured and none is there.
-pub fn load(config: &Config, entropy: &dyn Entropy) -> Result<OperatorToken, ConfigError> {
+pub fn load(config: &Config, entropy: &dyn Entropy) -> Result<BearerToken, ConfigError> {
     let path = config.token_file();
     if config.admin.token_file.is_none() && !path.exists() {
         let mut random = [0; 32];
         entropy.fill(&mut random);
-        make(&path, &OperatorToken::from_random(&random))?;
+        make(&path, &BearerToken::from_random(&random))?;
     }
     existing(config)
 }
 
 /// Reads the token, which must be there.
-pub fn existing(config: &Config) -> Result<OperatorToken, ConfigError> {
+pub fn existing(config: &Config) -> Result<BearerToken, ConfigError> {
     let path = config.token_file();
     let file = path.display().to_string();
     let text = std::fs::read_to_string(&path).map_err(|error| {
         ConfigError::new(&file, format!("admin.token_file: cannot be read: {error}"))
     })?;
-    OperatorToken::parse(&text)
+    BearerToken::parse(&text)
         .map_err(|error| ConfigError::new(&file, format!("admin.token_file: {error}")))
 }
 
-fn make(path: &Path, token: &OperatorToken) -> Result<(), ConfigError> {
+fn make(path: &Path, token: &BearerToken) -> Result<(), ConfigError> {
     let failed = |error: std::io::Error| {
         ConfigError::new(
             path.display().to_string(),

@@ -9,6 +9,9 @@ pub mod time;
 /// Values that must not print.
 pub mod secret;
 
+/// Tokens of programs.
+pub mod bearer_token;
+
 /// Whose fault a failure is.
 pub mod fault;
 

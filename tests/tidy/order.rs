@@ -12,6 +12,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "ids",
     "time",
     "secret",
+    "bearer_token",
     "fault",
     "target",
     "route",
