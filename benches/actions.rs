@@ -154,6 +154,7 @@ fn flow() -> AuthFlow {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        transmitter: None,
         sessions: Sessions::default(),
         scopes: ScopeWatch::default(),
         rollout: RolloutWatch::default(),

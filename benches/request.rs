@@ -189,6 +189,7 @@ impl Bench {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            transmitter: None,
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

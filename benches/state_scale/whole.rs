@@ -189,6 +189,7 @@ impl Gateway {
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             barred: BarredTokens::default(),
+            transmitter: None,
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

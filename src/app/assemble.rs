@@ -15,7 +15,6 @@ use crate::app::models::Proved;
 use crate::app::own_certificates;
 use crate::app::resources;
 use crate::app::rollout;
-use crate::app::shared_signals;
 use crate::app::signing;
 use crate::app::trust;
 use crate::config::Config;
@@ -220,7 +219,6 @@ pub fn snapshot_with(
         signer,
         resign: resign(config, signing.as_ref(), keys),
         signing,
-        transmitter: shared_signals::metadata(config),
         resources,
         trusted_proxies,
         reserved_headers,

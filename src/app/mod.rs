@@ -305,8 +305,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         })?;
     let records = Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>;
     let (records, alerting) = alerts::before(records, &config, &file, &metrics).map_err(one)?;
-    let (records, transmitter) =
-        shared_signals::before(records, &config, &file, &metrics).map_err(one)?;
+    let told = shared_signals::before(records, &config, &file, &metrics, &health);
+    let (records, told) = told.map_err(one)?;
+    let (transmitter, published) = told.unzip();
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let dependencies = Dependencies {
         state: Arc::clone(&state),
@@ -330,6 +331,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
+        transmitter: published,
         sessions: assemble::sessions(&config),
         scopes: ScopeWatch::default(),
         rollout: rollout::watch(&config),
@@ -376,7 +378,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let alerting =
         alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
     let signalling = transmitter.map(|transmitter| {
-        let means = shared_signals::means(&flow, &clock, &health);
+        let means = shared_signals::means(&flow, &clock);
         runtime.spawn(transmitter.run(means, stopped.clone()))
     });
     if let (Some(prepared), Some(listener)) = (actions, actions_listener) {

@@ -1,7 +1,9 @@
 //! From `[shared_signals]` to what tells: issuer, receivers, their authorities and what they want to be shown.
 
 use crate::adapters::entropy::OsEntropy;
+use crate::adapters::shared_signals::Delivery;
 use crate::adapters::shared_signals::Means;
+use crate::adapters::shared_signals::Pushes;
 use crate::adapters::shared_signals::ReceiverSettings;
 use crate::adapters::shared_signals::SignalSettings;
 use crate::adapters::shared_signals::SignallingSink;
@@ -10,12 +12,15 @@ use crate::adapters::target::Target;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::shared_signals::Delivery as Way;
 use crate::config::shared_signals::ReceiverSettings as Said;
+use crate::domain::bearer_token::BearerToken;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal;
 use crate::flow::AuthFlow;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
+use crate::flow::shared_signals::Published;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
@@ -70,6 +75,19 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<SignalSettings>, C
             ConfigError::new(file, format!("shared_signals.receivers[{place}].{problem}"))
         })?);
     }
+    let tokens = receivers.iter().map(|receiver| match &receiver.delivery {
+        Delivery::Poll(token) => Some(token.expose()),
+        Delivery::Push(_) => None,
+    });
+    let tokens: Vec<Option<&str>> = tokens.collect();
+    for (place, token) in tokens.iter().enumerate() {
+        // Whoever shows it could be either.
+        if token.is_some() && tokens.iter().take(place).any(|other| other == token) {
+            return wrong(format!(
+                "receivers[{place}].token_file: holds the token of another receiver"
+            ));
+        }
+    }
     Ok(Some(SignalSettings {
         issuer: issuer.clone(),
         modes: said.modes.clone(),
@@ -93,8 +111,6 @@ fn receiver(said: &Said, is_first: bool) -> Result<ReceiverSettings, String> {
     if !is_first {
         return Err(format!("name: `{}` is the name of another one", said.name));
     }
-    // The address itself may hold a secret.
-    let target = Target::parse(&said.url).map_err(|expected| format!("url: {expected}"))?;
     let is_printable = said.audience.bytes().all(|byte| byte.is_ascii_graphic());
     if said.audience.is_empty() || said.audience.len() > AUDIENCE_BYTES_MAX || !is_printable {
         return Err(format!(
@@ -106,24 +122,62 @@ fn receiver(said: &Said, is_first: bool) -> Result<ReceiverSettings, String> {
             "events: empty, expected `risk-level-change`, `session-revoked` or both".to_owned(),
         );
     }
-    let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls())
-        .map_err(|error| format!("ca_file: {error}"))?;
-    let authorization = said.authorization_file.as_deref().map(authorization);
     Ok(ReceiverSettings {
         name: said.name.clone(),
-        target,
-        authorities,
-        authorization: authorization.transpose()?,
         audience: said.audience.clone(),
         events: said.events.clone(),
+        delivery: delivery(said)?,
     })
+}
+
+fn delivery(said: &Said) -> Result<Delivery, String> {
+    let url = ("url", said.url.is_some());
+    let authorization_file = ("authorization_file", said.authorization_file.is_some());
+    let token_file = ("token_file", said.token_file.is_some());
+    let ca_file = ("ca_file", said.ca_file.is_some());
+    let (way, others) = match said.delivery {
+        Way::Push => ("push", vec![token_file]),
+        Way::Poll => ("poll", vec![url, authorization_file, ca_file]),
+    };
+    if let Some((key, _)) = others.iter().find(|(_, is_there)| *is_there) {
+        return Err(format!("{key}: expected none with `delivery = \"{way}\"`"));
+    }
+    let needed = |key: &str| format!("{key}: missing, `delivery = \"{way}\"` needs it");
+    match said.delivery {
+        Way::Push => {
+            let url = said.url.as_deref().ok_or_else(|| needed("url"))?;
+            // The address itself may hold a secret.
+            let target = Target::parse(url).map_err(|expected| format!("url: {expected}"))?;
+            let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls())
+                .map_err(|error| format!("ca_file: {error}"))?;
+            let authorization = said.authorization_file.as_deref().map(authorization);
+            Ok(Delivery::Push(Pushes {
+                target,
+                authorities,
+                authorization: authorization.transpose()?,
+            }))
+        }
+        Way::Poll => {
+            let path = said.token_file.as_deref();
+            let path = path.ok_or_else(|| needed("token_file"))?;
+            let text = text_of("token_file", path)?;
+            let token = BearerToken::parse(&text);
+            let token =
+                token.map_err(|error| format!("token_file: `{}`: {error}", path.display()))?;
+            Ok(Delivery::Poll(token))
+        }
+    }
+}
+
+fn text_of(key: &str, path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("{key}: `{}` cannot be read: {error}", path.display()))
 }
 
 /// The value of a header in a file, without the spaces around it.
 fn authorization(path: &Path) -> Result<Secret<String>, String> {
     let key = "authorization_file";
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{key}: `{}` cannot be read: {error}", path.display()))?;
+    let text = text_of(key, path)?;
     let value = text.trim();
     let is_value = value
         .bytes()
@@ -137,23 +191,18 @@ fn authorization(path: &Path) -> Result<Secret<String>, String> {
     Ok(Secret::new(value.to_owned()))
 }
 
-/// What the transmitter says of itself, where there is one.
-pub fn metadata(config: &Config) -> Option<String> {
-    let said = &config.shared_signals;
-    let issuer = said.issuer.as_ref().filter(|_| !said.receivers.is_empty());
-    issuer.map(|issuer| shared_signal::metadata(issuer).to_string())
-}
-
 /// What the transmitter needs of the gateway that runs. The keys are those of the moment: a rotation is taken over.
-pub fn means(flow: &Arc<AuthFlow>, clock: &Arc<dyn Clock>, health: &Arc<Health>) -> Means {
+pub fn means(flow: &Arc<AuthFlow>, clock: &Arc<dyn Clock>) -> Means {
     let flow = Arc::clone(flow);
     Means {
         keys: Box::new(move || flow.snapshot().signing.clone()),
         clock: Arc::clone(clock),
         entropy: Arc::new(OsEntropy),
-        health: Arc::clone(health),
     }
 }
+
+/// What runs, and what is served.
+pub type Told = (Transmitter, Published);
 
 /// The sink that records go to, and what tells receivers where there are some.
 pub fn before(
@@ -161,13 +210,17 @@ pub fn before(
     config: &Config,
     file: &str,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<dyn AuditSink>, Option<Transmitter>), ConfigError> {
+    health: &Arc<Health>,
+) -> Result<(Arc<dyn AuditSink>, Option<Told>), ConfigError> {
     let Some(settings) = settings(config, file)? else {
         return Ok((records, None));
     };
-    let (sink, transmitter) = SignallingSink::new(records, settings, Arc::clone(metrics))
+    let metadata = shared_signal::metadata(&settings.issuer).to_string();
+    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
+    let (sink, transmitter) = SignallingSink::new(records, settings, metrics, health)
         .map_err(|error| ConfigError::new(file, format!("shared_signals.receivers: {error}")))?;
-    Ok((Arc::new(sink), Some(transmitter)))
+    let published = Published::new(metadata, transmitter.outboxes());
+    Ok((Arc::new(sink), Some((transmitter, published))))
 }
 
 #[cfg(test)]
@@ -183,13 +236,20 @@ mod tests {
     const ONE: &str = "[[shared_signals.receivers]]\nname = 'app'\naudience = 'https://app.example.com'\n\
                        url = 'http://127.0.0.1:9/ssf/s3cret'\n";
 
+    fn pushes(settings: &SignalSettings) -> &Pushes {
+        match &settings.receivers[0].delivery {
+            Delivery::Push(pushes) => pushes,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn nobody_is_told_unless_a_receiver_is_named() {
         assert!(said("").unwrap().is_none());
         assert!(said(HEAD).unwrap().is_none());
         let settings = said(&format!("{HEAD}{ONE}")).unwrap().unwrap();
         assert_eq!(settings.receivers[0].events.len(), 2);
-        assert!(settings.receivers[0].authorization.is_none());
+        assert!(pushes(&settings).authorization.is_none());
         // Whoever is told is told by a signature.
         assert!(Config::parse(&format!("{HEAD}{ONE}")).unwrap().signs());
     }
@@ -208,7 +268,7 @@ mod tests {
         }
         std::fs::write(&secret, "Bearer s3cret\n").unwrap();
         let settings = said(&of_file).unwrap().unwrap();
-        let value = settings.receivers[0].authorization.clone().unwrap();
+        let value = pushes(&settings).authorization.clone().unwrap();
         assert_eq!(value.expose(), "Bearer s3cret");
         assert!(!format!("{settings:?}").contains("Bearer s3cret"));
         let nine: String = (0..9)
@@ -262,5 +322,75 @@ mod tests {
             assert!(!error.contains("s3cret"), "{error}");
         }
         assert!(Config::parse(&with("events = ['account-disabled']")).is_err());
+        assert!(Config::parse(&with("delivery = 'pull'")).is_err());
+    }
+
+    #[test]
+    fn who_polls_has_a_token_of_its_own_and_no_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("token_file = '{}'\n", path.display())
+        };
+        let (one, same) = ("a1".repeat(16), format!(" {}\n", "a1".repeat(16)));
+        let polls = |name: &str, more: &str| {
+            format!(
+                "[[shared_signals.receivers]]\nname = '{name}'\naudience = 'x'\ndelivery = 'poll'\n{more}\n"
+            )
+        };
+        let good = polls("one", &file("one", &one));
+        let settings = said(&format!("{HEAD}{good}{ONE}")).unwrap().unwrap();
+        let Delivery::Poll(token) = &settings.receivers[0].delivery else {
+            panic!("{settings:?}");
+        };
+        assert_eq!(token.expose(), one);
+        assert_eq!(
+            settings.describe(),
+            [
+                "shared signals are fetched by: one (risk-level-change, session-revoked)",
+                "shared signals go to: app at http://127.0.0.1:9 (risk-level-change, session-revoked)",
+            ]
+        );
+        for (text, expected) in [
+            (polls("one", ""), "[0].token_file: missing"),
+            (
+                polls("one", "token_file = '/nowhere'"),
+                "[0].token_file: `/nowhere` cannot be read",
+            ),
+            (polls("one", &file("short", "s3cret")), "[0].token_file: `"),
+            (
+                format!("{good}{}", polls("two", &file("same", &same))),
+                "[1].token_file: holds the token of another",
+            ),
+            (
+                format!("{good}url = 'https://app.example.com/s3cret'"),
+                "[0].url: expected none with `delivery = \"poll\"`",
+            ),
+            (
+                format!("{good}ca_file = '/nowhere'"),
+                "[0].ca_file: expected none",
+            ),
+            (
+                format!("{good}authorization_file = '/nowhere'"),
+                "[0].authorization_file: expected none",
+            ),
+            (
+                format!("{ONE}{}", file("one", &one)),
+                "[0].token_file: expected none with `delivery = \"push\"`",
+            ),
+            (
+                ONE.replace("url = 'http://127.0.0.1:9/ssf/s3cret'\n", ""),
+                "[0].url: missing",
+            ),
+        ] {
+            let error = said(&format!("{HEAD}{text}")).unwrap_err();
+            let expected = format!("test: shared_signals.receivers{expected}");
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(
+                !error.contains("s3cret") && !error.contains(&one),
+                "{error}"
+            );
+        }
     }
 }

@@ -23,10 +23,15 @@ pub struct SharedSignalSettings {
 pub struct ReceiverSettings {
     /// Its name, for metrics and the log.
     pub name: String,
-    /// Where events go: `https://`, or `http://` and an address of loopback.
-    pub url: String,
+    /// How events come to it.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Where they are pushed: `https://`, or `http://` and an address of loopback.
+    pub url: Option<String>,
     /// A file with the value of `Authorization` that the receiver wants.
     pub authorization_file: Option<PathBuf>,
+    /// A file with the token by which a receiver that polls is known.
+    pub token_file: Option<PathBuf>,
     /// Certificates of the authority that signed the receiver's certificate, PEM; those of the system when absent.
     pub ca_file: Option<PathBuf>,
     /// What the receiver calls itself (`aud`).
@@ -34,6 +39,17 @@ pub struct ReceiverSettings {
     /// What it is told of; everything when absent.
     #[serde(default = "every_kind")]
     pub events: Vec<SignalKind>,
+}
+
+/// How events come to a receiver.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// They are sent to it (RFC 8935).
+    #[default]
+    Push,
+    /// It fetches them (RFC 8936).
+    Poll,
 }
 
 impl Default for SharedSignalSettings {

@@ -35,6 +35,9 @@ pub const OWN_PREFIX: &str = "/riskgate";
 /// Where the metadata of the transmitter of shared signals is (SSF 1.0 section 7.2).
 pub const SIGNALS_PATH: &str = "/.well-known/ssf-configuration";
 
+/// Where receivers of shared signals fetch what they are told (RFC 8936).
+pub const POLL_PATH: &str = "/riskgate/ssf/poll";
+
 /// The path of the keys with which the gateway signs.
 pub const KEYS_PATH: &str = "/riskgate/jwks.json";
 

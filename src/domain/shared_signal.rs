@@ -2,6 +2,9 @@
 //! events there are, the security event token (RFC 8417) that carries one, and what a receiver answers to it (RFC 8935).
 //! Users are named by their pseudonym (RFC 9493, `opaque`). Nothing is signed or sent here.
 
+/// Tokens that wait until they are fetched.
+pub mod poll;
+
 /// From records to events.
 pub mod watch;
 
@@ -91,6 +94,17 @@ pub struct Envelope<'a> {
     pub id: &'a str,
     /// When the token was made.
     pub at: Timestamp,
+}
+
+/// A signed token, on its way to one receiver.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Token {
+    /// Its `jti`.
+    pub id: String,
+    /// What it tells of.
+    pub kind: SignalKind,
+    /// The token itself.
+    pub text: String,
 }
 
 /// Why a receiver does not take a token (RFC 8935 section 2.4).
@@ -212,7 +226,7 @@ pub fn metadata(issuer: &str) -> Value {
         "spec_version": "1_0",
         "issuer": issuer,
         "jwks_uri": format!("{issuer}{KEYS_PATH}"),
-        "delivery_methods_supported": ["urn:ietf:rfc:8935"],
+        "delivery_methods_supported": ["urn:ietf:rfc:8935", "urn:ietf:rfc:8936"],
         "default_subjects": "ALL",
     })
 }

@@ -1,7 +1,11 @@
 //! Request limits per address, network, user and client (token buckets of the crate governor), and the bound on assessments in
 //! flight. Memory is bounded: sources that have gone quiet are dropped when the tables grow.
 
+use crate::domain::ids::NameSpace;
 use crate::domain::ids::ValueHash;
+use crate::domain::signals::network::velocity_host;
+use crate::flow::AuthFlow;
+use crate::flow::exchange::Exchange;
 use governor::Quota;
 use governor::RateLimiter;
 use governor::clock::Clock as _;
@@ -125,6 +129,19 @@ impl Limits {
                 retry_after: wait.as_secs().saturating_add(1),
             }
         })
+    }
+}
+
+impl AuthFlow {
+    /// Counts a request to a page of the gateway's own against the limit of its address, in every mode: these pages are
+    /// nobody's login.
+    pub fn limit_own(&self, exchange: &Exchange) -> Result<(), Limited> {
+        let host = velocity_host(exchange.client.address).to_string();
+        let address = exchange
+            .snapshot
+            .people
+            .value(NameSpace::Address, host.as_bytes());
+        self.dependencies().limits.check(address, None, None, None)
     }
 }
 

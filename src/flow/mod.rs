@@ -126,12 +126,14 @@ pub mod token_action;
 /// Our own step in a login.
 pub mod step;
 
+/// What is served to receivers of shared signals.
+pub mod shared_signals;
+
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::rejection;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Population;
-use crate::domain::ids::NameSpace;
 use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
@@ -141,7 +143,6 @@ use crate::domain::resource::Denial;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
-use crate::domain::signals::network::velocity_host;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::flow::admit::Knock;
@@ -156,7 +157,6 @@ use crate::flow::exchange::Timing;
 use crate::flow::identify::link_key;
 use crate::flow::lessons::Lessons;
 use crate::flow::limits::InFlight;
-use crate::flow::limits::Limited;
 use crate::flow::limits::Limits;
 use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
@@ -176,6 +176,7 @@ use crate::flow::rollout::RolloutWatch;
 use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
+use crate::flow::shared_signals::Published;
 use crate::flow::snapshot::Snapshot;
 use crate::flow::tracing::Traces;
 use crate::telemetry::metrics::Metrics;
@@ -222,6 +223,8 @@ pub struct Dependencies {
     pub reviews: Reviews,
     /// Access tokens that were withheld.
     pub barred: BarredTokens,
+    /// What is served to receivers of shared signals, where there are some.
+    pub transmitter: Option<Published>,
     /// Whose sessions may be ended.
     pub sessions: desk::sessions::Sessions,
     /// Friction budgets, and stages of the rollout that have fallen back.
@@ -451,17 +454,6 @@ impl AuthFlow {
         headers: &http::HeaderMap,
     ) -> Result<(), Denial> {
         resource::visit(&self.dependencies, exchange, method, headers).await
-    }
-
-    /// Counts a request to a page of the gateway's own against the limit of its address, in every mode: these pages are
-    /// nobody's login.
-    pub fn limit_own(&self, exchange: &Exchange) -> Result<(), Limited> {
-        let host = velocity_host(exchange.client.address).to_string();
-        let address = exchange
-            .snapshot
-            .people
-            .value(NameSpace::Address, host.as_bytes());
-        self.dependencies.limits.check(address, None, None, None)
     }
 
     /// A request that was admitted cannot be read after all.

@@ -25,6 +25,8 @@ use crate::domain::resource::IntrospectionClient;
 use crate::domain::review::ReviewQueue;
 use crate::domain::risk::ModelOutput;
 use crate::domain::secret::Secret;
+use crate::domain::shared_signal::poll::PollAnswer;
+use crate::domain::shared_signal::poll::PollRequest;
 use crate::domain::sign_in::Endpoints;
 use crate::domain::signals::network::NetworkFacts;
 use crate::domain::time::Deadline;
@@ -365,6 +367,14 @@ pub enum RevokeError {
 pub trait GeoLookup: Send + Sync {
     /// What is known of the network of `address`; without a database, nothing.
     fn lookup(&self, address: IpAddr) -> NetworkFacts;
+}
+
+/// What waits until a receiver of shared signals fetches it.
+#[async_trait]
+pub trait SignalOutbox: std::fmt::Debug + Send + Sync {
+    /// Takes in what the receiver says of earlier tokens and gives it what waits. Where nothing does and the request is not
+    /// to be answered at once, something is waited for, but not for long. May be dropped while it waits.
+    async fn poll(&self, request: &PollRequest) -> PollAnswer;
 }
 
 /// Where records of exchanges go.

@@ -55,8 +55,6 @@ pub struct Snapshot {
     pub signer: Option<HeaderSigner>,
     /// Signs tokens and assertions, where something is signed.
     pub signing: Option<Arc<SigningKeys>>,
-    /// What the transmitter of shared signals says of itself, where there is one: JSON.
-    pub transmitter: Option<String>,
     /// That tokens are signed anew, where they are.
     pub resign: Option<Resign>,
     /// Services of the operator's own, in the order in which the routes name them.

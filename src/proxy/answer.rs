@@ -122,6 +122,11 @@ impl Answer {
         answer
     }
 
+    /// JSON for a program, which nobody keeps.
+    pub fn json(status: u16, json: String) -> Self {
+        Self::new(status, Form::Api, json)
+    }
+
     /// One of the gateway's own pages. With `no-referrer` a browser hides the origin of forms as well, so that pages with
     /// forms say `same-origin`.
     pub fn own(status: u16, html: String, referrer: &'static str) -> Self {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::sync::watch;
 
 /// How long an idle connection may still bring a request once the end has begun. That request is answered with
@@ -30,6 +31,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Drain {
     draining: AtomicBool,
+    begins: Notify,
     stop: watch::Sender<bool>,
     open: watch::Sender<usize>,
     linger: Duration,
@@ -41,6 +43,7 @@ impl Drain {
     pub fn new(drain: Duration, grace: Duration) -> Self {
         Self {
             draining: AtomicBool::new(false),
+            begins: Notify::new(),
             stop: watch::channel(false).0,
             open: watch::channel(0).0,
             linger: LINGER.saturating_sub(drain).max(SETTLE).min(grace),
@@ -50,11 +53,20 @@ impl Drain {
     /// From now on each answer asks its client for another connection, which the balancer leads elsewhere.
     pub fn begin(&self) {
         self.draining.store(true, Ordering::Release);
+        self.begins.notify_waiters();
     }
 
     /// Whether it has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    /// Ready once it has begun: for what would wait longer than the end may take.
+    pub async fn begun(&self) {
+        let begins = self.begins.notified();
+        if !self.is_draining() {
+            begins.await;
+        }
     }
 
     /// Accepts no more connections. HTTP/2 clients get GOAWAY.
@@ -206,7 +218,15 @@ mod tests {
     async fn it_has_ended_when_the_last_connection_has() {
         let drain = Arc::new(Drain::new(Duration::ZERO, Duration::from_millis(10)));
         let open = drain.enter();
+        let begun = tokio::spawn({
+            let drain = Arc::clone(&drain);
+            async move { drain.begun().await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!begun.is_finished());
         drain.stop();
+        begun.await.unwrap();
+        drain.begun().await;
         assert!(drain.is_draining() && drain.open() == 1);
         let waits = tokio::spawn({
             let drain = Arc::clone(&drain);

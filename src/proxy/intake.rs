@@ -24,6 +24,7 @@ use crate::flow::resign;
 use crate::flow::review::Reviewed;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
+use crate::proxy::connections::Drain;
 use crate::proxy::context::RequestContext;
 use crate::proxy::own;
 use crate::proxy::shield::fault_point;
@@ -40,12 +41,13 @@ pub async fn take(
     session: &mut Session,
     context: &mut RequestContext,
     body_deadline: Duration,
+    drain: &Drain,
 ) -> Option<Answer> {
     let admitted = admit(flow, session, context);
     fault_point("request_filter", session.req_header());
     let result = match admitted {
         Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_own) => {
-            return Some(own::serve(flow, session, context, body_deadline).await);
+            return Some(own::serve(flow, session, context, body_deadline, drain).await);
         }
         Ok(None) if context.exchange.as_ref().is_some_and(Exchange::is_visit) => {
             return visit(flow, session, context).await;

@@ -49,6 +49,9 @@ pub mod own;
 /// Their pages.
 pub mod own_pages;
 
+/// Where receivers of shared signals fetch.
+pub mod polls;
+
 /// How many requests may be under way.
 pub mod under_way;
 
@@ -171,7 +174,15 @@ impl GatewayProxy {
 impl GatewayProxy {
     /// From the head to an answer of our own (`true`) or to the way to the identity server.
     async fn take(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
-        match intake::take(&self.flow, session, context, self.body_deadline).await {
+        match intake::take(
+            &self.flow,
+            session,
+            context,
+            self.body_deadline,
+            &self.drain,
+        )
+        .await
+        {
             Some(answer) => answer.write(session).await.map(|()| true),
             None if !self.take_turn(session, context) => rescue::full(&self.flow, session, context)
                 .await

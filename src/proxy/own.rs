@@ -7,6 +7,7 @@ use crate::domain::enforcement::RejectionKind;
 use crate::domain::review::Standing;
 use crate::domain::route::KEYS_PATH;
 use crate::domain::route::OWN_PREFIX;
+use crate::domain::route::POLL_PATH;
 use crate::domain::route::SIGNALS_PATH;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::target::CanonicalTarget;
@@ -18,8 +19,10 @@ use crate::flow::ports::StateError;
 use crate::flow::step::StepPage;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
+use crate::proxy::connections::Drain;
 use crate::proxy::context::RequestContext;
 use crate::proxy::own_pages;
+use crate::proxy::polls;
 use http::HeaderMap;
 use http::Method;
 use http::header;
@@ -39,6 +42,7 @@ pub async fn serve(
     session: &mut Session,
     context: &mut RequestContext,
     body_deadline: Duration,
+    drain: &Drain,
 ) -> Answer {
     let Some(exchange) = context.exchange.as_mut() else {
         return Answer::refusal(&nothing(), None, "");
@@ -51,9 +55,15 @@ pub async fn serve(
         return Answer::key_set(keys.document().to_owned());
     }
     if exchange.target.as_ref().map(CanonicalTarget::path) == Some(SIGNALS_PATH)
-        && let Some(metadata) = &exchange.snapshot.transmitter
+        && let Some(published) = &flow.dependencies().transmitter
     {
-        return Answer::metadata(metadata.clone());
+        return Answer::metadata(published.metadata().to_owned());
+    }
+    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(POLL_PATH)
+        && let Some(published) = &flow.dependencies().transmitter
+        && published.is_polled()
+    {
+        return polls::serve(flow, published, session, context, body_deadline, drain).await;
     }
     if let Err(limited) = flow.limit_own(exchange) {
         let rejection = Rejection {

@@ -50,6 +50,7 @@ mod paths;
 mod patience;
 mod places;
 mod policy_editor;
+mod polls;
 mod proof;
 mod receiver;
 mod redirects;

@@ -16,12 +16,12 @@ use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
 
-const ISSUER: &str = "https://sso.example.com";
-const AUDIENCE: &str = "https://app.example.com/";
+pub(crate) const ISSUER: &str = "https://sso.example.com";
+pub(crate) const AUDIENCE: &str = "https://app.example.com/";
 const AUTHORIZATION: &str = "Bearer s3cret-of-the-receiver";
 
 /// Everything is allowed; the level is that of the thresholds alone.
-fn levels(medium: u8, high: u8) -> String {
+pub(crate) fn levels(medium: u8, high: u8) -> String {
     format!(
         "version = 1\n[thresholds]\nmedium = {medium}\nhigh = {high}\n\
          [[rule]]\nname = \"all\"\nwhen = 'true'\nverdict = \"allow\"\n"
@@ -50,7 +50,7 @@ async fn telling(url: &str, mode: &'static str) -> (World, tempfile::TempDir) {
 }
 
 /// The claims of a token, once the keys that the gateway publishes have verified it.
-async fn verified(world: &World, token: &str) -> Value {
+pub(crate) async fn verified(world: &World, token: &str) -> Value {
     let set: JwkSet =
         serde_json::from_value(world.get("/riskgate/jwks.json").await.json()).unwrap();
     let header = jsonwebtoken::decode_header(token).unwrap();
@@ -65,12 +65,12 @@ async fn verified(world: &World, token: &str) -> Value {
         .claims
 }
 
-fn event<'a>(claims: &'a Value, kind: &str) -> &'a Value {
+pub(crate) fn event<'a>(claims: &'a Value, kind: &str) -> &'a Value {
     &claims["events"][format!("https://schemas.openid.net/secevent/caep/event-type/{kind}")]
 }
 
 /// An analyst confirms that a decision was compromised, once the console shows it.
-async fn confirm(world: &World, browser: &mut Browser<'_>, decision: &str) {
+pub(crate) async fn confirm(world: &World, browser: &mut Browser<'_>, decision: &str) {
     let path = format!("/console/decisions/{decision}/label");
     let word = [("truth", "compromised"), ("note", "she called")];
     world.expect_record();
@@ -93,7 +93,7 @@ async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
     assert_eq!(metadata["jwks_uri"], format!("{ISSUER}/riskgate/jwks.json"));
     assert_eq!(
         metadata["delivery_methods_supported"],
-        serde_json::json!(["urn:ietf:rfc:8935"])
+        serde_json::json!(["urn:ietf:rfc:8935", "urn:ietf:rfc:8936"])
     );
     let of_tenant = world
         .get("/t/example.com/.well-known/ssf-configuration")

@@ -237,6 +237,7 @@ impl Town {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
+            transmitter: None,
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

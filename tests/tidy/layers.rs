@@ -195,7 +195,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/shared_signals",
         &["adapters::target"],
-        &["reqwest", "thiserror", "tokio", "tracing"],
+        &["async_trait", "reqwest", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
     // The one place that chooses between the stores; it also holds what they have in common.

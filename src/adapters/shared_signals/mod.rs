@@ -1,18 +1,24 @@
-//! Tells receivers of the operator's about users: security event tokens by push. It stands before the sink of records and
-//! takes its facts from them: on the path there is a comparison and a place in a bounded queue, never a wait. Another task
-//! finds out what has changed, signs, and puts a token into the queue of each receiver. What finds no place is counted.
+//! Tells receivers of the operator's about users: security event tokens, pushed or to be fetched. It stands before the sink
+//! of records and takes its facts from them: on the path there is a comparison and a place in a bounded queue, never a wait.
+//! Another task finds out what has changed, signs, and puts a token into the queue of each receiver. What finds no place is
+//! counted.
+
+/// Keeps what is in the queue of one receiver until it is fetched.
+mod poll;
 
 /// Sends what is in the queue of one receiver.
 mod push;
 
 use crate::adapters::target::Target;
 use crate::domain::audit::AuditEvent;
+use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal::Envelope;
 use crate::domain::shared_signal::SET_TYPE;
 use crate::domain::shared_signal::Signal;
 use crate::domain::shared_signal::SignalKind;
+use crate::domain::shared_signal::Token;
 use crate::domain::shared_signal::watch::Seen;
 use crate::domain::shared_signal::watch::Told;
 use crate::domain::shared_signal::watch::Watch;
@@ -20,9 +26,11 @@ use crate::domain::signing::SigningKeys;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
+use crate::flow::ports::SignalOutbox;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
+use poll::Polled;
 use push::Push;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -55,16 +63,32 @@ pub struct SignalSettings {
 pub struct ReceiverSettings {
     /// Its name, for metrics and the log.
     pub name: String,
-    /// Where tokens go.
+    /// The `aud` of its tokens.
+    pub audience: String,
+    /// What it is told of.
+    pub events: Vec<SignalKind>,
+    /// How.
+    pub delivery: Delivery,
+}
+
+/// How tokens come to a receiver.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// They are sent (RFC 8935).
+    Push(Pushes),
+    /// They are fetched by whoever shows this (RFC 8936).
+    Poll(BearerToken),
+}
+
+/// Where tokens are sent.
+#[derive(Clone, Debug)]
+pub struct Pushes {
+    /// The address.
     pub target: Target,
     /// Certificates of the authorities that its certificate is checked against, DER.
     pub authorities: Vec<Vec<u8>>,
     /// The value of `Authorization`, where it wants one.
     pub authorization: Option<Secret<String>>,
-    /// The `aud` of its tokens.
-    pub audience: String,
-    /// What it is told of.
-    pub events: Vec<SignalKind>,
 }
 
 /// The settings cannot be used.
@@ -91,6 +115,9 @@ pub struct Transmitter {
     issuer: String,
     seen: mpsc::Receiver<Seen>,
     streams: Vec<Stream>,
+    pushes: Vec<(Push, mpsc::Receiver<Token>)>,
+    outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+    standing: Standing,
     metrics: Arc<Metrics>,
 }
 
@@ -102,8 +129,6 @@ pub struct Means {
     pub clock: Arc<dyn Clock>,
     /// Chance for ids.
     pub entropy: Arc<dyn Entropy>,
-    /// Where it is said which receivers are away.
-    pub health: Arc<Health>,
 }
 
 /// One receiver, and the way to it.
@@ -111,14 +136,15 @@ struct Stream {
     name: String,
     audience: String,
     events: Vec<SignalKind>,
-    push: Push,
+    way: Way,
 }
 
-/// A signed token on its way.
-#[derive(Clone, Debug)]
-struct Token {
-    kind: SignalKind,
-    text: String,
+/// Where tokens for one receiver go.
+enum Way {
+    /// Into the queue of what sends them.
+    Queue(mpsc::Sender<Token>),
+    /// Into its outbox.
+    Outbox(Arc<Polled>),
 }
 
 /// Which receivers do not take what they are sent, and why.
@@ -148,16 +174,19 @@ impl std::fmt::Debug for Means {
 }
 
 impl SignalSettings {
-    /// A line for each receiver: where it is, and what it is told of.
+    /// A line for each receiver: where it is, or that it comes, and what it is told of.
     pub fn describe(&self) -> Vec<String> {
         let line = |receiver: &ReceiverSettings| {
             let kinds: Vec<&str> = receiver.events.iter().map(|kind| kind.as_str()).collect();
-            format!(
-                "shared signals go to: {} at {} ({})",
-                receiver.name,
-                receiver.target.origin(),
-                kinds.join(", ")
-            )
+            let kinds = kinds.join(", ");
+            let name = &receiver.name;
+            match &receiver.delivery {
+                Delivery::Push(pushes) => {
+                    let origin = pushes.target.origin();
+                    format!("shared signals go to: {name} at {origin} ({kinds})")
+                }
+                Delivery::Poll(_) => format!("shared signals are fetched by: {name} ({kinds})"),
+            }
         };
         self.receivers.iter().map(line).collect()
     }
@@ -172,15 +201,21 @@ impl SignallingSink {
         inner: Arc<dyn AuditSink>,
         settings: SignalSettings,
         metrics: Arc<Metrics>,
+        health: Arc<Health>,
     ) -> Result<(Self, Transmitter), SignalsError> {
         let (seen, waiting) = mpsc::channel(SEEN_MAX);
-        let streams = settings.receivers.into_iter().map(Stream::new);
-        let transmitter = Transmitter {
+        let mut transmitter = Transmitter {
             issuer: settings.issuer,
             seen: waiting,
-            streams: streams.collect::<Result<_, _>>()?,
+            streams: Vec::new(),
+            pushes: Vec::new(),
+            outboxes: Vec::new(),
+            standing: Standing::new(health),
             metrics: Arc::clone(&metrics),
         };
+        for receiver in settings.receivers {
+            transmitter.add(receiver)?;
+        }
         let sink = Self {
             inner,
             modes: settings.modes,
@@ -210,47 +245,55 @@ impl AuditSink for SignallingSink {
     }
 }
 
-impl Stream {
-    fn new(settings: ReceiverSettings) -> Result<Self, SignalsError> {
-        Ok(Self {
-            name: settings.name.clone(),
-            audience: settings.audience.clone(),
-            events: settings.events.clone(),
-            push: Push::new(settings)?,
-        })
-    }
-}
-
 impl Transmitter {
     /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
     #[cfg(test)]
     fn hastily(mut self, retries: &[std::time::Duration], attempt: std::time::Duration) -> Self {
-        for stream in &mut self.streams {
-            stream.push.retries = retries.to_vec();
-            stream.push.attempt_timeout = attempt;
+        for (push, _) in &mut self.pushes {
+            push.retries = retries.to_vec();
+            push.attempt_timeout = attempt;
         }
         self
     }
 
+    fn add(&mut self, receiver: ReceiverSettings) -> Result<(), SignalsError> {
+        let name = receiver.name.clone();
+        let way = match receiver.delivery {
+            Delivery::Push(pushes) => {
+                let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+                self.pushes.push((Push::new(name, pushes)?, waiting));
+                Way::Queue(queue)
+            }
+            Delivery::Poll(token) => {
+                let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
+                let polled = Arc::new(Polled::new(name, metrics, standing));
+                self.outboxes.push((token, Arc::clone(&polled) as _));
+                Way::Outbox(polled)
+            }
+        };
+        self.streams.push(Stream {
+            name: receiver.name,
+            audience: receiver.audience,
+            events: receiver.events,
+            way,
+        });
+        Ok(())
+    }
+
+    /// What receivers fetch, and by which token each of them is known.
+    pub fn outboxes(&self) -> Vec<(BearerToken, Arc<dyn SignalOutbox>)> {
+        self.outboxes.clone()
+    }
+
     /// Tells until the sinks are gone, or `stop` says so; then what waits is tried once more.
     pub async fn run(mut self, means: Means, mut stop: watch::Receiver<bool>) {
-        let standing = Standing::new(Arc::clone(&means.health));
-        let mut queues = Vec::new();
-        let mut senders = Vec::new();
-        let mut streams = Vec::new();
-        for stream in std::mem::take(&mut self.streams) {
-            let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-            queues.push(queue);
-            let (metrics, standing) = (Arc::clone(&self.metrics), standing.clone());
-            let push = stream.push;
-            senders.push(tokio::spawn(push.run(
-                waiting,
-                metrics,
-                standing,
-                stop.clone(),
-            )));
-            streams.push((stream.name, stream.audience, stream.events));
-        }
+        let pushes = std::mem::take(&mut self.pushes).into_iter();
+        let senders: Vec<_> = pushes
+            .map(|(push, waiting)| {
+                let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
+                tokio::spawn(push.run(waiting, metrics, standing, stop.clone()))
+            })
+            .collect();
         let mut watch = Watch::default();
         loop {
             let seen = tokio::select! {
@@ -258,13 +301,18 @@ impl Transmitter {
                 _ = stop.wait_for(|stopped| *stopped) => break,
             };
             let Some(seen) = seen else { break };
-            self.tell(&mut watch, seen, &streams, &queues, &means);
+            self.tell(&mut watch, seen, &means);
         }
         self.seen.close();
         while let Ok(seen) = self.seen.try_recv() {
-            self.tell(&mut watch, seen, &streams, &queues, &means);
+            self.tell(&mut watch, seen, &means);
         }
-        drop(queues);
+        // With them go the queues.
+        for stream in std::mem::take(&mut self.streams) {
+            if let Way::Outbox(polled) = stream.way {
+                polled.end();
+            }
+        }
         for sender in senders {
             // Each bounds its own farewell.
             if sender.await.is_err() {
@@ -273,14 +321,7 @@ impl Transmitter {
         }
     }
 
-    fn tell(
-        &self,
-        watch: &mut Watch,
-        seen: Seen,
-        streams: &[(String, String, Vec<SignalKind>)],
-        queues: &[mpsc::Sender<Token>],
-        means: &Means,
-    ) {
+    fn tell(&self, watch: &mut Watch, seen: Seen, means: &Means) {
         let signal = match watch.observe(seen) {
             Told::Nothing => return,
             Told::Unknown => {
@@ -297,18 +338,26 @@ impl Transmitter {
             self.metrics.shared_signal_overlooked("no_key");
             return;
         };
-        for ((name, audience, events), queue) in streams.iter().zip(queues) {
-            let kind = signal.kind();
-            if !events.contains(&kind) {
+        let kind = signal.kind();
+        for stream in &self.streams {
+            if !stream.events.contains(&kind) {
                 continue;
             }
-            let token = self.token(&signal, audience, &keys, means);
-            let result = match token.map(|token| queue.try_send(token).is_ok()) {
-                Some(true) => continue,
-                Some(false) => "queue_full",
-                None => "no_key",
+            let result = match (
+                self.token(&signal, &stream.audience, &keys, means),
+                &stream.way,
+            ) {
+                (None, _) => "no_key",
+                (Some(token), Way::Outbox(polled)) => {
+                    polled.put(token);
+                    continue;
+                }
+                (Some(token), Way::Queue(queue)) => match queue.try_send(token) {
+                    Ok(()) => continue,
+                    Err(_) => "queue_full",
+                },
             };
-            self.metrics.shared_signal(name, kind, result);
+            self.metrics.shared_signal(&stream.name, kind, result);
         }
     }
 
@@ -334,6 +383,7 @@ impl Transmitter {
         });
         match keys.sign(SET_TYPE, &claims) {
             Ok(text) => Some(Token {
+                id,
                 kind: signal.kind(),
                 text,
             }),
@@ -343,6 +393,13 @@ impl Transmitter {
             }
         }
     }
+}
+
+/// A token will not reach its receiver.
+fn given_up(name: &str, kind: SignalKind, why: &str, metrics: &Metrics, standing: &Standing) {
+    metrics.shared_signal(name, kind, "given_up");
+    standing.set(name, Some(why));
+    tracing::warn!(receiver = %name, event = kind.as_str(), "a shared signal is given up: {why}");
 }
 
 impl Standing {

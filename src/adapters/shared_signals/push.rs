@@ -1,10 +1,10 @@
 //! Sends the tokens of one receiver (RFC 8935): one at a time and in their order, tried again with growing pauses. A
 //! receiver that is away costs tokens, which are counted, and never a login. What it answers is read to a bound.
 
-use super::ReceiverSettings;
+use super::Pushes;
 use super::SignalsError;
 use super::Standing;
-use super::Token;
+use super::given_up;
 use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::alert::RETRIES;
@@ -12,6 +12,7 @@ use crate::domain::alert::Receipt;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal::REFUSAL_BYTES_MAX;
 use crate::domain::shared_signal::SET_MEDIA_TYPE;
+use crate::domain::shared_signal::Token;
 use crate::domain::shared_signal::receipt;
 use crate::telemetry::metrics::Metrics;
 use reqwest::Client;
@@ -39,14 +40,14 @@ pub(super) struct Push {
 }
 
 impl Push {
-    pub(super) fn new(settings: ReceiverSettings) -> Result<Self, SignalsError> {
+    pub(super) fn new(name: String, settings: Pushes) -> Result<Self, SignalsError> {
         let http = target::client(&settings.authorities)
             .map_err(SignalsError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(SignalsError::Client)?;
         Ok(Self {
-            name: settings.name,
+            name,
             http,
             target: settings.target,
             authorization: settings.authorization,
@@ -93,11 +94,7 @@ impl Push {
         standing: &Standing,
         stop: &mut watch::Receiver<bool>,
     ) {
-        let give_up = |why: &str| {
-            metrics.shared_signal(&self.name, token.kind, "given_up");
-            standing.set(&self.name, Some(why));
-            tracing::warn!(receiver = %self.name, event = token.kind.as_str(), "a shared signal is given up: {why}");
-        };
+        let give_up = |why: &str| given_up(&self.name, token.kind, why, metrics, standing);
         let mut pauses = self.retries.iter();
         loop {
             let (receipt, why) = self.attempt(token).await;

@@ -162,26 +162,28 @@ fn start(urls: &[(&str, &[SignalKind])]) -> Running {
         .enumerate()
         .map(|(n, (url, events))| ReceiverSettings {
             name: format!("app-{n}"),
-            target: Target::parse(url).unwrap(),
-            authorities: Vec::new(),
-            authorization: Some(Secret::new(AUTHORIZATION.to_owned())),
             audience: AUDIENCE.to_owned(),
             events: events.to_vec(),
+            delivery: Delivery::Push(Pushes {
+                target: Target::parse(url).unwrap(),
+                authorities: Vec::new(),
+                authorization: Some(Secret::new(AUTHORIZATION.to_owned())),
+            }),
         });
     let settings = SignalSettings {
         issuer: ISSUER.to_owned(),
         modes: vec![Mode::Enforce],
         receivers: receivers.collect(),
     };
-    let (sink, transmitter) = SignallingSink::new(inner, settings, Arc::clone(&metrics)).unwrap();
-    let (stop, stopped) = watch::channel(false);
     let (keys, health) = (keys(), Arc::new(Health::default()));
+    let (sink, transmitter) =
+        SignallingSink::new(inner, settings, Arc::clone(&metrics), Arc::clone(&health)).unwrap();
+    let (stop, stopped) = watch::channel(false);
     let used = Arc::clone(&keys);
     let means = Means {
         keys: Box::new(move || Some(Arc::clone(&used))),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
-        health: Arc::clone(&health),
     };
     let transmitter = transmitter.hastily(&SHORT, Duration::from_millis(500));
     let task = tokio::spawn(transmitter.run(means, stopped));

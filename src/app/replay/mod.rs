@@ -170,6 +170,7 @@ impl Replay {
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
+            transmitter: None,
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

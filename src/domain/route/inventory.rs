@@ -4,6 +4,7 @@
 use super::Door;
 use super::KEYS_PATH;
 use super::Methods;
+use super::POLL_PATH;
 use super::PassedKind as P;
 use super::RouteClass;
 use super::SIGNALS_PATH;
@@ -89,6 +90,7 @@ pub(super) const INVENTORY: &[Entry] = &[
     own("/riskgate/approve", Methods::GET_HEAD_POST),
     own(KEYS_PATH, Methods::GET_HEAD),
     own(SIGNALS_PATH, Methods::GET_HEAD),
+    own(POLL_PATH, Methods::POST),
     own("/riskgate/devices", Methods::GET_HEAD_POST),
     own("/riskgate/step/{}", Methods::GET_HEAD),
     own("/riskgate/review/{}", Methods::GET_HEAD),

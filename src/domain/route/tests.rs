@@ -111,6 +111,7 @@ const PATHS: &[(&str, &str, RouteClass)] = &[
     ("GET HEAD POST", "/riskgate/devices", RouteClass::Own),
     ("GET HEAD", "/riskgate/jwks.json", RouteClass::Own),
     ("GET HEAD", "/.well-known/ssf-configuration", RouteClass::Own),
+    ("POST", "/riskgate/ssf/poll", RouteClass::Own),
     ("GET HEAD", "/riskgate/review/AbC_-9", RouteClass::Own),
     ("GET HEAD", "/riskgate/step/AbC_-9", RouteClass::Own),
     ("GET POST", "/riskgate/nothing", RouteClass::Own),
