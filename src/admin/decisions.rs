@@ -2,11 +2,14 @@
 //! They are shown to whom the console shows them, an operator who is signed in, and to whoever has the operators' token.
 
 use crate::admin::AdminState;
+use crate::admin::asked::Asked;
 use crate::admin::console::decision::ID_BYTES_MAX;
+use crate::admin::console::label;
 use crate::admin::review::failed;
 use crate::admin::review::guard;
 use crate::admin::review::json;
 use crate::domain::audit::AuditEvent;
+use crate::domain::label::Label;
 use crate::domain::printable;
 use crate::domain::trail::Entry;
 use crate::domain::trail::Filter;
@@ -22,12 +25,6 @@ use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
 use serde::Serialize;
-use std::collections::BTreeSet;
-
-/// Decisions in one answer, unless another number is asked for.
-const LIMIT: usize = 50;
-/// The most of them.
-const LIMIT_MAX: usize = 200;
 
 /// A part of a list, the latest first.
 #[derive(Debug, Serialize)]
@@ -54,6 +51,12 @@ struct Whole {
     node: Option<String>,
     /// The record is from the stream of the fleet.
     is_foreign: bool,
+    /// What an analyst said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<Label>,
+    /// What became of the user's sessions, where they were to end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<&'static str>,
 }
 
 /// What is asked for.
@@ -119,15 +122,28 @@ async fn show(State(state): State<AdminState>, Path(id): Path<String>) -> Respon
     } else {
         Some(None)
     };
-    match found {
-        None => unread(),
-        Some(None) => failed(StatusCode::NOT_FOUND, "no record has this id"),
-        Some(Some(found)) => answer(&Whole {
-            record: found.event,
-            node: found.node,
-            is_foreign: found.is_foreign,
-        }),
-    }
+    let found = match found {
+        None => return unread(),
+        Some(None) => return failed(StatusCode::NOT_FOUND, "no record has this id"),
+        Some(Some(found)) => found,
+    };
+    let id = found.event.id.clone();
+    let sessions = &state.flow.dependencies().sessions;
+    let sessions = sessions.ending(&id).map(|ending| match ending.result {
+        Some(result) => result.as_str(),
+        None => "ending",
+    });
+    let label = label::of(&state.console, vec![id])
+        .await
+        .into_values()
+        .next();
+    answer(&Whole {
+        record: found.event,
+        node: found.node,
+        is_foreign: found.is_foreign,
+        label,
+        sessions,
+    })
 }
 
 pub(super) fn unread() -> Response {
@@ -143,52 +159,23 @@ pub(super) fn answer<T: Serialize>(said: &T) -> Response {
 }
 
 impl Question {
-    /// Reads a query. A name that is not known, is there twice, or has a value of no use is an error that names it.
+    /// Reads a query.
     fn parse(query: &str) -> Result<Self, String> {
-        let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect();
-        let mut seen = BTreeSet::new();
-        let mut question = Self {
-            filter: Filter::default(),
-            older: None,
-            limit: LIMIT,
-        };
-        let mut asked = Vec::new();
-        for (name, value) in &pairs {
-            let wrong = |expected: &str| {
-                let (name, value) = (printable::plain(name), printable::plain(value));
-                format!("`{name}`: `{value}`, expected {expected}")
-            };
-            if !seen.insert(name) {
-                return Err(wrong("it once"));
-            }
-            match name.as_str() {
-                "older" => {
-                    let place = Place::parse(value);
-                    question.older = Some(place.ok_or_else(|| wrong("what an answer said"))?);
-                }
-                "limit" => {
-                    let limit = value.parse().ok();
-                    let limit = limit.filter(|limit| (1..=LIMIT_MAX).contains(limit));
-                    question.limit = limit.ok_or_else(|| wrong(&format!("1 to {LIMIT_MAX}")))?;
-                }
-                "all" if value != "1" => return Err(wrong("1")),
-                _ if !Filter::NAMES.contains(&name.as_str()) => {
-                    let names = Filter::NAMES.join(", ");
-                    return Err(wrong(&format!("no such name but older, limit, {names}")));
-                }
-                _ => asked.push((name.as_str(), value.as_str())),
-            }
-        }
-        question.filter = Filter::from_query(asked);
-        Ok(question)
+        let names = [&["older", "limit"], &Filter::NAMES[..]].concat();
+        let asked = Asked::parse(query.as_bytes(), &names)?;
+        asked.read("all", "1", |value| (value == "1").then_some(()))?;
+        Ok(Self {
+            filter: Filter::from_query(asked.pairs()),
+            older: asked.read("older", "what an answer said", Place::parse)?,
+            limit: asked.limit()?,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::asked::LIMIT;
 
     #[test]
     fn a_question_is_read_as_a_whole_or_not_at_all() {

@@ -1,11 +1,17 @@
 //! The edge that faces operators, on a listener of their own: metrics and health for whoever reaches it, the review queue
 //! for whoever has the operators' token, the console for whoever signs in.
 
+/// What programs ask, read.
+mod asked;
+
 /// Pages for analysts.
 pub mod console;
 
 /// Decisions, for programs.
 mod decisions;
+
+/// Figures, for programs.
+mod figures;
 
 /// What analysts know of decisions, for programs.
 mod labels;
@@ -60,6 +66,7 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state.clone())
         .merge(console::router(state.console.clone()))
         .merge(decisions::router(state.clone()))
+        .merge(figures::router(state.clone()))
         .merge(labels::router(state.clone()))
         .merge(review::router(state.clone()))
         .merge(rollout::router(state))

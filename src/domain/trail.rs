@@ -7,6 +7,9 @@ pub mod foreign;
 /// Counts over time.
 pub mod tally;
 
+/// One user.
+pub mod user;
+
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::chain::NODE_CHARS_MAX;
 use crate::domain::policy::reason::Reason;

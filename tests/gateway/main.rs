@@ -27,6 +27,7 @@ mod devices;
 mod doors;
 mod ended;
 mod enrolment;
+mod figures;
 mod front_channel;
 mod headers;
 mod health;

@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub(in crate::admin) const ENDS: &str = "end";
 
 /// Labels by decision.
-pub(super) type Labels = HashMap<String, Label>;
+pub(in crate::admin) type Labels = HashMap<String, Label>;
 
 /// What somebody says of a decision who may.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +148,7 @@ pub(super) async fn say(
 }
 
 /// The labels of some decisions. What cannot be read shows as none; the log says why.
-pub(super) async fn of(console: &Console, ids: Vec<String>) -> Labels {
+pub(in crate::admin) async fn of(console: &Console, ids: Vec<String>) -> Labels {
     let book = Arc::clone(&console.labels);
     let found = tokio::task::spawn_blocking(move || {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -35,7 +35,7 @@ mod monitor;
 mod networks;
 
 /// Figures over time.
-mod overview;
+pub(in crate::admin) mod overview;
 
 /// The rules.
 mod policy;

@@ -53,8 +53,8 @@ pub(super) async fn show(
             h2 { "By kind of request" }
             (effects(&all.kinds, "", "Verdicts by kind of request"))
             div class="columns" {
-                (overview::most("Why", &all.reasons, met(&all), "reason", true))
-                (overview::most("From where", &all.met_countries, met(&all), "country", false))
+                (overview::most("Why", &all.reasons, all.met(), "reason", true))
+                (overview::most("From where", &all.met_countries, all.met(), "country", false))
                 (overview::most("By which rule", &all.matched, all.decisions, "", false))
             }
         }
@@ -62,22 +62,16 @@ pub(super) async fn show(
     layout::page(&signed, Place::Monitor, "Monitor report", body)
 }
 
-fn met(all: &Tally) -> u64 {
-    all.verdicts.iter().skip(1).sum()
-}
-
 fn summary(all: &Tally) -> Markup {
     let [_, step_up, review, block] = all.verdicts;
-    let accepted: u64 = all.kinds.values().map(|effect| effect.accepted).sum();
-    let enforced: u64 = all.kinds.values().map(|effect| effect.enforced).sum();
     html! {
         ul class="tiles" {
             li { "Asked for a factor" b { (layout::percent(step_up, all.decisions)) } (layout::grouped(step_up)) " requests" }
             li { "Held" b { (layout::percent(review, all.decisions)) } (layout::grouped(review)) " requests" }
             li { "Refused" b { (layout::percent(block, all.decisions)) } (layout::grouped(block)) " requests" }
             li { "Users met" b { @if all.are_more_users { "at least " } (layout::grouped(all.met_users.len() as u64)) } "told apart by pseudonym" }
-            li { "Acted on" b { (layout::percent(enforced, met(all))) } "of those not allowed" }
-            li { "Accepted by WSO2" b { (layout::grouped(accepted)) } "though not allowed, and not enforced" }
+            li { "Acted on" b { (layout::percent(all.enforced(), all.met())) } "of those not allowed" }
+            li { "Accepted by WSO2" b { (layout::grouped(all.accepted())) } "though not allowed, and not enforced" }
         }
         p class="soft" {
             "A request that WSO2 accepted and policy would not have allowed is an attacker with a password, or a user who would have been "

@@ -3,6 +3,8 @@
 
 use crate::admin::console::layout;
 use crate::domain::trail::Entry;
+use crate::domain::trail::user;
+use crate::domain::trail::user::Network;
 use maud::Markup;
 use maud::html;
 use std::collections::BTreeMap;
@@ -14,17 +16,6 @@ const NAME_CHARS_MAX: usize = 34;
 const ROW: usize = 26;
 const TOP: usize = 12;
 const WIDTH: usize = 640;
-
-/// Requests from one network.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Network<'e> {
-    country: &'e str,
-    prefix: &'e str,
-    kind: &'e str,
-    requests: usize,
-    /// Those that were not simply let through.
-    challenged: usize,
-}
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
@@ -81,25 +72,7 @@ fn row(place: usize) -> usize {
 
 /// The networks by country, both the most frequent first, and how many are left out.
 fn networks(entries: &[Entry]) -> (Vec<Network<'_>>, usize) {
-    let mut found: BTreeMap<(&str, &str), Network<'_>> = BTreeMap::new();
-    for entry in entries {
-        let Some(prefix) = entry.prefix.as_deref() else {
-            continue;
-        };
-        let country = entry.country.as_deref().unwrap_or("unknown");
-        let network = found.entry((country, prefix)).or_default();
-        network.country = country;
-        network.prefix = prefix;
-        network.kind = entry.network.as_deref().unwrap_or("");
-        network.requests += 1;
-        let is_challenged = entry
-            .verdict
-            .as_deref()
-            .is_some_and(|verdict| verdict != "allow");
-        network.challenged += usize::from(is_challenged);
-    }
-    let mut networks: Vec<Network<'_>> = found.into_values().collect();
-    networks.sort_by_key(|one| std::cmp::Reverse(one.requests));
+    let mut networks = user::networks(entries);
     let others = networks.len().saturating_sub(NETWORKS_MAX);
     networks.truncate(NETWORKS_MAX);
     let mut by_country: BTreeMap<&str, usize> = BTreeMap::new();

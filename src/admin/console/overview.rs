@@ -67,7 +67,7 @@ pub(super) async fn show(
             (chart::columns(&drawn(&stretches, span, VERDICTS, verdicts), "Decisions over time by verdict; the figures are in the table below"))
             (chart::legend(&VERDICTS))
             div class="columns" {
-                (most("Reasons of those not allowed", &all.reasons, all.decisions - first(&all.verdicts), "reason", true))
+                (most("Reasons of those not allowed", &all.reasons, all.met(), "reason", true))
                 (most("Countries", &all.countries, all.decisions, "country", false))
                 (most("What decided", &all.matched, all.decisions, "", false))
             }
@@ -86,7 +86,10 @@ pub(super) fn span_of(query: Option<&str>) -> Span {
 }
 
 /// The stretches of a span, and all of them in one.
-pub(super) async fn gathered(console: &Console, span: Span) -> Option<(Vec<(i64, Tally)>, Tally)> {
+pub(in crate::admin) async fn gathered(
+    console: &Console,
+    span: Span,
+) -> Option<(Vec<(i64, Tally)>, Tally)> {
     let now = console.now().seconds();
     console
         .read(move |trail, _| {
@@ -112,7 +115,7 @@ pub(super) fn tabs(path: &str, span: Span) -> Markup {
 }
 
 fn tiles(all: &Tally, waiting: Option<usize>, unscored_now: u8) -> Markup {
-    let met: u64 = all.decisions - first(&all.verdicts);
+    let met = all.met();
     let within = |share| {
         all.latency_within(share).map_or_else(
             || "-".to_owned(),
@@ -130,10 +133,6 @@ fn tiles(all: &Tally, waiting: Option<usize>, unscored_now: u8) -> Markup {
             li { "Held logins" b { @match waiting { Some(waiting) => (waiting), None => "-" } } a href="/console/review" { "To the queue" } }
         }
     }
-}
-
-fn first(counts: &[u64; 4]) -> u64 {
-    counts.first().copied().unwrap_or(0)
 }
 
 fn levels(tally: &Tally) -> Vec<u64> {

@@ -9,6 +9,7 @@ use crate::admin::console::layout::Place;
 use crate::admin::console::networks;
 use crate::domain::trail::Entry;
 use crate::domain::trail::Filter;
+use crate::domain::trail::user::common;
 use axum::Extension;
 use axum::extract::Path;
 use axum::extract::RawQuery;
@@ -16,7 +17,9 @@ use axum::extract::State;
 use axum::response::Response;
 use maud::Markup;
 use maud::html;
-use std::collections::BTreeMap;
+
+/// Values of one trait that are shown.
+const VALUES: usize = 6;
 
 /// `GET /console/users/{subject}`.
 pub(super) async fn show(
@@ -61,40 +64,28 @@ pub(super) async fn show(
 
 /// What the decisions on this page have in common.
 fn shared(entries: &[Entry]) -> Markup {
-    let count = |what: fn(&Entry) -> Option<&str>| {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for value in entries.iter().filter_map(what) {
-            *counts.entry(value).or_default() += 1;
-        }
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        counts
-    };
-    let groups = [
-        ("Verdicts", count(|entry| entry.verdict.as_deref())),
-        ("Countries", count(|entry| entry.country.as_deref())),
-        ("Networks", count(|entry| entry.prefix.as_deref())),
-        ("Browsers", count(|entry| entry.browser.as_deref())),
-        ("Systems", count(|entry| entry.os.as_deref())),
-        ("Devices", count(|entry| entry.device.as_deref())),
-        ("Applications", count(|entry| entry.client_id.as_deref())),
-        ("Outcomes", count(|entry| Some(entry.outcome.as_str()))),
-    ];
     html! {
         h2 { "In these " (entries.len()) " decisions" }
         dl class="facts" {
-            @for (name, counts) in groups.iter().filter(|(_, counts)| !counts.is_empty()) {
+            @for (name, counts) in common(entries) {
                 div {
-                    dt { (name) }
+                    dt { (title(name)) }
                     dd {
-                        @for (number, (value, count)) in counts.iter().take(6).enumerate() {
+                        @for (number, one) in counts.iter().take(VALUES).enumerate() {
                             @if number > 0 { ", " }
-                            (value) " " span class="soft" { "×" (count) }
+                            (one.value) " " span class="soft" { "×" (one.count) }
                         }
-                        @if counts.len() > 6 { ", " (counts.len() - 6) " more" }
+                        @if counts.len() > VALUES { ", " (counts.len() - VALUES) " more" }
                     }
                 }
             }
         }
     }
+}
+
+/// A name as it stands above values.
+fn title(name: &str) -> String {
+    let mut rest = name.chars();
+    let first = rest.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(rest).collect()
 }

@@ -192,6 +192,21 @@ impl Tally {
         self.are_more_users |= other.are_more_users;
     }
 
+    /// Decisions that were not `allow`.
+    pub fn met(&self) -> u64 {
+        self.verdicts.iter().skip(1).sum()
+    }
+
+    /// Of those not allowed: acted on.
+    pub fn enforced(&self) -> u64 {
+        self.kinds.values().map(|effect| effect.enforced).sum()
+    }
+
+    /// Of those not allowed and not acted on: WSO2 accepted the attempt.
+    pub fn accepted(&self) -> u64 {
+        self.kinds.values().map(|effect| effect.accepted).sum()
+    }
+
     /// The time within which `share` of the decisions were made, in microseconds: the upper end of its bin. `None` when
     /// there were none, or when it is beyond the last end.
     pub fn latency_within(&self, share: f64) -> Option<u64> {
@@ -401,6 +416,7 @@ mod tests {
             (shop.total(), shop.met(), shop.enforced, shop.accepted),
             (4, 2, 0, 2)
         );
+        assert_eq!((day.met(), day.enforced(), day.accepted()), (2, 0, 2));
         assert_eq!(day.met_users.len(), 1);
         assert_eq!(day.latency_within(0.99), Some(2_000));
         assert_eq!(Tally::default().latency_within(0.5), None);
