@@ -20,16 +20,20 @@ use crate::town::Seat;
 use crate::town::TENANT;
 use crate::town::Town;
 use crate::town::keys;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use riskgate::adapters::memory::MemoryStore;
 use riskgate::domain::access_token::Binding;
 use riskgate::domain::access_token::Grant;
 use riskgate::domain::history::WhichDevices;
+use riskgate::domain::history::scopes::Groups;
 use riskgate::domain::ids::NameSpace;
 use riskgate::domain::policy::decision::Verdict;
 use riskgate::domain::token_action::ActionCall;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::scopes;
+use serde_json::json;
 use std::sync::Arc;
 
 /// The score from which a stronger factor is asked for.
@@ -316,15 +320,16 @@ async fn an_exchanged_secret_costs_nobody_their_history() {
     assert!(seen.score > usual.score && seen.device_cookie == 1.0);
 }
 
-/// A token of the service account, or of one of its users, is let through to a service that asks for a scope.
-fn spend(town: &Town, subject: &str, scope: &str) {
+/// A token of an application, or of one of its users, is let through to a service that asks for a scope.
+fn spend(town: &Town, client: &str, subject: &str, groups: &[&str], scope: &str) {
     let grant = Grant {
         subject: subject.to_owned(),
-        client_id: "robot".to_owned(),
+        client_id: client.to_owned(),
         audience: None,
         scope: scope.to_owned(),
         expires: town.clock.now().plus(DAY),
         binding: Binding::None,
+        groups: Groups::of(std::iter::once(&json!(groups))),
     };
     let dependencies = town.flow.dependencies();
     let scopes = std::iter::once(scope);
@@ -333,15 +338,25 @@ fn spend(town: &Town, subject: &str, scope: &str) {
 
 /// Where in a token the scopes are that WSO2 is told to leave out, asked with the decision id of its request.
 async fn left_out(town: &Town, decision: &str, scopes: &[&str]) -> Vec<String> {
-    let call = serde_json::json!({
+    left_out_for(town, ("robot", "client_credentials", &[]), decision, scopes).await
+}
+
+/// The same for a client, a grant, and a user in groups.
+async fn left_out_for(
+    town: &Town,
+    (client, grant, groups): (&str, &str, &[&str]),
+    decision: &str,
+    scopes: &[&str],
+) -> Vec<String> {
+    let call = json!({
         "actionType": "PRE_ISSUE_ACCESS_TOKEN",
         "event": {
             "request": {
-                "grantType": "client_credentials", "clientId": "robot",
+                "grantType": grant, "clientId": client,
                 "additionalHeaders": [{ "name": "x-risk-decision-id", "value": [decision] }],
             },
             "tenant": { "name": TENANT },
-            "accessToken": { "scopes": scopes, "claims": [] },
+            "accessToken": { "scopes": scopes, "claims": [{ "name": "groups", "value": groups }] },
         },
         "allowedOperations": [{ "op": "remove", "paths": ["/accessToken/scopes/"] }],
     });
@@ -391,20 +406,93 @@ unused_after_grants = 10
             .client_token(if day == 0 { &all } else { &always }, true)
             .await;
         let gone = left_out(&town, &decision, &SCOPES).await;
-        let expected: &[&str] = if day >= 10 { &["payments:write"] } else { &[] };
+        // The tenth grant waits to be written, and counts.
+        let expected: &[&str] = if day >= 9 { &["payments:write"] } else { &[] };
         assert_eq!(gone, expected, "day {day}");
-        spend(&town, "robot", "payments:read");
+        spend(&town, "robot", "robot", &[], "payments:read");
         // The tokens of its users are others.
-        spend(&town, "a-user", "payments:write");
+        spend(&town, "robot", "a-user", &[], "payments:write");
         town.flow.write_scopes();
         town.learn().await;
         town.wait(DAY);
     }
     // From its first use on it stays, also before the store knows of it.
     let decision = town.client_token(&always, true).await;
-    spend(&town, "robot", "payments:write");
+    spend(&town, "robot", "robot", &[], "payments:write");
     assert!(left_out(&town, &decision, &SCOPES).await.is_empty());
     town.flow.write_scopes();
     town.learn().await;
     assert!(left_out(&town, &decision, &SCOPES).await.is_empty());
+}
+
+/// A JWT of a user, as far as it is read without being verified.
+fn token_of(groups: &[&str]) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({ "client_id": "app", "aut": "APPLICATION_USER", "groups": groups });
+    format!("{}.{}.c2ln", part(json!({ "alg": "RS256" })), part(claims))
+}
+
+#[tokio::test]
+async fn a_scope_that_others_use_goes_where_no_group_of_the_user_does() {
+    const SCOPES: [&str; 2] = ["payments:read", "payments:write"];
+    let mut town = Town::new();
+    town.obey(
+        r#"
+version = 1
+[[rule]]
+name = "all"
+when = "true"
+verdict = "allow"
+[token]
+low.remove_unused_scopes = true
+medium.remove_unused_scopes = true
+high.remove_unused_scopes = true
+watched_scopes = ["payments:*"]
+unused_after_days = 7
+unused_after_grants = 10
+"#,
+    );
+    let granted = SCOPES.join(" ");
+    for _ in 0..12 {
+        for groups in [&["tellers"][..], &["managers"], &["tellers", "managers"]] {
+            town.user_token("app", &token_of(groups), &granted).await;
+        }
+        spend(&town, "app", "ann", &["managers"], "payments:write");
+        spend(&town, "app", "bob", &["tellers"], "payments:read");
+        town.flow.write_scopes();
+        town.learn().await;
+        town.wait(DAY);
+    }
+    for (groups, gone) in [
+        (&["tellers"][..], &["payments:write"][..]),
+        (&["managers"], &["payments:read"]),
+        // Each of the user's groups must say so, and each by itself.
+        (&["tellers", "managers"], &[]),
+        (&["tellers", "guests"], &[]),
+        (&["guests"], &[]),
+        // Nothing is known of who says nothing of groups, or too much.
+        (&[], &[]),
+        (&["tellers", "\u{7}"], &[]),
+    ] {
+        let decision = town.user_token("app", &token_of(groups), &granted).await;
+        let whose = ("app", "authorization_code", groups);
+        let mut found = left_out_for(&town, whose, &decision, &SCOPES).await;
+        found.sort();
+        assert_eq!(found, gone, "{groups:?}");
+    }
+    // A use that names no group may have been the tellers'; it holds before the store knows of it.
+    spend(&town, "app", "eve", &[], "payments:write");
+    for _ in 0..2 {
+        let decision = town
+            .user_token("app", &token_of(&["tellers"]), &granted)
+            .await;
+        let whose = ("app", "authorization_code", &["tellers"][..]);
+        assert!(
+            left_out_for(&town, whose, &decision, &SCOPES)
+                .await
+                .is_empty()
+        );
+        town.flow.write_scopes();
+        town.learn().await;
+    }
 }

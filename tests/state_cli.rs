@@ -35,6 +35,7 @@ use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
 use riskgate::domain::history::ScopeUse;
 use riskgate::domain::history::scopes::Bearers;
+use riskgate::domain::history::scopes::Groups;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
 use riskgate::domain::secret::Secret;
@@ -144,7 +145,8 @@ async fn fill(store: &dyn StateStore, alice: SubjectKey, at: Timestamp) {
     }
     // Many names from one address: more than a sketch keeps one by one.
     let mut scopes = ScopeUse::new(subject(1_000), "app", "t", Bearers::Users, at).unwrap();
-    scopes.grant(["read"].into_iter(), at);
+    let staff = Groups::of(std::iter::once(&serde_json::json!("staff")));
+    scopes.grant(["read"].into_iter(), &staff, at);
     batch.push(Observation {
         at,
         scopes: vec![scopes],

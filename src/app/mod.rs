@@ -454,6 +454,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     )?;
 
     // The proxy has ended: what it has learnt and recorded goes to the disk before the process does.
+    flow.write_scopes();
     if stop.send(true).is_err() {
         tracing::debug!("the admin listener had ended before");
     }

@@ -4,6 +4,7 @@
 //! How form and signature are checked is in `jwt`. No error carries a part of a token. Whether the risk of what it was
 //! issued under is too high is not for this file to say.
 
+use crate::domain::history::scopes::Groups;
 use crate::domain::jwt;
 use crate::domain::jwt::Audience;
 use crate::domain::jwt::JwtError;
@@ -55,6 +56,8 @@ pub struct Grant {
     pub expires: Timestamp,
     /// Whose it is alone.
     pub binding: Binding,
+    /// The groups of the user, as far as the token names them.
+    pub groups: Groups,
 }
 
 /// To what a token is bound (RFC 7800): whoever presents it must show that.
@@ -124,6 +127,10 @@ struct Claims {
     nbf: Option<Timestamp>,
     scope: Option<String>,
     cnf: Option<Map<String, Value>>,
+    #[serde(default)]
+    groups: Value,
+    #[serde(default)]
+    roles: Value,
 }
 
 impl AccessTokenError {
@@ -185,6 +192,7 @@ impl AccessToken {
                 scope: claims.scope.unwrap_or_default(),
                 expires: claims.exp,
                 binding: Binding::of(claims.cnf.as_ref()),
+                groups: Groups::of([&claims.groups, &claims.roles].into_iter()),
             },
         })
     }

@@ -3,6 +3,7 @@
 use crate::domain::access_token::Binding;
 use crate::domain::access_token::Grant;
 use crate::domain::access_token::NAME_BYTES_MAX;
+use crate::domain::history::scopes::Groups;
 use crate::domain::json_text::Change;
 use crate::domain::json_text::ObjectText;
 use crate::domain::json_text::changed;
@@ -82,6 +83,7 @@ impl Introspected {
                 scope: answer.scope.unwrap_or_default(),
                 expires: answer.exp.unwrap_or(NO_END),
                 binding: Binding::of(answer.cnf.as_ref()),
+                groups: Groups::default(),
             },
         }))
     }

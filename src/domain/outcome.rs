@@ -4,8 +4,10 @@
 //! at the client's redirect URI, a token, or the completed state of the app-native API. A 302 alone says nothing.
 
 use crate::domain::history::LinkKind;
+use crate::domain::history::scopes::Groups;
 use crate::domain::route::Door;
 use crate::domain::route::OWN_PREFIX;
+use crate::domain::scope_use::groups_of;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -104,6 +106,8 @@ pub struct Conclusion {
     pub approves: Option<String>,
     /// The scopes that tokens were granted, where the answer names them.
     pub scope: Option<String>,
+    /// The groups of the user that the tokens name.
+    pub groups: Groups,
 }
 
 /// How long a login in progress is remembered.
@@ -166,6 +170,7 @@ impl Conclusion {
             issued,
             approves: None,
             scope: None,
+            groups: Groups::default(),
         }
     }
 
@@ -456,6 +461,7 @@ impl<'a> RedirectTarget<'a> {
 struct TokenAnswer {
     access_token: Option<String>,
     refresh_token: Option<String>,
+    id_token: Option<String>,
     expires_in: Option<u64>,
     scope: Option<String>,
     error: Option<String>,
@@ -609,6 +615,8 @@ fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {
         });
     }
     let mut issued = Vec::new();
+    let [of_access, of_id] = [&answer.access_token, &answer.id_token]
+        .map(|token| token.as_deref().map(groups_of).unwrap_or_default());
     let lifetime = answer
         .expires_in
         .map_or(ACCESS_TOKEN_LIFETIME_MAX, Duration::from_secs)
@@ -634,6 +642,7 @@ fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {
     };
     Conclusion {
         scope: answer.scope,
+        groups: of_access.and(of_id),
         ..Conclusion::of(outcome, issued)
     }
 }

@@ -1,11 +1,13 @@
-//! Which scopes a request uses that brings an access token to WSO2 itself: to userinfo, or to one of its APIs. What the
-//! token says is read without being verified, so that it counts only once WSO2 has accepted it.
+//! Which scopes a request uses that brings an access token to WSO2 itself: to userinfo, to one of its APIs, or to be asked
+//! about. What the token says is read without being verified, so that it counts only once WSO2 has accepted it.
 
 use crate::domain::history::scopes::Bearers;
-use crate::domain::history::scopes::CLIENT_SCOPES_MAX;
+use crate::domain::history::scopes::Groups;
+use crate::domain::history::scopes::groups::GroupClaims;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The longest token that is read, in bytes.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -57,8 +59,21 @@ const APIS: [(&str, &str, bool, &str); 14] = [
 pub struct Presented {
     /// Its client.
     pub client_id: String,
-    /// Its scopes, at most [`CLIENT_SCOPES_MAX`].
-    pub scopes: Vec<String>,
+    /// Its scopes, separated by spaces.
+    pub scope: String,
+    /// For whom it speaks.
+    pub bearers: Bearers,
+    /// The groups of its user, as far as it names them.
+    pub groups: Groups,
+}
+
+/// A token about which somebody has asked, as WSO2 describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AskedAbout {
+    /// Its client.
+    pub client_id: String,
+    /// Its scopes, separated by spaces.
+    pub scope: String,
     /// For whom it speaks.
     pub bearers: Bearers,
 }
@@ -69,25 +84,62 @@ struct Claims {
     #[serde(default)]
     scope: String,
     aut: Option<String>,
+    #[serde(default)]
+    groups: Value,
+    #[serde(default)]
+    roles: Value,
 }
 
 impl Presented {
     /// Reads the claims of a JWT. `None` for an opaque token.
     pub fn read(token: &str) -> Option<Self> {
-        let mut parts = token.split('.').skip(1);
-        let (payload, _) = parts.next().zip(parts.next())?;
-        (token.len() <= TOKEN_BYTES_MAX && parts.next().is_none()).then_some(())?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        let scopes = claims.scope.split_ascii_whitespace();
+        let claims: Claims = claims(token)?;
         Some(Self {
-            scopes: scopes.take(CLIENT_SCOPES_MAX).map(str::to_owned).collect(),
-            bearers: match claims.aut.as_deref() {
-                Some("APPLICATION") => Bearers::Itself,
-                _ => Bearers::Users,
-            },
+            bearers: bearers(claims.aut.as_deref()),
             client_id: claims.client_id,
+            scope: claims.scope,
+            groups: Groups::of([&claims.groups, &claims.roles].into_iter()),
         })
     }
+}
+
+impl AskedAbout {
+    /// Reads an introspection answer; `None` where the token is not active, or not said to be anybody's.
+    pub fn read(answer: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Answer {
+            active: bool,
+            client_id: String,
+            #[serde(default)]
+            scope: String,
+            aut: Option<String>,
+        }
+        let answer: Answer = serde_json::from_slice(answer).ok()?;
+        answer.active.then(|| Self {
+            bearers: bearers(answer.aut.as_deref()),
+            client_id: answer.client_id,
+            scope: answer.scope,
+        })
+    }
+}
+
+/// The groups that a JWT names: an access token or an ID token. None for what is no JWT.
+pub fn groups_of(token: &str) -> Groups {
+    claims::<GroupClaims>(token).map_or_else(Groups::default, |claims| claims.groups())
+}
+
+fn bearers(aut: Option<&str>) -> Bearers {
+    match aut {
+        Some("APPLICATION") => Bearers::Itself,
+        _ => Bearers::Users,
+    }
+}
+
+fn claims<T: for<'de> Deserialize<'de>>(token: &str) -> Option<T> {
+    let mut parts = token.split('.').skip(1);
+    let (payload, _) = parts.next().zip(parts.next())?;
+    (token.len() <= TOKEN_BYTES_MAX && parts.next().is_none()).then_some(())?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 /// The scopes that userinfo uses.
@@ -119,14 +171,16 @@ mod tests {
     #[test]
     fn a_token_says_whose_it_is() {
         let read = Presented::read(&token(
-            r#"{"client_id":"app","scope":"openid internal_user_mgt_list","aut":"APPLICATION_USER"}"#,
+            r#"{"client_id":"app","scope":"openid internal_user_mgt_list","aut":"APPLICATION_USER","groups":["staff"]}"#,
         ));
         let read = read.unwrap();
         assert_eq!(read.client_id, "app");
-        assert_eq!(read.scopes, ["openid", "internal_user_mgt_list"]);
+        assert_eq!(read.scope, "openid internal_user_mgt_list");
         assert_eq!(read.bearers, Bearers::Users);
+        assert_eq!(read.groups.names().collect::<Vec<_>>(), ["staff"]);
         let read = Presented::read(&token(r#"{"client_id":"app","aut":"APPLICATION"}"#)).unwrap();
-        assert_eq!((read.bearers, read.scopes.len()), (Bearers::Itself, 0));
+        assert_eq!((read.bearers, read.scope.as_str()), (Bearers::Itself, ""));
+        assert_eq!(read.groups, Groups::default());
         for other in [
             "",
             "a.b",
@@ -137,6 +191,44 @@ mod tests {
             &token("{}"),
         ] {
             assert_eq!(Presented::read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_answer_says_about_whose_token_somebody_has_asked() {
+        let read = |text: &str| AskedAbout::read(text.as_bytes());
+        let found = read(
+            r#"{"active":true,"client_id":"app","scope":"a b","aut":"APPLICATION","exp":1,"username":"x"}"#,
+        );
+        let found = found.unwrap();
+        assert_eq!(
+            (found.client_id.as_str(), found.scope.as_str()),
+            ("app", "a b")
+        );
+        assert_eq!(found.bearers, Bearers::Itself);
+        for other in [
+            r#"{"active":false}"#,
+            r#"{"active":false,"client_id":"app","scope":"a"}"#,
+            r#"{"active":"true","client_id":"app"}"#,
+            r#"{"active":true}"#,
+            "[]",
+            "",
+        ] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn groups_are_read_from_jwts_alone() {
+        let names = |token: &str| {
+            groups_of(token)
+                .names()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&token(r#"{"roles":"admin","sub":"x"}"#)), ["admin"]);
+        for other in ["", "opaque", "a.b.c", &token("[]"), &token("{}")] {
+            assert!(names(other).is_empty(), "{other}");
         }
     }
 

@@ -10,6 +10,8 @@ use crate::domain::action::decision_id;
 use crate::domain::action::object;
 use crate::domain::action::text;
 use crate::domain::history::Told;
+use crate::domain::history::scopes::Groups;
+use crate::domain::history::scopes::groups::GROUP_CLAIMS;
 use crate::domain::policy::scope::SUPER_TENANT;
 use crate::domain::policy::token::PasswordChange;
 use crate::domain::policy::token::Terms;
@@ -60,6 +62,8 @@ pub struct TokenCall {
     pub grant: String,
     /// The scopes of the access token, in the order by which operations name them; empty for an ID token.
     pub scopes: Vec<String>,
+    /// The groups of the user, as far as the call names them.
+    pub groups: Groups,
     /// The claims so far.
     claims: Vec<(String, Value)>,
     /// The lifetime of the refresh token in seconds, where there is one.
@@ -156,6 +160,13 @@ impl TokenCall {
             TokenKind::Access => "/event/accessToken/claims",
             TokenKind::Id => "/event/idToken/claims",
         };
+        let claims = named(call, claims);
+        let of_token = claims
+            .iter()
+            .filter(|(name, _)| GROUP_CLAIMS.contains(&name.as_str()))
+            .map(|(_, value)| value);
+        let of_user = ["/event/user/groups", "/event/user/roles"];
+        let of_user = of_user.iter().filter_map(|place| call.pointer(place));
         Self {
             kind,
             decision_id: decision_id(call),
@@ -165,7 +176,8 @@ impl TokenCall {
             scopes: list(call, "/event/accessToken/scopes")
                 .map(|scope| scope.as_str().unwrap_or_default().to_owned())
                 .collect(),
-            claims: named(call, claims),
+            groups: Groups::of(of_token.chain(of_user)),
+            claims,
             refresh_expires_in: named(call, "/event/refreshToken/claims")
                 .iter()
                 .find(|(name, _)| name == "expires_in")

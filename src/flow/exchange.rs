@@ -78,6 +78,8 @@ pub struct Exchange {
     pub review: Option<Reviewed>,
     /// What is known of the token about which it asks.
     pub asked: Option<AskedAbout>,
+    /// As whom it asks, where it asks about a token and the identity server has answered.
+    pub asker: Option<String>,
     /// What the gateway's own page did.
     pub served: Option<Served>,
     /// The permit to forward.

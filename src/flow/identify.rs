@@ -393,6 +393,11 @@ pub fn bearer_token(headers: &http::HeaderMap) -> Option<&str> {
         .then(|| token.trim_start())
 }
 
+/// The client that Basic credentials name.
+pub fn basic_client(headers: &http::HeaderMap) -> Option<String> {
+    basic_credentials(headers).map(|user| form_decoded(&user))
+}
+
 /// The user part of Basic credentials. The password is not even decoded into a value of its own.
 fn basic_credentials(headers: &http::HeaderMap) -> Option<String> {
     const ENCODED_BYTES_MAX: usize = 4096;

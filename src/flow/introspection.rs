@@ -5,6 +5,7 @@
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Provenance;
+use crate::domain::history::scopes::Groups;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::introspection;
@@ -13,6 +14,7 @@ use crate::domain::policy::decision::Mode;
 use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
+use crate::domain::scope_use;
 use crate::domain::signals::network::velocity_host;
 use crate::domain::time::Deadline;
 use crate::flow::AuthFlow;
@@ -27,6 +29,8 @@ use std::sync::Arc;
 pub struct AskedAbout {
     /// The decision under which it was issued, if it was issued through the gateway.
     pub link: Option<Arc<Provenance>>,
+    /// The groups of its user that it names itself, to be believed once WSO2 says that it is active.
+    pub groups: Groups,
 }
 
 /// Whether the answer to a request may tell of the risk: the request is read for it.
@@ -73,7 +77,10 @@ impl AuthFlow {
                 })
             }
         };
-        exchange.asked = Some(AskedAbout { link });
+        exchange.asked = Some(AskedAbout {
+            link,
+            groups: scope_use::groups_of(&token),
+        });
     }
 }
 

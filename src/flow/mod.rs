@@ -319,6 +319,7 @@ impl AuthFlow {
             decided: None,
             visit: None,
             asked: None,
+            asker: None,
             review: None,
             served: None,
             permit: None,
@@ -559,9 +560,10 @@ impl AuthFlow {
 
     /// The body of the identity server's answer has come.
     pub fn answered_with(&self, exchange: &mut Exchange, body: &[u8]) {
-        if let Some(door) = exchange.door
-            && let Some(conclusion) = observe::body(exchange, door, body)
-        {
+        let Some(door) = exchange.door else {
+            return scopes::asked(&self.dependencies, exchange, body);
+        };
+        if let Some(conclusion) = observe::body(exchange, door, body) {
             observe::bind(&self.dependencies, exchange, door, conclusion);
         }
     }

@@ -13,6 +13,7 @@ use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
 use crate::domain::scope_use;
+use crate::domain::scope_use::AskedAbout;
 use crate::domain::scope_use::Presented;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
@@ -21,6 +22,7 @@ use crate::flow::Dependencies;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify;
+use crate::flow::token_action;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -42,13 +44,10 @@ struct Whose<'a> {
 }
 
 impl ScopeWatch {
-    /// Whether a use of the scope waits to be written.
-    pub fn has_used(&self, client: SubjectKey, bearers: Bearers, scope: &str) -> bool {
+    /// What waits to be written of a client.
+    pub fn waiting(&self, client: SubjectKey, bearers: Bearers) -> Option<ScopeUse> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting
-            .get(&(client, bearers))
-            .and_then(|used| used.scopes.get(scope))
-            .is_some_and(|counts| counts.used > 0)
+        waiting.get(&(client, bearers)).cloned()
     }
 
     fn note(&self, whose: Whose<'_>, at: Timestamp, add: impl FnOnce(&mut ScopeUse)) {
@@ -101,16 +100,24 @@ pub(in crate::flow) fn granted(
         tenant,
         bearers: Bearers::of_grant(assessed.facts.grant_type.as_deref().unwrap_or("")),
     };
+    let groups = token_action::groups(dependencies, exchange).and(conclusion.groups.clone());
     dependencies.scopes.note(whose, exchange.at, |used| {
-        used.grant(scope.split_ascii_whitespace(), exchange.at);
+        used.grant(scope.split_ascii_whitespace(), &groups, exchange.at);
     });
 }
 
 impl AuthFlow {
-    /// WSO2 has answered a request on a route that is not scored; `headers` are those of the request.
-    pub fn passed(&self, exchange: &mut Exchange, status: u16, headers: &http::HeaderMap) {
+    /// WSO2 has answered a request on a route that is not scored; `headers` are those of the request. Whether the body must be
+    /// shown to [`AuthFlow::answered_with`].
+    pub fn passed(&self, exchange: &mut Exchange, status: u16, headers: &http::HeaderMap) -> bool {
         exchange.response_status = status;
         used(self.dependencies(), exchange, status, headers);
+        let class = exchange.route.as_ref().map(|route| route.class);
+        let is_asked = status == 200 && class == Some(RouteClass::Passed(PassedKind::Introspect));
+        if is_asked {
+            exchange.asker = identify::basic_client(headers);
+        }
+        is_asked
     }
 
     /// Sends what was gathered to the store. Called every few seconds, and at the end.
@@ -135,7 +142,7 @@ pub fn spent<'s>(
     people: &Pseudonymizer,
     tenant: &str,
     grant: &Grant,
-    scopes: impl Iterator<Item = &'s str>,
+    scopes: impl Iterator<Item = &'s str> + Clone,
 ) {
     let now = dependencies.clock.now();
     let whose = Whose {
@@ -150,7 +157,41 @@ pub fn spent<'s>(
     };
     dependencies
         .scopes
-        .note(whose, now, |used| used.take(scopes, now));
+        .note(whose, now, |used| used.take(scopes, &grant.groups, now));
+}
+
+/// WSO2 has told somebody of a token. Which of its scopes it is asked about for is known of APIs that policy names; any
+/// other may have let it use each.
+pub(in crate::flow) fn asked(dependencies: &Dependencies, exchange: &Exchange, body: &[u8]) {
+    let Some(token) = AskedAbout::read(body) else {
+        return;
+    };
+    let whose = Whose {
+        client: exchange
+            .snapshot
+            .people
+            .client(exchange.tenant(), &token.client_id),
+        client_id: &token.client_id,
+        tenant: exchange.tenant(),
+        bearers: token.bearers,
+    };
+    let policy = exchange.snapshot.policy.tokens();
+    let needed = exchange
+        .asker
+        .as_deref()
+        .and_then(|asker| policy.introspector(asker));
+    let groups = exchange.asked.as_ref().map(|asked| asked.groups.clone());
+    let groups = groups.unwrap_or_default();
+    let scopes = token.scope.split_ascii_whitespace();
+    dependencies
+        .scopes
+        .note(whose, exchange.at, |used| match needed {
+            Some(needed) => {
+                let scopes = scopes.filter(|scope| needed.needs(scope));
+                used.take(scopes, &groups, exchange.at);
+            }
+            None => used.ask(scopes, exchange.at),
+        });
 }
 
 /// Counts what a request has used whose access token WSO2 has accepted.
@@ -180,9 +221,9 @@ fn used(dependencies: &Dependencies, exchange: &Exchange, status: u16, headers: 
         tenant: exchange.tenant(),
         bearers: token.bearers,
     };
-    let scopes = token.scopes.iter().map(String::as_str);
+    let scopes = token.scope.split_ascii_whitespace();
     let scopes = scopes.filter(|scope| needed.contains(scope));
-    dependencies
-        .scopes
-        .note(whose, exchange.at, |used| used.take(scopes, exchange.at));
+    dependencies.scopes.note(whose, exchange.at, |used| {
+        used.take(scopes, &token.groups, exchange.at);
+    });
 }

@@ -17,6 +17,9 @@ use crate::domain::history::TOKEN_REQUEST_LIFETIME;
 use crate::domain::history::TokenRequest;
 use crate::domain::history::Told;
 use crate::domain::history::scopes::Bearers;
+use crate::domain::history::scopes::Finding;
+use crate::domain::history::scopes::Groups;
+use crate::domain::history::scopes::Line;
 use crate::domain::history::token_request::GRANT_BYTES_MAX;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
@@ -83,6 +86,7 @@ pub(in crate::flow) fn request(
         }),
         told: Vec::new(),
         proven: None,
+        groups: Groups::default(),
     }
 }
 
@@ -104,6 +108,16 @@ pub(in crate::flow) fn proof_of(dependencies: &Dependencies, exchange: &Exchange
         acr: None,
         amr: Vec::new(),
     })
+}
+
+/// The groups of the user that WSO2 has named in its calls, as far as this node knows.
+pub(in crate::flow) fn groups(dependencies: &Dependencies, exchange: &Exchange) -> Groups {
+    let request = exchange
+        .snapshot
+        .answers_wso2
+        .then(|| noted(dependencies, exchange))
+        .flatten();
+    request.map(|request| request.groups).unwrap_or_default()
 }
 
 fn noted(dependencies: &Dependencies, exchange: &Exchange) -> Option<TokenRequest> {
@@ -143,6 +157,7 @@ impl AuthFlow {
                         Vec::new()
                     };
                     let mut request = request.as_ref().clone();
+                    request.groups = request.groups.and(call.groups.clone());
                     let under = Under {
                         snapshot: &snapshot,
                         claims: &claims,
@@ -169,7 +184,8 @@ impl AuthFlow {
         self.dependencies().recent.insert(key, noted);
     }
 
-    /// The watched scopes of the token to come that its client never uses. None where that cannot be said in time.
+    /// The watched scopes of the token to come that its client, or the groups of its user, never use. None where that cannot
+    /// be said in time.
     async fn unused(
         &self,
         snapshot: &Snapshot,
@@ -193,11 +209,22 @@ impl AuthFlow {
             return Vec::new();
         };
         let bearers = Bearers::of_grant(&call.grant);
+        let mut usage = usage;
+        if let Some(waiting) = dependencies.scopes.waiting(client, bearers) {
+            usage.learn(&waiting);
+        }
+        let is_never_used = |line: Line<'_>, scope: &str| {
+            usage.finding(line, scope, policy.patience(), now) == Finding::NeverUsed
+        };
+        // A scope that others use goes where none of the user's groups does, and each of them says so by itself.
+        let has_groups = bearers == Bearers::Users && call.groups.is_whole();
         unused.retain(|scope| {
-            usage
-                .of(bearers)
-                .is_never_used(scope, policy.patience(), now)
-                && !dependencies.scopes.has_used(client, bearers, scope)
+            is_never_used(Line::All(bearers), scope)
+                || (has_groups
+                    && call
+                        .groups
+                        .names()
+                        .all(|group| is_never_used(Line::Group(group), scope)))
         });
         unused
     }

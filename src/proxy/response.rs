@@ -44,8 +44,9 @@ pub async fn head(
     }
     // An interim answer says nothing.
     if status < 200 || exchange.door.is_none() {
-        if status >= 200 {
-            flow.passed(exchange, status, &request.headers);
+        let is_read = status >= 200 && flow.passed(exchange, status, &request.headers);
+        if is_read && is_readable(answer) {
+            context.answer = Some(BytesMut::new());
         }
         return Ok(());
     }
@@ -63,8 +64,7 @@ pub async fn head(
         );
         return Error::e_explain(REPLACED, "another answer goes out");
     }
-    let plain = !answer.headers.contains_key(header::CONTENT_ENCODING);
-    if plain && is_json(answer) && flow.wants_body(exchange, status) {
+    if is_readable(answer) && flow.wants_body(exchange, status) {
         context.answer = Some(BytesMut::new());
     }
     for cookie in plan.cookies {
@@ -91,6 +91,11 @@ pub fn body(flow: &AuthFlow, context: &mut RequestContext, chunk: Option<&Bytes>
         // Before the client has the last byte, so that what was issued is known when it is used.
         flow.answered_with(exchange, &answer);
     }
+}
+
+/// Whether a body is JSON that is not compressed.
+fn is_readable(answer: &ResponseHeader) -> bool {
+    !answer.headers.contains_key(header::CONTENT_ENCODING) && is_json(answer)
 }
 
 /// The head of an answer, as far as the flow looks at it.

@@ -12,6 +12,7 @@ use crate::review::fifty_holds_and_rulings_at_once_are_all_kept;
 use crate::review::forgetting_loses_no_lesson;
 use crate::review::held_logins_are_kept_and_decided;
 use crate::scopes::scopes_are_summed_up_for_each_client;
+use crate::scopes::scopes_of_more_groups_than_are_kept_are_bounded;
 use crate::scopes::scopes_that_many_nodes_write_are_all_counted;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
@@ -122,6 +123,7 @@ contract!(
     held_logins_are_kept_and_decided,
     a_full_queue_can_be_kept,
     scopes_are_summed_up_for_each_client,
+    scopes_of_more_groups_than_are_kept_are_bounded,
     scopes_that_many_nodes_write_are_all_counted,
     fifty_holds_and_rulings_at_once_are_all_kept,
     devices_are_forgotten_one_by_one_and_together,

@@ -432,6 +432,29 @@ impl Town {
 
     /// A service account asks for a token for itself: the id of the decision.
     pub async fn client_token(&mut self, scope: &str, is_granted: bool) -> String {
+        let form =
+            format!("grant_type=client_credentials&client_id=robot&client_secret=x&scope={scope}");
+        let granted = scope.replace('+', " ");
+        let answer = format!(
+            r#"{{"access_token":"a","token_type":"Bearer","expires_in":3600,"scope":"{granted}"}}"#
+        );
+        self.token(&form, is_granted.then_some(&answer)).await
+    }
+
+    /// An application redeems a code at the token endpoint and gets this access token; the id of the decision.
+    pub async fn user_token(&mut self, client: &str, token: &str, granted: &str) -> String {
+        let form = format!(
+            "grant_type=authorization_code&client_id={client}&client_secret=x&code=c-{}",
+            self.clock.now().millis()
+        );
+        let answer = format!(
+            r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600,"scope":"{granted}"}}"#
+        );
+        self.token(&form, Some(&answer)).await
+    }
+
+    /// A request at the token endpoint, and WSO2's answer to it; without one the client is not known.
+    async fn token(&mut self, form: &str, answer: Option<&String>) -> String {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("host", "login.example.com"),
@@ -456,8 +479,6 @@ impl Town {
         admitted.unwrap();
         let door = exchange.door.unwrap();
         let kind = BodyHeaders::of(&headers).unwrap();
-        let form =
-            format!("grant_type=client_credentials&client_id=robot&client_secret=x&scope={scope}");
         let parameters =
             Parameters::parse(door, &Method::POST, None, kind, form.as_bytes()).unwrap();
         let request = Request {
@@ -467,14 +488,9 @@ impl Town {
             tls: None,
         };
         self.flow.judge(&mut exchange, request).await.unwrap();
-        let granted = scope.replace('+', " ");
-        let (status, body) = if is_granted {
-            let body = format!(
-                r#"{{"access_token":"a","token_type":"Bearer","expires_in":3600,"scope":"{granted}"}}"#
-            );
-            (200, body)
-        } else {
-            (401, r#"{"error":"invalid_client"}"#.to_owned())
+        let (status, body) = match answer {
+            Some(answer) => (200, answer.clone()),
+            None => (401, r#"{"error":"invalid_client"}"#.to_owned()),
         };
         let head = ResponseHead {
             status,

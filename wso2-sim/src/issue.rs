@@ -71,6 +71,12 @@ pub(crate) async fn issue(
         hides_refresh_token: false,
         hides_id_token: false,
     };
+    if client.names_roles {
+        let named = grant.user.as_ref().and_then(|user| roles(ctx, &user.id));
+        if let Some(named) = named {
+            draft.claims.insert("roles".to_owned(), named);
+        }
+    }
     let runs_action = client.token_kind == TokenKind::Jwt
         && ACTION_GRANTS.contains(&grant_type)
         && (grant_type != "refresh_token" || ACTION_ORIGINALS.contains(&grant.grant_type.as_str()));

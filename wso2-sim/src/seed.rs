@@ -177,6 +177,8 @@ pub struct Client {
     pub saml: SamlProfile,
     /// The custom authenticator is the last step.
     pub has_authenticator: bool,
+    /// Access tokens name the roles of the user, as where `roles` is one of the access token's attributes.
+    pub names_roles: bool,
 }
 
 impl Client {
@@ -199,6 +201,7 @@ impl Client {
             is_session_bound: true,
             saml: SamlProfile::default(),
             has_authenticator: false,
+            names_roles: false,
         }
     }
 

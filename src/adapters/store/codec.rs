@@ -19,6 +19,7 @@ use crate::domain::history::TokenFamily;
 use crate::domain::history::TokenRequest;
 use crate::domain::history::VALUES_MAX;
 use crate::domain::history::client::SCOPES_MAX;
+use crate::domain::history::scopes::Further;
 use crate::domain::ids::Pseudonym;
 use crate::domain::review::HeldLogin;
 use crate::domain::review::ReviewQueue;
@@ -35,6 +36,8 @@ use std::fmt;
 
 /// The longest value that is written or read. A full profile takes some 4 KiB.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024;
+/// The same for the scopes of a client with those of its groups; a full one with the longest names fits.
+pub const SCOPES_BYTES_MAX: usize = 112 * 1024;
 /// The same for the queue of held logins, of which there is one.
 pub const QUEUE_BYTES_MAX: usize = 512 * 1024;
 /// The bytes kept of HMAC-SHA-256 (RFC 2104 allows truncation to half and more; 96 bits as in RFC 4868's families
@@ -152,12 +155,23 @@ impl Codec {
 
     /// The scopes of a client as bytes; `None` if they are too long to be kept.
     pub fn scopes(&self, key: &EntryKey, usage: &ScopeUsage) -> Option<Vec<u8>> {
-        self.seal(key, usage)
+        let mut bytes = postcard::to_extend(usage, vec![version(key.kind)]).ok()?;
+        if usage.further != Further::default() {
+            bytes = postcard::to_extend(&usage.further, bytes).ok()?;
+        }
+        self.sign(key, bytes)
     }
 
     /// The scopes in `bytes`, if they are whole and not expired at `now`.
     pub fn open_scopes(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<ScopeUsage> {
-        let usage: ScopeUsage = self.open(key, bytes)?;
+        let body = self.body(key, bytes)?;
+        let (mut usage, rest) = postcard::take_from_bytes::<ScopeUsage>(body).ok()?;
+        // What was written before groups were looked at has nothing more.
+        if !rest.is_empty() {
+            let (further, rest) = postcard::take_from_bytes::<Further>(rest).ok()?;
+            rest.is_empty().then_some(())?;
+            usage.further = further;
+        }
         (usage.is_sound() && now.since(usage.last) < PROFILE_TTL).then_some(usage)
     }
 
@@ -370,6 +384,7 @@ fn usual_bytes(kind: Kind) -> usize {
 fn bytes_max(key: &EntryKey) -> usize {
     match key.kind {
         Kind::Review => QUEUE_BYTES_MAX,
+        Kind::Scopes => SCOPES_BYTES_MAX,
         _ => VALUE_BYTES_MAX,
     }
 }
@@ -388,6 +403,9 @@ mod tests {
     use super::*;
     use crate::domain::history::Familiarity;
     use crate::domain::history::Lesson;
+    use crate::domain::history::ScopeUse;
+    use crate::domain::history::scopes::Bearers;
+    use crate::domain::history::scopes::Groups;
     use crate::domain::ids::Pseudonym;
     use crate::domain::ids::SubjectKey;
     use proptest::prelude::*;
@@ -413,6 +431,38 @@ mod tests {
             });
         }
         profile
+    }
+
+    #[test]
+    fn scopes_of_before_groups_were_looked_at_are_read_as_they_are() {
+        let client = subject(2);
+        let key = EntryKey::subject(Kind::Scopes, client);
+        let now = Timestamp(1_700_000_000_000);
+        let mut used = ScopeUse::new(client, "app", "t", Bearers::Users, now).unwrap();
+        used.grant(["read"].into_iter(), &Groups::default(), now);
+        let mut usage = ScopeUsage::default();
+        usage.learn(&used);
+        for codec in codecs() {
+            let old = codec
+                .sign(
+                    &key,
+                    postcard::to_extend(&usage, vec![version(key.kind)]).unwrap(),
+                )
+                .unwrap();
+            assert_eq!(codec.scopes(&key, &usage).as_ref(), Some(&old));
+            assert_eq!(codec.open_scopes(&key, &old, now).as_ref(), Some(&usage));
+            // What follows must be whole, and nothing may follow it.
+            let mut more = usage.clone();
+            more.further.crowded = now;
+            let new = codec.scopes(&key, &more).unwrap();
+            assert_eq!(codec.open_scopes(&key, &new, now), Some(more.clone()));
+            let body = postcard::to_extend(&usage, vec![version(key.kind)]).unwrap();
+            for rest in [&[0][..], &[0; 5], &[0; 6], &[1; 40]] {
+                let bytes = codec.sign(&key, [&body, rest].concat()).unwrap();
+                let opened = codec.open_scopes(&key, &bytes, now);
+                assert_eq!(opened.is_some(), rest == [0; 5], "{rest:?}");
+            }
+        }
     }
 
     fn codecs() -> [Codec; 2] {

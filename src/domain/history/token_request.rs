@@ -1,6 +1,7 @@
 //! What is kept of a token request under its decision id, beside what every link knows: WSO2 asks for it a moment later,
 //! while it issues the tokens (its token actions), and is answered for this very request alone.
 
+use crate::domain::history::scopes::Groups;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -29,6 +30,9 @@ pub struct TokenRequest {
     /// When the factor that is owed was given, as the claims of the ID token to come say. Known on this node alone.
     #[serde(skip)]
     pub proven: Option<Timestamp>,
+    /// The groups of the user, as WSO2 names them in its call. Known on this node alone.
+    #[serde(skip)]
+    pub groups: Groups,
 }
 
 /// A stronger factor that the tokens must prove.

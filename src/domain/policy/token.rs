@@ -16,6 +16,8 @@ use toml::Value;
 
 /// How many rules about tokens a policy may have.
 pub const TOKEN_RULES_MAX: usize = 64;
+/// How many APIs a policy may name that ask about tokens.
+pub const INTROSPECTORS_MAX: usize = 64;
 /// How many scopes one of them may name.
 pub const SCOPES_MAX: usize = 64;
 /// The longest scope that may be named, in bytes.
@@ -40,6 +42,14 @@ pub struct Terms {
     pub refuse: bool,
 }
 
+/// An API that asks the identity server about tokens, and what it asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Introspector {
+    /// The client id, or the user name, with which it asks.
+    client: String,
+    scopes: BTreeSet<String>,
+}
+
 /// One rule about tokens.
 #[derive(Clone, Debug)]
 pub struct TokenRule {
@@ -62,6 +72,7 @@ pub struct TokenPolicy {
     unscored: Terms,
     rules: Vec<TokenRule>,
     watched: BTreeSet<String>,
+    introspectors: Vec<Introspector>,
     patience: Patience,
 }
 
@@ -167,6 +178,11 @@ impl TokenPolicy {
         fits(&self.watched, scope)
     }
 
+    /// The API that asks about tokens as `client`.
+    pub fn introspector(&self, client: &str) -> Option<&Introspector> {
+        self.introspectors.iter().find(|api| api.client == client)
+    }
+
     /// When a scope that was not used counts as one that never is.
     pub fn patience(&self) -> Patience {
         self.patience
@@ -200,6 +216,7 @@ impl TokenPolicy {
             time: days.map_or(shipped.time, |days| DAY * u32::from(days)),
             grants: grants.map_or(shipped.grants, u64::from),
         };
+        let introspectors = Introspector::read_all(&mut section, mistakes);
         let mut rules: Vec<TokenRule> = Vec::new();
         for section in section.sections("rule", TOKEN_RULES_MAX, mistakes) {
             let place = section.place().to_owned();
@@ -230,6 +247,7 @@ impl TokenPolicy {
         section.finish(mistakes);
         Self {
             watched,
+            introspectors,
             patience,
             low,
             medium,
@@ -237,6 +255,37 @@ impl TokenPolicy {
             unscored,
             rules,
         }
+    }
+}
+
+impl Introspector {
+    /// Whether it asks for this scope.
+    pub fn needs(&self, scope: &str) -> bool {
+        fits(&self.scopes, scope)
+    }
+
+    fn read_all(section: &mut Section, mistakes: &mut Mistakes) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for mut section in section.sections("introspector", INTROSPECTORS_MAX, mistakes) {
+            section.rename(format!("token {}", section.place()));
+            let client = section.text("client", "a client id", mistakes);
+            let scopes = read_scopes(&mut section, "scopes", mistakes);
+            match client {
+                Some(client) if all.iter().any(|other| other.client == client) => mistakes.add(
+                    section.at("client"),
+                    format!("`{client}` is named already"),
+                    "name all scopes that it asks for in one place",
+                ),
+                Some(client) if !client.is_empty() => all.push(Self { client, scopes }),
+                _ => mistakes.add(
+                    section.place().to_owned(),
+                    "has no `client`",
+                    "name the client id with which the API introspects tokens",
+                ),
+            }
+            section.finish(mistakes);
+        }
+        all
     }
 }
 
@@ -448,6 +497,22 @@ mod tests {
                 "[token]\nunused_after_days = 0\n",
                 "key `token.unused_after_days`",
             ),
+            (
+                "[[token.introspector]]\nscopes = [\"a\"]\n",
+                "token introspector 1: has no `client`",
+            ),
+            (
+                "[[token.introspector]]\nclient = \"a\"\nscope = [\"a\"]\n",
+                "unknown key `scope`",
+            ),
+            (
+                "[[token.introspector]]\nclient = \"a\"\nscopes = [\"a b\"]\n",
+                "has the entry",
+            ),
+            (
+                "[[token.introspector]]\nclient = \"a\"\n[[token.introspector]]\nclient = \"a\"\n",
+                "is named already",
+            ),
             ("[token]\nhigh.refuse = 1\n", "`true` or `false`"),
             (
                 "[[token.rule]]\nname = \"x\"\n",
@@ -477,6 +542,22 @@ mod tests {
             let text = mistakes(text);
             assert!(text.contains(said), "{said}: {text}");
         }
+    }
+
+    #[test]
+    fn an_api_that_asks_about_tokens_says_what_for() {
+        let policy = policy(
+            "[[token.introspector]]\nclient = \"orders\"\nscopes = [\"orders:*\", \"openid\"]\n\
+             [[token.introspector]]\nclient = \"anything\"\n",
+        );
+        let needs = |client, scope| {
+            let api = policy.tokens().introspector(client);
+            api.map(|api| api.needs(scope))
+        };
+        assert_eq!(needs("orders", "orders:read"), Some(true));
+        assert_eq!(needs("orders", "payments:read"), Some(false));
+        assert_eq!(needs("anything", "orders:read"), Some(false));
+        assert_eq!(needs("other", "orders:read"), None);
     }
 
     #[test]

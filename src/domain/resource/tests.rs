@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::access_token::Binding;
+use crate::domain::history::scopes::Groups;
 use crate::domain::ids::RequestId;
 use crate::domain::policy::reason::Reason;
 use crate::domain::time::Timestamp;
@@ -33,6 +34,7 @@ fn grant() -> Grant {
         scope: "openid orders:read".to_owned(),
         expires: Timestamp(2_000_000_000_000),
         binding: Binding::None,
+        groups: Groups::default(),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::domain::history::Provenance;
 use crate::domain::history::ScopeUsage;
 use crate::domain::history::ScopeUse;
 use crate::domain::history::scopes::Bearers;
+use crate::domain::history::scopes::Groups;
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::RequestId;
 use crate::domain::ids::SubjectKey;
@@ -135,7 +136,10 @@ fn provenance() -> Provenance {
 fn scopes() -> ScopeUsage {
     let client = SubjectKey(pseudonym(2));
     let mut used = ScopeUse::new(client, "demo-web", "carbon.super", Bearers::Users, NOW).unwrap();
-    used.grant(["openid", "payments:write"].into_iter(), NOW);
+    let staff = Groups::of(std::iter::once(&serde_json::json!(["staff", "tellers"])));
+    used.grant(["openid", "payments:write"].into_iter(), &staff, NOW);
+    used.take(["openid"].into_iter(), &Groups::default(), NOW);
+    used.ask(["payments:write"].into_iter(), NOW);
     let mut usage = ScopeUsage::default();
     usage.learn(&used);
     usage
