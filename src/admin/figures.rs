@@ -133,6 +133,9 @@ struct Serving<'m> {
     breaker: &'static str,
     feature_schema: u32,
     models: Vec<Model<'m>>,
+    /// What the makers of the models say of them, in Markdown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<&'m str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     challenger: Option<Challenging<'m>>,
 }
@@ -294,6 +297,7 @@ async fn model(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Re
         },
         feature_schema: FeatureSchema::current().version,
         models: models(&snapshot.models, &moved),
+        card: snapshot.models.card.as_deref(),
         challenger: challenger.map(|challenger| Challenging {
             sample_percent: challenger.sample_percent,
             models: models(&challenger.models, &[]),

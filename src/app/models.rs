@@ -11,12 +11,19 @@ use crate::config::Evaluator;
 use crate::flow::hindsight::Challenger;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A model is quick when its golden rows take less than this share of the budget.
 const QUICK_SHARE: u32 = 10;
+/// What the makers of the models say of them, beside the models.
+pub(in crate::app) const CARD: &str = "CARD.md";
+/// The longest card that is shown, in bytes.
+const CARD_BYTES_MAX: u64 = 128 * 1024;
 /// A busy machine can make a quick model look slow; it gets another chance.
 const TRIES: u32 = 3;
 
@@ -167,11 +174,34 @@ pub fn load(
         models.put(candidate.kind(), model.set.clone());
         proved.models.push(model);
     }
+    match card(&dir.join(CARD)) {
+        Ok(card) => models.card = card,
+        Err(problem) => warnings.push(problem),
+    }
     Ok(Loaded {
         models,
         degraded,
         proved,
     })
+}
+
+/// The card of the models; `None` where there is none.
+fn card(file: &Path) -> Result<Option<Arc<str>>, String> {
+    let wrong = |problem: String| format!("`{}` is not shown: {problem}", file.display());
+    let input = match File::open(file) {
+        Ok(input) => input,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    let mut text = String::new();
+    input
+        .take(CARD_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(error.to_string()))?;
+    if text.len() as u64 > CARD_BYTES_MAX {
+        return Err(wrong(format!("it has more than {CARD_BYTES_MAX} bytes")));
+    }
+    Ok(Some(text.into()))
 }
 
 /// The challenger, if one is configured; its models are added to `proved`. One that cannot be loaded is worth a warning and
@@ -247,6 +277,39 @@ mod tests {
 
     fn take(config: &Config, dir: &Path, before: &Proved) -> Result<Loaded, ModelLoadError> {
         load(config, dir, before, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_card_is_shown_or_why_it_is_not() {
+        let folder = folder();
+        let file = folder.path().join(CARD);
+        let load_with = |write: &dyn Fn()| {
+            write();
+            let mut warnings = Vec::new();
+            let loaded = load(&config(), folder.path(), &Proved::default(), &mut warnings);
+            warnings.retain(|warning| warning.contains(CARD));
+            (loaded.unwrap().models.card, warnings.join("; "))
+        };
+        let (card, warned) = load_with(&|| fs::write(&file, "# Ours").unwrap());
+        assert_eq!((card.as_deref(), warned.as_str()), (Some("# Ours"), ""));
+        // The models serve without it.
+        let (card, warned) = load_with(&|| fs::remove_file(&file).unwrap());
+        assert_eq!((card, warned.as_str()), (None, ""));
+        let (card, warned) = load_with(&|| fs::write(&file, vec![b'x'; 140_000]).unwrap());
+        assert!(
+            card.is_none() && warned.contains("more than 131072 bytes"),
+            "{warned}"
+        );
+        let (card, warned) = load_with(&|| fs::write(&file, [0xff, 0xfe]).unwrap());
+        assert!(card.is_none() && warned.contains("UTF-8"), "{warned}");
+        let (card, warned) = load_with(&|| {
+            fs::remove_file(&file).unwrap();
+            fs::create_dir(&file).unwrap();
+        });
+        assert!(
+            card.is_none() && warned.contains("is not shown"),
+            "{warned}"
+        );
     }
 
     /// For each kind, whether both have the very same evaluator.

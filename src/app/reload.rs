@@ -7,6 +7,7 @@ use crate::app::certificates;
 use crate::app::certificates::Certificates;
 use crate::app::certificates::Prepared;
 use crate::app::keys::Keys;
+use crate::app::models::CARD;
 use crate::app::models::Proved;
 use crate::app::resources;
 use crate::app::signing;
@@ -217,12 +218,13 @@ impl Reloader {
 pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let challenger = config.model.challenger.dir.as_ref();
     let challenger = challenger.map(|dir| dir.join("manifest.toml"));
+    let models = config.model_dir();
     let files = overrides
         .file()
         .into_iter()
         .chain(config.policy_file())
         .chain(config.rollout.file.clone())
-        .chain([config.model_dir().join("manifest.toml")])
+        .chain([models.join("manifest.toml"), models.join(CARD)])
         .chain(challenger)
         .chain(signing::files(config));
     stamp_of(files)

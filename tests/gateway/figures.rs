@@ -189,6 +189,12 @@ async fn figures_are_those_of_the_records_and_of_the_pages() {
     );
     let page = ann.get("/console/model").await.body;
     assert!(page.contains(version) && page.contains(&login["digest"].as_str().unwrap()[..16]));
+    let card = model["card"].as_str().unwrap();
+    let title = card.lines().next().unwrap().trim_start_matches("# ");
+    assert!(
+        page.contains(&format!("<h3>{title}</h3>")) && page.contains("<table>"),
+        "{page}"
+    );
     let requests = login["drift"]["requests"].as_u64();
     assert!(requests.is_none_or(|requests| requests <= all), "{model}");
     user(&world, &mut ann, &records).await;

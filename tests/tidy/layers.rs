@@ -244,6 +244,8 @@ const LAYERS: &[Layer] = &[
             "futures_util",
             "maud",
             "percent_encoding",
+            // Reads model cards.
+            "pulldown_cmark",
             "serde",
             "serde_json",
             // Compares versions of the policy.
@@ -369,6 +371,7 @@ const HOMES: &[(&str, &[&str])] = &[
     // The composition root starts Pingora's server.
     ("pingora", &["src/proxy/", "src/app/"]),
     ("prometheus", &["src/telemetry/"]),
+    ("pulldown_cmark", &["src/admin/console/card.rs"]),
     ("rcgen", &["src/adapters/issuer.rs"]),
     ("redb", &["src/adapters/embedded/"]),
     ("redis", &["src/adapters/redis/"]),

@@ -4,6 +4,9 @@
 /// The stylesheet, the script, headers.
 mod assets;
 
+/// What a model's makers say of it.
+mod card;
+
 /// What is drawn.
 mod chart;
 

@@ -1,7 +1,8 @@
-//! Which models answer, and how far traffic has moved from what they were made for.
+//! Which models answer, how far traffic has moved from what they were made for, and what their makers say of them.
 
 use crate::admin::console::Console;
 use crate::admin::console::Signed;
+use crate::admin::console::card;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::domain::drift::Drift;
@@ -41,7 +42,7 @@ pub(super) async fn show(
         p { "Breaker " (breaker) ". Features of schema version " (schema.version) "." }
         @for (kind, model) in snapshot.models.iter() {
             h2 { "For " (kind.as_str()) " requests" }
-            (card(model, schema.features_of(kind).count()))
+            (facts(model, schema.features_of(kind).count()))
             @match moved.iter().find(|(other, _, _)| *other == kind) {
                 None => { p class="empty" { "No request of this kind was scored since the gateway started." } }
                 Some((_, rows, None)) => { p class="empty" { "Drift shows from " (ROWS_MIN) " requests on; there were " (rows) "." } }
@@ -53,14 +54,19 @@ pub(super) async fn show(
             p { "Asked of " (challenger.sample_percent) " % of the requests; it never answers." }
             @for (kind, model) in challenger.models.iter() {
                 h3 { "For " (kind.as_str()) " requests" }
-                (card(model, schema.features_of(kind).count()))
+                (facts(model, schema.features_of(kind).count()))
             }
+        }
+        h2 id="card" { "Model card" }
+        @match snapshot.models.card.as_deref() {
+            Some(text) => { section class="card" aria-labelledby="card" { (card::card(text)) } }
+            None => { p class="empty" { "There is no " code { "CARD.md" } " in the folder of the models." } }
         }
     };
     layout::page(&signed, Place::Model, "Model", body)
 }
 
-fn card(model: &ModelSet, features: usize) -> Markup {
+fn facts(model: &ModelSet, features: usize) -> Markup {
     let answers = match (model.native.is_some(), model.primary.is_some()) {
         (true, true) if model.native_first => {
             "the native evaluator; ONNX Runtime was compared with it"

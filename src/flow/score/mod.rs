@@ -69,6 +69,8 @@ pub struct Models {
     pub token: Option<ModelSet>,
     /// For service accounts.
     pub m2m: Option<ModelSet>,
+    /// What their makers say of them, in Markdown, for people: it is not believed.
+    pub card: Option<Arc<str>>,
 }
 
 /// One model, as often as it can be evaluated.
@@ -140,6 +142,7 @@ impl Models {
             login: ModelSet::missing(),
             token: None,
             m2m: None,
+            card: None,
         }
     }
 
