@@ -6,6 +6,9 @@ pub mod otlp;
 /// Tells of decisions by webhook.
 pub mod alerts;
 
+/// Brings messages to receivers.
+pub mod courier;
+
 /// Tells other products of users.
 pub mod shared_signals;
 

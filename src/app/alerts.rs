@@ -2,7 +2,9 @@
 
 use crate::adapters::alerts::AlertSettings;
 use crate::adapters::alerts::AlertingSink;
-use crate::adapters::alerts::Delivery;
+use crate::adapters::alerts::Alerts;
+use crate::adapters::courier::Courier;
+use crate::adapters::courier::Destination;
 use crate::adapters::target::Target;
 use crate::app::keys;
 use crate::app::trust;
@@ -36,8 +38,10 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
     let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls())
         .map_err(|error| wrong(format!("ca_file: {error}")))?;
     Ok(Some(AlertSettings {
-        target,
-        authorities,
+        destination: Destination {
+            target,
+            authorities,
+        },
         secret: keys::read(path, "alerts.secret_file")?,
         rule: AlertRule {
             verdicts: said.verdicts.clone(),
@@ -45,6 +49,9 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<AlertSettings>, Co
         },
     }))
 }
+
+/// What delivers alerts once it is run.
+pub type Delivery = Courier<Alerts>;
 
 /// The sink that records go to, and what delivers alerts where somebody is told.
 pub fn before(
@@ -56,9 +63,9 @@ pub fn before(
     let Some(settings) = settings(config, file)? else {
         return Ok((records, None));
     };
-    let (sink, delivery) = AlertingSink::new(records, settings, Arc::clone(metrics))
+    let (sink, courier) = AlertingSink::new(records, settings, Arc::clone(metrics))
         .map_err(|error| ConfigError::new(file, format!("alerts.{error}")))?;
-    Ok((Arc::new(sink), Some(delivery)))
+    Ok((Arc::new(sink), Some(courier)))
 }
 
 #[cfg(test)]

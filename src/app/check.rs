@@ -178,9 +178,10 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(error) => findings.problems.push(error),
     }
     match alerts::settings(config, file) {
-        Ok(Some(settings)) => findings
-            .fine
-            .push(format!("alerts go to: {}", settings.target.origin())),
+        Ok(Some(settings)) => findings.fine.push(format!(
+            "alerts go to: {}",
+            settings.destination.target.origin()
+        )),
         Ok(None) => {}
         Err(error) => findings.problems.push(error),
     }

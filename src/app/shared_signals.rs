@@ -1,14 +1,15 @@
 //! From `[shared_signals]` to what tells: issuer, receivers, their authorities and what they want to be shown.
 
+use crate::adapters::courier::Destination;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::shared_signals::Delivery;
 use crate::adapters::shared_signals::Means;
-use crate::adapters::shared_signals::Pushes;
 use crate::adapters::shared_signals::ReceiverSettings;
 use crate::adapters::shared_signals::SignalSettings;
 use crate::adapters::shared_signals::SignallingSink;
 use crate::adapters::shared_signals::Transmitter;
 use crate::adapters::target::Target;
+use crate::app::keys;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -76,8 +77,8 @@ pub fn settings(config: &Config, file: &str) -> Result<Option<SignalSettings>, C
         })?);
     }
     let tokens = receivers.iter().map(|receiver| match &receiver.delivery {
-        Delivery::Poll(token) => Some(token.expose()),
-        Delivery::Push(_) => None,
+        Delivery::Poll { token, .. } => Some(token.expose()),
+        Delivery::Push { .. } | Delivery::Webhook { .. } => None,
     });
     let tokens: Vec<Option<&str>> = tokens.collect();
     for (place, token) in tokens.iter().enumerate() {
@@ -111,12 +112,6 @@ fn receiver(said: &Said, is_first: bool) -> Result<ReceiverSettings, String> {
     if !is_first {
         return Err(format!("name: `{}` is the name of another one", said.name));
     }
-    let is_printable = said.audience.bytes().all(|byte| byte.is_ascii_graphic());
-    if said.audience.is_empty() || said.audience.len() > AUDIENCE_BYTES_MAX || !is_printable {
-        return Err(format!(
-            "audience: expected 1 to {AUDIENCE_BYTES_MAX} printable characters without spaces"
-        ));
-    }
     if said.events.is_empty() {
         return Err(
             "events: empty, expected `risk-level-change`, `session-revoked` or both".to_owned(),
@@ -124,49 +119,89 @@ fn receiver(said: &Said, is_first: bool) -> Result<ReceiverSettings, String> {
     }
     Ok(ReceiverSettings {
         name: said.name.clone(),
-        audience: said.audience.clone(),
         events: said.events.clone(),
         delivery: delivery(said)?,
     })
 }
 
+/// What a receiver says of how it is told, and nothing that belongs to another way.
 fn delivery(said: &Said) -> Result<Delivery, String> {
-    let url = ("url", said.url.is_some());
-    let authorization_file = ("authorization_file", said.authorization_file.is_some());
-    let token_file = ("token_file", said.token_file.is_some());
-    let ca_file = ("ca_file", said.ca_file.is_some());
-    let (way, others) = match said.delivery {
-        Way::Push => ("push", vec![token_file]),
-        Way::Poll => ("poll", vec![url, authorization_file, ca_file]),
+    let keys = [
+        ("url", said.url.is_some()),
+        ("authorization_file", said.authorization_file.is_some()),
+        ("token_file", said.token_file.is_some()),
+        ("secret_file", said.secret_file.is_some()),
+        ("ca_file", said.ca_file.is_some()),
+        ("audience", said.audience.is_some()),
+    ];
+    let (way, needed, may_be) = match said.delivery {
+        Way::Push => (
+            "push",
+            &["url", "audience"][..],
+            &["authorization_file", "ca_file"][..],
+        ),
+        Way::Poll => ("poll", &["token_file", "audience"][..], &[][..]),
+        Way::Webhook => ("webhook", &["url", "secret_file"][..], &["ca_file"][..]),
     };
-    if let Some((key, _)) = others.iter().find(|(_, is_there)| *is_there) {
-        return Err(format!("{key}: expected none with `delivery = \"{way}\"`"));
+    for (key, is_there) in keys {
+        let is_needed = needed.contains(&key);
+        if is_needed && !is_there {
+            return Err(format!("{key}: missing, `delivery = \"{way}\"` needs it"));
+        }
+        if is_there && !is_needed && !may_be.contains(&key) {
+            return Err(format!("{key}: expected none with `delivery = \"{way}\"`"));
+        }
     }
-    let needed = |key: &str| format!("{key}: missing, `delivery = \"{way}\"` needs it");
     match said.delivery {
-        Way::Push => {
-            let url = said.url.as_deref().ok_or_else(|| needed("url"))?;
-            // The address itself may hold a secret.
-            let target = Target::parse(url).map_err(|expected| format!("url: {expected}"))?;
-            let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls())
-                .map_err(|error| format!("ca_file: {error}"))?;
-            let authorization = said.authorization_file.as_deref().map(authorization);
-            Ok(Delivery::Push(Pushes {
-                target,
-                authorities,
-                authorization: authorization.transpose()?,
-            }))
-        }
+        Way::Push => Ok(Delivery::Push {
+            audience: audience(said)?,
+            destination: destination(said)?,
+            authorization: said
+                .authorization_file
+                .as_deref()
+                .map(authorization)
+                .transpose()?,
+        }),
         Way::Poll => {
-            let path = said.token_file.as_deref();
-            let path = path.ok_or_else(|| needed("token_file"))?;
-            let text = text_of("token_file", path)?;
-            let token = BearerToken::parse(&text);
-            let token =
-                token.map_err(|error| format!("token_file: `{}`: {error}", path.display()))?;
-            Ok(Delivery::Poll(token))
+            let path = said.token_file.as_deref().unwrap_or(Path::new(""));
+            let token = BearerToken::parse(&text_of("token_file", path)?);
+            Ok(Delivery::Poll {
+                audience: audience(said)?,
+                token: token
+                    .map_err(|error| format!("token_file: `{}`: {error}", path.display()))?,
+            })
+        }
+        Way::Webhook => {
+            let path = said.secret_file.as_deref().unwrap_or(Path::new(""));
+            let secret = keys::read(path, "secret_file");
+            Ok(Delivery::Webhook {
+                destination: destination(said)?,
+                secret: secret.map_err(|error| error.problem)?,
+            })
         }
     }
+}
+
+fn audience(said: &Said) -> Result<String, String> {
+    let audience = said.audience.clone().unwrap_or_default();
+    let is_printable = audience.bytes().all(|byte| byte.is_ascii_graphic());
+    if audience.is_empty() || audience.len() > AUDIENCE_BYTES_MAX || !is_printable {
+        return Err(format!(
+            "audience: expected 1 to {AUDIENCE_BYTES_MAX} printable characters without spaces"
+        ));
+    }
+    Ok(audience)
+}
+
+fn destination(said: &Said) -> Result<Destination, String> {
+    let url = said.url.as_deref().unwrap_or_default();
+    // The address itself may hold a secret.
+    let target = Target::parse(url).map_err(|expected| format!("url: {expected}"))?;
+    let authorities = trust::of_file_or_system(said.ca_file.as_deref(), target.is_tls());
+    Ok(Destination {
+        target,
+        authorities: authorities.map_err(|error| format!("ca_file: {error}"))?,
+    })
 }
 
 fn text_of(key: &str, path: &Path) -> Result<String, String> {
@@ -236,9 +271,12 @@ mod tests {
     const ONE: &str = "[[shared_signals.receivers]]\nname = 'app'\naudience = 'https://app.example.com'\n\
                        url = 'http://127.0.0.1:9/ssf/s3cret'\n";
 
-    fn pushes(settings: &SignalSettings) -> &Pushes {
+    /// What the first receiver is shown.
+    fn shown(settings: &SignalSettings) -> Option<&str> {
         match &settings.receivers[0].delivery {
-            Delivery::Push(pushes) => pushes,
+            Delivery::Push { authorization, .. } => {
+                authorization.as_ref().map(|value| value.expose().as_str())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -249,7 +287,7 @@ mod tests {
         assert!(said(HEAD).unwrap().is_none());
         let settings = said(&format!("{HEAD}{ONE}")).unwrap().unwrap();
         assert_eq!(settings.receivers[0].events.len(), 2);
-        assert!(pushes(&settings).authorization.is_none());
+        assert_eq!(shown(&settings), None);
         // Whoever is told is told by a signature.
         assert!(Config::parse(&format!("{HEAD}{ONE}")).unwrap().signs());
     }
@@ -268,8 +306,7 @@ mod tests {
         }
         std::fs::write(&secret, "Bearer s3cret\n").unwrap();
         let settings = said(&of_file).unwrap().unwrap();
-        let value = pushes(&settings).authorization.clone().unwrap();
-        assert_eq!(value.expose(), "Bearer s3cret");
+        assert_eq!(shown(&settings), Some("Bearer s3cret"));
         assert!(!format!("{settings:?}").contains("Bearer s3cret"));
         let nine: String = (0..9)
             .map(|n| ONE.replace("'app'", &format!("'app-{n}'")))
@@ -326,6 +363,45 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_plain_json_has_a_secret_and_no_audience() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        let text = |more: &str| {
+            format!(
+                "{HEAD}[[shared_signals.receivers]]\nname = 'siem'\ndelivery = 'webhook'\n\
+                 url = 'http://127.0.0.1:9/s3cret'\n{more}\n"
+            )
+        };
+        let good = text(&format!("secret_file = '{}'", secret.display()));
+        assert!(said(&good).unwrap_err().contains("[0].secret_file: cannot"));
+        std::fs::write(&secret, [7; 16]).unwrap();
+        assert!(said(&good).unwrap_err().contains("[0].secret_file: 16"));
+        std::fs::write(&secret, [7; 32]).unwrap();
+        let settings = said(&good).unwrap().unwrap();
+        let Delivery::Webhook { secret, .. } = &settings.receivers[0].delivery else {
+            panic!("{settings:?}");
+        };
+        assert_eq!(secret.expose(), &[7; 32]);
+        for (text, expected) in [
+            (text(""), "secret_file: missing"),
+            (format!("{good}audience = 'x'"), "audience: expected none"),
+            (
+                format!("{good}authorization_file = '/nowhere'"),
+                "authorization_file: expected none with `delivery = \"webhook\"`",
+            ),
+            (
+                good.replace("127.0.0.1:9", "siem.example.com"),
+                "url: expected https://",
+            ),
+        ] {
+            let error = said(&text).unwrap_err();
+            let expected = format!("test: shared_signals.receivers[0].{expected}");
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
     fn who_polls_has_a_token_of_its_own_and_no_address() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
@@ -341,7 +417,7 @@ mod tests {
         };
         let good = polls("one", &file("one", &one));
         let settings = said(&format!("{HEAD}{good}{ONE}")).unwrap().unwrap();
-        let Delivery::Poll(token) = &settings.receivers[0].delivery else {
+        let Delivery::Poll { token, .. } = &settings.receivers[0].delivery else {
             panic!("{settings:?}");
         };
         assert_eq!(token.expose(), one);

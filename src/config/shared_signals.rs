@@ -26,16 +26,18 @@ pub struct ReceiverSettings {
     /// How events come to it.
     #[serde(default)]
     pub delivery: Delivery,
-    /// Where they are pushed: `https://`, or `http://` and an address of loopback.
+    /// Where they are sent: `https://`, or `http://` and an address of loopback.
     pub url: Option<String>,
     /// A file with the value of `Authorization` that the receiver wants.
     pub authorization_file: Option<PathBuf>,
     /// A file with the token by which a receiver that polls is known.
     pub token_file: Option<PathBuf>,
+    /// A file with the secret that signs events in plain JSON, at least 32 bytes.
+    pub secret_file: Option<PathBuf>,
     /// Certificates of the authority that signed the receiver's certificate, PEM; those of the system when absent.
     pub ca_file: Option<PathBuf>,
-    /// What the receiver calls itself (`aud`).
-    pub audience: String,
+    /// What the receiver calls itself (`aud`); in plain JSON nothing says so.
+    pub audience: Option<String>,
     /// What it is told of; everything when absent.
     #[serde(default = "every_kind")]
     pub events: Vec<SignalKind>,
@@ -45,11 +47,13 @@ pub struct ReceiverSettings {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
-    /// They are sent to it (RFC 8935).
+    /// As tokens that are sent to it (RFC 8935).
     #[default]
     Push,
-    /// It fetches them (RFC 8936).
+    /// As tokens that it fetches (RFC 8936).
     Poll,
+    /// In plain JSON that is sent to it.
+    Webhook,
 }
 
 impl Default for SharedSignalSettings {

@@ -107,6 +107,15 @@ pub struct Token {
     pub text: String,
 }
 
+/// An event on its way to a receiver that reads no tokens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Notice {
+    /// Its id, unlike every other.
+    pub id: String,
+    /// The event.
+    pub signal: Signal,
+}
+
 /// Why a receiver does not take a token (RFC 8935 section 2.4).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Refusal {
@@ -198,6 +207,44 @@ impl Signal {
             "events": { self.kind().uri(): event },
         })
     }
+}
+
+impl Notice {
+    /// The event in the words of records and alerts.
+    fn json(&self) -> Value {
+        let signal = &self.signal;
+        let mut event = Map::new();
+        let mut say = |name: &str, value: Value| event.insert(name.to_owned(), value);
+        say("id", self.id.as_str().into());
+        say("event", signal.kind().as_str().into());
+        say("time", signal.at.to_rfc3339().into());
+        say("subject", signal.subject.as_str().into());
+        say("decision_id", signal.decision.as_str().into());
+        say("initiator", signal.initiator.as_str().into());
+        match &signal.what {
+            Happening::Level {
+                previous,
+                current,
+                reasons,
+            } => {
+                say("level", current.as_str().into());
+                say(
+                    "previous_level",
+                    previous.map_or(Value::Null, |level| level.as_str().into()),
+                );
+                say("reasons", json!(reasons));
+            }
+            Happening::Revoked { reason } => drop(say("reason", (*reason).into())),
+        }
+        event.into()
+    }
+}
+
+/// The body of a message with these events, the oldest first. `lost` are those that could not be told since the last one that
+/// was taken.
+pub fn notices(notices: &[Notice], lost: u64) -> Value {
+    let signals: Vec<Value> = notices.iter().map(Notice::json).collect();
+    json!({ "type": "risk.signals", "lost": lost, "signals": signals })
 }
 
 impl Refusal {
@@ -326,6 +373,35 @@ mod tests {
             } })
         );
         assert_eq!((claims.get("sub"), claims.get("exp")), (None, None));
+    }
+
+    #[test]
+    fn who_reads_no_tokens_is_told_the_same_in_plain_words() {
+        let notice = |id: &str, signal| Notice {
+            id: id.to_owned(),
+            signal,
+        };
+        let change = Happening::Level {
+            previous: None,
+            current: RiskLevel::High,
+            reasons: vec!["impossible_travel".to_owned()],
+        };
+        let revoked = Happening::Revoked { reason: "because" };
+        let both = [
+            notice("0a", signal(change, Initiator::Policy)),
+            notice("0b", signal(revoked, Initiator::Admin)),
+        ];
+        let time = "2023-11-14T22:13:20.900Z";
+        assert_eq!(
+            notices(&both, 3),
+            json!({ "type": "risk.signals", "lost": 3, "signals": [
+                { "id": "0a", "event": "risk-level-change", "time": time, "subject": "9f0c",
+                  "decision_id": "0199", "initiator": "policy", "level": "high", "previous_level": null,
+                  "reasons": ["impossible_travel"] },
+                { "id": "0b", "event": "session-revoked", "time": time, "subject": "9f0c",
+                  "decision_id": "0199", "initiator": "admin", "reason": "because" },
+            ] })
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Shared signals from the real gateway to a receiver on a socket: a level that changes, a compromise that is confirmed, and
-//! that nothing of a level is told while the gateway only watches.
+//! Shared signals from the real gateway to a receiver on a socket: a level that changes, a compromise that is confirmed, that
+//! nothing of a level is told while the gateway only watches, and the same in plain JSON.
 
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
@@ -14,6 +14,7 @@ use jsonwebtoken::Algorithm;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
+use riskgate::domain::alert::signature;
 use serde_json::Value;
 
 pub(crate) const ISSUER: &str = "https://sso.example.com";
@@ -178,4 +179,55 @@ async fn while_it_watches_no_level_is_told_but_a_compromise_is() {
     assert_eq!(world.stop().await, Some(0), "{}", world.log());
     // It was the first and the last.
     assert!(messages.try_recv().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_no_tokens_is_told_in_plain_json() {
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+    let (url, messages) = receiver("/hooks/s3cret", "204 No Content");
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let config = format!(
+        "[shared_signals]\nissuer = '{ISSUER}'\n[[shared_signals.receivers]]\nname = 'siem'\n\
+         delivery = 'webhook'\nurl = '{url}'\nsecret_file = '{}'\n",
+        secret.display()
+    );
+    let world = World::start(Options {
+        mode: "advise",
+        policy: Some(levels(1, 2)),
+        // Lives as long as the test.
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    world.person("alice").sign_in().await;
+    let login = world.last_record_of("login").await;
+    let (head, body) = messages.recv_timeout(PATIENCE).unwrap();
+    let (id, seconds) = (
+        header(&head, "webhook-id"),
+        header(&head, "webhook-timestamp").parse().unwrap(),
+    );
+    assert_eq!(
+        header(&head, "webhook-signature"),
+        signature(SECRET.as_bytes(), id, seconds, body.as_bytes())
+    );
+    let message: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(message["type"], "risk.signals");
+    let signal = &message["signals"][0];
+    assert_eq!(
+        (
+            &signal["event"],
+            &signal["level"],
+            &signal["previous_level"]
+        ),
+        (&"risk-level-change".into(), &"high".into(), &Value::Null)
+    );
+    assert_eq!(signal["decision_id"], login.id);
+    // Records have another name of hers, which can be erased.
+    assert!(
+        signal["subject"].is_string() && signal["subject"].as_str() != login.subject.as_deref()
+    );
+    world.leaks_nothing(&["s3cret", SECRET]);
+    assert!(!body.contains("alice"));
 }

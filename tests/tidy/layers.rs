@@ -75,8 +75,8 @@ const LAYERS: &[Layer] = &[
     // Every adapter may name its port; each knows one vendor.
     adapter(
         "adapters/alerts",
-        &["adapters::target"],
-        &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
+        &["adapters::courier"],
+        &["serde_json", "tokio", "tracing"],
     ),
     adapter(
         "adapters/audit_log",
@@ -85,6 +85,11 @@ const LAYERS: &[Layer] = &[
     ),
     adapter("adapters/audit_stream", &[], &["tokio", "tracing"]),
     adapter("adapters/clock", &[], &[]),
+    adapter(
+        "adapters/courier",
+        &["adapters::target"],
+        &["reqwest", "thiserror", "tokio", "tracing"],
+    ),
     adapter(
         "adapters/embedded",
         &["adapters::store"],
@@ -194,8 +199,8 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/shared_signals",
-        &["adapters::target"],
-        &["async_trait", "reqwest", "thiserror", "tokio", "tracing"],
+        &["adapters::courier"],
+        &["async_trait", "tokio", "tracing"],
     ),
     adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
     // The one place that chooses between the stores; it also holds what they have in common.
@@ -378,13 +383,12 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "reqwest",
         &[
-            "src/adapters/alerts/",
+            "src/adapters/courier/",
             "src/adapters/identity_server/",
             "src/adapters/oidc_provider.rs",
             "src/adapters/otlp/",
             "src/adapters/outbound.rs",
             "src/adapters/target.rs",
-            "src/adapters/shared_signals/",
         ],
     ),
 ];

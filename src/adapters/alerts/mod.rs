@@ -2,17 +2,21 @@
 //! from them: on the path there is a comparison and a place in a bounded queue, never a wait. What finds no place is
 //! counted. Where messages go is the configuration's word alone.
 
-/// Sends what is in the queue.
-mod delivery;
-
-use crate::adapters::target::Target;
+use crate::adapters::courier::Cargo;
+use crate::adapters::courier::Courier;
+use crate::adapters::courier::CourierError;
+use crate::adapters::courier::Destination;
+use crate::adapters::courier::Parcel;
+use crate::adapters::courier::signed_fields;
 use crate::domain::alert::Alert;
+use crate::domain::alert::AlertMessage;
 use crate::domain::alert::AlertRule;
+use crate::domain::alert::BATCH_MAX;
 use crate::domain::audit::AuditEvent;
 use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
 use crate::flow::ports::AuditSink;
 use crate::telemetry::metrics::Metrics;
-pub use delivery::Delivery;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -25,24 +29,11 @@ pub const QUEUE_MAX: usize = 2_000;
 #[derive(Clone, Debug)]
 pub struct AlertSettings {
     /// Where messages go.
-    pub target: Target,
-    /// Certificates of the authorities that its certificate is checked against, DER.
-    pub authorities: Vec<Vec<u8>>,
+    pub destination: Destination,
     /// With what messages are signed; at least 32 bytes.
     pub secret: Secret<Vec<u8>>,
     /// Which decisions are told.
     pub rule: AlertRule,
-}
-
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum AlertsError {
-    /// An authority is no certificate.
-    #[error("ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
 }
 
 /// Stands before a sink of records.
@@ -54,9 +45,23 @@ pub struct AlertingSink {
     metrics: Arc<Metrics>,
 }
 
+/// Alerts as messages.
+pub struct Alerts {
+    receiver: String,
+    secret: Secret<Vec<u8>>,
+    lost: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+}
+
 impl std::fmt::Debug for AlertingSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "AlertingSink({:?})", self.rule)
+    }
+}
+
+impl std::fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Alerts({})", self.receiver)
     }
 }
 
@@ -64,24 +69,29 @@ impl AlertingSink {
     /// The sink, and what delivers its alerts once it is run.
     ///
     /// # Errors
-    /// See [`AlertsError`].
+    /// See [`CourierError`].
     pub fn new(
         inner: Arc<dyn AuditSink>,
         settings: AlertSettings,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Delivery), AlertsError> {
+    ) -> Result<(Self, Courier<Alerts>), CourierError> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let rule = settings.rule.clone();
-        let delivery = Delivery::new(settings, waiting, Arc::clone(&lost), Arc::clone(&metrics))?;
+        let alerts = Alerts {
+            receiver: settings.destination.target.origin(),
+            secret: settings.secret,
+            lost: Arc::clone(&lost),
+            metrics: Arc::clone(&metrics),
+        };
+        let courier = Courier::new(settings.destination, alerts, waiting)?;
         let sink = Self {
             inner,
-            rule,
+            rule: settings.rule,
             queue,
             lost,
             metrics,
         };
-        Ok((sink, delivery))
+        Ok((sink, courier))
     }
 }
 
@@ -103,6 +113,45 @@ impl AuditSink for AlertingSink {
     fn keeps(&self) -> bool {
         self.inner.keeps()
     }
+}
+
+impl Cargo for Alerts {
+    type Item = Alert;
+    const BATCH_MAX: usize = BATCH_MAX;
+
+    fn pack(&self, items: &[Alert]) -> Option<Parcel> {
+        let lost = self.lost.load(Ordering::Relaxed);
+        let message = AlertMessage {
+            kind: "risk.alerts",
+            alerts: items,
+            lost,
+        };
+        Some(Parcel {
+            id: format!("msg_{}", items.first()?.id),
+            body: serde_json::to_vec(&message).ok()?,
+            lost,
+        })
+    }
+
+    fn fields(&self, parcel: &Parcel, now: Timestamp) -> Vec<(&'static str, String)> {
+        signed_fields(&self.secret, parcel, now)
+    }
+
+    fn taken(&self, items: &[Alert], parcel: &Parcel) {
+        self.lost.fetch_sub(parcel.lost, Ordering::Relaxed);
+        self.metrics.alerts("sent", count(items));
+    }
+
+    fn given_up(&self, items: &[Alert], _parcel: &Parcel, why: &str) {
+        let count = count(items);
+        self.lost.fetch_add(count, Ordering::Relaxed);
+        self.metrics.alerts("given_up", count);
+        tracing::warn!(receiver = %self.receiver, alerts = count, "alerts are given up: {why}");
+    }
+}
+
+fn count(items: &[Alert]) -> u64 {
+    u64::try_from(items.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

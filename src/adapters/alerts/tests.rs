@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::courier::tests::Answer;
+use crate::adapters::courier::tests::header;
+use crate::adapters::courier::tests::nobody;
+use crate::adapters::courier::tests::receiver;
+use crate::adapters::target::Target;
 use crate::domain::alert::signature;
 use crate::domain::policy::decision::Verdict;
-use std::sync::Mutex;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -24,58 +25,12 @@ impl AuditSink for Counted {
     }
 }
 
-/// What a receiver was sent: heads and bodies.
-type Received = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
-
-/// Answers each request with the next of `statuses`, the last one for ever.
-async fn receiver(statuses: Vec<&'static str>) -> (String, Received) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/hooks/s3cret", listener.local_addr().unwrap());
-    let received = Received::default();
-    let kept = Arc::clone(&received);
-    tokio::spawn(async move {
-        let mut answered = 0;
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut bytes = Vec::new();
-            let (head, length) = loop {
-                let mut piece = [0; 4096];
-                let read = stream.read(&mut piece).await.unwrap();
-                assert!(read > 0, "a whole request is sent");
-                bytes.extend_from_slice(&piece[..read]);
-                let text = String::from_utf8_lossy(&bytes).into_owned();
-                if let Some((head, _)) = text.split_once("\r\n\r\n") {
-                    let length: usize = header(head, "content-length").parse().unwrap();
-                    if bytes.len() >= head.len() + 4 + length {
-                        break (head.to_owned(), length);
-                    }
-                }
-            };
-            let body = bytes[bytes.len() - length..].to_vec();
-            kept.lock().unwrap().push((head, body));
-            let status = statuses[answered.min(statuses.len() - 1)];
-            answered += 1;
-            let answer = format!(
-                "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (url, received)
-}
-
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(found, _)| found.eq_ignore_ascii_case(name))
-        .unwrap_or_else(|| panic!("{name} is not in {head}"))
-        .1
-}
-
 fn settings(url: &str) -> AlertSettings {
     AlertSettings {
-        target: Target::parse(url).unwrap(),
-        authorities: Vec::new(),
+        destination: Destination {
+            target: Target::parse(url).unwrap(),
+            authorities: Vec::new(),
+        },
         secret: Secret::new(SECRET.to_vec()),
         rule: AlertRule {
             verdicts: vec![Verdict::Block],
@@ -107,11 +62,11 @@ fn start(url: &str) -> Running {
     let metrics = Arc::new(Metrics::new().unwrap());
     let records = Arc::new(Counted::default());
     let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
-    let (sink, delivery) = AlertingSink::new(inner, settings(url), Arc::clone(&metrics)).unwrap();
+    let (sink, courier) = AlertingSink::new(inner, settings(url), Arc::clone(&metrics)).unwrap();
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(
-        delivery
-            .retrying_after(&SHORT)
+        courier
+            .hastily(&SHORT, Duration::from_secs(10))
             .run(Arc::new(SystemClock), stopped),
     );
     Running {
@@ -148,7 +103,7 @@ impl Running {
 
 #[tokio::test]
 async fn a_decision_is_told_with_a_signature_and_recorded_all_the_same() {
-    let (url, received) = receiver(vec!["204 No Content"]).await;
+    let (url, received) = receiver(vec![Answer::Says("204 No Content", "")]).await;
     let running = start(&url);
     running.sink.write(event("1", "allow"));
     running.sink.write(event("2", "block"));
@@ -163,9 +118,9 @@ async fn a_decision_is_told_with_a_signature_and_recorded_all_the_same() {
     assert_eq!(header(&head, "webhook-id"), "msg_2");
     assert_eq!(
         header(&head, "webhook-signature"),
-        signature(SECRET, "msg_2", seconds, &body)
+        signature(SECRET, "msg_2", seconds, body.as_bytes())
     );
-    let message: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let message: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(message["type"], "risk.alerts");
     assert_eq!(message["lost"], 0);
     assert_eq!(message["alerts"].as_array().unwrap().len(), 1);
@@ -175,7 +130,12 @@ async fn a_decision_is_told_with_a_signature_and_recorded_all_the_same() {
 
 #[tokio::test]
 async fn what_is_not_taken_is_sent_again_under_the_same_id() {
-    let (url, received) = receiver(vec!["503 Busy", "429 Slow", "200 OK"]).await;
+    let (url, received) = receiver(vec![
+        Answer::Says("503 Busy", ""),
+        Answer::Says("429 Slow", ""),
+        Answer::Says("200 OK", ""),
+    ])
+    .await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
     running.until("sent", 1).await;
@@ -191,8 +151,8 @@ async fn what_is_not_taken_is_sent_again_under_the_same_id() {
 
 #[tokio::test]
 async fn what_is_never_taken_is_given_up_and_the_next_message_says_so() {
-    let refusals = vec!["400 Bad", "302 Found", "200 OK"];
-    let (url, received) = receiver(refusals).await;
+    let refusals = ["400 Bad", "302 Found", "200 OK"].map(|status| Answer::Says(status, ""));
+    let (url, received) = receiver(refusals.into()).await;
     let running = start(&url);
     for given_up in 1..=2 {
         running.sink.write(event("lost", "block"));
@@ -203,15 +163,13 @@ async fn what_is_never_taken_is_given_up_and_the_next_message_says_so() {
     // One attempt each: neither is a refusal repeated nor a redirect followed.
     let received = received.lock().unwrap();
     assert_eq!(received.len(), 3);
-    let message: serde_json::Value = serde_json::from_slice(&received[2].1).unwrap();
+    let message: serde_json::Value = serde_json::from_str(&received[2].1).unwrap();
     assert_eq!(message["lost"], 2);
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_away_costs_alerts_and_nothing_else() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", free.local_addr().unwrap());
-    drop(free);
+    let url = nobody().await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
     running.until("given_up", 1).await;
@@ -239,14 +197,14 @@ async fn a_receiver_that_is_away_costs_alerts_and_nothing_else() {
 
 #[tokio::test]
 async fn the_end_tells_what_waits_and_does_not_wait_for_a_receiver_that_is_away() {
-    let (url, received) = receiver(vec!["200 OK"]).await;
+    let (url, received) = receiver(vec![Answer::Says("200 OK", "")]).await;
     let running = start(&url);
     running.stop.send(true).unwrap();
     running.sink.write(event("1", "block"));
     running.task.await.unwrap();
     assert_eq!(received.lock().unwrap().len(), 1);
 
-    let (url, _) = receiver(vec!["503 Busy"]).await;
+    let (url, _) = receiver(vec![Answer::Says("503 Busy", "")]).await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
     tokio::time::sleep(Duration::from_millis(5)).await;

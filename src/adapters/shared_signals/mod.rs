@@ -1,4 +1,4 @@
-//! Tells receivers of the operator's about users: security event tokens, pushed or to be fetched. It stands before the sink
+//! Tells receivers of the operator's about users: by tokens that are pushed or fetched, or in plain JSON. It stands before the sink
 //! of records and takes its facts from them: on the path there is a comparison and a place in a bounded queue, never a wait.
 //! Another task finds out what has changed, signs, and puts a token into the queue of each receiver. What finds no place is
 //! counted.
@@ -6,15 +6,21 @@
 /// Keeps what is in the queue of one receiver until it is fetched.
 mod poll;
 
-/// Sends what is in the queue of one receiver.
+/// Sends tokens.
 mod push;
 
-use crate::adapters::target::Target;
+/// Sends plain JSON.
+mod webhook;
+
+use crate::adapters::courier::Courier;
+use crate::adapters::courier::CourierError;
+use crate::adapters::courier::Destination;
 use crate::domain::audit::AuditEvent;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal::Envelope;
+use crate::domain::shared_signal::Notice;
 use crate::domain::shared_signal::SET_TYPE;
 use crate::domain::shared_signal::Signal;
 use crate::domain::shared_signal::SignalKind;
@@ -39,6 +45,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use webhook::Notices;
+use webhook::Webhook;
 
 /// What was seen and is not looked at yet. One has some 300 bytes.
 const SEEN_MAX: usize = 4_000;
@@ -63,43 +72,38 @@ pub struct SignalSettings {
 pub struct ReceiverSettings {
     /// Its name, for metrics and the log.
     pub name: String,
-    /// The `aud` of its tokens.
-    pub audience: String,
     /// What it is told of.
     pub events: Vec<SignalKind>,
     /// How.
     pub delivery: Delivery,
 }
 
-/// How tokens come to a receiver.
+/// How events come to a receiver.
 #[derive(Clone, Debug)]
 pub enum Delivery {
-    /// They are sent (RFC 8935).
-    Push(Pushes),
-    /// They are fetched by whoever shows this (RFC 8936).
-    Poll(BearerToken),
-}
-
-/// Where tokens are sent.
-#[derive(Clone, Debug)]
-pub struct Pushes {
-    /// The address.
-    pub target: Target,
-    /// Certificates of the authorities that its certificate is checked against, DER.
-    pub authorities: Vec<Vec<u8>>,
-    /// The value of `Authorization`, where it wants one.
-    pub authorization: Option<Secret<String>>,
-}
-
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SignalsError {
-    /// An authority is no certificate.
-    #[error("ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
+    /// As tokens that are sent (RFC 8935).
+    Push {
+        /// The `aud` of its tokens.
+        audience: String,
+        /// Where they are sent.
+        destination: Destination,
+        /// The value of `Authorization`, where it wants one.
+        authorization: Option<Secret<String>>,
+    },
+    /// As tokens that are fetched (RFC 8936).
+    Poll {
+        /// The `aud` of its tokens.
+        audience: String,
+        /// What it shows.
+        token: BearerToken,
+    },
+    /// In plain JSON that is sent.
+    Webhook {
+        /// Where it is sent.
+        destination: Destination,
+        /// With what it is signed; at least 32 bytes.
+        secret: Secret<Vec<u8>>,
+    },
 }
 
 /// Stands before a sink of records.
@@ -115,7 +119,8 @@ pub struct Transmitter {
     issuer: String,
     seen: mpsc::Receiver<Seen>,
     streams: Vec<Stream>,
-    pushes: Vec<(Push, mpsc::Receiver<Token>)>,
+    pushes: Vec<Courier<Push>>,
+    webhooks: Vec<Courier<Webhook>>,
     outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
     standing: Standing,
     metrics: Arc<Metrics>,
@@ -134,13 +139,20 @@ pub struct Means {
 /// One receiver, and the way to it.
 struct Stream {
     name: String,
-    audience: String,
     events: Vec<SignalKind>,
     way: Way,
 }
 
-/// Where tokens for one receiver go.
+/// Where events for one receiver go.
 enum Way {
+    /// As tokens for this audience.
+    Tokens(String, Tokens),
+    /// As they are.
+    Notices(Notices),
+}
+
+/// Where tokens for one receiver go.
+enum Tokens {
     /// Into the queue of what sends them.
     Queue(mpsc::Sender<Token>),
     /// Into its outbox.
@@ -181,11 +193,13 @@ impl SignalSettings {
             let kinds = kinds.join(", ");
             let name = &receiver.name;
             match &receiver.delivery {
-                Delivery::Push(pushes) => {
-                    let origin = pushes.target.origin();
+                Delivery::Push { destination, .. } | Delivery::Webhook { destination, .. } => {
+                    let origin = destination.target.origin();
                     format!("shared signals go to: {name} at {origin} ({kinds})")
                 }
-                Delivery::Poll(_) => format!("shared signals are fetched by: {name} ({kinds})"),
+                Delivery::Poll { .. } => {
+                    format!("shared signals are fetched by: {name} ({kinds})")
+                }
             }
         };
         self.receivers.iter().map(line).collect()
@@ -196,19 +210,20 @@ impl SignallingSink {
     /// The sink, and what tells its events once it is run.
     ///
     /// # Errors
-    /// See [`SignalsError`].
+    /// See [`CourierError`].
     pub fn new(
         inner: Arc<dyn AuditSink>,
         settings: SignalSettings,
         metrics: Arc<Metrics>,
         health: Arc<Health>,
-    ) -> Result<(Self, Transmitter), SignalsError> {
+    ) -> Result<(Self, Transmitter), CourierError> {
         let (seen, waiting) = mpsc::channel(SEEN_MAX);
         let mut transmitter = Transmitter {
             issuer: settings.issuer,
             seen: waiting,
             streams: Vec::new(),
             pushes: Vec::new(),
+            webhooks: Vec::new(),
             outboxes: Vec::new(),
             standing: Standing::new(health),
             metrics: Arc::clone(&metrics),
@@ -249,31 +264,59 @@ impl Transmitter {
     /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
     #[cfg(test)]
     fn hastily(mut self, retries: &[std::time::Duration], attempt: std::time::Duration) -> Self {
-        for (push, _) in &mut self.pushes {
-            push.retries = retries.to_vec();
-            push.attempt_timeout = attempt;
-        }
+        let pushes = self.pushes.into_iter();
+        self.pushes = pushes.map(|push| push.hastily(retries, attempt)).collect();
+        let webhooks = self.webhooks.into_iter();
+        self.webhooks = webhooks
+            .map(|webhook| webhook.hastily(retries, attempt))
+            .collect();
         self
     }
 
-    fn add(&mut self, receiver: ReceiverSettings) -> Result<(), SignalsError> {
+    fn add(&mut self, receiver: ReceiverSettings) -> Result<(), CourierError> {
         let name = receiver.name.clone();
+        let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
         let way = match receiver.delivery {
-            Delivery::Push(pushes) => {
+            Delivery::Push {
+                audience,
+                destination,
+                authorization,
+            } => {
                 let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-                self.pushes.push((Push::new(name, pushes)?, waiting));
-                Way::Queue(queue)
+                let push = Push {
+                    name,
+                    authorization,
+                    metrics,
+                    standing,
+                };
+                self.pushes.push(Courier::new(destination, push, waiting)?);
+                Way::Tokens(audience, Tokens::Queue(queue))
             }
-            Delivery::Poll(token) => {
-                let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
+            Delivery::Poll { audience, token } => {
                 let polled = Arc::new(Polled::new(name, metrics, standing));
                 self.outboxes.push((token, Arc::clone(&polled) as _));
-                Way::Outbox(polled)
+                Way::Tokens(audience, Tokens::Outbox(polled))
+            }
+            Delivery::Webhook {
+                destination,
+                secret,
+            } => {
+                let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+                let lost = Arc::default();
+                let webhook = Webhook {
+                    name,
+                    secret,
+                    lost: Arc::clone(&lost),
+                    metrics,
+                    standing,
+                };
+                self.webhooks
+                    .push(Courier::new(destination, webhook, waiting)?);
+                Way::Notices(Notices { queue, lost })
             }
         };
         self.streams.push(Stream {
             name: receiver.name,
-            audience: receiver.audience,
             events: receiver.events,
             way,
         });
@@ -287,13 +330,15 @@ impl Transmitter {
 
     /// Tells until the sinks are gone, or `stop` says so; then what waits is tried once more.
     pub async fn run(mut self, means: Means, mut stop: watch::Receiver<bool>) {
-        let pushes = std::mem::take(&mut self.pushes).into_iter();
-        let senders: Vec<_> = pushes
-            .map(|(push, waiting)| {
-                let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
-                tokio::spawn(push.run(waiting, metrics, standing, stop.clone()))
-            })
-            .collect();
+        // Couriers end once what was seen before the end is in their queues.
+        let (end, ended) = watch::channel(false);
+        let mut couriers = JoinSet::new();
+        for push in std::mem::take(&mut self.pushes) {
+            couriers.spawn(push.run(Arc::clone(&means.clock), ended.clone()));
+        }
+        for webhook in std::mem::take(&mut self.webhooks) {
+            couriers.spawn(webhook.run(Arc::clone(&means.clock), ended.clone()));
+        }
         let mut watch = Watch::default();
         loop {
             let seen = tokio::select! {
@@ -307,15 +352,15 @@ impl Transmitter {
         while let Ok(seen) = self.seen.try_recv() {
             self.tell(&mut watch, seen, &means);
         }
-        // With them go the queues.
-        for stream in std::mem::take(&mut self.streams) {
-            if let Way::Outbox(polled) = stream.way {
+        for stream in &self.streams {
+            if let Way::Tokens(_, Tokens::Outbox(polled)) = &stream.way {
                 polled.end();
             }
         }
-        for sender in senders {
+        end.send_replace(true);
+        while let Some(ended) = couriers.join_next().await {
             // Each bounds its own farewell.
-            if sender.await.is_err() {
+            if ended.is_err() {
                 tracing::error!("what tells a receiver of shared signals panicked");
             }
         }
@@ -334,54 +379,48 @@ impl Transmitter {
             }
             Told::Signal(signal) => signal,
         };
-        let Some(keys) = (means.keys)() else {
-            self.metrics.shared_signal_overlooked("no_key");
-            return;
-        };
+        let keys = (means.keys)();
         let kind = signal.kind();
         for stream in &self.streams {
             if !stream.events.contains(&kind) {
                 continue;
             }
-            let result = match (
-                self.token(&signal, &stream.audience, &keys, means),
-                &stream.way,
-            ) {
-                (None, _) => "no_key",
-                (Some(token), Way::Outbox(polled)) => {
-                    polled.put(token);
-                    continue;
+            let id = id(means.entropy.as_ref());
+            let is_put = match &stream.way {
+                Way::Notices(notices) => Some(notices.put(Notice {
+                    id,
+                    signal: signal.clone(),
+                })),
+                Way::Tokens(audience, tokens) => {
+                    let token = self.token(&signal, id, audience, keys.as_deref(), means);
+                    token.map(|token| tokens.put(token))
                 }
-                (Some(token), Way::Queue(queue)) => match queue.try_send(token) {
-                    Ok(()) => continue,
-                    Err(_) => "queue_full",
-                },
+            };
+            let result = match is_put {
+                Some(true) => continue,
+                Some(false) => "queue_full",
+                None => "no_key",
             };
             self.metrics.shared_signal(&stream.name, kind, result);
         }
     }
 
+    /// The token for one receiver; `None` where nothing can sign it.
     fn token(
         &self,
         signal: &Signal,
+        id: String,
         audience: &str,
-        keys: &SigningKeys,
+        keys: Option<&SigningKeys>,
         means: &Means,
     ) -> Option<Token> {
-        let mut bytes = [0; ID_BYTES];
-        means.entropy.fill(&mut bytes);
-        let id = bytes.iter().fold(String::new(), |mut id, byte| {
-            // Writing to a string does not fail.
-            write!(id, "{byte:02x}").unwrap_or(());
-            id
-        });
         let claims = signal.claims(&Envelope {
             issuer: &self.issuer,
             audience,
             id: &id,
             at: means.clock.now(),
         });
-        match keys.sign(SET_TYPE, &claims) {
+        match keys?.sign(SET_TYPE, &claims) {
             Ok(text) => Some(Token {
                 id,
                 kind: signal.kind(),
@@ -395,7 +434,32 @@ impl Transmitter {
     }
 }
 
-/// A token will not reach its receiver.
+impl Tokens {
+    /// Whether there is room for one more.
+    fn put(&self, token: Token) -> bool {
+        match self {
+            Self::Queue(queue) => queue.try_send(token).is_ok(),
+            Self::Outbox(polled) => {
+                // It makes room, and counts what it loses.
+                polled.put(token);
+                true
+            }
+        }
+    }
+}
+
+/// An id unlike every other.
+fn id(entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; ID_BYTES];
+    entropy.fill(&mut bytes);
+    bytes.iter().fold(String::new(), |mut id, byte| {
+        // Writing to a string does not fail.
+        write!(id, "{byte:02x}").unwrap_or(());
+        id
+    })
+}
+
+/// An event will not reach its receiver.
 fn given_up(name: &str, kind: SignalKind, why: &str, metrics: &Metrics, standing: &Standing) {
     metrics.shared_signal(name, kind, "given_up");
     standing.set(name, Some(why));

@@ -3,7 +3,14 @@
 
 use super::*;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::courier::tests::Answer;
+use crate::adapters::courier::tests::Received;
+use crate::adapters::courier::tests::header;
+use crate::adapters::courier::tests::nobody;
+use crate::adapters::courier::tests::receiver;
 use crate::adapters::entropy::OsEntropy;
+use crate::adapters::target::Target;
+use crate::domain::alert::signature;
 use crate::domain::signing::Ring;
 use crate::domain::signing::SigningAlgorithm;
 use crate::domain::signing::SigningKey;
@@ -15,13 +22,11 @@ use serde_json::Value;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 
 const SHORT: [Duration; 3] = [Duration::from_millis(20); 3];
 const ISSUER: &str = "https://sso.example.com";
 const AUDIENCE: &str = "https://app.example.com/";
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const AUTHORIZATION: &str = "Bearer s3cret-of-the-receiver";
 
 /// Keeps how many records it got.
@@ -32,88 +37,6 @@ impl AuditSink for Counted {
     fn write(&self, _event: AuditEvent) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// How a receiver answers.
-#[derive(Clone, Copy)]
-enum Answer {
-    /// With a status and a body.
-    Says(&'static str, &'static str),
-    /// With 400 and a body that does not end.
-    Floods,
-    /// With the head of a 400 and nothing more.
-    Stalls,
-    /// Not at all.
-    Silent,
-}
-
-/// What a receiver was sent: heads and bodies.
-type Received = Arc<Mutex<Vec<(String, String)>>>;
-
-/// Answers each request with the next of `answers`, the last one for ever.
-async fn receiver(answers: Vec<Answer>) -> (String, Received) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/ssf/s3cret", listener.local_addr().unwrap());
-    let received = Received::default();
-    let kept = Arc::clone(&received);
-    tokio::spawn(async move {
-        let mut answered = 0;
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut text = String::new();
-            let (head, body) = loop {
-                let mut piece = [0; 4096];
-                let read = stream.read(&mut piece).await.unwrap();
-                assert!(read > 0, "a whole request is sent");
-                text.push_str(std::str::from_utf8(&piece[..read]).unwrap());
-                if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                    let length: usize = header(head, "content-length").parse().unwrap();
-                    if body.len() >= length {
-                        break (head.to_owned(), body.to_owned());
-                    }
-                }
-            };
-            kept.lock().unwrap().push((head, body));
-            let answer = answers[answered.min(answers.len() - 1)];
-            answered += 1;
-            tokio::spawn(async move { answer.give(&mut stream).await });
-        }
-    });
-    (url, received)
-}
-
-impl Answer {
-    async fn give(self, stream: &mut tokio::net::TcpStream) {
-        let head = |status: &str, length: usize| {
-            format!(
-                "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-            )
-        };
-        match self {
-            Self::Says(status, body) => {
-                let text = format!("{}{body}", head(status, body.len()));
-                // Who has hung up does not read.
-                drop(stream.write_all(text.as_bytes()).await);
-            }
-            Self::Floods => {
-                drop(stream.write_all(head("400 Bad", 1 << 40).as_bytes()).await);
-                while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
-            }
-            Self::Stalls => {
-                drop(stream.write_all(head("400 Bad", 10).as_bytes()).await);
-                std::future::pending::<()>().await;
-            }
-            Self::Silent => std::future::pending().await,
-        }
-    }
-}
-
-fn header<'a>(head: &'a str, name: &str) -> &'a str {
-    head.lines()
-        .filter_map(|line| line.split_once(": "))
-        .find(|(found, _)| found.eq_ignore_ascii_case(name))
-        .unwrap_or_else(|| panic!("{name} is not in {head}"))
-        .1
 }
 
 fn keys() -> Arc<SigningKeys> {
@@ -153,27 +76,38 @@ struct Running {
     task: tokio::task::JoinHandle<()>,
 }
 
+fn destination(url: &str) -> Destination {
+    Destination {
+        target: Target::parse(url).unwrap(),
+        authorities: Vec::new(),
+    }
+}
+
+/// Tokens are pushed there.
 fn start(urls: &[(&str, &[SignalKind])]) -> Running {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let records = Arc::new(Counted::default());
-    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
     let receivers = urls
         .iter()
         .enumerate()
         .map(|(n, (url, events))| ReceiverSettings {
             name: format!("app-{n}"),
-            audience: AUDIENCE.to_owned(),
             events: events.to_vec(),
-            delivery: Delivery::Push(Pushes {
-                target: Target::parse(url).unwrap(),
-                authorities: Vec::new(),
+            delivery: Delivery::Push {
+                audience: AUDIENCE.to_owned(),
+                destination: destination(url),
                 authorization: Some(Secret::new(AUTHORIZATION.to_owned())),
-            }),
+            },
         });
+    start_with(receivers.collect())
+}
+
+fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let records = Arc::new(Counted::default());
+    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
     let settings = SignalSettings {
         issuer: ISSUER.to_owned(),
         modes: vec![Mode::Enforce],
-        receivers: receivers.collect(),
+        receivers,
     };
     let (keys, health) = (keys(), Arc::new(Health::default()));
     let (sink, transmitter) =
@@ -252,7 +186,10 @@ async fn a_change_of_level_is_pushed_as_a_token_that_others_verify() {
     running.until("app-0", "delivered", 1).await;
     assert_eq!(running.records.0.load(Ordering::Relaxed), 2);
     let (head, body) = received.lock().unwrap()[0].clone();
-    assert!(head.starts_with("POST /ssf/s3cret HTTP/1.1\r\n"), "{head}");
+    assert!(
+        head.starts_with("POST /hooks/s3cret HTTP/1.1\r\n"),
+        "{head}"
+    );
     assert_eq!(header(&head, "content-type"), "application/secevent+jwt");
     assert_eq!(header(&head, "authorization"), AUTHORIZATION);
     let (header, claims) = running.verified(&body);
@@ -380,9 +317,7 @@ async fn a_receiver_that_floods_stalls_or_is_silent_is_given_up_and_the_others_a
 
 #[tokio::test]
 async fn a_receiver_that_is_away_costs_events_and_nothing_else() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", free.local_addr().unwrap());
-    drop(free);
+    let url = nobody().await;
     let running = start(&[(&url, &SignalKind::ALL)]);
     let flood = u64::try_from(SEEN_MAX + QUEUE_MAX + 500).unwrap();
     for n in 0..flood {
@@ -403,6 +338,58 @@ async fn a_receiver_that_is_away_costs_events_and_nothing_else() {
     // More may follow meanwhile.
     running.until_more("app-0", "given_up", 1).await;
     running.until_more("app-0", "queue_full", 1).await;
+}
+
+fn webhook(url: &str) -> Running {
+    start_with(vec![ReceiverSettings {
+        name: "app-0".to_owned(),
+        events: SignalKind::ALL.to_vec(),
+        delivery: Delivery::Webhook {
+            destination: destination(url),
+            secret: Secret::new(SECRET.to_vec()),
+        },
+    }])
+}
+
+#[tokio::test]
+async fn who_reads_no_tokens_is_told_in_plain_json_that_is_signed() {
+    let (url, received) = receiver(vec![
+        Answer::Says("400 Bad", ""),
+        Answer::Says("503 Busy", ""),
+        Answer::Says("204 No Content", ""),
+    ])
+    .await;
+    let running = webhook(&url);
+    running.sink.write(event("1", "high"));
+    running.until("app-0", "given_up", 1).await;
+    assert!(running.health.readiness().1.parts["shared_signals"] != PartStatus::Ok);
+    running.sink.write(event("2", "low"));
+    running.until("app-0", "delivered", 1).await;
+    assert!(running.health.readiness().1.parts["shared_signals"] == PartStatus::Ok);
+    let received = received.lock().unwrap();
+    let [_, first, again] = received.as_slice() else {
+        panic!("{received:?}");
+    };
+    assert_eq!(first.1, again.1);
+    let (head, body) = again;
+    let id = header(head, "webhook-id");
+    assert_eq!(id, header(&first.0, "webhook-id"));
+    let seconds: i64 = header(head, "webhook-timestamp").parse().unwrap();
+    let signed = signature(SECRET, id, seconds, body.as_bytes());
+    assert_eq!(header(head, "webhook-signature"), signed);
+    assert_eq!(header(head, "content-type"), "application/json");
+    let message: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(
+        (&message["type"], &message["lost"]),
+        (&"risk.signals".into(), &1.into())
+    );
+    let signal = &message["signals"][0];
+    assert_eq!(id, format!("msg_{}", signal["id"].as_str().unwrap()));
+    assert_eq!(
+        (&signal["previous_level"], &signal["level"]),
+        (&"high".into(), &"low".into())
+    );
+    assert_eq!(signal["decision_id"], "2");
 }
 
 #[tokio::test]

@@ -1,0 +1,242 @@
+//! Sends what waits in a queue to one receiver: one message under way, in order, tried again with growing pauses. A receiver
+//! that is away costs messages, which their owner counts, and never a login. What it answers is read to a bound.
+
+use crate::adapters::target;
+use crate::adapters::target::Target;
+use crate::domain::alert::RETRIES;
+use crate::domain::alert::Receipt;
+use crate::domain::alert::signature;
+use crate::domain::secret::Secret;
+use crate::domain::time::Timestamp;
+use crate::flow::ports::Clock;
+use reqwest::Client;
+use reqwest::Response;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+/// For connecting, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest that one attempt may take, with as much of the answer as is read.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that the last attempts may take once the gateway ends.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is sent, and who hears how it went.
+pub trait Cargo: Send + Sync + 'static {
+    /// What waits in the queue.
+    type Item: Send + Sync + 'static;
+    /// How many of them go into one message.
+    const BATCH_MAX: usize;
+    /// How much of an answer is read, in bytes.
+    const ANSWER_BYTES_MAX: usize = 0;
+
+    /// The message that tells these, the same for each attempt; `None` where it cannot be written.
+    fn pack(&self, items: &[Self::Item]) -> Option<Parcel>;
+
+    /// The header fields of an attempt.
+    fn fields(&self, parcel: &Parcel, now: Timestamp) -> Vec<(&'static str, String)>;
+
+    /// What became of an attempt by the status and the beginning of the answer, and why.
+    fn receipt(&self, status: u16, _answer: &[u8]) -> (Receipt, String) {
+        let why = format!("the receiver answers {status}");
+        (Receipt::of_status(status), why)
+    }
+
+    /// A message was taken.
+    fn taken(&self, items: &[Self::Item], parcel: &Parcel);
+
+    /// A message is given up.
+    fn given_up(&self, items: &[Self::Item], parcel: &Parcel, why: &str);
+}
+
+/// One message.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Parcel {
+    /// What a receiver tells it from others by.
+    pub id: String,
+    /// The body.
+    pub body: Vec<u8>,
+    /// How many that could not be told it tells of.
+    pub lost: u64,
+}
+
+/// Where messages go.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The address.
+    pub target: Target,
+    /// Certificates of the authorities that the receiver's certificate is checked against, DER.
+    pub authorities: Vec<Vec<u8>>,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CourierError {
+    /// An authority is no certificate.
+    #[error("ca_file: {0}")]
+    Authority(reqwest::Error),
+    /// No client can be made of the settings.
+    #[error("no HTTP client: {0}")]
+    Client(reqwest::Error),
+}
+
+/// Brings messages to one receiver.
+pub struct Courier<C: Cargo> {
+    http: Client,
+    target: Target,
+    cargo: C,
+    queue: mpsc::Receiver<C::Item>,
+    retries: Vec<Duration>,
+    attempt_timeout: Duration,
+}
+
+impl<C: Cargo> std::fmt::Debug for Courier<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Courier({})", self.target.origin())
+    }
+}
+
+impl<C: Cargo> Courier<C> {
+    /// What brings the items of `queue` there, as `cargo`.
+    ///
+    /// # Errors
+    /// See [`CourierError`].
+    pub fn new(
+        destination: Destination,
+        cargo: C,
+        queue: mpsc::Receiver<C::Item>,
+    ) -> Result<Self, CourierError> {
+        let http = target::client(&destination.authorities)
+            .map_err(CourierError::Authority)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(CourierError::Client)?;
+        Ok(Self {
+            http,
+            target: destination.target,
+            cargo,
+            queue,
+            retries: RETRIES.to_vec(),
+            attempt_timeout: ATTEMPT_TIMEOUT,
+        })
+    }
+
+    /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
+    #[cfg(test)]
+    pub(crate) fn hastily(self, retries: &[Duration], attempt: Duration) -> Self {
+        Self {
+            retries: retries.to_vec(),
+            attempt_timeout: attempt,
+            ..self
+        }
+    }
+
+    /// Sends until the queue is closed, or `stop` says so; then what waits is tried once more.
+    pub async fn run(mut self, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
+        let mut batch = Vec::with_capacity(C::BATCH_MAX);
+        loop {
+            let taken = tokio::select! {
+                taken = self.queue.recv_many(&mut batch, C::BATCH_MAX) => taken,
+                _ = stop.wait_for(|stopped| *stopped) => break,
+            };
+            if taken == 0 {
+                return;
+            }
+            self.send(&batch, clock.as_ref(), &mut stop).await;
+            batch.clear();
+        }
+        self.queue.close();
+        let farewell = async {
+            while self.queue.recv_many(&mut batch, C::BATCH_MAX).await > 0 {
+                self.send(&batch, clock.as_ref(), &mut stop).await;
+                batch.clear();
+            }
+        };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, farewell)
+            .await
+            .is_err()
+        {
+            tracing::warn!(receiver = %self.target.origin(), "the last messages may not have been told");
+        }
+    }
+
+    /// Sends one message, and again while that may help.
+    async fn send(&self, items: &[C::Item], clock: &dyn Clock, stop: &mut watch::Receiver<bool>) {
+        let Some(parcel) = self.cargo.pack(items) else {
+            let why = "it cannot be written";
+            return self.cargo.given_up(items, &Parcel::default(), why);
+        };
+        let mut pauses = self.retries.iter();
+        loop {
+            let (receipt, why) = self.attempt(&parcel, clock.now()).await;
+            match receipt {
+                Receipt::Taken => return self.cargo.taken(items, &parcel),
+                Receipt::Never => return self.cargo.given_up(items, &parcel, &why),
+                Receipt::Later => {}
+            }
+            let Some(pause) = pauses.next() else {
+                return self.cargo.given_up(items, &parcel, &why);
+            };
+            tracing::debug!(receiver = %self.target.origin(), "a message is told again later: {why}");
+            tokio::select! {
+                () = tokio::time::sleep(*pause) => {}
+                _ = stop.wait_for(|stopped| *stopped) => {
+                    return self.cargo.given_up(items, &parcel, &why);
+                }
+            }
+        }
+    }
+
+    /// One attempt: what became of it, and why.
+    async fn attempt(&self, parcel: &Parcel, now: Timestamp) -> (Receipt, String) {
+        let mut request = self
+            .http
+            .post(self.target.url().clone())
+            .timeout(self.attempt_timeout);
+        for (name, value) in self.cargo.fields(parcel, now) {
+            request = request.header(name, value);
+        }
+        match request.body(parcel.body.clone()).send().await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                let beginning = beginning(answer, C::ANSWER_BYTES_MAX).await;
+                self.cargo.receipt(status, &beginning)
+            }
+            // Its text may name the address, whose path may hold a secret.
+            Err(error) => (Receipt::Later, error.without_url().to_string()),
+        }
+    }
+}
+
+/// The fields of a message in JSON that is signed with `secret` as Standard Webhooks 1.0 has it.
+pub fn signed_fields(
+    secret: &Secret<Vec<u8>>,
+    parcel: &Parcel,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
+    let seconds = now.seconds();
+    let signature = signature(secret.expose(), &parcel.id, seconds, &parcel.body);
+    vec![
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", parcel.id.clone()),
+        ("webhook-timestamp", seconds.to_string()),
+        ("webhook-signature", signature),
+    ]
+}
+
+/// The first bytes of an answer: what is beyond the bound, or does not come in time, is not read.
+async fn beginning(mut answer: Response, most: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < most
+        && let Ok(Some(piece)) = answer.chunk().await
+    {
+        body.extend_from_slice(&piece);
+    }
+    body.truncate(most);
+    body
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
