@@ -135,13 +135,15 @@ enum Command {
     Replay(Box<replay::ReplayArgs>),
     /// Keep what is known of a decision afterwards, or write all labels as CSV
     ///
-    /// Kept in labels.jsonl under data_dir. --export adds what later records say of earlier ones.
+    /// Said to the gateway that runs, as in its console: on record, told to receivers of shared signals, and a compromise ends
+    /// sessions at WSO2 where the configuration says so. Where none answers, kept in labels.jsonl under data_dir alone, which
+    /// is said. --export adds what later records say of earlier ones.
     ///
     /// Examples:
     ///   riskgate label 01890a5d-ac96-774b-bcce-b302099a8057 --compromised --kind phishing
     ///   riskgate label --export labels.csv --confidence 90
     ///
-    /// Exit codes: 0 done, 2 a file cannot be used, 3 no record has that id.
+    /// Exit codes: 0 done, 2 a file cannot be used or the gateway refuses, 3 no record has that id.
     #[command(verbatim_doc_comment)]
     Label(Box<label::LabelArgs>),
     /// Copy, look at or forget what is remembered

@@ -74,15 +74,21 @@ pub(crate) fn ask(listen: SocketAddr, question: Question<'_>) -> Result<(u16, St
     Ok((status, body.to_owned()))
 }
 
+/// Why the gateway of a configuration did not answer.
+#[derive(Debug)]
+pub(in crate::app) enum NoAnswer {
+    /// There is no token to show it.
+    Token(ConfigError),
+    /// Nobody answers who is one.
+    Silent(Silence),
+}
+
 /// Asks the gateway of this configuration, with its token beside the headers of the question.
-///
-/// # Errors
-/// There is no token, nobody answers, or what answers is no riskgate.
-pub(in crate::app) fn ask_with_token(
+pub(in crate::app) fn with_token(
     config: &Config,
     question: Question<'_>,
-) -> Result<(u16, String), RunError> {
-    let token = operators::existing(config).map_err(|error| RunError::Config(vec![error]))?;
+) -> Result<(u16, String), NoAnswer> {
+    let token = operators::existing(config).map_err(NoAnswer::Token)?;
     let headers = format!(
         "Authorization: Bearer {}\r\n{}",
         token.expose(),
@@ -92,15 +98,27 @@ pub(in crate::app) fn ask_with_token(
         headers: &headers,
         ..question
     };
-    ask(config.admin.listen, question).map_err(|silence| match silence {
-        Silence::Away(address, error) => wrong(
+    ask(config.admin.listen, question).map_err(NoAnswer::Silent)
+}
+
+/// The same for commands that can do nothing without it.
+///
+/// # Errors
+/// There is no token, nobody answers, or what answers is no riskgate.
+pub(in crate::app) fn ask_with_token(
+    config: &Config,
+    question: Question<'_>,
+) -> Result<(u16, String), RunError> {
+    with_token(config, question).map_err(|error| match error {
+        NoAnswer::Token(error) => RunError::Config(vec![error]),
+        NoAnswer::Silent(Silence::Away(address, error)) => wrong(
             "admin.listen",
             &format!(
                 "no gateway answers at {address}: {error}; is `riskgate run` running, with this configuration? --admin names \
                  another address"
             ),
         ),
-        Silence::Foreign => foreign(config),
+        NoAnswer::Silent(Silence::Foreign) => foreign(config),
     })
 }
 

@@ -63,11 +63,16 @@ pub struct Exported {
     pub broken: u64,
 }
 
-/// Keeps an analyst's word. `None` when no record has the id.
-pub fn add(config: &Config, word: &Word) -> Result<Option<Label>, RunError> {
+/// Whether a record has the id of a word.
+pub(in crate::app) fn is_known(config: &Config, word: &Word) -> Result<bool, RunError> {
     let files = files(config, &word.audit)?;
     let found = records::find(&files, &[word.id.as_str()])?;
-    if found.iter().any(Option::is_none) {
+    Ok(found.iter().all(Option::is_some))
+}
+
+/// Keeps an analyst's word in the file. `None` when no record has the id.
+pub fn add(config: &Config, word: &Word) -> Result<Option<Label>, RunError> {
+    if !is_known(config, word)? {
         return Ok(None);
     }
     let label = Label::of_analyst(

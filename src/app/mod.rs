@@ -91,6 +91,9 @@ pub mod explain;
 /// `riskgate label`.
 pub mod labels;
 
+/// The same, by the gateway that runs.
+pub mod label_desk;
+
 /// `riskgate replay`.
 pub mod rerun;
 

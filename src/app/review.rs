@@ -81,7 +81,8 @@ fn exchange(
     ask_with_token(config, question)
 }
 
-fn refused(config: &Config, status: u16, body: &str) -> RunError {
+/// The gateway has answered, and not with what was asked for.
+pub(in crate::app) fn refused(config: &Config, status: u16, body: &str) -> RunError {
     let said = Answer::parse(body).and_then(|answer| answer.error);
     match status {
         401 => wrong(

@@ -5,9 +5,12 @@ use super::Place;
 use clap::Args;
 use riskgate::app;
 use riskgate::app::RunError;
+use riskgate::app::label_desk;
+use riskgate::app::label_desk::Said;
 use riskgate::app::labels::Word;
 use riskgate::domain::label::Truth;
 use riskgate::domain::printable::plain;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +19,9 @@ use std::process::ExitCode;
 pub(crate) struct LabelArgs {
     #[command(flatten)]
     place: Place,
+    /// Address and port of the gateway's admin listener (key admin.listen)
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "export")]
+    admin: Option<SocketAddr>,
     /// The id of the decision
     #[arg(
         value_name = "DECISION-ID",
@@ -32,6 +38,9 @@ pub(crate) struct LabelArgs {
     /// The kind of attacker, such as stuffing or phishing
     #[arg(long, value_name = "NAME", requires = "compromised")]
     kind: Option<String>,
+    /// Leave the sessions of the user at WSO2, which end where upstream.management.end_sessions says so
+    #[arg(long, requires = "compromised")]
+    keep_sessions: bool,
     /// Why, for those who come later
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -44,14 +53,15 @@ pub(crate) struct LabelArgs {
     /// With --export: only labels that are worth so many percent; 70 leaves out hints (what WSO2 told afterwards)
     #[arg(long, value_name = "PERCENT", default_value_t = 0, requires = "export")]
     confidence: u8,
-    /// Audit files, or folders of them [default: the log of the configuration, with its older files]
+    /// Audit files, or folders of them: no gateway is asked then [default: the log of the configuration, with its older files]
     #[arg(long, value_name = "FILE", num_args = 1..)]
     audit: Vec<PathBuf>,
 }
 
 /// Keeps a label, or writes all of them.
 pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
-    let (config, _) = args.place.config()?;
+    let (mut config, _) = args.place.config()?;
+    config.admin.listen = args.admin.unwrap_or(config.admin.listen);
     if let Some(out) = &args.export {
         let exported = app::labels::export(&config, &args.audit, out, args.confidence)?;
         for (source, (safe, compromised)) in &exported.by_source {
@@ -85,18 +95,18 @@ pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
         note: args.note,
         audit: args.audit,
     };
-    match app::labels::add(&config, &word)? {
-        Some(label) => {
-            println!("{}  {}", label.label.as_str(), label.id);
-            let management = config.upstream.management.as_ref();
-            if args.compromised && management.is_some_and(|settings| settings.end_sessions) {
-                eprintln!("riskgate: sessions at WSO2 are ended from the console alone");
-            }
-            Ok(ExitCode::SUCCESS)
+    let said = label_desk::say(&config, &word, args.keep_sessions)?;
+    match &said {
+        Said::ByGateway { label, .. } | Said::InFile { label, .. } => {
+            println!("{}  {}", label.label.as_str(), plain(&label.id));
         }
-        None => {
+        Said::Nothing => {
             eprintln!("riskgate: no record has the id `{}`", plain(&word.id));
-            Ok(ExitCode::from(NOTHING))
+            return Ok(ExitCode::from(NOTHING));
         }
     }
+    if let Some(remark) = said.remark() {
+        eprintln!("riskgate: {remark}");
+    }
+    Ok(ExitCode::SUCCESS)
 }

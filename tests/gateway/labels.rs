@@ -111,6 +111,8 @@ async fn an_analyst_says_what_a_decision_was() {
         "--as",
         "bo",
     ];
+    // It goes by the gateway, and is on record.
+    world.expect_record();
     assert_eq!(world.command(&words).0, Some(0));
     let seen = vi.get(&page).await.body;
     assert!(

@@ -37,6 +37,7 @@ mod in_place;
 mod input;
 mod introspection;
 mod issuing;
+mod label_command;
 mod labels;
 mod learning;
 mod lifecycle;
