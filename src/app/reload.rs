@@ -13,6 +13,7 @@ use crate::app::resources;
 use crate::app::signing;
 use crate::config::Config;
 use crate::config::overrides::Overrides;
+use crate::config::restart;
 use crate::flow::AuthFlow;
 use crate::proxy::upstream::Services;
 use crate::telemetry::health::Health;
@@ -82,6 +83,7 @@ impl Reloader {
 
     async fn run(self, mut config: Config, mut proved: Proved, mut seen: Stamp) {
         let mut seen_certificates = stamp_of(certificates::files(&config));
+        let began = config.clone();
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
             Ok(hangup) => hangup,
@@ -108,6 +110,7 @@ impl Reloader {
             // Models that have changed are loaded and proved here, which takes its time.
             if let Some(taken) = self.reload(&config, &proved) {
                 (config, proved) = taken;
+                remind(&began, &config);
                 seen = stamp(&self.overrides, &config);
                 seen_certificates = stamp_of(certificates::files(&config));
             }
@@ -211,6 +214,17 @@ impl Reloader {
             "configuration, policy and model were reloaded"
         );
         Some((config, assembled.proved))
+    }
+}
+
+/// Says which changes since the start of the process are not in force, with each reload until they are.
+fn remind(began: &Config, config: &Config) {
+    let keys = restart::keys(began, config);
+    if !keys.is_empty() {
+        tracing::warn!(
+            keys = %keys.join(", "),
+            "what has changed under these keys is in force after a restart alone"
+        );
     }
 }
 

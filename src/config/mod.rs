@@ -19,6 +19,9 @@ pub mod overrides;
 /// Services of the operator's own.
 pub mod resource;
 
+/// What needs a restart.
+pub mod restart;
+
 /// Which other products are told.
 pub mod shared_signals;
 

@@ -383,3 +383,45 @@ async fn off_stops_scoring_at_once_and_undo_brings_it_back() {
     assert_eq!(code, Some(2), "{out}{err}");
     assert!(err.contains("before-off: is not there"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_names_the_changed_keys_that_need_a_restart() {
+    let world = World::start(Options::default()).await;
+    let file = world.config_file();
+    let before = std::fs::read_to_string(&file).unwrap();
+    let replace = |text: &str| {
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &file).unwrap();
+    };
+    const WARNING: &str = "in force after a restart alone";
+    let warnings = || {
+        let log = world.log();
+        let lines = log.lines().filter(|line| line.contains(WARNING));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // What is taken over is not named.
+    replace(&format!("{before}\n[headers]\nreserved = [\"x-tag\"]\n"));
+    until_reloaded(&world, "ok", 1.0).await;
+    assert!(warnings().is_empty(), "{}", world.log());
+
+    let secret = file.with_file_name("ops.secret");
+    std::fs::write(&secret, "s3cret").unwrap();
+    let more = format!(
+        "\n[limits]\nuser_per_minute = 7\n[upstream.management]\nclient_id = \"ops\"\nsecret_file = '{}'\n\
+         end_sessions = true\n",
+        secret.display()
+    );
+    replace(&format!("{before}{more}"));
+    until_reloaded(&world, "ok", 2.0).await;
+    let said = warnings();
+    assert_eq!(said.len(), 1, "{}", world.log());
+    assert!(
+        said[0].contains("upstream.management, limits") && said[0].contains("WARN"),
+        "{said:?}"
+    );
+    // Taken back: it is as it was at the start.
+    replace(&before);
+    until_reloaded(&world, "ok", 3.0).await;
+    assert_eq!(warnings(), said);
+}
