@@ -22,7 +22,9 @@ use crate::town::Town;
 use crate::town::keys;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use riskgate::adapters::memory::FaultyStore;
 use riskgate::adapters::memory::MemoryStore;
+use riskgate::adapters::memory::StoreFault;
 use riskgate::domain::access_token::Binding;
 use riskgate::domain::access_token::Grant;
 use riskgate::domain::history::WhichDevices;
@@ -31,10 +33,12 @@ use riskgate::domain::ids::NameSpace;
 use riskgate::domain::policy::decision::Verdict;
 use riskgate::domain::token_action::ActionCall;
 use riskgate::flow::ports::Clock;
+use riskgate::flow::ports::StateError;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::scopes;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The score from which a stronger factor is asked for.
 const MEDIUM: u8 = 30;
@@ -348,6 +352,27 @@ async fn left_out_for(
     decision: &str,
     scopes: &[&str],
 ) -> Vec<String> {
+    let call = token_call((client, grant, groups), decision, scopes);
+    let (reply, _) = town.flow.act(&call).await;
+    let reply = serde_json::to_value(reply).unwrap();
+    let operations = reply["operations"].as_array().cloned().unwrap_or_default();
+    operations
+        .iter()
+        .filter(|operation| operation["op"] == "remove")
+        .map(|operation| {
+            let path = operation["path"].as_str().unwrap();
+            let index = path.rsplit('/').next().unwrap();
+            scopes[index.parse::<usize>().unwrap()].to_owned()
+        })
+        .collect()
+}
+
+/// What WSO2 asks before it issues a token for a client, a grant, and a user in groups.
+fn token_call(
+    (client, grant, groups): (&str, &str, &[&str]),
+    decision: &str,
+    scopes: &[&str],
+) -> ActionCall {
     let call = json!({
         "actionType": "PRE_ISSUE_ACCESS_TOKEN",
         "event": {
@@ -358,20 +383,12 @@ async fn left_out_for(
             "tenant": { "name": TENANT },
             "accessToken": { "scopes": scopes, "claims": [{ "name": "groups", "value": groups }] },
         },
-        "allowedOperations": [{ "op": "remove", "paths": ["/accessToken/scopes/"] }],
+        "allowedOperations": [
+            { "op": "add", "paths": ["/accessToken/claims/"] },
+            { "op": "remove", "paths": ["/accessToken/scopes/"] },
+        ],
     });
-    let call = ActionCall::parse(call.to_string().as_bytes()).unwrap();
-    let (reply, _) = town.flow.act(&call).await;
-    let reply = serde_json::to_value(reply).unwrap();
-    let operations = reply["operations"].as_array().cloned().unwrap_or_default();
-    operations
-        .iter()
-        .map(|operation| {
-            let path = operation["path"].as_str().unwrap();
-            let index = path.rsplit('/').next().unwrap();
-            scopes[index.parse::<usize>().unwrap()].to_owned()
-        })
-        .collect()
+    ActionCall::parse(call.to_string().as_bytes()).unwrap()
 }
 
 #[tokio::test]
@@ -494,5 +511,92 @@ unused_after_grants = 10
         );
         town.flow.write_scopes();
         town.learn().await;
+    }
+}
+
+/// Whatever the store does, WSO2 has its answer within 50 ms, on the clock of the runtime: nothing here takes time but what is
+/// waited for.
+#[tokio::test(start_paused = true)]
+async fn wso2_is_answered_within_50_ms_whatever_the_store_does() {
+    const LONGEST: Duration = Duration::from_millis(50);
+    const SCOPES: [&str; 2] = ["payments:read", "payments:write"];
+    let mut town = Town::new();
+    let policy = r#"
+version = 1
+[[rule]]
+name = "all"
+when = "true"
+verdict = "allow"
+[token]
+low.remove_unused_scopes = true
+medium.remove_unused_scopes = true
+high.remove_unused_scopes = true
+watched_scopes = ["payments:*"]
+unused_after_days = 1
+unused_after_grants = 2
+"#;
+    town.obey(policy);
+    for _ in 0..4 {
+        town.client_token(&SCOPES.join("+"), true).await;
+        town.flow.write_scopes();
+        town.learn().await;
+        town.wait(DAY);
+    }
+    let decision = town.client_token(&SCOPES.join("+"), true).await;
+    let password = json!({
+        "actionType": "PRE_UPDATE_PASSWORD",
+        "event": {
+            "tenant": { "name": TENANT },
+            "request": { "additionalHeaders": [{ "name": "x-risk-decision-id", "value": ["unknown"] }] },
+            "user": { "claims": [{ "uri": "http://wso2.org/claims/username", "value": "alice" }] },
+            "initiatorType": "USER", "action": "UPDATE",
+        },
+    });
+    let password = ActionCall::parse(password.to_string().as_bytes()).unwrap();
+    let token = token_call(("robot", "client_credentials", &[]), &decision, &SCOPES);
+    let unknown = token_call(("robot", "client_credentials", &[]), "unknown", &SCOPES);
+    let away = || StateError::Unavailable("gone".to_owned());
+    let slow = |millis| StoreFault::Delayed(Duration::from_millis(millis));
+    // What the call for the token gets: claims of the decision, or none, and whether unused scopes go.
+    for (fault, told, gone) in [
+        (StoreFault::None, "scored", 2),
+        (slow(15), "scored", 2),
+        // The decision is there in time, what is known of the scopes is not.
+        (slow(24), "scored", 0),
+        (slow(26), "unscored", 0),
+        (slow(60_000), "unscored", 0),
+        (StoreFault::Hanging, "unscored", 0),
+        (StoreFault::Failing(away()), "unscored", 0),
+        (StoreFault::Failing(StateError::Timeout), "unscored", 0),
+    ] {
+        let faulty = Arc::new(FaultyStore::new(
+            Arc::clone(&town.store) as Arc<dyn StateStore>
+        ));
+        faulty.set(fault.clone());
+        // Another node, which knows nothing itself.
+        let other = town.beside(faulty, &keys(7, None));
+        other.obey(policy);
+        for call in [&token, &unknown, &password] {
+            let begun = other.clock.instant();
+            let (reply, result) = other.flow.act(call).await;
+            let took = other.clock.instant().duration_since(begun);
+            assert!(took <= LONGEST, "{fault:?}: {took:?} for {call:?}");
+            let reply = serde_json::to_value(reply).unwrap();
+            assert_eq!(reply["actionStatus"], "SUCCESS", "{fault:?}");
+            if call == &token {
+                let operations = reply["operations"].as_array().unwrap();
+                let removed = operations.iter().filter(|one| one["op"] == "remove");
+                assert_eq!(
+                    (result, removed.count()),
+                    (told, gone),
+                    "{fault:?}: {reply}"
+                );
+                let status = json!({ "name": "risk_status", "value": told });
+                assert!(
+                    operations.iter().any(|one| one["value"] == status),
+                    "{fault:?}: {reply}"
+                );
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 //! are not issued at all.
 
 use crate::gateway::Options;
+use crate::gateway::PATIENCE;
+use crate::gateway::Store;
 use crate::gateway::basic;
 use crate::gateway::claims;
 use crate::gateway::deaf;
@@ -16,6 +18,7 @@ use crate::issuing::read;
 use crate::issuing::risk;
 use serde_json::json;
 use std::time::Duration;
+use std::time::Instant;
 use wso2_sim::Flaws;
 use wso2_sim::SignatureFlaw;
 
@@ -403,4 +406,47 @@ async fn a_risky_user_does_not_change_the_password() {
     assert_eq!(alice.redeem(&code).await.status, 200);
     world.settle().await;
     assert_eq!(change("alice", "wonderland", "looking-glass").await.0, 200);
+}
+
+/// The same by the clock of the one who asks, over real sockets and a Redis that stands still. How long a call takes is the
+/// machine's matter as well, so that the shortest of them counts; what each is answered does not depend on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stands_still_keeps_nobody_waiting() {
+    const LONGEST: Duration = Duration::from_millis(50);
+    let mut issuing = Issuing::start_with(Options {
+        mode: "enforce",
+        policy: Some(rules(&[("true", "allow")])),
+        store: Store::Redis,
+        ..Options::default()
+    })
+    .await;
+    issuing
+        .world
+        .redis()
+        .command(&[b"CLIENT", b"PAUSE", b"600000", b"ALL"]);
+    let call = call(
+        "a-decision-of-another-node",
+        "demo-web",
+        "authorization_code",
+    );
+    let end = Instant::now() + PATIENCE;
+    let mut shortest = Duration::MAX;
+    let mut calls = 0;
+    // Some at least, so that not only the first one is seen.
+    while calls < 5 || shortest >= LONGEST {
+        assert!(Instant::now() < end, "the shortest call took {shortest:?}");
+        let begun = Instant::now();
+        let (status, reply) = issuing.ask(ACCESS, &call).await;
+        shortest = shortest.min(begun.elapsed());
+        calls += 1;
+        assert_eq!((status, &reply["actionStatus"]), (200, &json!("SUCCESS")));
+        assert_eq!(
+            reply["operations"],
+            json!([{
+                "op": "add", "path": "/accessToken/claims/-",
+                "value": { "name": "risk_status", "value": "unscored" },
+            }]),
+            "call {calls}"
+        );
+    }
 }

@@ -108,10 +108,10 @@ impl Clock for HandClock {
 
     #[allow(
         clippy::disallowed_methods,
-        reason = "deadlines run on the real clock; only the calendar is moved by hand"
+        reason = "deadlines run on the clock of the runtime, as its timers do; only the calendar is moved by hand"
     )]
     fn instant(&self) -> Instant {
-        Instant::now()
+        tokio::time::Instant::now().into_std()
     }
 }
 
@@ -212,6 +212,26 @@ impl Town {
     }
 
     pub fn on(store: Arc<MemoryStore>, clock: Arc<HandClock>, keys: &Keys) -> Self {
+        let state = Arc::clone(&store) as Arc<dyn StateStore>;
+        Self::over(state, store, clock, keys)
+    }
+
+    /// Another node, which reads the same store by way of `state`.
+    pub fn beside(&self, state: Arc<dyn StateStore>, keys: &Keys) -> Self {
+        Self::over(
+            state,
+            Arc::clone(&self.store),
+            Arc::clone(&self.clock),
+            keys,
+        )
+    }
+
+    fn over(
+        state: Arc<dyn StateStore>,
+        store: Arc<MemoryStore>,
+        clock: Arc<HandClock>,
+        keys: &Keys,
+    ) -> Self {
         let config = Config::parse(CONFIG).unwrap();
         let mut snapshot = assemble::snapshot(&config, "test", keys, 1)
             .unwrap()
@@ -224,7 +244,7 @@ impl Town {
         let metrics = Arc::new(Metrics::new().unwrap());
         let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
         let dependencies = Dependencies {
-            state: Arc::clone(&store) as Arc<dyn StateStore>,
+            state,
             state_breaker: Breaker::new(config.state.breaker.clone()),
             geo: Arc::new(Atlas),
             audit: Arc::clone(&records) as Arc<dyn AuditSink>,
