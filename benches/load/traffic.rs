@@ -121,7 +121,10 @@ fn request(traffic: Traffic, user: usize) -> String {
                 "Authorization: Basic {}\r\n",
                 STANDARD.encode("loadBenchClient:not-a-secret")
             ),
-            &format!("grant_type=client_credentials&scope=orders%3Aread&user={user:05}"),
+            // A login of their own: one client that asks from two thousand places would rightly be blocked.
+            &format!(
+                "grant_type=password&username=user{user:05}&password=not-a-secret&scope=orders%3Aread&user={user:05}"
+            ),
         ),
         Traffic::Resource => format!(
             "GET /orders/{user} HTTP/1.1\r\n{common}Authorization: Bearer {}\r\n\r\n",
