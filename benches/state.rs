@@ -32,6 +32,7 @@ use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
 use riskgate::flow::ports::StateStore;
 use std::hint::black_box;
+use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 /// Subjects with a profile.
@@ -49,7 +50,11 @@ fn login(n: u64, day: u32) -> Observation {
         at,
         attempt: Some(attempt),
         lesson: Some(lesson),
-        links: vec![(link(LinkKind::RefreshToken, n), provenance(n, at), DAY * 30)],
+        links: vec![(
+            link(LinkKind::RefreshToken, n),
+            Arc::new(provenance(n, at)),
+            DAY * 30,
+        )],
         ..Observation::default()
     }
 }

@@ -507,7 +507,7 @@ fn tokens(runtime: &Runtime, server: &RedisServer, store: &RedisStore, users: u6
                     decision_id: RequestId::new(format!("01890a5d-ac96-774b-bcce-{n:012x}")),
                     issued_to: seen,
                     used_by: seen,
-                    reasons: vec!["unfamiliar_network".to_owned()],
+                    reasons: vec!["unfamiliar_network".into()],
                     ..provenance(n, now)
                 };
                 linked(link(LinkKind::RefreshToken, n), provenance, now, DAY)

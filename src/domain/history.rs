@@ -29,7 +29,9 @@ use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use client::ClientBaseline;
@@ -276,7 +278,7 @@ pub struct Provenance {
     /// The risk score 0 to 100; `None` when it was unscored.
     pub score: Option<u8>,
     /// The reasons of the score, by their codes.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Cow<'static, str>>,
     /// Whether a stronger factor was demanded.
     pub demanded: bool,
     /// When it was; the epoch when it was not.
@@ -475,8 +477,11 @@ pub struct Attempt {
     pub address_known: bool,
 }
 
+/// A link with what it leads to, which several may share, and how long it is kept.
+pub type IssuedLink = (LinkKey, Arc<Provenance>, Duration);
+
 /// What one exchange teaches. Applied off the request path.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observation {
     /// When it happened.
     pub at: Timestamp,
@@ -489,7 +494,7 @@ pub struct Observation {
     /// Where lesson and client were kept under the previous secret.
     pub renamed: Option<Renamed>,
     /// Links to keep, each for its time to live.
-    pub links: Vec<(LinkKey, Provenance, Duration)>,
+    pub links: Vec<IssuedLink>,
     /// What happens to demands.
     pub demands: Vec<(DemandKey, DemandChange)>,
     /// What happened to the scopes of clients.

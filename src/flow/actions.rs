@@ -34,6 +34,7 @@ use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::observe;
 use crate::flow::token_action;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,9 +94,12 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
         lifetime = TOKEN_REQUEST_LIFETIME;
     }
     let keys = [Some(key), assessed.presented.and_then(of_flow)];
+    let link = Arc::new(link);
     for key in keys.into_iter().flatten() {
-        dependencies.recent.insert(key, link.clone());
-        write(dependencies, exchange.at, key, link.clone(), lifetime);
+        dependencies
+            .recent
+            .insert(key, Arc::clone(&link), dependencies.clock.instant());
+        write(dependencies, exchange.at, key, Arc::clone(&link), lifetime);
     }
 }
 
@@ -105,7 +109,7 @@ pub(in crate::flow) fn confirmed_factors(dependencies: &Dependencies, assessed: 
     let recent = assessed
         .presented
         .and_then(of_flow)
-        .and_then(|key| dependencies.recent.find(&key));
+        .and_then(|key| dependencies.recent.find(&key, dependencies.clock.instant()));
     let proven = |link: &&Arc<Provenance>| {
         link.factors & FACTOR_PROVEN != 0 && link.subject == assessed.subject()
     };
@@ -208,7 +212,7 @@ impl AuthFlow {
             } else {
                 Verdict::Allow
             }),
-            risk_reasons: link.reasons.clone(),
+            risk_reasons: link.reasons.iter().cloned().map(Cow::into_owned).collect(),
             decision_id: Some(link.decision_id.as_str().to_owned()),
         }
     }
@@ -298,14 +302,17 @@ impl AuthFlow {
     /// Keeps what became of the login in progress under `flow`.
     pub(in crate::flow) fn keep_step(&self, flow: LinkKey, link: Provenance) {
         let dependencies = self.dependencies();
-        dependencies.recent.insert(flow, link.clone());
+        let link = Arc::new(link);
+        dependencies
+            .recent
+            .insert(flow, Arc::clone(&link), dependencies.clock.instant());
         let now = dependencies.clock.now();
         write(dependencies, now, flow, link, DECISION_LIFETIME);
     }
 
     pub(in crate::flow) async fn find(&self, key: &LinkKey) -> Found {
         let dependencies = self.dependencies();
-        if let Some(link) = dependencies.recent.find(key) {
+        if let Some(link) = dependencies.recent.find(key, dependencies.clock.instant()) {
             return Found::Link(link);
         }
         let now = dependencies.clock.now();
@@ -353,7 +360,7 @@ fn write(
     dependencies: &Dependencies,
     at: Timestamp,
     key: LinkKey,
-    link: Provenance,
+    link: Arc<Provenance>,
     lifetime: Duration,
 ) {
     let observation = Observation {

@@ -495,12 +495,15 @@ fn found(
     history: Option<&History>,
     key: &LinkKey,
 ) -> Option<Arc<Provenance>> {
-    dependencies.recent.find(key).or_else(|| {
-        history
-            .and_then(|history| history.links.get(key))
-            .cloned()
-            .map(Arc::new)
-    })
+    dependencies
+        .recent
+        .find(key, dependencies.clock.instant())
+        .or_else(|| {
+            history
+                .and_then(|history| history.links.get(key))
+                .cloned()
+                .map(Arc::new)
+        })
 }
 
 /// The provenance of what is presented, if it was given to this client and tenant.

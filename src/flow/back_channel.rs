@@ -16,16 +16,12 @@ use crate::flow::identify::link_key;
 use crate::flow::observe::provenance;
 use std::time::Duration;
 
-/// A link with what it leads to and how long it is kept.
-type IssuedLink = (LinkKey, Provenance, Duration);
+/// A link with what it leads to and how long it is kept, before it is shared.
+type NewLink = (LinkKey, Provenance, Duration);
 
 /// Lets what a browser will bring lead to what the client polls with: both are in one answer, or the answer to the
 /// browser names the other.
-pub(in crate::flow) fn join(
-    exchange: &Exchange,
-    conclusion: &Conclusion,
-    links: &mut [IssuedLink],
-) {
+pub(in crate::flow) fn join(exchange: &Exchange, conclusion: &Conclusion, links: &mut [NewLink]) {
     let people = &exchange.snapshot.people;
     let named = conclusion
         .approves
@@ -54,7 +50,7 @@ pub(in crate::flow) fn approved(
     exchange: &Exchange,
     assessed: &Assessed,
     door: Door,
-) -> Option<IssuedLink> {
+) -> Option<NewLink> {
     let digest = assessed
         .approves
         .filter(|_| exchange.outcome == AuthOutcome::Approved)?;
@@ -64,7 +60,7 @@ pub(in crate::flow) fn approved(
     };
     let mut link = provenance(exchange, assessed, door, key.kind);
     link.confirmed = true;
-    if let Some(before) = dependencies.recent.find(&key) {
+    if let Some(before) = dependencies.recent.find(&key, dependencies.clock.instant()) {
         link = link.stricter(&before);
     }
     Some((key, link, BACK_CHANNEL_LIFETIME))

@@ -218,7 +218,11 @@ impl AuthFlow {
         key: LinkKey,
         now: Timestamp,
     ) -> Result<Option<Arc<Provenance>>, StateError> {
-        let link = match self.dependencies.recent.find(&key) {
+        let link = match self
+            .dependencies
+            .recent
+            .find(&key, self.dependencies.clock.instant())
+        {
             Some(link) => Some(link),
             None => {
                 let query = HistoryQuery {

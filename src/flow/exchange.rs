@@ -5,6 +5,7 @@ use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Rejection;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::derive::DeviceStanding;
+use crate::domain::history::IssuedLink;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
@@ -113,7 +114,7 @@ pub struct Exchange {
     /// The challenge that this request may lead to.
     pub under_way: Option<UnderWay>,
     /// Links that the answer gave rise to.
-    pub issued: Vec<(LinkKey, Provenance, Duration)>,
+    pub issued: Vec<IssuedLink>,
     /// The device token that was set with the answer.
     pub device_issued: Option<DeviceToken>,
     /// The status that the client got; 0 when none was sent.

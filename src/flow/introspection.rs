@@ -63,7 +63,9 @@ impl AuthFlow {
         };
         let both = [Some(people), people.previous()];
         let links: Vec<_> = both.into_iter().flatten().flat_map(names).collect();
-        let recent = links.iter().find_map(|link| dependencies.recent.find(link));
+        let recent = links
+            .iter()
+            .find_map(|link| dependencies.recent.find(link, dependencies.clock.instant()));
         let link = match recent {
             Some(link) => Some(link),
             None => {

@@ -57,6 +57,8 @@ use crate::flow::token_action;
 use crate::flow::turned_in;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::RequestLabels;
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The head of the answer has come: what it says, and how the exchange ended as far as that tells.
@@ -134,10 +136,13 @@ pub fn bind(
         assessed,
         door,
     ));
-    for (key, provenance, _) in &links {
-        dependencies.recent.insert(*key, provenance.clone());
+    for (key, link, lifetime) in links {
+        let link = Arc::new(link);
+        dependencies
+            .recent
+            .insert(key, Arc::clone(&link), dependencies.clock.instant());
+        exchange.issued.push((key, link, lifetime));
     }
-    exchange.issued.extend(links);
     demands::challenged(dependencies, exchange);
     actions::meet(dependencies, exchange, door);
     exchange.under_way = None;
@@ -201,7 +206,7 @@ pub(in crate::flow) fn provenance(
     let own = decided.map(|decided| &decided.decision);
     let reasons = shown.map(|shown| &shown.decision).or(own).map(|decision| {
         let codes = decision.reasons.iter().map(|reason| reason.code());
-        codes.map(str::to_owned).collect()
+        codes.map(Cow::Borrowed).collect()
     });
     let inherits = assessed.continues || (is_token && before.is_some());
     // Within one login the highest score counts.

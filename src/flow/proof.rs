@@ -466,13 +466,16 @@ fn note(
     let result = unproven.map_or("proven", Unproven::as_str);
     dependencies.metrics.proof(door, result);
     exchange.proof = Some(result);
-    for (key, provenance, _) in &mut exchange.issued {
+    for (key, link, _) in &mut exchange.issued {
+        let provenance = Arc::make_mut(link);
         if unproven.is_none() {
             provenance.factors |= FACTOR_STRONG | FACTOR_SINCE | FACTOR_PROVEN;
         } else {
             provenance.barred = true;
         }
-        dependencies.recent.insert(*key, provenance.clone());
+        dependencies
+            .recent
+            .insert(*key, Arc::clone(link), dependencies.clock.instant());
     }
     if unproven.is_some()
         && let Some(decided) = &mut exchange.decided

@@ -471,7 +471,9 @@ async fn standing(
     let known = links
         .first()
         .and_then(|link| dependencies.tokens.subject(link));
-    let recent = links.iter().find_map(|link| dependencies.recent.find(link));
+    let recent = links
+        .iter()
+        .find_map(|link| dependencies.recent.find(link, dependencies.clock.instant()));
     let expected = known.or_else(|| recent.as_ref().and_then(|link| link.subject));
     let deadline = Deadline::after(dependencies.clock.instant(), exchange.snapshot.budget);
     // What this node has written itself it need not read.

@@ -48,6 +48,7 @@ use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::proof;
 use crate::flow::snapshot::Snapshot;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest that the memory is waited for in one answer: less than the 50 ms in which WSO2 has it.
@@ -123,7 +124,9 @@ pub(in crate::flow) fn groups(dependencies: &Dependencies, exchange: &Exchange) 
 fn noted(dependencies: &Dependencies, exchange: &Exchange) -> Option<TokenRequest> {
     let people = &exchange.snapshot.people;
     let key = link_key(people, LinkKind::Decision, exchange.id.as_str());
-    let link = dependencies.recent.find(&key)?;
+    let link = dependencies
+        .recent
+        .find(&key, dependencies.clock.instant())?;
     link.token_request.as_deref().cloned()
 }
 
@@ -181,7 +184,9 @@ impl AuthFlow {
             token_request: Some(Box::new(request)),
             ..link.clone()
         };
-        self.dependencies().recent.insert(key, noted);
+        let dependencies = self.dependencies();
+        let now = dependencies.clock.instant();
+        dependencies.recent.insert(key, Arc::new(noted), now);
     }
 
     /// The watched scopes of the token to come that its client, or the groups of its user, never use. None where that cannot

@@ -15,16 +15,16 @@ use crate::flow::exchange::Exchange;
 use crate::flow::observe::provenance;
 use std::time::Duration;
 
-/// A link with what it leads to and how long it is kept.
-type IssuedLink = (LinkKey, Provenance, Duration);
+/// A link with what it leads to and how long it is kept, before it is shared.
+type NewLink = (LinkKey, Provenance, Duration);
 
 /// What becomes of the code or refresh token that was turned in, unless the answer gave the same one again.
 pub(in crate::flow) fn used_up(
     exchange: &Exchange,
     assessed: &Assessed,
     door: Door,
-    issued: &[IssuedLink],
-) -> Option<IssuedLink> {
+    issued: &[NewLink],
+) -> Option<NewLink> {
     let accepted = door == Door::Token && exchange.outcome == AuthOutcome::TokensIssued;
     let key = assessed.presented.filter(|_| accepted)?;
     let before = assessed.provenance.as_deref()?;

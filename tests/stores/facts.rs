@@ -25,6 +25,7 @@ use riskgate::domain::ids::SubjectKey;
 use riskgate::domain::secret::Secret;
 use riskgate::domain::signals::network::Coordinates;
 use riskgate::domain::time::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -101,7 +102,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
         client: Some(subject(1_000)),
         subject: Some(subject(n)),
         score: Some(42),
-        reasons: vec!["unfamiliar_device".to_owned()],
+        reasons: vec!["unfamiliar_device".into()],
         demanded: true,
         demanded_at: at,
         barred: false,
@@ -194,7 +195,7 @@ pub fn tried(attempt: Attempt, at: Timestamp) -> Observation {
 pub fn linked(key: LinkKey, provenance: Provenance, at: Timestamp, ttl: Duration) -> Observation {
     Observation {
         at,
-        links: vec![(key, provenance, ttl)],
+        links: vec![(key, Arc::new(provenance), ttl)],
         ..Observation::default()
     }
 }

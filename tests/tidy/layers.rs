@@ -61,6 +61,7 @@ const LAYERS: &[Layer] = &[
             "arc_swap",
             "async_trait",
             "base64",
+            "foldhash",
             "governor",
             "http",
             "moka",
@@ -96,6 +97,8 @@ const LAYERS: &[Layer] = &[
         &[
             "arc_swap",
             "async_trait",
+            "dashmap",
+            "foldhash",
             "redb",
             "thiserror",
             "tokio",
