@@ -58,13 +58,14 @@ fn memory() -> Subject {
     }
 }
 
-fn embedded() -> Subject {
+/// What was learnt stays in memory for the length of a case, or goes to the file at once.
+fn embedded(flush_interval: Duration) -> Subject {
     let folder = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(
-        &folder.path().join("state.redb"),
-        EmbeddedSettings::default(),
-    )
-    .unwrap();
+    let settings = EmbeddedSettings {
+        flush_interval,
+        ..EmbeddedSettings::default()
+    };
+    let store = EmbeddedStore::open(&folder.path().join("state.redb"), settings).unwrap();
     Subject {
         store: Arc::new(store),
         _ground: Ground::File(folder),
@@ -85,7 +86,11 @@ macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         mod over_memory { $(#[tokio::test] async fn $case() { super::$case(super::memory().store).await; })+ }
         mod over_embedded { $(#[tokio::test] async fn $case() {
-            let subject = super::embedded();
+            let subject = super::embedded(super::HOUR);
+            super::$case(subject.store.clone()).await;
+        })+ }
+        mod over_the_file { $(#[tokio::test] async fn $case() {
+            let subject = super::embedded(std::time::Duration::ZERO);
             super::$case(subject.store.clone()).await;
         })+ }
         mod over_redis { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $case() {

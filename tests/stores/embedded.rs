@@ -16,6 +16,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 const CRASH_FILE: &str = "RISKGATE_TEST_CRASH_FILE";
+const FULL_FILE: &str = "RISKGATE_TEST_FULL_FILE";
 
 fn open(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, EmbeddedSettings::default()).unwrap()
@@ -389,4 +390,92 @@ async fn writers_in_parallel_lose_nothing() {
     let history = store.load(&query(1, START)).await.unwrap();
     assert_eq!(history.profile.unwrap().successes, 400);
     close(history.address.failures_24h, 400.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_on_its_way_to_the_file_is_never_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(open(&folder.path().join("state.redb")));
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flushing = std::thread::spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        move || {
+            let mut flushes = 0_u32;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                store.flush().unwrap();
+                flushes += 1;
+            }
+            flushes
+        }
+    });
+    for number in 1..=400_u64 {
+        let key = link(LinkKind::Code, number);
+        let batch = [
+            learnt(lesson(1, START)),
+            linked(key, provenance(number, START), START, DAY),
+        ];
+        store.record(&batch).await.unwrap();
+        // At once, and while what was learnt before goes to the file.
+        for earlier in [number, number.div_ceil(2), 1] {
+            let key = link(LinkKind::Code, earlier);
+            let asked = HistoryQuery {
+                links: vec![key],
+                ..query(1, START)
+            };
+            let history = store.load(&asked).await.unwrap();
+            assert!(history.links.contains_key(&key), "{earlier} after {number}");
+            assert_eq!(u64::from(history.profile.unwrap().successes), number);
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(flushing.join().unwrap() > 1);
+    assert_eq!(store.population().await.unwrap().total, 400);
+}
+
+#[tokio::test]
+async fn a_process_whose_file_may_not_grow() {
+    let Ok(path) = std::env::var(FULL_FILE) else {
+        return;
+    };
+    let store = open(Path::new(&path));
+    let batch_of = |number: u64| -> Vec<_> {
+        (0..200)
+            .map(|n| {
+                let n = number * 200 + n;
+                linked(link(LinkKind::Code, n), provenance(n, START), START, DAY)
+            })
+            .collect()
+    };
+    // Whoever learns hears of it, and goes on hearing of it: nothing gathers in memory that cannot be written.
+    let mut refused = 0;
+    for number in 0..500 {
+        refused += u32::from(store.record(&batch_of(number)).await.is_err());
+        drop(store.flush());
+    }
+    assert!(refused > 400, "{refused}");
+    println!("refused");
+}
+
+#[test]
+fn a_file_that_cannot_grow_refuses_what_is_to_be_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    // The size is in blocks of 512 or 1,024 bytes; the signal would end the process before it gets the error.
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 4096; trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([
+            "embedded::a_process_whose_file_may_not_grow",
+            "--exact",
+            "--nocapture",
+        ])
+        .env(FULL_FILE, &path)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("refused"),
+        "{text}{errors}"
+    );
 }

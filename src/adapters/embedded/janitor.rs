@@ -78,6 +78,7 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
 impl Inner {
     /// Removes every entry that has expired at `now`.
     pub(super) fn sweep_all(&self, now: Timestamp) -> Result<u64, redb::Error> {
+        self.flush()?;
         let mut cursors: Cursors = Default::default();
         let mut removed = 0;
         loop {

@@ -28,6 +28,7 @@ use std::ops::Bound;
 #[async_trait]
 impl Maintenance for EmbeddedStore {
     async fn export(&self, cursor: Cursor, now: Timestamp) -> Result<Page, StateError> {
+        self.flush()?;
         self.page(&cursor, now)
             .map_err(|error| refused(error.into()))
     }
@@ -68,12 +69,11 @@ impl Maintenance for EmbeddedStore {
     }
 
     async fn read(&self, key: &EntryKey, now: Timestamp) -> Result<Option<Body>, StateError> {
-        let snapshot = self.inner.snapshot.load();
-        let stored = snapshot.get(key).map_err(|error| refused(error.into()))?;
-        Ok(stored.and_then(|stored| {
-            let value = tables::payload(stored.value(), now)?;
+        let body = self.inner.read(key, |stored| {
+            let value = tables::payload(stored, now)?;
             Body::open(&self.inner.codec, key, value, now)
-        }))
+        });
+        body.map_err(|error| refused(error.into()))
     }
 
     async fn change(

@@ -1,17 +1,22 @@
 //! The memory of a single node, in one file (redb). Nothing to install; survives a restart and a crash.
 //!
-//! Reads go to a snapshot of the tables and never wait for a writer. Writes come in batches from off the request path;
-//! they are seen at once and reach the disk at the next flush, at most [`EmbeddedSettings::flush_interval`] later: a
-//! crash loses that much and nothing older. The file is bounded: every entry has a time to live, and every table a
+//! Reads go to what is [not written yet](unwritten) and to a snapshot of the tables, and never wait for a writer. What is
+//! learnt comes in batches from off the request path; it is seen at once and reaches the disk at the next flush, at most
+//! [`EmbeddedSettings::flush_interval`] later: a crash loses that much and nothing older. The file is bounded: every entry has a time to live, and every table a
 //! maximum beyond which the entries written longest ago make room. Time comes with the calls; the store has no clock.
 
 mod janitor;
 mod maintenance;
 mod tables;
+mod unwritten;
 
 use crate::adapters::embedded::janitor::Janitor;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::embedded::tables::Tables;
+use crate::adapters::embedded::unwritten::Layer;
+use crate::adapters::embedded::unwritten::Layers;
+use crate::adapters::embedded::unwritten::Lesson;
+use crate::adapters::embedded::unwritten::lock;
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
@@ -51,10 +56,14 @@ use std::time::Duration;
 
 /// Memory that the database may use for pages of the file.
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
-/// Transactions after which a flush comes before its time: each copies the pages that it changes, and the file grows
-/// until then.
+/// Transactions that are not on the disk (of a sweep, of an import) after which a flush comes before its time: each copies
+/// the pages that it changes, and the file grows until then.
 const UNFLUSHED_MAX: u32 = 16;
-/// What was learnt gathers for so long: nobody else reads this file, and a transaction costs milliseconds.
+/// Entries that wait for the file, of which one takes some 100 to 2,000 bytes. Where more come within a flush interval,
+/// whoever learns writes them.
+const UNWRITTEN_MAX: usize = 65_536;
+/// What was learnt gathers for so long: nobody else reads this file, and entries that many observations change are changed
+/// once.
 const GATHERING: Duration = Duration::from_millis(50);
 /// Files up to this size are checked whole when they are opened (some 0.2 s); of larger ones only the roots are.
 const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -65,7 +74,8 @@ pub struct EmbeddedSettings {
     /// The entries that each table keeps; there is one table per kind of entry (profiles, addresses, codes, …). When a
     /// table is full, a twentieth of it makes room: what was written longest ago. Default 1,000,000.
     pub entries_max: u64,
-    /// How long what was learnt may wait for the disk; what a crash can lose. Default 1 s.
+    /// How long what was learnt may wait for the disk; what a crash can lose. Default 1 s; with none each batch is on the
+    /// disk before it counts as learnt.
     pub flush_interval: Duration,
     /// How often expired entries are looked for, a bounded number of each table at a time. Default 10 s.
     pub sweep_interval: Duration,
@@ -121,11 +131,18 @@ pub struct EmbeddedStore {
 struct Inner {
     // Before the database, so that it lets go of its pages first.
     snapshot: ArcSwap<Snapshot>,
+    layers: ArcSwap<Layers>,
     database: Database,
     settings: EmbeddedSettings,
     codec: Codec,
+    /// Held by whoever brings something to the file.
+    file: Mutex<()>,
+    /// Held by whoever learns, and by whoever changes what was learnt. Taken after `file`.
+    learning: Mutex<()>,
     /// Whether something was written since the last flush.
     dirty: AtomicBool,
+    /// Whether the last flush failed.
+    failed: AtomicBool,
     /// Transactions since the last flush.
     unflushed: AtomicU32,
     /// The latest moment that a call brought, in milliseconds since the epoch.
@@ -185,8 +202,9 @@ impl EmbeddedStore {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read.
+    /// If the file cannot be read or written.
     pub fn entries(&self) -> Result<u64, StateError> {
+        self.flush()?;
         self.inner
             .snapshot
             .load()
@@ -202,16 +220,18 @@ impl EmbeddedStore {
     /// If the file cannot be read.
     pub fn load_now(&self, query: &HistoryQuery) -> Result<History, StateError> {
         self.inner.seen.store(query.now.millis(), Ordering::Relaxed);
+        // In this order: see the head of `unwritten.rs`.
+        let layers = self.inner.layers.load();
         let snapshot = self.inner.snapshot.load();
         let values = entries::keys(query)
             .iter()
-            .map(|key| snapshot.get(key))
+            .map(|key| layers.stored(&snapshot, key))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| refused(error.into()))?;
         let values = values.iter().map(|value| {
             value
                 .as_ref()
-                .and_then(|guard| tables::payload(guard.value(), query.now))
+                .and_then(|stored| tables::payload(stored.bytes(), query.now))
         });
         Ok(entries::history(
             query,
@@ -234,7 +254,7 @@ impl StateStore for EmbeddedStore {
         }
         let inner = Arc::clone(&self.inner);
         let observations = observations.to_vec();
-        // A write transaction takes milliseconds; the worker has other connections to serve.
+        // A batch takes milliseconds; whoever runs this has others to serve.
         joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
     }
 
@@ -322,11 +342,12 @@ impl StateStore for EmbeddedStore {
     }
 
     async fn population(&self) -> Result<Population, StateError> {
-        self.inner
-            .snapshot
-            .load()
-            .population()
-            .map_err(|error| refused(error.into()))
+        let inner = Arc::clone(&self.inner);
+        let read = move || {
+            inner.flush()?;
+            Ok(inner.snapshot.load().population()?)
+        };
+        joined(tokio::task::spawn_blocking(read).await)
     }
 
     async fn ping(&self) -> Result<(), StateError> {
@@ -386,10 +407,14 @@ impl Inner {
         })?;
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
+            layers: ArcSwap::default(),
             database,
             settings,
             codec: Codec::plain(),
+            file: Mutex::new(()),
+            learning: Mutex::new(()),
             dirty: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             unflushed: AtomicU32::new(0),
             seen: AtomicI64::new(i64::MIN),
             publishing: Mutex::new(()),
@@ -401,62 +426,117 @@ impl Inner {
         if let Some(last) = observations.last() {
             self.seen.store(last.at.millis(), Ordering::Relaxed);
         }
-        self.write(Durability::None, |tables| {
-            entries::apply(&plan, &self.codec, tables)?;
-            tables.make_room(self.settings.entries_max)
-        })
+        // A file that takes nothing must not fill the memory instead: whoever learns hears of it.
+        let is_full = self.layers.load().filling().len() >= UNWRITTEN_MAX;
+        if is_full || self.failed.load(Ordering::Acquire) {
+            self.flush()?;
+        }
+        {
+            let _learning = lock(&self.learning);
+            let mut lesson = Lesson::new(&self.layers, &self.snapshot);
+            entries::apply(&plan, &self.codec, &mut lesson)?;
+        }
+        if self.settings.flush_interval.is_zero() {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// What `read` makes of what is stored under `key`.
+    fn read<T>(
+        &self,
+        key: &EntryKey,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StorageError> {
+        // In this order: see the head of `unwritten.rs`. A value of the file may be looked at as long as its snapshot is held.
+        let layers = self.layers.load();
+        let snapshot = self.snapshot.load();
+        let stored = layers.stored(&snapshot, key)?;
+        Ok(stored.and_then(|stored| read(stored.bytes())))
     }
 
     fn queue(&self) -> Result<ReviewQueue, StorageError> {
-        let snapshot = self.snapshot.load();
-        let stored = snapshot.get(&EntryKey::review())?;
-        let queue = stored.and_then(|stored| {
+        let queue = self.read(&EntryKey::review(), |stored| {
             // When its logins end they say themselves.
-            let value = tables::payload(stored.value(), Timestamp(i64::MIN))?;
+            let value = tables::payload(stored, Timestamp(i64::MIN))?;
             self.codec.open_queue(value)
         });
-        Ok(queue.unwrap_or_default())
+        Ok(queue?.unwrap_or_default())
     }
 
-    /// Runs `change` in a transaction and shows readers what it did.
+    /// Runs `change` in a transaction that has all that was learnt so far, and shows readers what it did. Nobody learns
+    /// meanwhile: `change` may be about what was learnt.
     fn write<T>(
         &self,
         durability: Durability,
         change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
+        let _file = lock(&self.file);
+        let _learning = lock(&self.learning);
+        let apart = Layers::set_apart(&self.layers);
+        let done = self.transact(durability, false, &apart, change);
+        self.settle(&done);
+        self.dirty.store(true, Ordering::Release);
+        // What a transaction frees can be used again only once a later one is on the disk.
+        if done.is_ok() && self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX {
+            self.persist(&Layer::default())?;
+        }
+        done
+    }
+
+    /// Brings to the disk all that was learnt and written so far.
+    fn flush(&self) -> Result<(), redb::Error> {
+        let _file = lock(&self.file);
+        let apart = {
+            let _learning = lock(&self.learning);
+            Layers::set_apart(&self.layers)
+        };
+        if apart.is_empty() && !self.dirty.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let done = self.persist(&apart);
+        let _learning = done.is_err().then(|| lock(&self.learning));
+        self.settle(&done);
+        done
+    }
+
+    /// Brings to the disk `apart` and all that is in the file. The caller holds `file`.
+    fn persist(&self, apart: &Layer) -> Result<(), redb::Error> {
+        self.unflushed.store(0, Ordering::Release);
+        // A file that was not closed is usable again at once, at the price of a little more to write now.
+        self.transact(Durability::Immediate, true, apart, |_| Ok(()))?;
+        self.dirty.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes `apart` and then what `change` does, in one transaction, and shows it to readers of the file.
+    fn transact<T>(
+        &self,
+        durability: Durability,
+        quick_repair: bool,
+        apart: &Layer,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(durability)?;
+        transaction.set_quick_repair(quick_repair);
         let mut tables = Tables::of(&transaction);
+        apart.write(&mut tables)?;
+        tables.make_room(self.settings.entries_max)?;
         let done = change(&mut tables)?;
         drop(tables);
         transaction.commit()?;
-        self.dirty.store(true, Ordering::Release);
         self.publish()?;
-        // What a transaction frees can be used again only once a later one is on the disk.
-        if self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX {
-            self.flush()?;
-        }
         Ok(done)
     }
 
-    fn flush(&self) -> Result<(), redb::Error> {
-        self.unflushed.store(0, Ordering::Release);
-        if !self.dirty.swap(false, Ordering::AcqRel) {
-            return Ok(());
+    /// After a transaction: what it wrote is let go of, or waits on where it failed. Whoever failed holds `learning`.
+    fn settle<T>(&self, done: &Result<T, redb::Error>) {
+        self.failed.store(done.is_err(), Ordering::Release);
+        match done {
+            Ok(_) => Layers::let_go(&self.layers),
+            Err(_) => Layers::put_back(&self.layers),
         }
-        let flushed = self
-            .database
-            .begin_write()
-            .map_err(redb::Error::from)
-            .and_then(|mut transaction| {
-                // A file that was not closed is usable again at once, at the price of a little more to write now.
-                transaction.set_quick_repair(true);
-                Ok(transaction.commit()?)
-            });
-        if flushed.is_err() {
-            self.dirty.store(true, Ordering::Release);
-        }
-        flushed
     }
 }
 

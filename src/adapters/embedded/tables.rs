@@ -29,8 +29,8 @@ pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 
 /// Bytes before a value: when it was written, when it expires.
 const HEADER_BYTES: usize = 16;
-/// Entries that are written before whoever waits for the processor gets it: a batch takes milliseconds, and where it shares a
-/// core with requests, these would wait for all of it.
+/// Entries that are written before whoever waits for the processor gets it: a flush takes many milliseconds, and where it
+/// shares a core with requests, these would wait for all of it.
 const WRITTEN_AT_ONCE: u32 = 16;
 /// The share of a full table that makes room: one in so many.
 const ROOM: u64 = 20;
@@ -70,6 +70,20 @@ pub(super) fn payload(stored: &[u8], now: Timestamp) -> Option<&[u8]> {
     (now < expires)
         .then(|| stored.get(HEADER_BYTES..))
         .flatten()
+}
+
+/// The value without its header, whether or not it has expired.
+pub(super) fn value(stored: &[u8]) -> Option<&[u8]> {
+    stored.get(HEADER_BYTES..)
+}
+
+/// A value as it is stored: when it was written and when it expires before it.
+pub(super) fn with_header(value: &[u8], at: Timestamp, expires: Timestamp) -> Vec<u8> {
+    let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
+    stored.extend_from_slice(&at.millis().to_le_bytes());
+    stored.extend_from_slice(&expires.millis().to_le_bytes());
+    stored.extend_from_slice(value);
+    stored
 }
 
 /// When a stored value was written and when it expires.
@@ -257,6 +271,16 @@ impl<'t> Tables<'t> {
         Ok(stored.is_some_and(|stored| payload(stored.value(), now).is_some()))
     }
 
+    /// Writes what [`with_header`] made.
+    pub(super) fn put_stored(&mut self, key: &EntryKey, stored: &[u8]) -> Result<(), redb::Error> {
+        self.table(key.kind)?.insert(key.id().as_slice(), stored)?;
+        self.written = self.written.wrapping_add(1);
+        if self.written.is_multiple_of(WRITTEN_AT_ONCE) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     fn table(&mut self, kind: Kind) -> Result<&mut Table<'t, Key, Value>, redb::Error> {
         let place = match self.open.iter().position(|(open, _)| *open == kind) {
             Some(place) => place,
@@ -278,7 +302,7 @@ impl Entries for Tables<'_> {
 
     fn get(&mut self, key: &EntryKey) -> Result<Option<Vec<u8>>, redb::Error> {
         let stored = self.table(key.kind)?.get(key.id().as_slice())?;
-        Ok(stored.and_then(|stored| stored.value().get(HEADER_BYTES..).map(<[u8]>::to_vec)))
+        Ok(stored.and_then(|stored| value(stored.value()).map(<[u8]>::to_vec)))
     }
 
     fn put(
@@ -288,17 +312,7 @@ impl Entries for Tables<'_> {
         at: Timestamp,
         expires: Timestamp,
     ) -> Result<(), redb::Error> {
-        let mut stored = Vec::with_capacity(HEADER_BYTES + value.len());
-        stored.extend_from_slice(&at.millis().to_le_bytes());
-        stored.extend_from_slice(&expires.millis().to_le_bytes());
-        stored.extend_from_slice(&value);
-        self.table(key.kind)?
-            .insert(key.id().as_slice(), stored.as_slice())?;
-        self.written = self.written.wrapping_add(1);
-        if self.written.is_multiple_of(WRITTEN_AT_ONCE) {
-            std::thread::yield_now();
-        }
-        Ok(())
+        self.put_stored(key, &with_header(&value, at, expires))
     }
 
     fn remove(&mut self, key: &EntryKey) -> Result<(), redb::Error> {
