@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::shared_signals::Delivery as Way;
 use crate::config::shared_signals::ReceiverSettings as Said;
+use crate::config::shared_signals::SubjectFormat;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal;
@@ -120,6 +121,7 @@ fn receiver(said: &Said, is_first: bool) -> Result<ReceiverSettings, String> {
     Ok(ReceiverSettings {
         name: said.name.clone(),
         events: said.events.clone(),
+        named_to: named_to(said)?,
         delivery: delivery(said)?,
     })
 }
@@ -182,6 +184,24 @@ fn delivery(said: &Said) -> Result<Delivery, String> {
     }
 }
 
+/// The client by whose tokens a receiver knows users, where it is one of those.
+fn named_to(said: &Said) -> Result<Option<String>, String> {
+    match (said.subject, &said.client_id) {
+        (SubjectFormat::Opaque, None) => Ok(None),
+        (SubjectFormat::Opaque, Some(_)) => {
+            Err("client_id: expected none without `subject = \"iss_sub\"`".to_owned())
+        }
+        (SubjectFormat::IssSub, _) if said.delivery == Way::Webhook => {
+            Err("subject: expected none with `delivery = \"webhook\"`".to_owned())
+        }
+        (SubjectFormat::IssSub, Some(client)) if !client.is_empty() => Ok(Some(client.clone())),
+        (SubjectFormat::IssSub, _) => Err(
+            "client_id: missing, expected the client of the identity server by whose ID tokens it knows users"
+                .to_owned(),
+        ),
+    }
+}
+
 fn audience(said: &Said) -> Result<String, String> {
     let audience = said.audience.clone().unwrap_or_default();
     let is_printable = audience.bytes().all(|byte| byte.is_ascii_graphic());
@@ -228,11 +248,15 @@ fn authorization(path: &Path) -> Result<Secret<String>, String> {
 
 /// What the transmitter needs of the gateway that runs. The keys are those of the moment: a rotation is taken over.
 pub fn means(flow: &Arc<AuthFlow>, clock: &Arc<dyn Clock>) -> Means {
-    let flow = Arc::clone(flow);
+    let (signing, names) = (Arc::clone(flow), Arc::clone(flow));
     Means {
-        keys: Box::new(move || flow.snapshot().signing.clone()),
+        keys: Box::new(move || signing.snapshot().signing.clone()),
         clock: Arc::clone(clock),
         entropy: Arc::new(OsEntropy),
+        name: Box::new(move |client, subject| {
+            let published = names.dependencies().transmitter.as_ref();
+            published.and_then(|published| published.name(client, subject))
+        }),
     }
 }
 
@@ -251,10 +275,14 @@ pub fn before(
         return Ok((records, None));
     };
     let metadata = shared_signal::metadata(&settings.issuer).to_string();
+    let clients = settings.receivers.iter();
+    let clients = clients
+        .filter_map(|receiver| receiver.named_to.clone())
+        .collect();
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
     let (sink, transmitter) = SignallingSink::new(records, settings, metrics, health)
         .map_err(|error| ConfigError::new(file, format!("shared_signals.receivers: {error}")))?;
-    let published = Published::new(metadata, transmitter.outboxes());
+    let published = Published::new(metadata, transmitter.outboxes(), clients);
     Ok((Arc::new(sink), Some((transmitter, published))))
 }
 
@@ -353,6 +381,14 @@ mod tests {
                 with("ca_file = '/nowhere'"),
                 "shared_signals.receivers[0].ca_file",
             ),
+            (
+                with("subject = 'iss_sub'"),
+                "shared_signals.receivers[0].client_id: missing",
+            ),
+            (
+                with("client_id = 'app'"),
+                "shared_signals.receivers[0].client_id: expected none",
+            ),
         ] {
             let error = said(&text).unwrap_err();
             assert!(error.starts_with(&format!("test: {expected}")), "{error}");
@@ -385,6 +421,10 @@ mod tests {
         for (text, expected) in [
             (text(""), "secret_file: missing"),
             (format!("{good}audience = 'x'"), "audience: expected none"),
+            (
+                format!("{good}subject = 'iss_sub'\nclient_id = 'x'"),
+                "subject: expected none",
+            ),
             (
                 format!("{good}authorization_file = '/nowhere'"),
                 "authorization_file: expected none with `delivery = \"webhook\"`",

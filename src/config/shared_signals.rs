@@ -38,6 +38,11 @@ pub struct ReceiverSettings {
     pub ca_file: Option<PathBuf>,
     /// What the receiver calls itself (`aud`); in plain JSON nothing says so.
     pub audience: Option<String>,
+    /// How users are named to it.
+    #[serde(default)]
+    pub subject: SubjectFormat,
+    /// The client by whose ID tokens it knows them.
+    pub client_id: Option<String>,
     /// What it is told of; everything when absent.
     #[serde(default = "every_kind")]
     pub events: Vec<SignalKind>,
@@ -54,6 +59,17 @@ pub enum Delivery {
     Poll,
     /// In plain JSON that is sent to it.
     Webhook,
+}
+
+/// How users are named to a receiver (RFC 9493).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectFormat {
+    /// By their pseudonym.
+    #[default]
+    Opaque,
+    /// As the identity server names them to a client.
+    IssSub,
 }
 
 impl Default for SharedSignalSettings {

@@ -22,6 +22,8 @@ pub struct Claimed {
     pub audience: Vec<String>,
     /// Whom it is about.
     pub subject: Option<String>,
+    /// Who has issued it.
+    pub issuer: Option<String>,
 }
 
 /// What is expected of a token.
@@ -182,6 +184,7 @@ impl Claimed {
         struct Named {
             aud: Audience,
             sub: Option<String>,
+            iss: Option<String>,
         }
         let named = jwt::parts(token).and_then(|(_, claims, _)| jwt::decoded::<Named>(claims));
         let Ok(named) = named else {
@@ -194,6 +197,7 @@ impl Claimed {
                 names
             },
             subject: named.sub,
+            issuer: named.iss,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What receivers of the operator's are told of users, in the words of the Shared Signals Framework 1.0 and CAEP 1.0: which
 //! events there are, the security event token (RFC 8417) that carries one, and what a receiver answers to it (RFC 8935).
-//! Users are named by their pseudonym (RFC 9493, `opaque`). Nothing is signed or sent here.
+//! Users are named by their pseudonym (RFC 9493, `opaque`), or as the identity server names them to the receiver (`iss_sub`).
+//! Nothing is signed or sent here.
+
+/// Events that wait until a user's name is known.
+pub mod held;
 
 /// Tokens that wait until they are fetched.
 pub mod poll;
@@ -94,6 +98,23 @@ pub struct Envelope<'a> {
     pub id: &'a str,
     /// When the token was made.
     pub at: Timestamp,
+    /// The user's name where it is not the pseudonym.
+    pub name: Option<&'a Named>,
+}
+
+/// How the identity server names a user to a client (RFC 9493 section 3.2.4).
+#[derive(Clone, Eq, PartialEq)]
+pub struct Named {
+    /// The issuer.
+    pub iss: String,
+    /// The user, as this issuer says to this client.
+    pub sub: String,
+}
+
+impl std::fmt::Debug for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Named({}, [redacted])", self.iss)
+    }
 }
 
 /// A signed token, on its way to one receiver.
@@ -197,13 +218,17 @@ impl Signal {
             }
             Happening::Revoked { reason } => drop(say("reason_admin", json!({ "en": reason }))),
         }
+        let subject = match envelope.name {
+            Some(Named { iss, sub }) => json!({ "format": "iss_sub", "iss": iss, "sub": sub }),
+            None => json!({ "format": "opaque", "id": self.subject }),
+        };
         json!({
             "iss": envelope.issuer,
             "aud": envelope.audience,
             "jti": envelope.id,
             "iat": envelope.at.seconds(),
             "txn": self.decision,
-            "sub_id": { "format": "opaque", "id": self.subject },
+            "sub_id": subject,
             "events": { self.kind().uri(): event },
         })
     }
@@ -309,6 +334,7 @@ mod tests {
         audience: "https://app.example.com/",
         id: "0a1b",
         at: Timestamp(1_700_000_001_500),
+        name: None,
     };
 
     fn signal(what: Happening, initiator: Initiator) -> Signal {
@@ -373,6 +399,23 @@ mod tests {
             } })
         );
         assert_eq!((claims.get("sub"), claims.get("exp")), (None, None));
+        // Who knows the user by another name is told that one alone.
+        let name = Named {
+            iss: "https://is.example.com/oauth2/token".to_owned(),
+            sub: "alice".to_owned(),
+        };
+        let envelope = Envelope {
+            name: Some(&name),
+            ..ENVELOPE
+        };
+        let named = signal(Happening::Revoked { reason: "because" }, Initiator::Admin);
+        let named = named.claims(&envelope);
+        assert_eq!(
+            named["sub_id"],
+            json!({ "format": "iss_sub", "iss": "https://is.example.com/oauth2/token", "sub": "alice" })
+        );
+        assert!(!named.to_string().contains("9f0c"));
+        assert!(!format!("{name:?}").contains("alice"));
     }
 
     #[test]

@@ -565,6 +565,7 @@ impl AuthFlow {
         };
         if let Some(conclusion) = observe::body(exchange, door, body) {
             observe::bind(&self.dependencies, exchange, door, conclusion);
+            shared_signals::issued(&self.dependencies, exchange, body);
         }
     }
 
@@ -592,6 +593,8 @@ impl AuthFlow {
         if replacement.is_some() {
             exchange.outcome = AuthOutcome::RefusedHere;
             exchange.replaced = replacement.as_ref().map(Replacement::as_str);
+        } else if let Some(body) = body {
+            shared_signals::issued(dependencies, exchange, body);
         }
         replacement
     }

@@ -1,16 +1,57 @@
-//! What the gateway serves as a transmitter of shared signals: what it says of itself, and whose outbox a token opens.
+//! What the gateway serves as a transmitter of shared signals: what it says of itself, and whose outbox a token opens. And how
+//! users are called by those who are told of them.
 
 use crate::domain::bearer_token::BearerToken;
+use crate::domain::id_token::Claimed;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::IssuedTokens;
+use crate::domain::route::Door;
+use crate::domain::shared_signal::Named;
+use crate::flow::Dependencies;
+use crate::flow::exchange::Exchange;
 use crate::flow::ports::SignalOutbox;
 use http::HeaderMap;
 use http::header;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Users whose names are remembered, for all clients together. For one there are some 300 bytes.
+const NAMES_MAX: u64 = 100_000;
+/// How long a name is remembered after the latest token that said it.
+const NAME_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The longest issuer, and the longest name, in bytes.
+const NAME_BYTES_MAX: usize = 500;
+/// The grants at which the ID token is about the user whom the decision was about, and no other.
+const GRANTS: [&str; 5] = [
+    "authorization_code",
+    "password",
+    "refresh_token",
+    "urn:ietf:params:oauth:grant-type:device_code",
+    "urn:openid:params:grant-type:ciba",
+];
 
 /// What a transmitter publishes.
 #[derive(Debug)]
 pub struct Published {
     metadata: String,
     outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+    names: Names,
+}
+
+/// How the identity server names users to clients whose receivers know them so: by its own word in ID tokens that it has just
+/// issued. In memory alone; nothing at all where no receiver asks for it.
+pub struct Names {
+    clients: BTreeSet<String>,
+    users: Cache<(String, String), Named>,
+}
+
+impl std::fmt::Debug for Names {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Names({:?})", self.clients)
+    }
 }
 
 /// Why no outbox is opened.
@@ -23,9 +64,24 @@ pub enum NoOutbox {
 }
 
 impl Published {
-    /// What it says of itself (JSON), and outboxes for whoever shows their tokens.
-    pub fn new(metadata: String, outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>) -> Self {
-        Self { metadata, outboxes }
+    /// What it says of itself (JSON), outboxes for whoever shows their tokens, and clients whose users are to be named.
+    pub fn new(
+        metadata: String,
+        outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+        clients: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            metadata,
+            outboxes,
+            names: Names::of(clients),
+        }
+    }
+
+    /// How a client knows the user with this pseudonym.
+    pub fn name(&self, client: &str, subject: &str) -> Option<Named> {
+        self.names
+            .users
+            .get(&(client.to_owned(), subject.to_owned()))
     }
 
     /// What it says of itself: JSON.
@@ -59,24 +115,79 @@ impl Published {
     }
 }
 
+impl Names {
+    fn of(clients: BTreeSet<String>) -> Self {
+        let users = Cache::builder()
+            .max_capacity(NAMES_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(NAME_TTL)
+            .build();
+        Self { clients, users }
+    }
+
+    /// Takes in what the identity server has just issued to `client` for the user with this pseudonym.
+    fn note(&self, client: &str, grant: &str, subject: &str, token: &str) {
+        let claimed = Claimed::read(token);
+        let is_for = claimed.audience.iter().any(|audience| audience == client);
+        if !is_for || !GRANTS.contains(&grant) {
+            return;
+        }
+        let fits = |text: &String| (1..=NAME_BYTES_MAX).contains(&text.len());
+        let names = claimed
+            .issuer
+            .filter(fits)
+            .zip(claimed.subject.filter(fits));
+        if let Some((iss, sub)) = names {
+            let key = (client.to_owned(), subject.to_owned());
+            self.users.insert(key, Named { iss, sub });
+        }
+    }
+}
+
+/// The identity server has answered a token request with `body`. Costs nothing where no name is asked for.
+pub(in crate::flow) fn issued(dependencies: &Dependencies, exchange: &Exchange, body: &[u8]) {
+    let names = dependencies.transmitter.as_ref().map(|it| &it.names);
+    let Some(names) = names.filter(|names| !names.clients.is_empty()) else {
+        return;
+    };
+    let Some(assessed) = exchange.assessed.as_ref() else {
+        return;
+    };
+    if exchange.door != Some(Door::Token) || exchange.outcome != AuthOutcome::TokensIssued {
+        return;
+    }
+    let link = assessed.provenance.as_deref();
+    let client = assessed.signals.client_id.as_deref();
+    let client = client.or_else(|| link.and_then(|link| link.application.as_deref()));
+    let client = client.filter(|client| names.clients.contains(*client));
+    let grant = assessed.facts.grant_type.as_deref();
+    if let (Some(client), Some(grant), Some(subject)) = (client, grant, assessed.subject())
+        && let Some(token) = IssuedTokens::read(body).and_then(|tokens| tokens.id_token)
+    {
+        names.note(client, grant, &subject.to_string(), &token);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::shared_signal::poll::PollAnswer;
     use crate::domain::shared_signal::poll::PollRequest;
     use async_trait::async_trait;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use http::HeaderValue;
 
-    struct Named(&'static str);
+    struct Lettered(&'static str);
 
-    impl std::fmt::Debug for Named {
+    impl std::fmt::Debug for Lettered {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str(self.0)
         }
     }
 
     #[async_trait]
-    impl SignalOutbox for Named {
+    impl SignalOutbox for Lettered {
         async fn poll(&self, _request: &PollRequest) -> PollAnswer {
             PollAnswer::default()
         }
@@ -84,11 +195,11 @@ mod tests {
 
     fn opened(shown: &[&str]) -> Result<String, NoOutbox> {
         let of = |letter: &str, name| {
-            let outbox: Arc<dyn SignalOutbox> = Arc::new(Named(name));
+            let outbox: Arc<dyn SignalOutbox> = Arc::new(Lettered(name));
             (BearerToken::parse(&letter.repeat(32)).unwrap(), outbox)
         };
         let outboxes = vec![of("a", "orders"), of("b", "siem")];
-        let published = Published::new("{}".to_owned(), outboxes);
+        let published = Published::new("{}".to_owned(), outboxes, BTreeSet::new());
         let mut headers = HeaderMap::new();
         for value in shown {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -119,5 +230,49 @@ mod tests {
             let shown: Vec<&str> = wrong.iter().map(String::as_str).collect();
             assert_eq!(opened(&shown), Err(NoOutbox::Wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_name_is_the_word_of_an_id_token_for_that_client() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let names = Names::of(BTreeSet::from(["app".to_owned()]));
+        let code = "authorization_code";
+        let good = token("{\"iss\":\"https://is\",\"sub\":\"alice\",\"aud\":[\"x\",\"app\"]}");
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        let name = |names: &Names| names.users.get(&("app".to_owned(), "9f0c".to_owned()));
+        for (grant, wrong) in [
+            (
+                "urn:ietf:params:oauth:grant-type:token-exchange",
+                good.clone(),
+            ),
+            ("client_credentials", good.clone()),
+            (code, "no token".to_owned()),
+            (
+                code,
+                token("{\"iss\":\"https://is\",\"sub\":\"alice\",\"aud\":\"x\"}"),
+            ),
+            (code, token("{\"iss\":\"https://is\",\"aud\":\"app\"}")),
+            (code, token("{\"sub\":\"alice\",\"aud\":\"app\"}")),
+            (
+                code,
+                token("{\"iss\":\"https://is\",\"sub\":\"\",\"aud\":\"app\"}"),
+            ),
+            (
+                code,
+                token(&format!(
+                    "{{\"iss\":\"https://is\",\"sub\":\"{long}\",\"aud\":\"app\"}}"
+                )),
+            ),
+        ] {
+            names.note("app", grant, "9f0c", &wrong);
+            assert_eq!(name(&names), None, "{grant} {wrong}");
+        }
+        names.note("app", code, "9f0c", &good);
+        let known = name(&names).unwrap();
+        assert_eq!(
+            (known.iss.as_str(), known.sub.as_str()),
+            ("https://is", "alice")
+        );
+        assert!(!format!("{names:?}").contains("alice"));
     }
 }

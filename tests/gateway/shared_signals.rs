@@ -30,13 +30,13 @@ pub(crate) fn levels(medium: u8, high: u8) -> String {
 }
 
 /// A gateway with operators that tells `url`; the folder holds what the receiver wants to be shown.
-async fn telling(url: &str, mode: &'static str) -> (World, tempfile::TempDir) {
+async fn telling(url: &str, mode: &'static str, more: &str) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let authorization = folder.path().join("authorization");
     std::fs::write(&authorization, format!("{AUTHORIZATION}\n")).unwrap();
     let config = format!(
         "[shared_signals]\nissuer = '{ISSUER}'\n[[shared_signals.receivers]]\nname = 'app'\nurl = '{url}'\n\
-         audience = '{AUDIENCE}'\nauthorization_file = '{}'\n",
+         audience = '{AUDIENCE}'\nauthorization_file = '{}'\n{more}",
         authorization.display()
     );
     let world = with_operators(Options {
@@ -81,7 +81,7 @@ pub(crate) async fn confirm(world: &World, browser: &mut Browser<'_>, decision: 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
     let (url, messages) = receiver("/ssf/s3cret", "202 Accepted\r\ncontent-length: 0");
-    let (world, _folder) = telling(&url, "advise").await;
+    let (world, _folder) = telling(&url, "advise", "").await;
     // A receiver finds the keys by the metadata.
     let metadata = world.get("/.well-known/ssf-configuration").await;
     assert_eq!(
@@ -161,7 +161,7 @@ async fn a_level_that_changes_and_a_confirmed_compromise_are_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_watches_no_level_is_told_but_a_compromise_is() {
     let (url, messages) = receiver("/ssf/s3cret", "202 Accepted\r\ncontent-length: 0");
-    let (mut world, _folder) = telling(&url, "monitor").await;
+    let (mut world, _folder) = telling(&url, "monitor", "").await;
     world.set_policy(&levels(1, 2));
     until_reloaded(&world, "ok", 1.0).await;
     world.person("alice").sign_in().await;
@@ -230,4 +230,36 @@ async fn who_reads_no_tokens_is_told_in_plain_json() {
     );
     world.leaks_nothing(&["s3cret", SECRET]);
     assert!(!body.contains("alice"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_knows_users_by_a_client_is_told_of_them_by_that_name() {
+    let (url, messages) = receiver("/ssf/s3cret", "202 Accepted\r\ncontent-length: 0");
+    let more = "subject = 'iss_sub'\nclient_id = 'demo-web'\n";
+    let (world, _folder) = telling(&url, "advise", more).await;
+    world.set_policy(&levels(1, 2));
+    until_reloaded(&world, "ok", 1.0).await;
+    let mut alice = world.person("alice");
+    let code = alice.sign_in().await;
+    let login = world.last_record_of("login").await;
+    // What was told of her login waits until the client has an ID token of hers.
+    let tokens = alice.redeem(&code).await;
+    let id = crate::gateway::claims(&tokens.member("id_token"));
+    let (_, token) = messages.recv_timeout(PATIENCE).unwrap();
+    let told = verified(&world, &token).await;
+    assert_eq!(
+        told["sub_id"],
+        serde_json::json!({ "format": "iss_sub", "iss": id["iss"], "sub": id["sub"] })
+    );
+    assert_eq!(told["txn"], login.id);
+    assert_eq!(event(&told, "risk-level-change")["current_level"], "HIGH");
+    let mut ann = Browser::of(&world, "ann").await;
+    confirm(&world, &mut ann, &login.id).await;
+    let (_, token) = messages.recv_timeout(PATIENCE).unwrap();
+    let ended = verified(&world, &token).await;
+    assert_eq!(ended["sub_id"], told["sub_id"]);
+    assert!(event(&ended, "session-revoked").is_object());
+    // The name is the client's to know, and stands nowhere else.
+    world.records().await;
+    world.leaks_nothing(&[id["sub"].as_str().unwrap()]);
 }

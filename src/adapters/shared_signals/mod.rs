@@ -20,11 +20,13 @@ use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal::Envelope;
+use crate::domain::shared_signal::Named;
 use crate::domain::shared_signal::Notice;
 use crate::domain::shared_signal::SET_TYPE;
 use crate::domain::shared_signal::Signal;
 use crate::domain::shared_signal::SignalKind;
 use crate::domain::shared_signal::Token;
+use crate::domain::shared_signal::held::Held;
 use crate::domain::shared_signal::watch::Seen;
 use crate::domain::shared_signal::watch::Told;
 use crate::domain::shared_signal::watch::Watch;
@@ -74,6 +76,8 @@ pub struct ReceiverSettings {
     pub name: String,
     /// What it is told of.
     pub events: Vec<SignalKind>,
+    /// The client by whose ID tokens it knows users; by their pseudonyms when absent. In tokens alone.
+    pub named_to: Option<String>,
     /// How.
     pub delivery: Delivery,
 }
@@ -134,12 +138,19 @@ pub struct Means {
     pub clock: Arc<dyn Clock>,
     /// Chance for ids.
     pub entropy: Arc<dyn Entropy>,
+    /// How a client knows the user with a pseudonym, as far as is known.
+    pub name: Box<NameOf>,
 }
+
+/// From a client and a pseudonym to a name.
+pub type NameOf = dyn Fn(&str, &str) -> Option<Named> + Send + Sync;
 
 /// One receiver, and the way to it.
 struct Stream {
     name: String,
     events: Vec<SignalKind>,
+    named_to: Option<String>,
+    held: Held,
     way: Way,
 }
 
@@ -318,6 +329,8 @@ impl Transmitter {
         self.streams.push(Stream {
             name: receiver.name,
             events: receiver.events,
+            named_to: receiver.named_to,
+            held: Held::default(),
             way,
         });
         Ok(())
@@ -352,7 +365,9 @@ impl Transmitter {
         while let Ok(seen) = self.seen.try_recv() {
             self.tell(&mut watch, seen, &means);
         }
-        for stream in &self.streams {
+        for stream in &mut self.streams {
+            let held = stream.held.end();
+            stream.forget(held, &self.metrics);
             if let Way::Tokens(_, Tokens::Outbox(polled)) = &stream.way {
                 polled.end();
             }
@@ -366,8 +381,23 @@ impl Transmitter {
         }
     }
 
-    fn tell(&self, watch: &mut Watch, seen: Seen, means: &Means) {
-        let signal = match watch.observe(seen) {
+    fn tell(&mut self, watch: &mut Watch, seen: Seen, means: &Means) {
+        let subject = seen.subject().map(str::to_owned);
+        let told = watch.observe(seen);
+        let keys = (means.keys)();
+        let letters = Letters {
+            issuer: &self.issuer,
+            keys: keys.as_deref(),
+            means,
+        };
+        // The name of a user may have become known with what was seen.
+        for stream in &mut self.streams {
+            let held = subject.as_deref().filter(|it| stream.held.has(it));
+            for signal in held.map(|it| stream.held.take(it)).unwrap_or_default() {
+                stream.tell(signal, &letters, &self.metrics);
+            }
+        }
+        let signal = match told {
             Told::Nothing => return,
             Told::Unknown => {
                 self.metrics.shared_signal_overlooked("subject_unknown");
@@ -379,48 +409,72 @@ impl Transmitter {
             }
             Told::Signal(signal) => signal,
         };
-        let keys = (means.keys)();
-        let kind = signal.kind();
-        for stream in &self.streams {
-            if !stream.events.contains(&kind) {
-                continue;
+        for stream in &mut self.streams {
+            if stream.events.contains(&signal.kind()) {
+                stream.tell(signal.clone(), &letters, &self.metrics);
             }
-            let id = id(means.entropy.as_ref());
-            let is_put = match &stream.way {
-                Way::Notices(notices) => Some(notices.put(Notice {
-                    id,
-                    signal: signal.clone(),
-                })),
-                Way::Tokens(audience, tokens) => {
-                    let token = self.token(&signal, id, audience, keys.as_deref(), means);
-                    token.map(|token| tokens.put(token))
-                }
-            };
-            let result = match is_put {
-                Some(true) => continue,
-                Some(false) => "queue_full",
-                None => "no_key",
-            };
-            self.metrics.shared_signal(&stream.name, kind, result);
         }
     }
+}
 
+impl Stream {
+    /// Puts an event on its way, or holds it until the receiver's name for the user is known.
+    fn tell(&mut self, signal: Signal, letters: &Letters<'_>, metrics: &Metrics) {
+        let kind = signal.kind();
+        let id = id(letters.means.entropy.as_ref());
+        let is_put = match &self.way {
+            Way::Notices(notices) => Some(notices.put(Notice { id, signal })),
+            Way::Tokens(audience, tokens) => {
+                let client = self.named_to.as_deref();
+                let name = client.map(|client| (letters.means.name)(client, &signal.subject));
+                if let Some(None) = name {
+                    let lost = self.held.put(signal);
+                    return self.forget(lost, metrics);
+                }
+                let token = letters.token(&signal, id, audience, name.flatten().as_ref());
+                token.map(|token| tokens.put(token))
+            }
+        };
+        let result = match is_put {
+            Some(true) => return,
+            Some(false) => "queue_full",
+            None => "no_key",
+        };
+        metrics.shared_signal(&self.name, kind, result);
+    }
+
+    /// What was held is not told: the user's name did not become known.
+    fn forget(&self, lost: Vec<Signal>, metrics: &Metrics) {
+        for signal in lost {
+            metrics.shared_signal(&self.name, signal.kind(), "subject_unknown");
+        }
+    }
+}
+
+/// What makes tokens.
+struct Letters<'a> {
+    issuer: &'a str,
+    keys: Option<&'a SigningKeys>,
+    means: &'a Means,
+}
+
+impl Letters<'_> {
     /// The token for one receiver; `None` where nothing can sign it.
     fn token(
         &self,
         signal: &Signal,
         id: String,
         audience: &str,
-        keys: Option<&SigningKeys>,
-        means: &Means,
+        name: Option<&Named>,
     ) -> Option<Token> {
         let claims = signal.claims(&Envelope {
-            issuer: &self.issuer,
+            issuer: self.issuer,
             audience,
             id: &id,
-            at: means.clock.now(),
+            at: self.means.clock.now(),
+            name,
         });
-        match keys?.sign(SET_TYPE, &claims) {
+        match self.keys?.sign(SET_TYPE, &claims) {
             Ok(text) => Some(Token {
                 id,
                 kind: signal.kind(),

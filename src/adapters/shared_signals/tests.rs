@@ -66,12 +66,16 @@ fn event(id: &str, level: &str) -> AuditEvent {
     }
 }
 
+/// How clients know users.
+type Names = Arc<Mutex<BTreeMap<(String, String), Named>>>;
+
 struct Running {
     sink: SignallingSink,
     records: Arc<Counted>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     keys: Arc<SigningKeys>,
+    names: Names,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -91,6 +95,7 @@ fn start(urls: &[(&str, &[SignalKind])]) -> Running {
         .map(|(n, (url, events))| ReceiverSettings {
             name: format!("app-{n}"),
             events: events.to_vec(),
+            named_to: None,
             delivery: Delivery::Push {
                 audience: AUDIENCE.to_owned(),
                 destination: destination(url),
@@ -114,10 +119,18 @@ fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
         SignallingSink::new(inner, settings, Arc::clone(&metrics), Arc::clone(&health)).unwrap();
     let (stop, stopped) = watch::channel(false);
     let used = Arc::clone(&keys);
+    let names = Names::default();
     let means = Means {
         keys: Box::new(move || Some(Arc::clone(&used))),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
+        name: {
+            let names = Arc::clone(&names);
+            Box::new(move |client, subject| {
+                let key = (client.to_owned(), subject.to_owned());
+                names.lock().unwrap().get(&key).cloned()
+            })
+        },
     };
     let transmitter = transmitter.hastily(&SHORT, Duration::from_millis(500));
     let task = tokio::spawn(transmitter.run(means, stopped));
@@ -127,6 +140,7 @@ fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
         metrics,
         health,
         keys,
+        names,
         stop,
         task,
     }
@@ -340,10 +354,81 @@ async fn a_receiver_that_is_away_costs_events_and_nothing_else() {
     running.until_more("app-0", "queue_full", 1).await;
 }
 
+#[tokio::test]
+async fn who_knows_users_by_a_client_is_told_once_that_client_has_met_them() {
+    let (url, received) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    let (other, of_other) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    let to = |name: &str, url: &str, named_to: Option<&str>| ReceiverSettings {
+        name: name.to_owned(),
+        events: SignalKind::ALL.to_vec(),
+        named_to: named_to.map(str::to_owned),
+        delivery: Delivery::Push {
+            audience: AUDIENCE.to_owned(),
+            destination: destination(url),
+            authorization: None,
+        },
+    };
+    let running = start_with(vec![
+        to("app-0", &url, Some("orders")),
+        to("app-1", &other, None),
+    ]);
+    let compromised = |id: &str, of: &str| AuditEvent {
+        class: "operator".to_owned(),
+        action: "labelled_compromised".to_owned(),
+        labelled: Some(of.to_owned()),
+        ..event(id, "low")
+    };
+    running.sink.write(event("1", "medium"));
+    running.sink.write(event("2", "high"));
+    running.sink.write(compromised("3", "2"));
+    running.until("app-1", "delivered", 3).await;
+    assert!(received.lock().unwrap().is_empty());
+    let name = Named {
+        iss: "https://is.example.com".to_owned(),
+        sub: "alice".to_owned(),
+    };
+    let key = ("orders".to_owned(), "9f0c".to_owned());
+    running.names.lock().unwrap().insert(key, name);
+    // With the next that is seen of her, what is new of each kind is told.
+    running.sink.write(event("4", "high"));
+    running.until("app-0", "delivered", 2).await;
+    running.sink.write(event("5", "low"));
+    running.until("app-0", "delivered", 3).await;
+    let received = received.lock().unwrap().clone();
+    let claims: Vec<Value> = received
+        .iter()
+        .map(|(_, body)| running.verified(body).1)
+        .collect();
+    assert_eq!(
+        claims
+            .iter()
+            .map(|claims| &claims["txn"])
+            .collect::<Vec<_>>(),
+        ["2", "2", "5"]
+    );
+    for claims in &claims {
+        assert_eq!(
+            claims["sub_id"],
+            serde_json::json!({ "format": "iss_sub", "iss": "https://is.example.com", "sub": "alice" })
+        );
+    }
+    let opaque = running.verified(&of_other.lock().unwrap()[0].1).1;
+    assert_eq!(opaque["sub_id"]["format"], "opaque");
+    // Whom the client never meets is not told, and counted at the end.
+    running.sink.write(AuditEvent {
+        subject: Some("71ab".to_owned()),
+        ..event("6", "high")
+    });
+    running.until("app-1", "delivered", 5).await;
+    running.stop.send(true).unwrap();
+    running.until("app-0", "subject_unknown", 1).await;
+}
+
 fn webhook(url: &str) -> Running {
     start_with(vec![ReceiverSettings {
         name: "app-0".to_owned(),
         events: SignalKind::ALL.to_vec(),
+        named_to: None,
         delivery: Delivery::Webhook {
             destination: destination(url),
             secret: Secret::new(SECRET.to_vec()),

@@ -135,6 +135,16 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// The user's pseudonym, where it is said.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Decision { subject, .. } | Self::Revoked { subject, .. } => Some(subject),
+            Self::Compromised { .. } => None,
+        }
+    }
+}
+
 /// Whether a decision was about its subject by more than a name.
 fn is_proved(event: &AuditEvent) -> bool {
     if !event.named {

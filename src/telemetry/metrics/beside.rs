@@ -44,8 +44,8 @@ impl Metrics {
         self.alerts.with_label_values(&[result]).inc_by(count);
     }
 
-    /// A token for a receiver of shared signals was `delivered`, found no place (`queue_full`), was `given_up` or could not be
-    /// signed (`no_key`).
+    /// An event for a receiver of shared signals was `delivered`, found no place (`queue_full`), was `given_up`, could not be
+    /// signed (`no_key`), or was about a user whose name it did not come to know (`subject_unknown`).
     pub fn shared_signal(&self, receiver: &str, kind: SignalKind, result: &'static str) {
         self.shared_signals
             .with_label_values(&[receiver, kind.as_str(), result])
