@@ -282,4 +282,4 @@ pub fn digest(token: &str) -> TokenDigest {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::domain) mod tests;

@@ -351,6 +351,11 @@ impl<'a> Signed<'a> {
         {
             return None;
         }
+        // What is no text would read as if it were not there.
+        let is_text = |name: &&str| members.get(*name).is_none_or(Value::is_string);
+        if !["alg", "kid", "typ"].iter().all(is_text) {
+            return None;
+        }
         decoded(signature)?;
         Some(Self {
             message,

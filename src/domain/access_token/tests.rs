@@ -123,8 +123,17 @@ fn a_bound_token_needs_its_proof_and_a_proof_needs_a_bound_token() {
 }
 
 #[test]
-#[rustfmt::skip] // A line per forgery is the point of the table.
 fn forgeries_are_refused() {
+    let forgeries = forgeries();
+    assert!(forgeries.len() >= 100);
+    for (name, token, expected) in forgeries {
+        assert_eq!(verify(&token), Err(expected), "{name}");
+    }
+}
+
+/// What is no access token of the identity server for a service of ours, here and now, and the first thing that is wrong.
+#[rustfmt::skip] // A line per forgery is the point of the table.
+pub(in crate::domain) fn forgeries() -> Vec<(&'static str, String, AccessTokenError)> {
     use AccessTokenError::Algorithm;
     use AccessTokenError::Audience;
     use AccessTokenError::Bound;
@@ -173,7 +182,7 @@ fn forgeries_are_refused() {
         |kind: &str, claims: &Value| token(&OWN, "RS256", &headed("typ", json!(kind)), claims);
     let dpop = json!({"jti": "x", "htm": "GET", "htu": "https://orders.example.com", "iat": 1_770_000_000});
 
-    let forgeries: Vec<(&str, String, AccessTokenError)> = vec![
+    vec![
         // No signature, in every spelling.
         ("alg none", unsigned(headed("alg", json!("none"))), Malformed),
         ("alg none, two parts", format!("{head}.{body}"), Malformed),
@@ -332,11 +341,7 @@ fn forgeries_are_refused() {
         // Bound to a key, and presented without it.
         ("bound to a proof key", signed(&with("cnf", json!({"jkt": "0ZcOCORZ"}))), Bound),
         ("bound to a certificate", signed(&with("cnf", json!({"x5t#S256": "bwcK0esc"}))), Bound),
-    ];
-    assert!(forgeries.len() >= 100);
-    for (name, token, expected) in forgeries {
-        assert_eq!(verify(&token), Err(expected), "{name}");
-    }
+    ]
 }
 
 fn base64_bytes(text: &str) -> Vec<u8> {

@@ -274,7 +274,7 @@ fn forgeries_are_refused() {
                 &json!({"alg": "ES384", "kid": "ec"}),
                 &claims(),
             ),
-            Signature,
+            KeyUnknown,
         ),
         (
             "ES256 by a foreign key",

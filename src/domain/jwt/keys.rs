@@ -1,11 +1,15 @@
 //! The keys that an identity server publishes (RFC 7517), as far as they can verify a signature: bounded, and with
 //! everything left out that is not for it.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::AlgorithmFamily;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::AlgorithmParameters;
+use jsonwebtoken::jwk::EllipticCurve;
 use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::jwk::KeyOperations;
 use jsonwebtoken::jwk::PublicKeyUse;
 use serde::Deserialize;
 
@@ -13,6 +17,12 @@ use serde::Deserialize;
 pub const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Keys that one set may have.
 pub const KEYS_MAX: usize = 32;
+/// Primes by which the moduli are known whose factors can be found (CVE-2017-15361): modulo each of them such a modulus is
+/// a power of 65537. One of a thousand million others is as well.
+const PRIMES: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
+    101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
 
 /// A set of keys that verify signatures.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +34,8 @@ pub struct KeySet {
 struct Key {
     id: Option<String>,
     algorithm: Option<String>,
+    /// The one algorithm of its curve.
+    of_curve: Option<Algorithm>,
     key: DecodingKey,
 }
 
@@ -90,6 +102,7 @@ impl KeySet {
             .filter(move |key| {
                 key.key.family() == algorithm.family()
                     && key.algorithm.as_ref().is_none_or(|own| *own == name)
+                    && key.of_curve.is_none_or(|own| own == algorithm)
                     && id.is_none_or(|id| key.id.as_deref() == Some(id))
             })
             .map(|key| &key.key)
@@ -100,19 +113,33 @@ impl Key {
     fn read(value: serde_json::Value) -> Option<Self> {
         // A private key that was published by mistake is not made worse here: its public part verifies.
         let jwk: Jwk = serde_json::from_value(value).ok()?;
-        let verifies = match &jwk.common.public_key_use {
-            Some(PublicKeyUse::Signature) | None => true,
-            Some(_) => false,
-        };
-        let is_pair = matches!(
-            jwk.algorithm,
-            AlgorithmParameters::RSA(_)
-                | AlgorithmParameters::EllipticCurve(_)
-                | AlgorithmParameters::OctetKeyPair(_)
-        );
-        if !verifies || !is_pair {
+        let common = &jwk.common;
+        let is_for_signatures =
+            matches!(&common.public_key_use, Some(PublicKeyUse::Signature) | None);
+        let operations = common.key_operations.as_ref();
+        if !is_for_signatures || !operations.is_none_or(|all| all.contains(&KeyOperations::Verify))
+        {
             return None;
         }
+        let of_curve = match &jwk.algorithm {
+            AlgorithmParameters::RSA(parameters) => {
+                let modulus = URL_SAFE_NO_PAD.decode(&parameters.n).ok()?;
+                if is_weak(&modulus) {
+                    return None;
+                }
+                None
+            }
+            AlgorithmParameters::EllipticCurve(parameters) => match parameters.curve {
+                EllipticCurve::P256 => Some(Algorithm::ES256),
+                EllipticCurve::P384 => Some(Algorithm::ES384),
+                _ => return None,
+            },
+            AlgorithmParameters::OctetKeyPair(parameters) => match parameters.curve {
+                EllipticCurve::Ed25519 => Some(Algorithm::EdDSA),
+                _ => return None,
+            },
+            _ => return None,
+        };
         let key = DecodingKey::from_jwk(&jwk).ok()?;
         if key.family() == AlgorithmFamily::Hmac {
             return None;
@@ -120,7 +147,22 @@ impl Key {
         Some(Self {
             id: jwk.common.key_id,
             algorithm: jwk.common.key_algorithm.map(|known| known.to_string()),
+            of_curve,
             key,
         })
     }
+}
+
+/// Whether a modulus has the form of those that a faulty library made.
+fn is_weak(modulus: &[u8]) -> bool {
+    PRIMES.into_iter().all(|prime| {
+        let rest = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let mut power = 1;
+        (0..prime).any(|_| {
+            power = power * 65_537 % prime;
+            power == rest
+        })
+    })
 }

@@ -180,6 +180,101 @@ fn what_another_algorithm_would_take_is_refused() {
     }
 }
 
+/// Keys that verify a good signature, and the same keys where their set says that they are for something else, or are
+/// something else. The cases are those of Wycheproof's JSON Web Keys.
+#[test]
+#[rustfmt::skip] // A line per key is the point of the table.
+fn a_key_verifies_what_its_publisher_says_and_nothing_else() {
+    let with = |key: Value, name: &str, value: Value| {
+        let mut key = key;
+        key[name] = value;
+        key
+    };
+    let ec = || OWN.ec_jwk("k");
+    let rsa = || OWN.rsa_jwk("k", "RS256");
+    let ed = || OWN.ed_jwk("k");
+    let off_curve = || {
+        let mut y = URL_SAFE_NO_PAD.decode(ec()["y"].as_str().unwrap()).unwrap();
+        y[31] ^= 1;
+        with(ec(), "y", json!(b64(y)))
+    };
+    let short = || {
+        let modulus = URL_SAFE_NO_PAD.decode(rsa()["n"].as_str().unwrap()).unwrap();
+        with(rsa(), "n", json!(b64(&modulus[..128])))
+    };
+    for (name, algorithm, key, taken) in [
+        ("as published", "ES256", ec(), true),
+        ("as published", "RS256", rsa(), true),
+        ("as published", "EdDSA", ed(), true),
+        ("to verify", "ES256", with(ec(), "key_ops", json!(["verify"])), true),
+        ("to sign and verify", "RS256", with(rsa(), "key_ops", json!(["sign", "verify"])), true),
+        ("an unknown member", "RS256", with(rsa(), "x", json!(1)), true),
+        ("for encryption", "ES256", with(ec(), "use", json!("enc")), false),
+        ("for encryption", "RS256", with(rsa(), "use", json!("enc")), false),
+        ("for another use", "RS256", with(rsa(), "use", json!("other")), false),
+        ("to encrypt", "ES256", with(ec(), "key_ops", json!(["encrypt"])), false),
+        ("to encrypt", "RS256", with(rsa(), "key_ops", json!(["encrypt"])), false),
+        ("to sign alone", "EdDSA", with(ed(), "key_ops", json!(["sign"])), false),
+        ("for nothing", "RS256", with(rsa(), "key_ops", json!([])), false),
+        ("of another curve", "ES256", with(ec(), "crv", json!("P-384")), false),
+        ("of another curve", "ES256", with(ec(), "crv", json!("P-521")), false),
+        ("of another curve", "ES256", with(ec(), "crv", json!("secp256k1")), false),
+        ("of another curve", "ES256", with(ec(), "crv", json!("Ed25519")), false),
+        ("of another curve", "EdDSA", with(ed(), "crv", json!("X25519")), false),
+        ("of another curve", "EdDSA", with(ed(), "crv", json!("P-256")), false),
+        ("of another kind", "ES256", with(ec(), "kty", json!("RSA")), false),
+        ("of another kind", "ES256", with(ec(), "kty", json!("OKP")), false),
+        ("of another kind", "RS256", with(rsa(), "kty", json!("EC")), false),
+        ("a secret", "RS256", json!({"kty": "oct", "kid": "k", "k": rsa()["n"]}), false),
+        ("for another algorithm", "ES256", with(ec(), "alg", json!("ES384")), false),
+        ("for an algorithm that is none", "ES256", with(ec(), "alg", json!("ES521")), false),
+        ("for an algorithm that is none", "ES256", with(ec(), "alg", json!("ES224")), false),
+        ("for another algorithm", "RS256", with(rsa(), "alg", json!("PS256")), false),
+        ("for a shared secret", "RS256", with(rsa(), "alg", json!("HS256")), false),
+        ("off its curve", "ES256", off_curve(), false),
+        ("without a coordinate", "ES256", with(ec(), "y", json!("")), false),
+        ("of 1,024 bits", "RS256", short(), false),
+        ("without an exponent", "RS256", with(rsa(), "e", json!("")), false),
+        ("of another id", "RS256", with(rsa(), "kid", json!("other")), false),
+    ] {
+        let keys = KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes());
+        let token = token(&OWN, algorithm, &json!({"alg": algorithm, "kid": "k"}), &json!({}));
+        let found = keys.is_ok_and(|keys| signed(&token, TokenKind::Id, &keys).is_ok());
+        assert_eq!(found, taken, "{algorithm} {name}");
+    }
+}
+
+/// The moduli of a faulty library (CVE-2017-15361) are powers of 65537 modulo many primes; a power of it is one modulo all.
+#[test]
+fn a_modulus_whose_factors_can_be_found_is_no_key() {
+    let mut power = vec![1_u8];
+    while power.len() < 256 {
+        // Times 65537, the lowest byte first.
+        let mut next = vec![0_u8; 2];
+        next.extend(&power);
+        let mut carry = 0_u16;
+        for (at, byte) in next.iter_mut().enumerate() {
+            let sum = u16::from(*byte) + u16::from(*power.get(at).unwrap_or(&0)) + carry;
+            *byte = sum.to_le_bytes()[0];
+            carry = sum >> 8;
+        }
+        power = next;
+        power.extend((carry > 0).then(|| carry.to_le_bytes()[0]));
+        while power.last() == Some(&0) {
+            power.pop();
+        }
+    }
+    let parse = |modulus: &[u8]| {
+        let key = json!({"kty": "RSA", "n": b64(modulus), "e": "AQAB"});
+        KeySet::parse(json!({ "keys": [key] }).to_string().as_bytes()).err()
+    };
+    power.reverse();
+    assert_eq!(parse(&power), Some(KeySetError::Unusable));
+    // Any other is one.
+    *power.last_mut().unwrap() ^= 2;
+    assert_eq!(parse(&power), None);
+}
+
 #[test]
 fn key_sets_are_bounded_and_must_be_usable() {
     let parse = |value: Value| KeySet::parse(value.to_string().as_bytes()).err();

@@ -1,6 +1,9 @@
 //! Tokens that are signed anew and had back: byte for byte, or not at all.
 
 use super::*;
+use crate::domain::access_token::AccessTokenError;
+use crate::domain::access_token::tests::forgeries;
+use crate::domain::jwt::forge;
 use crate::domain::policy::reason::Reason;
 use crate::domain::risk::RiskLevel;
 use crate::domain::signing::tests::keys;
@@ -340,6 +343,156 @@ fn only_what_is_ours_is_cut() {
         ..self::ours()
     };
     assert_eq!(closed.restored(&ours), None);
+}
+
+/// Nothing is signed that the identity server has not signed: the table of the API routes, as far as form and signature go.
+/// What a token says of issuer, audience and time is for those to judge whom it is shown.
+#[test]
+fn forgeries_are_not_signed_anew() {
+    let theirs = forge::key_set();
+    let resigning = Resigning {
+        theirs: &theirs,
+        ..resigning()
+    };
+    let of_form = forgeries().into_iter().filter(|(_, _, error)| {
+        matches!(
+            error,
+            AccessTokenError::Algorithm
+                | AccessTokenError::KeyUnknown
+                | AccessTokenError::Malformed
+                | AccessTokenError::Signature
+        )
+    });
+    let mut tried = 0;
+    for (name, token, _) in of_form {
+        let result = resigning.answer(answer(&token).as_bytes(), &risk());
+        assert!(result.is_err(), "{name}: {result:?}");
+        tried += 1;
+    }
+    assert!(tried >= 60, "{tried}");
+}
+
+/// What only looks like a token of ours goes to the identity server as it came, wherever it stands: with its risk, and with
+/// a signature that nobody there knows.
+#[test]
+#[rustfmt::skip] // A line per forgery is the point of the table.
+fn forgeries_of_ours_are_not_cut() {
+    let issued = |sub: &str| {
+        let token = rs256(&format!("{{\"sub\":\"{sub}\"}}"));
+        let body = answer(&token);
+        member(&resigning().answer(body.as_bytes(), &risk()).unwrap(), "access_token")
+    };
+    let good = issued("a");
+    assert!(ours().restored(&good).is_some());
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let (head, body) = message.split_once('.').unwrap();
+    let claims = part(&good, 1);
+    let key = |algorithm| WORLD.2.current(algorithm).unwrap();
+    let [ec, rsa, ed] = [SigningAlgorithm::Es256, SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa].map(key);
+    let text = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = json!({ "alg": "RS256", "kid": rsa.id(), "typ": "at+jwt" });
+    let headed = |name: &str, value: Value| {
+        let mut header = header.clone();
+        header[name] = value;
+        header
+    };
+    // The header is another one, the rest is good.
+    let under = |header: Value| format!("{}.{body}.{signature}", text(&header));
+    let stranger = keys();
+    let foreign = |algorithm: SigningAlgorithm, header: Value| {
+        let Value::Object(header) = header else { panic!("a header") };
+        let signed = stranger.current(algorithm).unwrap().seal(header, claims.as_bytes()).unwrap();
+        // As if it were signed with our key.
+        let (message, signature) = signed.rsplit_once('.').unwrap();
+        let mut members: Value = serde_json::from_str(&part(&signed, 0)).unwrap();
+        members["kid"] = json!(key(algorithm).id());
+        let (_, body) = message.split_once('.').unwrap();
+        format!("{}.{body}.{signature}", text(&members))
+    };
+    let hs256 = headed("alg", json!("HS256"));
+    let jwk = WORLD.2.jwks()["keys"].as_array().unwrap().iter().find(|key| key["kid"] == rsa.id()).unwrap().clone();
+    let hmac = |secret: &[u8]| forge::hmac(secret, &hs256, &serde_json::from_str(&claims).unwrap());
+    let with_claims = |claims: &str| format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims));
+    let other = issued("b");
+    let other_signature = other.rsplit_once('.').unwrap().1;
+    let raised = claims.replace("\"risk_score\":71", "\"risk_score\":1");
+    let doubled = claims.replacen('{', "{\"risk_origin\":\"AAAA\",", 1);
+    let origin = claims.find(",\"risk_origin\"").unwrap();
+    let without = format!("{}}}", &claims[..origin]);
+    assert!(raised != claims && doubled != claims);
+    let forgeries = vec![
+        ("alg none", format!("{}.{body}.", text(&headed("alg", json!("none"))))),
+        ("alg none with a signature", under(headed("alg", json!("none")))),
+        ("alg None", under(headed("alg", json!("None")))),
+        ("alg NONE", under(headed("alg", json!("NONE")))),
+        ("alg none with a space", under(headed("alg", json!("none ")))),
+        ("alg empty", under(headed("alg", json!("")))),
+        ("alg null", under(headed("alg", Value::Null))),
+        ("alg a list", under(headed("alg", json!(["RS256"])))),
+        ("alg lower case", under(headed("alg", json!("rs256")))),
+        ("alg of another padding", under(headed("alg", json!("PS256")))),
+        ("alg of another hash", under(headed("alg", json!("RS512")))),
+        ("alg of another kind", under(headed("alg", json!("ES256")))),
+        ("alg of another kind, again", under(headed("alg", json!("EdDSA")))),
+        ("signature empty", format!("{message}.")),
+        ("no signature", message.to_owned()),
+        ("HS256 with the published key", hmac(jwk.to_string().as_bytes())),
+        ("HS256 with the modulus", hmac(jwk["n"].as_str().unwrap().as_bytes())),
+        ("HS256 with the key set", hmac(WORLD.2.jwks().to_string().as_bytes())),
+        ("HS256 with an empty key", hmac(b"")),
+        ("a foreign RSA key under our id", foreign(SigningAlgorithm::Rs256, json!({}))),
+        ("a foreign EC key under our id", foreign(SigningAlgorithm::Es256, json!({}))),
+        ("a foreign Ed25519 key under our id", foreign(SigningAlgorithm::EdDsa, json!({}))),
+        ("jku", foreign(SigningAlgorithm::Rs256, json!({"jku": "https://evil.example/jwks"}))),
+        ("jku to an address within", foreign(SigningAlgorithm::Rs256, json!({"jku": "http://169.254.169.254/"}))),
+        ("x5u", foreign(SigningAlgorithm::Rs256, json!({"x5u": "https://evil.example/cert.pem"}))),
+        ("x5c", foreign(SigningAlgorithm::Rs256, json!({"x5c": ["MIIB"]}))),
+        ("jwk", foreign(SigningAlgorithm::Rs256, json!({"jwk": jwk}))),
+        ("kid of another key", under(headed("kid", json!(ec.id())))),
+        ("kid of another key, again", under(headed("kid", json!(ed.id())))),
+        ("kid as a path", under(headed("kid", json!("../../../../dev/null")))),
+        ("kid as SQL", under(headed("kid", json!("x' UNION SELECT 'key'--")))),
+        ("kid empty", under(headed("kid", json!("")))),
+        ("kid a number", under(headed("kid", json!(7)))),
+        ("kid an object", under(headed("kid", json!({"$ne": ""})))),
+        ("kid missing", under(json!({"alg": "RS256", "typ": "at+jwt"}))),
+        ("kid twice", format!("{}.{body}.{signature}", URL_SAFE_NO_PAD.encode(header.to_string().replacen('{', &format!("{{\"kid\":\"{}\",", rsa.id()), 1)))),
+        ("header exchanged", under(headed("x", json!(1)))),
+        ("type exchanged", under(headed("typ", json!("JWT")))),
+        ("crit", under(headed("crit", json!(["exp"])))),
+        ("b64 false", under(headed("b64", json!(false)))),
+        ("enc", under(headed("enc", json!("A256GCM")))),
+        ("the risk exchanged", with_claims(&raised)),
+        ("the way back left out", with_claims(&without)),
+        ("two ways back", with_claims(&doubled)),
+        ("claims empty", format!("{head}..{signature}")),
+        ("claims no JSON", with_claims("{")),
+        ("signature of another token", format!("{message}.{other_signature}")),
+        ("signature of zeros", format!("{message}.{}", URL_SAFE_NO_PAD.encode([0; 256]))),
+        ("ES256 of zeros", format!("{}.{body}.{}", text(&json!({"alg": "ES256", "kid": ec.id()})), URL_SAFE_NO_PAD.encode([0; 64]))),
+        ("signature cut", good[..good.len() - 4].to_owned()),
+        ("signature lengthened", format!("{good}AAAA")),
+        ("signature with padding", format!("{good}==")),
+        ("header with padding", format!("{head}=.{body}.{signature}")),
+        ("four parts", format!("{good}.x")),
+        ("five parts", format!("{good}.a.b")),
+        ("a dot at the end", format!("{good}.")),
+        ("JSON serialization", json!({"protected": head, "payload": body, "signature": signature}).to_string()),
+        ("a line feed within", format!("{head}\n.{body}.{signature}")),
+        ("a zero byte after", format!("{good}\u{0}")),
+        ("too long", format!("{good}{}", "A".repeat(TOKEN_BYTES_MAX + GROWTH_BYTES_MAX))),
+        ("our assertion", WORLD.2.sign("risk-assertion+jwt", &json!({"sub": "a"})).unwrap()),
+        ("the identity server's own", rs256(&claims)),
+    ];
+    assert!(forgeries.len() >= 50);
+    let keys = ours();
+    for (name, token) in forgeries {
+        assert_eq!(keys.restored(&token), None, "{name}");
+        assert_eq!(keys.authorization(&format!("Bearer {token}")), None, "{name}");
+        let form = form_urlencoded::Serializer::new(String::new()).append_pair("token", &token).finish();
+        assert_eq!(keys.pairs(&form), None, "{name}");
+        assert_eq!(keys.members(json!({ "assertion": token }).to_string().as_bytes()), None, "{name}");
+    }
 }
 
 #[test]
