@@ -9,6 +9,7 @@ mod hello;
 mod models;
 mod parameters;
 mod path;
+mod polls;
 mod records;
 mod saml;
 mod stored;
@@ -76,6 +77,7 @@ pub const TARGETS: &[Target] = &[
     },
     target("path", path::path, QUICK, &[]),
     target("policy", configuration::policy, SLOW, &["conf/policy.toml"]),
+    target("poll", polls::poll, QUICK, &[]),
     target("record", records::record, SLOW, &[]),
     target("rollout", configuration::rollout, SLOW, &[]),
     target("saml", saml::saml, SLOW, &[]),

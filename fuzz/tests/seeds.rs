@@ -150,6 +150,7 @@ each! {
     model "model",
     path "path",
     policy "policy",
+    poll "poll",
     record "record",
     rollout "rollout",
     saml "saml",
