@@ -1,6 +1,9 @@
 //! The console's parts from the configuration, and the file of its operators: read at the start and when it changes, written
 //! by `riskgate operator`.
 
+/// Changes that come by a file.
+pub mod changes;
+
 use crate::adapters::label_file::LabelFile;
 use crate::adapters::replace::Access;
 use crate::adapters::replace::replace;
@@ -23,9 +26,10 @@ use crate::domain::operator::roster::SALT_BYTES;
 use crate::flow::AuthFlow;
 use crate::flow::ports::Entropy;
 use arc_swap::ArcSwap;
+use changes::Changes;
+use changes::Subject;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -79,21 +83,24 @@ pub(in crate::app) fn origin(config: &Config, file: &str) -> Result<Option<Origi
 }
 
 /// Reads the file again when it changes, until the process ends. What cannot be read changes nothing.
-pub(in crate::app) async fn watch(path: PathBuf, console: Console) {
-    let mut seen = stamp(&path);
+pub(in crate::app) async fn watch(console: Console, changes: Changes) {
+    let path = changes.operators_file();
+    let mut seen = stamp(path);
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = stamp(&path);
+        let now = stamp(path);
         if now == seen {
             continue;
         }
         seen = now;
-        match read(&path) {
+        match read(path) {
             Ok(roster) => {
                 tracing::info!(
                     operators = roster.operators().len(),
                     "the operators of the console have changed"
                 );
+                // On record before it is in force.
+                changes.operators(&roster);
                 console.roster.store(Arc::new(roster));
                 begin(&console);
             }
@@ -111,7 +118,8 @@ fn begin(console: &Console) {
     }
 }
 
-/// Adds an operator, or gives the one of that name another role and password. Returns whether there was one.
+/// Adds an operator, or gives the one of that name another role and password. Returns whether there was one. The gateway that
+/// runs, or the next one, leaves the record of it, with `by` as who says to have done it.
 ///
 /// # Errors
 /// When name or password cannot be used, or the file.
@@ -120,6 +128,7 @@ pub fn add(
     name: &str,
     role: Role,
     password: &str,
+    by: &str,
     entropy: &dyn Entropy,
 ) -> Result<bool, RunError> {
     let path = config.operators_file();
@@ -132,7 +141,7 @@ pub fn add(
     let operator = Operator::new(name, role, password, &salt).map_err(|error| refused(&error))?;
     let is_known = roster.find(name).is_some();
     roster.put(operator).map_err(|error| refused(&error))?;
-    write(&path, &roster)?;
+    write(config, &roster, by)?;
     Ok(is_known)
 }
 
@@ -140,12 +149,12 @@ pub fn add(
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub fn remove(config: &Config, name: &str) -> Result<bool, RunError> {
+pub fn remove(config: &Config, name: &str, by: &str) -> Result<bool, RunError> {
     let path = config.operators_file();
     let mut roster = read(&path).map_err(|error| RunError::Config(vec![error]))?;
     let is_there = roster.remove(name);
     if is_there {
-        write(&path, &roster)?;
+        write(config, &roster, by)?;
     }
     Ok(is_there)
 }
@@ -195,12 +204,16 @@ pub(in crate::app) fn read(path: &Path) -> Result<Roster, ConfigError> {
     Roster::parse(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// Writes a file for its owner alone, as a whole or not at all.
-fn write(path: &Path, roster: &Roster) -> Result<(), RunError> {
+/// Writes the file for its owner alone, as a whole or not at all.
+fn write(config: &Config, roster: &Roster, by: &str) -> Result<(), RunError> {
+    let path = config.operators_file();
     let failed = |error: std::io::Error| {
         RunError::System(format!("`{}` {}", path.display(), unwritten(&error)))
     };
-    replace(path, roster.to_text().as_bytes(), Access::Private).map_err(failed)
+    let text = roster.to_text();
+    // Before the text is there: a gateway that runs sees it at once.
+    changes::say(config, Subject::Operators, &text, by).map_err(failed)?;
+    replace(&path, text.as_bytes(), Access::Private).map_err(failed)
 }
 
 /// Age, size and number of the file.
@@ -222,9 +235,9 @@ mod tests {
         let mut config = Config::default();
         config.state.data_dir = folder.path().join("new/data");
         assert_eq!(list(&config).unwrap(), "");
-        assert!(!add(&config, "ann", Role::Analyst, GOOD, &OsEntropy).unwrap());
-        assert!(!add(&config, "bo", Role::Viewer, GOOD, &OsEntropy).unwrap());
-        assert!(add(&config, "ann", Role::Admin, GOOD, &OsEntropy).unwrap());
+        assert!(!add(&config, "ann", Role::Analyst, GOOD, "root", &OsEntropy).unwrap());
+        assert!(!add(&config, "bo", Role::Viewer, GOOD, "root", &OsEntropy).unwrap());
+        assert!(add(&config, "ann", Role::Admin, GOOD, "root", &OsEntropy).unwrap());
         assert_eq!(list(&config).unwrap(), "admin    ann\nviewer   bo\n");
         let path = config.operators_file();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -240,9 +253,9 @@ mod tests {
             .filter(|line| line.starts_with("password"))
             .collect();
         assert!(hashes.len() == 2 && hashes[0] != hashes[1]);
-        assert!(remove(&config, "bo").unwrap() && !remove(&config, "bo").unwrap());
+        assert!(remove(&config, "bo", "root").unwrap() && !remove(&config, "bo", "root").unwrap());
         for (name, password) in [("", GOOD), ("ann", "short")] {
-            let error = add(&config, name, Role::Viewer, password, &OsEntropy).unwrap_err();
+            let error = add(&config, name, Role::Viewer, password, "root", &OsEntropy).unwrap_err();
             assert!(matches!(error, RunError::Config(_)) && !error.to_string().contains("short"));
         }
         #[cfg(unix)]

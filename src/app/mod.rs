@@ -405,7 +405,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let provider = provider.transpose().map_err(one)?;
     let console = console::console(&config, &file, &flow, overrides, others, provider);
     let console = console.map_err(one)?;
-    runtime.spawn(console::watch(config.operators_file(), console.clone()));
+    let changes = console::changes::Changes::begin(&config, overrides, &console);
+    runtime.spawn(console::watch(console.clone(), changes.clone()));
     let admin_state = AdminState {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
@@ -434,12 +435,12 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         services: Arc::clone(&services),
         certificates: Arc::clone(&certificates),
         health: Arc::clone(&health),
+        changes,
     };
     let reloading = reloader
         .start(config.clone(), assembled.proved, stamp, stop.subscribe())
         .map_err(|error| RunError::System(format!("reloads cannot be watched for: {error}")))?;
     runtime.spawn(certificates::watch(certificates));
-
     tracing::info!(
         listen = %config.server.listen,
         upstream = %config.upstream.url,

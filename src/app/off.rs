@@ -4,6 +4,8 @@
 use crate::adapters::replace;
 use crate::adapters::replace::Access;
 use crate::adapters::replace::unwritten;
+use crate::app::console::changes;
+use crate::app::console::changes::Subject;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::policy::decision::Mode;
@@ -26,6 +28,8 @@ pub struct Switched {
     pub overrides: usize,
     /// The file as it was.
     pub kept: PathBuf,
+    /// Why the record of it will not say by whom it was done, where that could not be written.
+    pub unsaid: Option<String>,
 }
 
 /// Sets `mode` for everybody in the configuration `file`, without exceptions. The file as it was before the first of several
@@ -34,7 +38,7 @@ pub struct Switched {
 /// # Errors
 ///
 /// If the file cannot be read or replaced, or is not a valid configuration. It is as it was then.
-pub fn switch(file: &Path, mode: Mode) -> Result<Switched, ConfigError> {
+pub fn switch(file: &Path, mode: Mode, by: &str) -> Result<Switched, ConfigError> {
     let wrong = |problem: String| ConfigError::new(file.display().to_string(), problem);
     let (text, before) = read(file)?;
     let mut document: DocumentMut = text.parse().map_err(|error| wrong(format!("{error}")))?;
@@ -56,26 +60,40 @@ pub fn switch(file: &Path, mode: Mode) -> Result<Switched, ConfigError> {
         rollout.remove("file");
     }
     let changed = document.to_string();
-    Config::parse(&changed).map_err(wrong)?;
+    let config = Config::parse(&changed).map_err(wrong)?;
     let kept = kept(file);
     if !kept.exists() {
         replace(&kept, &text, file)?;
     }
+    // Before the text is there: a gateway that runs sees it at once. What is to be turned off is turned off in any case.
+    let unsaid = say(&config, &changed, by);
     replace(file, &changed, file)?;
     Ok(Switched {
         now: mode,
         before: before.mode.general(),
         overrides: before.mode.exceptions(),
         kept,
+        unsaid,
     })
 }
 
-/// Puts back the file that [`switch`] kept, and says what holds for everybody again.
+/// Says by whom `text` was written; why not, where it cannot. No folder is made for it: from elsewhere, a relative one is not
+/// the gateway's.
+fn say(config: &Config, text: &str, by: &str) -> Option<String> {
+    let folder = &config.state.data_dir;
+    if !folder.is_dir() {
+        return Some(format!("`{}` is not there", folder.display()));
+    }
+    let said = changes::say(config, Subject::Configuration, text, by);
+    said.err().map(|error| error.to_string())
+}
+
+/// Puts back the file that [`switch`] kept: what holds for everybody again, and [`Switched::unsaid`].
 ///
 /// # Errors
 ///
 /// If there is none, or it cannot be put back.
-pub fn undo(file: &Path) -> Result<Mode, ConfigError> {
+pub fn undo(file: &Path, by: &str) -> Result<(Mode, Option<String>), ConfigError> {
     let kept = kept(file);
     if !kept.exists() {
         return Err(ConfigError::new(
@@ -84,6 +102,7 @@ pub fn undo(file: &Path) -> Result<Mode, ConfigError> {
         ));
     }
     let (text, config) = read(&kept)?;
+    let unsaid = say(&config, &text, by);
     replace(file, &text, file)?;
     fs::remove_file(&kept).map_err(|error| {
         ConfigError::new(
@@ -91,7 +110,7 @@ pub fn undo(file: &Path) -> Result<Mode, ConfigError> {
             format!("cannot be removed: {error}"),
         )
     })?;
-    Ok(config.mode.general())
+    Ok((config.mode.general(), unsaid))
 }
 
 /// Where the file is kept as it was.
@@ -125,9 +144,14 @@ mod tests {
 
     const FILE: &str = "# ours\n[server]\nlisten = \"127.0.0.1:1\"\n\n[mode]\ndefault = \"enforce\" # since May\npercentage = 50\n\n[[mode.overrides]]\napplication = \"expenses\"\nmode = \"enforce\"\n\n[log]\nfilter = \"warn\"\n";
 
+    /// A file in a folder of its own, and beside that folder the one of what is written.
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("riskgate.toml");
+        let path = folder.path().join("conf/riskgate.toml");
+        fs::create_dir(folder.path().join("conf")).unwrap();
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let text = format!("{text}\n[state]\ndata_dir = '{}'\n", data.display());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         (folder, path)
@@ -136,20 +160,26 @@ mod tests {
     #[test]
     fn everything_is_turned_off_and_back() {
         let (folder, path) = file(FILE);
-        let switched = switch(&path, Mode::Off).unwrap();
+        let before = fs::read_to_string(&path).unwrap();
+        let switched = switch(&path, Mode::Off, "ada").unwrap();
         assert_eq!(switched.before, Mode::Enforce);
-        assert_eq!(switched.overrides, 1);
+        assert_eq!((switched.overrides, switched.unsaid), (1, None));
+        let changed = fs::read_to_string(&path).unwrap();
+        let (ours, _) = changed.split_once("\n[state]").unwrap();
         assert_eq!(
-            fs::read_to_string(&path).unwrap(),
+            ours,
             "# ours\n[server]\nlisten = \"127.0.0.1:1\"\n\n[mode]\ndefault = \"off\" # since May\n\n[log]\nfilter = \"warn\"\n"
         );
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
         // A second thought does not lose what was there before the first.
-        assert_eq!(switch(&path, Mode::Monitor).unwrap().before, Mode::Off);
-        assert_eq!(undo(&path).unwrap(), Mode::Enforce);
-        assert_eq!(fs::read_to_string(&path).unwrap(), FILE);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = undo(&path).unwrap_err().to_string();
+        assert_eq!(
+            switch(&path, Mode::Monitor, "ada").unwrap().before,
+            Mode::Off
+        );
+        assert_eq!(undo(&path, "ada").unwrap().0, Mode::Enforce);
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path().join("conf")).unwrap().count(), 1);
+        let error = undo(&path, "ada").unwrap_err().to_string();
         assert!(error.contains("riskgate.toml.before-off"), "{error}");
     }
 
@@ -162,7 +192,7 @@ mod tests {
             "mode.default = \"advise\"\n",
         ] {
             let (_folder, path) = file(text);
-            switch(&path, Mode::Off).unwrap();
+            switch(&path, Mode::Off, "ada").unwrap();
             let changed = fs::read_to_string(&path).unwrap();
             let config = Config::parse(&changed).unwrap();
             assert_eq!(config.mode.general(), Mode::Off, "{changed}");
@@ -173,9 +203,11 @@ mod tests {
     fn what_cannot_be_read_stays() {
         for text in ["[mode\n", "[mode]\ndefault = \"loud\"\n"] {
             let (folder, path) = file(text);
-            switch(&path, Mode::Off).unwrap_err();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            let before = fs::read_to_string(&path).unwrap();
+            switch(&path, Mode::Off, "ada").unwrap_err();
+            assert_eq!(fs::read_to_string(&path).unwrap(), before);
+            assert_eq!(fs::read_dir(folder.path().join("conf")).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 0);
         }
     }
 
@@ -184,10 +216,22 @@ mod tests {
         let (folder, path) = file(FILE);
         let link = folder.path().join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        switch(&link, Mode::Off).unwrap();
+        switch(&link, Mode::Off, "ada").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert!(fs::read_to_string(&path).unwrap().contains("\"off\""));
-        undo(&link).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), FILE);
+        undo(&link, "ada").unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with(FILE));
+    }
+
+    #[test]
+    fn what_is_to_be_off_is_off_where_nobodys_name_can_be_kept() {
+        let (folder, path) = file(FILE);
+        fs::remove_dir(folder.path().join("data")).unwrap();
+        let switched = switch(&path, Mode::Off, "ada").unwrap();
+        assert!(switched.unsaid.unwrap().ends_with("data` is not there"));
+        assert!(fs::read_to_string(&path).unwrap().contains("\"off\""));
+        let (mode, unsaid) = undo(&path, "ada").unwrap();
+        assert!(mode == Mode::Enforce && unsaid.is_some());
+        assert!(!folder.path().join("data").exists());
     }
 }

@@ -6,6 +6,7 @@ use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Certificates;
 use crate::app::certificates::Prepared;
+use crate::app::console::changes::Changes;
 use crate::app::keys::Keys;
 use crate::app::models::CARD;
 use crate::app::models::Proved;
@@ -43,6 +44,8 @@ pub struct Reloader {
     pub certificates: Arc<Certificates>,
     /// The health.
     pub health: Arc<Health>,
+    /// What is on record of changes.
+    pub(in crate::app) changes: Changes,
 }
 
 /// Age and size of each file that a snapshot is made of.
@@ -204,6 +207,9 @@ impl Reloader {
         self.services.add(services.named, app::resolve);
         self.certificates.own().set_services(services.certificates);
         self.flow.swap(assembled.snapshot);
+        let is_other = config.mode != old.mode || config.rollout.file != old.rollout.file;
+        self.changes
+            .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
         let took = took();
         metrics.reload(true, took);

@@ -146,6 +146,28 @@ impl AuthFlow {
         self.dependencies.audit.write(event);
     }
 
+    /// Leaves a record of a change of operators that came by their file: `operator_added`, `operator_changed` or
+    /// `operator_removed`. `by` is who says to have made it.
+    pub fn record_change(&self, by: Option<&str>, action: &str, note: &str) {
+        self.dependencies.audit.write(AuditEvent {
+            route: "file".to_owned(),
+            method: "OTHER".to_owned(),
+            ..self.operator_event(by, action, note)
+        });
+    }
+
+    /// Leaves a record of a change of whom verdicts are acted on for, that came by the configuration: `mode_changed`.
+    pub fn record_mode(&self, by: Option<&str>, from: &str, to: &str) {
+        self.dependencies.audit.write(AuditEvent {
+            class: "rollout".to_owned(),
+            route: "file".to_owned(),
+            method: "OTHER".to_owned(),
+            rollout_from: Some(from.to_owned()),
+            rollout_to: Some(to.to_owned()),
+            ..self.operator_event(by, "mode_changed", "")
+        });
+    }
+
     /// Leaves a record of a policy that an operator has written into its file: `policy_saved` or `policy_restored`, with the
     /// digests of what was there and of what is.
     pub fn record_policy(&self, draft: &Draft<'_>, from: &str, to: &str) {

@@ -1,5 +1,6 @@
 //! `riskgate off`: the flags, and what is printed.
 
+use super::values;
 use clap::Args;
 use riskgate::app;
 use riskgate::app::RunError;
@@ -19,6 +20,9 @@ pub(crate) struct OffArgs {
     /// Put the file back as it was
     #[arg(long, conflicts_with = "monitor")]
     undo: bool,
+    /// Who does it, for the record [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    operator: Option<String>,
 }
 
 /// Does what the command says.
@@ -29,20 +33,22 @@ pub(crate) fn run(args: &OffArgs) -> Result<(), RunError> {
         let problem = "there is none: name it with `-c`; a gateway that runs without one is started again with `--mode off`";
         wrong(ConfigError::new("configuration file", problem))
     })?;
-    if args.undo {
-        let mode = app::off::undo(&file).map_err(wrong)?;
+    let by = values::operator(args.operator.clone());
+    let unsaid = if args.undo {
+        let (mode, unsaid) = app::off::undo(&file, &by).map_err(wrong)?;
         println!(
             "{} is as it was (mode.default = \"{}\")",
             file.display(),
             mode.as_str()
         );
+        unsaid
     } else {
         let mode = if args.monitor {
             Mode::Monitor
         } else {
             Mode::Off
         };
-        let switched = app::off::switch(&file, mode).map_err(wrong)?;
+        let switched = app::off::switch(&file, mode, &by).map_err(wrong)?;
         println!(
             "mode.default = \"{}\" in {} (was \"{}\"; {} [[mode.overrides]] set aside)",
             switched.now.as_str(),
@@ -54,6 +60,10 @@ pub(crate) fn run(args: &OffArgs) -> Result<(), RunError> {
             "as it was: {}; `riskgate off --undo` puts it back",
             switched.kept.display()
         );
+        switched.unsaid
+    };
+    if let Some(problem) = unsaid {
+        eprintln!("riskgate: the record of it will not say who did it: {problem}");
     }
     println!(
         "gateways that run with this file take it over within two seconds, unless they were started with --mode"

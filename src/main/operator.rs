@@ -2,6 +2,7 @@
 
 use super::Desk;
 use super::NOTHING;
+use super::values;
 use clap::Subcommand;
 use clap::ValueEnum;
 use riskgate::adapters::entropy::OsEntropy;
@@ -37,6 +38,9 @@ pub(crate) enum OperatorCommand {
         /// What they may do: look; also decide about held logins; also end sessions of others
         #[arg(long, value_name = "ROLE")]
         role: RoleName,
+        /// Who does it, for the record [default: $USER]
+        #[arg(long = "as", value_name = "NAME")]
+        operator: Option<String>,
     },
     /// Take an operator away; their sessions end
     ///
@@ -47,6 +51,9 @@ pub(crate) enum OperatorCommand {
         /// The name
         #[arg(value_name = "NAME")]
         name: String,
+        /// Who does it, for the record [default: $USER]
+        #[arg(long = "as", value_name = "NAME")]
+        operator: Option<String>,
     },
     /// Print roles and names
     List {
@@ -65,19 +72,30 @@ pub(crate) enum RoleName {
 /// Does what is asked.
 pub(crate) fn run(command: &OperatorCommand) -> Result<ExitCode, RunError> {
     match command {
-        OperatorCommand::Add { desk, name, role } => {
+        OperatorCommand::Add {
+            desk,
+            name,
+            role,
+            operator,
+        } => {
             let role = match role {
                 RoleName::Viewer => Role::Viewer,
                 RoleName::Analyst => Role::Analyst,
                 RoleName::Admin => Role::Admin,
             };
             let config = desk.config()?;
-            let was_there = console::add(&config, name, role, &password()?, &OsEntropy)?;
+            let by = values::operator(operator.clone());
+            let was_there = console::add(&config, name, role, &password()?, &by, &OsEntropy)?;
             let done = if was_there { "changed" } else { "added" };
             println!("{done}: {role} {name}");
         }
-        OperatorCommand::Remove { desk, name } => {
-            if !console::remove(&desk.config()?, name)? {
+        OperatorCommand::Remove {
+            desk,
+            name,
+            operator,
+        } => {
+            let by = values::operator(operator.clone());
+            if !console::remove(&desk.config()?, name, &by)? {
                 eprintln!("riskgate: there is no operator of that name");
                 return Ok(ExitCode::from(NOTHING));
             }

@@ -4,6 +4,13 @@ use riskgate::app::replay::events;
 use riskgate::app::replay::events::Label;
 use riskgate::domain::time::Timestamp;
 
+/// Who does something, for the record: as the flag says, else the user of the system.
+pub(crate) fn operator(flag: Option<String>) -> String {
+    flag.or_else(|| std::env::var("USER").ok())
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| "operator".to_owned())
+}
+
 /// The hash of a device, as `state show` prints it.
 pub(crate) fn hash(text: &str) -> Result<u64, String> {
     let expected = |_| "expected 16 hexadecimal digits, as state show prints them".to_owned();

@@ -366,6 +366,8 @@ async fn off_stops_scoring_at_once_and_undo_brings_it_back() {
     let path = alice.authorize_path(&[]);
     assert_eq!(alice.get(&path).await.status, 403);
 
+    // Each change is a record of its own.
+    world.expect_record();
     let (code, out, err) = world.command(&["off"]);
     assert_eq!(code, Some(0), "{out}{err}");
     assert!(out.contains("(was \"enforce\"; 0 "), "{out}");
@@ -374,6 +376,7 @@ async fn off_stops_scoring_at_once_and_undo_brings_it_back() {
     let record = world.last_record().await;
     assert_eq!(record.mode.as_deref(), Some("off"), "{record:#?}");
 
+    world.expect_record();
     let (code, out, err) = world.command(&["off", "--undo"]);
     assert_eq!(code, Some(0), "{out}{err}");
     until_reloaded(&world, "ok", 2.0).await;

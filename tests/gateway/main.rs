@@ -20,6 +20,7 @@ mod back_channel;
 mod canary;
 mod certs;
 mod challenger;
+mod changes;
 mod console;
 mod decisions;
 mod demands;

@@ -27,8 +27,11 @@ pub(crate) struct Browser<'w> {
     pub(crate) token: String,
 }
 
-/// Exchanges the operators, as a whole.
+/// Exchanges the operators, as a whole. Each that comes, goes or has another role is a record.
 pub(crate) fn employ(world: &World, operators: &[(&str, Role)]) {
+    let last = world.data_dir().join("operators.last");
+    let before = std::fs::read_to_string(&last).unwrap_or_default();
+    let before = Roster::parse(&before).unwrap();
     let mut roster = Roster::default();
     for (name, role) in operators {
         let salt = [name.len() as u8; 16];
@@ -36,6 +39,14 @@ pub(crate) fn employ(world: &World, operators: &[(&str, Role)]) {
             .put(Operator::new(name, *role, PASSWORD, &salt).unwrap())
             .unwrap();
     }
+    let is_in = |one: &Operator, roster: &Roster| roster.operators().contains(one);
+    let come = roster.operators().iter().filter(|one| !is_in(one, &before));
+    let gone = before
+        .operators()
+        .iter()
+        .filter(|one| roster.find(one.name()).is_none());
+    (0..come.count() + gone.count()).for_each(|_| world.expect_record());
+    std::fs::write(&last, roster.to_text()).unwrap();
     let new = world.data_dir().join("operators.new");
     let mut options = std::fs::OpenOptions::new();
     let mut file = options

@@ -558,21 +558,32 @@ async fn what_turns_everybody_off_turns_the_rollout_off_as_well() {
     let file = File::new(&stage("demo-web", "enforce", 100));
     let world = file.world(file.options(always("block"))).await;
     assert_eq!(world.person("alice").open().await.status, 403);
-    // The plan is no longer that of the gateway.
-    world.expect_record();
+    // The plan is no longer that of the gateway, and the mode is another one.
+    (0..2).for_each(|_| world.expect_record());
     let (code, out, error) = world.command(&["off"]);
     assert_eq!(code, Some(0), "{out}{error}");
-    let records = world.records().await;
-    assert_eq!(records.last().unwrap().action, "removed");
+    let last_two = async || {
+        let records = world.records().await;
+        let [.., stage, mode] = records.as_slice() else {
+            panic!("{records:#?}");
+        };
+        (stage.action.clone(), mode.action.clone())
+    };
+    assert_eq!(
+        last_two().await,
+        ("removed".to_owned(), "mode_changed".to_owned())
+    );
     let answer = world.person("alice").open().await;
     assert!(answer.is_page("login.do"), "{answer:?}");
     assert_eq!(
         world.last_record_of("authorize").await.mode.as_deref(),
         Some("off")
     );
-    world.expect_record();
+    (0..2).for_each(|_| world.expect_record());
     assert_eq!(world.command(&["off", "--undo"]).0, Some(0));
-    let records = world.records().await;
-    assert_eq!(records.last().unwrap().action, "in_force");
+    assert_eq!(
+        last_two().await,
+        ("in_force".to_owned(), "mode_changed".to_owned())
+    );
     assert_eq!(world.person("alice").open().await.status, 403);
 }

@@ -10,6 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
 use std::fmt;
 use std::sync::Arc;
 
@@ -168,6 +170,16 @@ impl Operator {
     /// The role.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Tells one password from another, and says nothing of it: the front of a digest of its salted hash.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(self.password.0.expose().as_bytes());
+        digest
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Whether this is the same operator with the same password: what a session was opened with still holds.

@@ -119,6 +119,18 @@ impl Rollout {
         self.general.mode
     }
 
+    /// In a few words: mode and percentage for everybody, and how many exceptions there are.
+    pub fn summary(&self) -> String {
+        let Share {
+            mode, percentage, ..
+        } = self.general;
+        match self.overrides.len() {
+            0 => format!("{mode} {percentage} %"),
+            1 => format!("{mode} {percentage} %, 1 exception"),
+            many => format!("{mode} {percentage} %, {many} exceptions"),
+        }
+    }
+
     /// How many overrides there are.
     pub fn exceptions(&self) -> usize {
         self.overrides.len()

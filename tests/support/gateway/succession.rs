@@ -25,6 +25,13 @@ impl World {
         self.process().id()
     }
 
+    /// Ends the gateway with SIGTERM, and starts it again after what happens meanwhile.
+    pub async fn restart_after(&mut self, meanwhile: impl FnOnce(&Self)) {
+        assert_eq!(self.own_process().stop().await, Some(0), "{}", self.log());
+        meanwhile(self);
+        *self.own_process() = Process::start(self.folder.path(), self.admin_port).await;
+    }
+
     /// Kills the gateway and starts it again on what it left: how long it took to be ready.
     pub async fn crash(&mut self) -> Duration {
         self.own_process().kill();
