@@ -8,10 +8,12 @@ use crate::gateway::basic;
 use crate::gateway::claims;
 use crate::gateway::deaf;
 use crate::gateway::form;
+use crate::gateway::listening_port;
 use crate::gateway::rules;
 use crate::issuing::ACCESS;
 use crate::issuing::Issuing;
 use crate::issuing::PASSWORD;
+use crate::issuing::SECRET;
 use crate::issuing::call;
 use crate::issuing::lifetime;
 use crate::issuing::read;
@@ -19,6 +21,8 @@ use crate::issuing::risk;
 use serde_json::json;
 use std::time::Duration;
 use std::time::Instant;
+use wso2_sim::ActionAuth;
+use wso2_sim::ActionSettings;
 use wso2_sim::Flaws;
 use wso2_sim::SignatureFlaw;
 
@@ -449,4 +453,58 @@ async fn a_store_that_stands_still_keeps_nobody_waiting() {
             "call {calls}"
         );
     }
+}
+
+/// WSO2 makes a failed token of every call that fails, so that it matters that ours does not, and that a stranger's does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_answered_at_once_or_costs_the_token() {
+    let mut issuing = Issuing::start_with(Options {
+        mode: "enforce",
+        policy: Some(rules(&[("true", "allow")])),
+        store: Store::Redis,
+        ..Options::default()
+    })
+    .await;
+    let own = format!("{}{ACCESS}", issuing.url);
+    let asked = async |issuing: &Issuing, url: &str, auth: ActionAuth, attempts: u32| {
+        let mut action = ActionSettings::new(url);
+        action.auth = auth;
+        action.attempts_max = attempts;
+        issuing.world.sim.set_action(Some(action)).unwrap();
+        let fields = [("grant_type", "client_credentials")];
+        let client = Some("demo-service");
+        let answer = issuing.world.post("/oauth2/token", client, &fields).await;
+        match answer.status {
+            200 => risk(&answer.member("access_token"))["risk_status"].clone(),
+            500 => json!(answer.member("error")),
+            _ => panic!("{answer:?}"),
+        }
+    };
+    let secret = || SECRET.to_owned();
+    let ways = |secret: fn() -> String| {
+        [
+            ActionAuth::Bearer(secret()),
+            ActionAuth::Basic("wso2".to_owned(), secret()),
+            ActionAuth::ApiKey("x-api-key".to_owned(), secret()),
+        ]
+    };
+    for auth in ways(|| SECRET.to_owned()) {
+        // One attempt is enough.
+        assert_eq!(asked(&issuing, &own, auth, 1).await, "scored");
+    }
+    for auth in ways(|| "wrong".to_owned())
+        .into_iter()
+        .chain([ActionAuth::None])
+    {
+        assert_eq!(asked(&issuing, &own, auth, 2).await, "server_error");
+    }
+    // Where nobody listens.
+    let nobody = format!("http://127.0.0.1:{}{ACCESS}", listening_port());
+    let auth = ActionAuth::Bearer(secret());
+    assert_eq!(asked(&issuing, &nobody, auth, 2).await, "server_error");
+    // One attempt is enough as well while the store stands still.
+    let pause: [&[u8]; 4] = [b"CLIENT", b"PAUSE", b"600000", b"ALL"];
+    issuing.world.redis().command(&pause);
+    let auth = ActionAuth::Bearer(secret());
+    assert_ne!(asked(&issuing, &own, auth, 1).await, "server_error");
 }
