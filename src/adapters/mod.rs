@@ -63,6 +63,9 @@ pub mod redis;
 /// The rollout file.
 pub mod plan_files;
 
+/// Threads that step back behind those that serve requests.
+pub mod priority;
+
 /// Files replaced in one step.
 pub mod replace;
 

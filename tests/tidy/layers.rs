@@ -81,7 +81,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/audit_log",
-        &["adapters::replace"],
+        &["adapters::priority", "adapters::replace"],
         &["thiserror", "tracing"],
     ),
     adapter("adapters/audit_stream", &[], &["tokio", "tracing"]),
@@ -93,7 +93,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/embedded",
-        &["adapters::store"],
+        &["adapters::priority", "adapters::store"],
         &[
             "arc_swap",
             "async_trait",
@@ -158,6 +158,7 @@ const LAYERS: &[Layer] = &[
     adapter("adapters/label_file", &[], &["serde_json", "tracing"]),
     adapter("adapters/names", &[], &["tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
+    adapter("adapters/priority", &[], &["rustix", "tracing"]),
     adapter("adapters/replace", &[], &[]),
     adapter("adapters/outbound", &[], &["pem", "reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.

@@ -16,6 +16,7 @@ mod writer;
 use crate::adapters::audit_log::people::People;
 use crate::adapters::audit_log::segment::Segment;
 use crate::adapters::audit_log::writer::Writer;
+use crate::adapters::priority;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::journal::Journal;
 use crate::flow::ports::AuditSink;
@@ -177,7 +178,13 @@ impl AuditLog {
         );
         let writer = std::thread::Builder::new()
             .name("riskgate-audit".to_owned())
-            .spawn(move || writer.run(&records))
+            .spawn(move || {
+                // In strict mode requests wait for their records.
+                if !strict {
+                    priority::step_back();
+                }
+                writer.run(&records);
+            })
             .map_err(of_file)?;
         Ok(Self {
             queue: Mutex::new(Queue {

@@ -4,6 +4,7 @@ use crate::adapters::embedded::Inner;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
+use crate::adapters::priority;
 use crate::adapters::store::entities::Kind;
 use crate::domain::time::Timestamp;
 use redb::Durability;
@@ -56,6 +57,7 @@ impl Drop for Janitor {
 }
 
 fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
+    priority::step_back();
     let mut cursors: Cursors = Default::default();
     let mut since_sweep = Duration::ZERO;
     let interval = inner.settings.flush_interval.max(Duration::from_millis(1));

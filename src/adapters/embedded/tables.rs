@@ -29,9 +29,9 @@ pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 
 /// Bytes before a value: when it was written, when it expires.
 const HEADER_BYTES: usize = 16;
-/// Entries that are written before whoever waits for the processor gets it: a flush takes many milliseconds, and where it
-/// shares a core with requests, these would wait for all of it.
-const WRITTEN_AT_ONCE: u32 = 16;
+/// Entries that are written before whoever waits for the processor gets it: learning takes milliseconds and a flush
+/// many, and where they share a core with requests, these would wait for all of it.
+pub(super) const WRITTEN_AT_ONCE: u32 = 16;
 /// The share of a full table that makes room: one in so many.
 const ROOM: u64 = 20;
 
