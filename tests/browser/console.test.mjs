@@ -231,6 +231,65 @@ describe('the console in a browser', () => {
     await profile.close();
   });
 
+  test('every page has its content without script', { timeout: 2 * TEST_WITHIN_MS }, async () => {
+    const { page, profile } = await signedIn('ada', { javaScriptEnabled: false });
+    const main = page.locator('main');
+    const read = async (where) => {
+      const response = await page.goto(`${gateway.adminUrl}${where}`);
+      assert.equal(response.status(), 200, where);
+      return main.innerText();
+    };
+    /** All of it is on the page at `where`, at the latest when what is recorded has been read. */
+    const has = async (where, ...parts) => {
+      const end = Date.now() + SHOWS_WITHIN_MS;
+      let text = await read(where);
+      const missing = () => parts.filter((part) => (part instanceof RegExp ? !part.test(text) : !text.includes(part)));
+      while (missing().length > 0) {
+        assert.ok(Date.now() < end, `${where} lacks ${missing().join(', ')}:\n${text}`);
+        text = await read(where);
+      }
+    };
+
+    await has('/console', 'demo-web', 'demo-consent', 'demo-opaque', 'block', 'review', 'Filter');
+    await has('/console?verdict=block', 'demo-consent', /^(?![^]*demo-spa)/);
+    const row = page.locator('tbody tr', { hasText: 'demo-consent' }).first();
+    const refused = await row.locator('td.time a').getAttribute('href');
+    await read('/console?door=login');
+    const login = await link(page, 'tbody td.time a');
+    const user = await link(page, 'a[href^="/console/users/"]');
+    const scored = async (where) => {
+      await has(where, 'Why', 'What each feature contributed', 'What if', 'The record as it stands in the', 'Nobody has confirmed');
+      assert.ok(await page.locator('svg rect').count() > 3, 'contributions are drawn as bars');
+      await page.locator('summary', { hasText: 'The record as it stands in the' }).click();
+      assert.match(await page.locator('pre').last().innerText(), /"contributions"/);
+    };
+    await scored(refused);
+    await has(refused, 'consent-is-refused');
+    await scored(login);
+    await has(login, 'From where');
+    assert.ok(await page.locator('svg path').count() > 0, 'the networks of the user are drawn');
+    await has(`${login}?feature=geo_km&value=9000`, 'the score would be');
+    await has(user, 'Timeline', 'From where', 'Verdicts', /allow ×\d+/);
+    await has('/console/review', 'demo-opaque', 'Release', 'Refuse');
+    await has('/console/overview', 'Levels', 'Verdicts', 'Countries', 'consent-is-refused', /Decisions\s+\d+/);
+    assert.ok(await page.locator('svg rect').count() > 0, 'traffic is drawn');
+    await page.locator('summary', { hasText: 'The figures behind the drawings' }).click();
+    await page.getByRole('cell', { name: /^\d{4}-\d{2}-\d{2} / }).first().waitFor();
+    for (const span of ['hour', 'week']) await has(`/console/overview?span=${span}`, 'Half decided within');
+    await has('/console/monitor', 'By application', 'demo-consent', 'Users met', 'consent-is-refused');
+    await has('/console/model', 'For login requests', 'Model card', 'What they do not do.', 'returning user, known cookie, everything known');
+    await has('/console/policy', 'opaque-is-held', 'never-in-force', 'Check it', 'Where no rule speaks');
+    await has('/console/policy?check=1', 'consent-is-refused', /^(?![^]*Check it)/);
+    await has('/console/policy/edit', 'Check and replay');
+    assert.match(await page.getByLabel('Policy, in TOML').inputValue(), /consent-is-refused/);
+    await has('/console/rollout', 'demo-mfa', 'its script is ready', 'Promote');
+    await has('/console/sessions', 'ada', 'vi');
+    await page.goto(`${gateway.adminUrl}/console`);
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByLabel('Password').waitFor();
+    await profile.close();
+  });
+
   test('the keyboard reaches everything, content first', { timeout: TEST_WITHIN_MS }, async () => {
     const { page, profile } = await signedIn('vi');
     await page.locator('tbody tr').first().waitFor();
