@@ -248,6 +248,20 @@ mod tests {
     }
 
     #[test]
+    fn who_only_looks_does_not_use_a_session() {
+        let minutes = |n: i64| Timestamp(n * 60_000);
+        let key = SessionKey::of("a");
+        let mut sessions = Sessions::default();
+        sessions.open(key, session("ann", 0));
+        // The script asks every few seconds; nobody does anything.
+        for minute in 0..30 {
+            assert!(sessions.look(key, minutes(minute)).is_some(), "{minute}");
+        }
+        assert!(sessions.look(key, minutes(30)).is_none());
+        assert!(sessions.find(key, minutes(30)).is_none());
+    }
+
+    #[test]
     fn there_is_room_for_so_many() {
         let mut sessions = Sessions::default();
         let one = session("ann", 0);
