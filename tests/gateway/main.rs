@@ -67,6 +67,7 @@ mod rollout_page;
 mod routes;
 mod saml;
 mod scopes;
+mod sessions;
 mod shared_signals;
 mod signing;
 mod smuggling;
