@@ -223,11 +223,15 @@ impl EmbeddedStore {
         // In this order: see the head of `unwritten.rs`.
         let layers = self.inner.layers.load();
         let snapshot = self.inner.snapshot.load();
-        let values = entries::keys(query)
+        // Those under previous names first: an entry that moves meanwhile is found in one of the two places, since it is put
+        // there before it is removed here.
+        let mut values = entries::keys(query)
             .iter()
+            .rev()
             .map(|key| layers.stored(&snapshot, key))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| refused(error.into()))?;
+        values.reverse();
         let values = values.iter().map(|value| {
             value
                 .as_ref()
@@ -478,8 +482,12 @@ impl Inner {
         self.settle(&done);
         self.dirty.store(true, Ordering::Release);
         // What a transaction frees can be used again only once a later one is on the disk.
-        if done.is_ok() && self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX {
-            self.persist(&Layer::default())?;
+        if done.is_ok()
+            && self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX
+            && let Err(error) = self.persist(&Layer::default())
+        {
+            // The change is made; the next flush tries again.
+            tracing::warn!(%error, "the state file could not be flushed");
         }
         done
     }
@@ -526,7 +534,10 @@ impl Inner {
         let done = change(&mut tables)?;
         drop(tables);
         transaction.commit()?;
-        self.publish()?;
+        if let Err(error) = self.publish() {
+            // It is made all the same, and must not be made twice; the next one shows it.
+            tracing::error!(%error, "what was written to the state file does not show yet");
+        }
         Ok(done)
     }
 
