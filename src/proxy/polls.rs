@@ -43,6 +43,8 @@ pub async fn serve(
         Err(refusal) => return refused(flow, context, &refusal, "invalid_request"),
     };
     let given = tokio::select! {
+        // In this order: what is acknowledged is taken in any case.
+        biased;
         given = outbox.poll(&request) => given,
         // The end of the gateway does not wait for it.
         () = drain.begun() => {

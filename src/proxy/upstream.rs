@@ -4,6 +4,8 @@
 use crate::domain::headers;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
+use crate::domain::route::PassedKind;
+use crate::domain::route::RouteClass;
 use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::tracing::TRACEPARENT;
@@ -249,7 +251,9 @@ pub fn write_head(
     }
     join_cookies(head)?;
     replace_content_type(head, context.parameters.as_ref())?;
-    if reads_answer(exchange.door) || exchange.owes.is_some() {
+    let class = exchange.route.as_ref().map(|route| route.class);
+    let is_asked = class == Some(RouteClass::Passed(PassedKind::Introspect));
+    if reads_answer(exchange.door) || exchange.owes.is_some() || is_asked {
         // The answer is read here as well and must not come compressed.
         head.remove_header(&http::header::ACCEPT_ENCODING);
     }

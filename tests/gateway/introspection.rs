@@ -127,5 +127,21 @@ async fn modes_that_tell_nobody_change_no_byte() {
             "{mode}"
         );
         assert!(answer.header("content-length").is_some(), "{mode}");
+
+        // Who asks for which token counts here too, so that the answer must come readable.
+        let mark = world.mark().await;
+        let credentials = basic("demo-web", "demo-web-secret");
+        let body = form(&[("token", &token)]);
+        let request = format!(
+            "POST /oauth2/introspect HTTP/1.1\r\nHost: a.example\r\nAuthorization: {credentials}\r\nAccept-Encoding: gzip\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        world.raw(request.as_bytes()).await;
+        let received = world.received_one_since(mark);
+        assert_eq!(received.target, "/oauth2/introspect", "{mode}");
+        assert!(
+            received.header_values("accept-encoding").is_empty(),
+            "{mode}"
+        );
     }
 }
