@@ -20,6 +20,7 @@ use crate::admin::review::unnamed;
 use crate::domain::label::Label;
 use crate::domain::label::Truth;
 use crate::domain::operator::roster::Role;
+use crate::flow::desk::sessions::EndResult;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
@@ -55,7 +56,7 @@ struct Said {
     label: Label,
     /// The same was not said before.
     is_new: bool,
-    /// Whether the sessions of the user are being ended: they were asked to be, and the gateway does such things.
+    /// Whether the sessions of the user are being ended, or were: they were asked to be, and nothing has come between.
     ends_sessions: bool,
 }
 
@@ -140,7 +141,7 @@ async fn say(
         Ok(kept) => answer(&Said {
             ends_sessions: word.ends_sessions
                 && truth.is_attack()
-                && state.flow.dependencies().sessions.is_on(),
+                && is_ending(&state, &kept.label.id),
             label: kept.label,
             is_new: kept.is_new,
         }),
@@ -155,6 +156,12 @@ async fn say(
             &format!("the labels cannot be written: {error}"),
         ),
     }
+}
+
+/// Whether sessions are being ended, or were.
+fn is_ending(state: &AdminState, id: &str) -> bool {
+    let ending = state.flow.dependencies().sessions.ending(id);
+    ending.is_some_and(|ending| matches!(ending.result, None | Some(EndResult::Ended)))
 }
 
 /// Who says it: an operator who is signed in and may, or whom a program with the operators' token names.

@@ -195,7 +195,7 @@ impl Said {
                     }
                 };
                 Some(format!(
-                    "kept in the file alone, {missed}: {}",
+                    "kept in the file alone, {missed}: {}; once a gateway runs, say it again with another --note to make up for that",
                     printable::plain(why)
                 ))
             }

@@ -88,26 +88,31 @@ pub(in crate::admin) async fn keep(
         console.now().to_rfc3339(),
     );
     let (book, flow) = (Arc::clone(&console.labels), Arc::clone(&console.flow));
-    let kept = tokio::task::spawn_blocking(move || {
-        let is_new = book.add(&said)?;
-        if is_new {
-            flow.record_label(&said);
+    let ends = word.truth.is_attack() && word.ends_sessions;
+    let operator = word.operator.to_owned();
+    // A task of its own: whoever asks may go away in the middle, and the word would be kept and the sessions go on.
+    let kept = tokio::spawn(async move {
+        let recorder = Arc::clone(&flow);
+        let written = tokio::task::spawn_blocking(move || {
+            let is_new = book.add(&said)?;
+            if is_new {
+                recorder.record_label(&said);
+            }
+            // What was said already keeps its time.
+            let known = book.of(&[said.id.as_str()])?.remove(&said.id);
+            Ok::<_, std::io::Error>(Kept {
+                label: known.unwrap_or(said),
+                is_new,
+            })
+        });
+        let kept = written.await.map_err(|_| NotKept::Unread)?;
+        let kept = kept.map_err(NotKept::Unwritten)?;
+        if ends {
+            flow.end_sessions(&kept.label.id, None, Some(&operator), kept.is_new);
         }
-        // What was said already keeps its time.
-        let known = book.of(&[said.id.as_str()])?.remove(&said.id);
-        Ok::<_, std::io::Error>(Kept {
-            label: known.unwrap_or(said),
-            is_new,
-        })
+        Ok(kept)
     });
-    let kept = kept.await.map_err(|_| NotKept::Unread)?;
-    let kept = kept.map_err(NotKept::Unwritten)?;
-    if word.truth.is_attack() && word.ends_sessions {
-        console
-            .flow
-            .end_sessions(&event.id, None, Some(word.operator), kept.is_new);
-    }
-    Ok(kept)
+    kept.await.map_err(|_| NotKept::Unread)?
 }
 
 /// `POST /console/decisions/{id}/label`.

@@ -171,11 +171,17 @@ pub fn say(config: &Config, subject: Subject, text: &str, by: &str) -> std::io::
     write(&file, &all)
 }
 
-/// Who says to have made this very text.
+/// Who says to have made this very text. The word is used up: whoever brings the text back later is somebody else.
 fn made_by(folder: &Path, subject: Subject, text: &str) -> Option<String> {
     let mut all: BTreeMap<Subject, Made> = read(&folder.join(MADE_BY))?;
     let made = all.remove(&subject)?;
-    (made.digest == digest(text) && !made.by.is_empty()).then_some(made.by)
+    if made.digest != digest(text) || made.by.is_empty() {
+        return None;
+    }
+    if let Err(error) = write(&folder.join(MADE_BY), &all) {
+        tracing::warn!(%error, "who made a change is not forgotten: the same text would count as theirs again");
+    }
+    Some(made.by)
 }
 
 /// What has changed: the action of its record, and the words.
@@ -260,6 +266,9 @@ mod tests {
         say(&config, Subject::Configuration, "other", "bo").unwrap();
         let by = made_by(&folder, Subject::Operators, "text").unwrap();
         assert!(by.starts_with("ada") && !by.contains('\u{1b}'), "{by}");
+        // Somebody has brought the same text back.
+        assert_eq!(made_by(&folder, Subject::Operators, "text"), None);
+        say(&config, Subject::Operators, "text", "ada").unwrap();
         // Somebody has gone on with an editor.
         assert_eq!(made_by(&folder, Subject::Operators, "text "), None);
         assert_eq!(made_by(&folder, Subject::Operators, "other"), None);
