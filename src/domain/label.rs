@@ -84,13 +84,16 @@ pub struct Label {
 #[derive(Clone, Debug, Default)]
 pub struct LabelSet(HashMap<String, Label>);
 
-/// Finds out what later records say of earlier ones. Records are given in the order of time.
+/// Finds out what later records say of earlier ones. Records are given in the order in which they were written, which for a
+/// request is that of its end: an event to which it led may come before it.
 #[derive(Clone, Debug, Default)]
 pub struct Observer {
     /// By user: decisions that asked for a factor, and when.
     asked: HashMap<String, VecDeque<(String, Timestamp)>>,
     /// By user: logins from devices that were not known, and when.
     unfamiliar: HashMap<String, VecDeque<(String, Timestamp)>>,
+    /// By user: the latest event that speaks against logins before it, when, and as it is written.
+    told: HashMap<String, (Source, Timestamp, String)>,
     /// By held login: the decision that held it.
     held: HashMap<String, String>,
 }
@@ -239,6 +242,7 @@ impl Observer {
         if event.class == "event" {
             return self.regretted(event, subject, at);
         }
+        let mut labels = Vec::new();
         let is_login = event.door.as_deref() == Some("login") && event.score.is_some();
         if is_login
             && event
@@ -246,7 +250,14 @@ impl Observer {
                 .as_deref()
                 .is_some_and(|device| device != "known")
         {
-            keep(&mut self.unfamiliar, subject, &event.id, at);
+            // It had begun when the event came.
+            match self.told.get(subject).filter(|(_, told, _)| at <= *told) {
+                Some((source, _, time)) => {
+                    let id = event.id.clone();
+                    labels.push(label(id, Truth::Compromised, *source, time));
+                }
+                None => keep(&mut self.unfamiliar, subject, &event.id, at),
+            }
         }
         if event.proof.as_deref() == Some("proven") {
             // Whoever has the factor is the user, unless more than a hint says otherwise.
@@ -255,16 +266,16 @@ impl Observer {
             let recent = asked
                 .into_iter()
                 .filter(|(_, then)| at.millis() - then.millis() <= PROOF_WITHIN);
-            return recent
-                .map(|(id, _)| label(id, Truth::Safe, Source::StepUp, &event.time))
-                .collect();
+            labels
+                .extend(recent.map(|(id, _)| label(id, Truth::Safe, Source::StepUp, &event.time)));
+            return labels;
         }
         let asks =
             event.verdict.as_deref() == Some("step_up") && event.door.as_deref() != Some("token");
         if asks {
             keep(&mut self.asked, subject, &event.id, at);
         }
-        Vec::new()
+        labels
     }
 
     /// What happened to an account says something of the logins before it that its own devices have not made.
@@ -272,6 +283,10 @@ impl Observer {
         let Some((source, within)) = Source::of_event(&event.action) else {
             return Vec::new();
         };
+        if self.told.len() < USERS_MAX || self.told.contains_key(subject) {
+            let told = (source, at, event.time.clone());
+            self.told.insert(subject.to_owned(), told);
+        }
         let logins = self.unfamiliar.remove(subject).unwrap_or_default();
         let recent = logins
             .into_iter()
@@ -453,6 +468,21 @@ mod tests {
             // Said once.
             assert!(observer.observe(&told(action, 6)).is_empty());
         }
+    }
+
+    #[test]
+    fn a_login_that_ends_after_the_event_to_which_it_led_is_meant_too() {
+        let mut observer = Observer::default();
+        observer.observe(&login("first", 3, "none"));
+        assert_eq!(observer.observe(&told("account_locked", 5)).len(), 1);
+        // It began before, and is on record after; what began later is not meant, nor what a known device did.
+        let labels = observer.observe(&login("last", 4, "none"));
+        assert_eq!(
+            (labels.len(), labels[0].id.as_str(), labels[0].source),
+            (1, "last", Source::AccountLocked)
+        );
+        assert!(observer.observe(&login("later", 6, "none")).is_empty());
+        assert!(observer.observe(&login("known", 4, "known")).is_empty());
     }
 
     #[test]
