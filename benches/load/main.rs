@@ -67,6 +67,8 @@ const QUIET_ROUNDS: usize = 5;
 const QUIET_ROUND: Duration = Duration::from_millis(400);
 /// How long every gateway is warmed up per kind of traffic, so that the users have a history.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// What was learnt is in the state file by then, which riskgate writes once a second.
+pub(crate) const FLUSHED: Duration = Duration::from_millis(1_500);
 /// The greatest share of requests that a gateway may answer itself: beyond that the numbers would be about refusals.
 const REFUSED_MAX: f64 = 0.10;
 
@@ -254,7 +256,7 @@ fn main() -> Result<()> {
             bare::run(listen.parse()?, upstream.parse()?, Some((chain, key)))
         }
         ["scorer", listen] => peers::run_scorer(listen.parse()?),
-        // Cargo says `--bench`; whoever builds and starts all targets as tests does not want two minutes of load.
+        // Cargo says `--bench`; whoever builds and starts all targets as tests does not want minutes of load.
         list if list.contains(&"--bench") => {
             let named = list.iter().copied().filter(|word| !word.starts_with('-'));
             match named.collect::<Vec<_>>().as_slice() {
@@ -467,6 +469,9 @@ async fn settled(target: &Target) -> Result<Cpu> {
     let mut last = target.cpu()?;
     if target.children.is_empty() {
         return Ok(last);
+    }
+    if target.admin.is_some() {
+        tokio::time::sleep(FLUSHED).await;
     }
     for _ in 0..STEPS_MAX {
         tokio::time::sleep(STEP).await;

@@ -345,7 +345,7 @@ fn is_open(stream: &TcpStream) -> bool {
 impl Measured {
     async fn of(round: &Round, id: u32, before: &Cpu) -> Result<Self> {
         // What was recorded and learnt of the last requests comes after them.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(crate::FLUSHED).await;
         let used = Cpu::of(id)?.since(before).total();
         let count = round.nanos.len();
         if count == 0 {
