@@ -43,6 +43,17 @@ struct Whose<'a> {
     bearers: Bearers,
 }
 
+impl<'a> Whose<'a> {
+    fn of(people: &Pseudonymizer, tenant: &'a str, client_id: &'a str, bearers: Bearers) -> Self {
+        Self {
+            client: people.client(tenant, client_id),
+            client_id,
+            tenant,
+            bearers,
+        }
+    }
+}
+
 impl ScopeWatch {
     /// What waits to be written of a client.
     pub fn waiting(&self, client: SubjectKey, bearers: Bearers) -> Option<ScopeUse> {
@@ -94,12 +105,8 @@ pub(in crate::flow) fn granted(
         return;
     };
     let tenant = exchange.tenant();
-    let whose = Whose {
-        client: exchange.snapshot.people.client(tenant, client_id),
-        client_id,
-        tenant,
-        bearers: Bearers::of_grant(assessed.facts.grant_type.as_deref().unwrap_or("")),
-    };
+    let bearers = Bearers::of_grant(assessed.facts.grant_type.as_deref().unwrap_or(""));
+    let whose = Whose::of(&exchange.snapshot.people, tenant, client_id, bearers);
     let groups = token_action::groups(dependencies, exchange).and(conclusion.groups.clone());
     dependencies.scopes.note(whose, exchange.at, |used| {
         used.grant(scope.split_ascii_whitespace(), &groups, exchange.at);
@@ -145,16 +152,12 @@ pub fn spent<'s>(
     scopes: impl Iterator<Item = &'s str> + Clone,
 ) {
     let now = dependencies.clock.now();
-    let whose = Whose {
-        client: people.client(tenant, &grant.client_id),
-        client_id: &grant.client_id,
-        tenant,
-        bearers: if grant.subject == grant.client_id {
-            Bearers::Itself
-        } else {
-            Bearers::Users
-        },
+    let bearers = if grant.subject == grant.client_id {
+        Bearers::Itself
+    } else {
+        Bearers::Users
     };
+    let whose = Whose::of(people, tenant, &grant.client_id, bearers);
     dependencies
         .scopes
         .note(whose, now, |used| used.take(scopes, &grant.groups, now));
@@ -166,15 +169,8 @@ pub(in crate::flow) fn asked(dependencies: &Dependencies, exchange: &Exchange, b
     let Some(token) = AskedAbout::read(body) else {
         return;
     };
-    let whose = Whose {
-        client: exchange
-            .snapshot
-            .people
-            .client(exchange.tenant(), &token.client_id),
-        client_id: &token.client_id,
-        tenant: exchange.tenant(),
-        bearers: token.bearers,
-    };
+    let people = &exchange.snapshot.people;
+    let whose = Whose::of(people, exchange.tenant(), &token.client_id, token.bearers);
     let policy = exchange.snapshot.policy.tokens();
     let needed = exchange
         .asker
@@ -212,15 +208,8 @@ fn used(dependencies: &Dependencies, exchange: &Exchange, status: u16, headers: 
     let Some(token) = identify::bearer_token(headers).and_then(Presented::read) else {
         return;
     };
-    let whose = Whose {
-        client: exchange
-            .snapshot
-            .people
-            .client(exchange.tenant(), &token.client_id),
-        client_id: &token.client_id,
-        tenant: exchange.tenant(),
-        bearers: token.bearers,
-    };
+    let people = &exchange.snapshot.people;
+    let whose = Whose::of(people, exchange.tenant(), &token.client_id, token.bearers);
     let scopes = token.scope.split_ascii_whitespace();
     let scopes = scopes.filter(|scope| needed.contains(scope));
     dependencies.scopes.note(whose, exchange.at, |used| {

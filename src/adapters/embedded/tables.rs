@@ -31,7 +31,7 @@ pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 const HEADER_BYTES: usize = 16;
 /// Entries that are written before whoever waits for the processor gets it: learning takes milliseconds and a flush
 /// many, and where they share a core with requests, these would wait for all of it.
-pub(super) const WRITTEN_AT_ONCE: u32 = 16;
+const WRITTEN_AT_ONCE: u32 = 16;
 /// The share of a full table that makes room: one in so many.
 const ROOM: u64 = 20;
 
@@ -56,7 +56,23 @@ pub(super) struct Snapshot {
 pub(super) struct Tables<'t> {
     transaction: &'t WriteTransaction,
     open: Vec<(Kind, Table<'t, Key, Value>)>,
+    turns: Turns,
+}
+
+/// Gives way to others now and then.
+#[derive(Default)]
+pub(super) struct Turns {
     written: u32,
+}
+
+impl Turns {
+    /// An entry was written.
+    pub(super) fn wrote(&mut self) {
+        self.written = self.written.wrapping_add(1);
+        if self.written.is_multiple_of(WRITTEN_AT_ONCE) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// The table of a kind.
@@ -208,7 +224,7 @@ impl<'t> Tables<'t> {
         Self {
             transaction,
             open: Vec::with_capacity(KINDS.len()),
-            written: 0,
+            turns: Turns::default(),
         }
     }
 
@@ -274,10 +290,7 @@ impl<'t> Tables<'t> {
     /// Writes what [`with_header`] made.
     pub(super) fn put_stored(&mut self, key: &EntryKey, stored: &[u8]) -> Result<(), redb::Error> {
         self.table(key.kind)?.insert(key.id().as_slice(), stored)?;
-        self.written = self.written.wrapping_add(1);
-        if self.written.is_multiple_of(WRITTEN_AT_ONCE) {
-            std::thread::yield_now();
-        }
+        self.turns.wrote();
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub(super) enum Stored {
 pub(super) struct Lesson {
     layers: Guard<Arc<Layers>>,
     snapshot: Guard<Arc<Snapshot>>,
-    changed: u32,
+    turns: tables::Turns,
 }
 
 impl Stored {
@@ -184,7 +184,7 @@ impl Lesson {
         Self {
             layers,
             snapshot: snapshot.load(),
-            changed: 0,
+            turns: tables::Turns::default(),
         }
     }
 }
@@ -209,10 +209,7 @@ impl Entries for Lesson {
             .filling
             .entries
             .insert(*key, Some(Arc::from(stored)));
-        self.changed = self.changed.wrapping_add(1);
-        if self.changed.is_multiple_of(tables::WRITTEN_AT_ONCE) {
-            std::thread::yield_now();
-        }
+        self.turns.wrote();
         Ok(())
     }
 
