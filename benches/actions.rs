@@ -120,16 +120,7 @@ impl AuditSink for Nowhere {
 
 fn flow() -> AuthFlow {
     let config = Config::parse(CONFIG).expect("a valid configuration");
-    let key = || Secret::new(vec![7; 32]);
-    let keys = Keys {
-        pseudonyms: key(),
-        devices: key(),
-        demands: key(),
-        seals: key(),
-        pages: key(),
-        origins: key(),
-        previous: None,
-    };
+    let keys = Keys::throwaway(7);
     let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
         .expect("the shipped model")
         .snapshot;

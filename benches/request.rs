@@ -34,7 +34,6 @@ use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
 use riskgate::domain::risk::Assessment;
 use riskgate::domain::risk::ScoreSource;
-use riskgate::domain::secret::Secret;
 use riskgate::domain::signals::network::Coordinates;
 use riskgate::domain::signals::network::CountryCode;
 use riskgate::domain::signals::network::NetworkFacts;
@@ -152,16 +151,7 @@ impl Bench {
     /// A path on which Alice has signed in thirty times. `native` leaves ONNX Runtime out.
     fn new(native: bool) -> Option<Self> {
         let config = Config::parse(CONFIG).expect("a valid configuration");
-        let key = || Secret::new(vec![7; 32]);
-        let keys = Keys {
-            pseudonyms: key(),
-            devices: key(),
-            demands: key(),
-            seals: key(),
-            pages: key(),
-            origins: key(),
-            previous: None,
-        };
+        let keys = Keys::throwaway(7);
         let mut snapshot = assemble::snapshot(&config, "bench", &keys, 1)
             .expect("the shipped policy and model")
             .snapshot;

@@ -442,18 +442,9 @@ unused_after_grants = 10
     assert!(left_out(&town, &decision, &SCOPES).await.is_empty());
 }
 
-/// A JWT of a user, as far as it is read without being verified.
-fn token_of(groups: &[&str]) -> String {
-    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let claims = json!({ "client_id": "app", "aut": "APPLICATION_USER", "groups": groups });
-    format!("{}.{}.c2ln", part(json!({ "alg": "RS256" })), part(claims))
-}
-
-#[tokio::test]
-async fn a_scope_that_others_use_goes_where_no_group_of_the_user_does() {
-    const SCOPES: [&str; 2] = ["payments:read", "payments:write"];
-    let mut town = Town::new();
-    town.obey(
+/// A policy that takes watched scopes which nobody used from tokens of every level.
+fn takes_away_unused(days: u32, grants: u32) -> String {
+    format!(
         r#"
 version = 1
 [[rule]]
@@ -465,10 +456,24 @@ low.remove_unused_scopes = true
 medium.remove_unused_scopes = true
 high.remove_unused_scopes = true
 watched_scopes = ["payments:*"]
-unused_after_days = 7
-unused_after_grants = 10
-"#,
-    );
+unused_after_days = {days}
+unused_after_grants = {grants}
+"#
+    )
+}
+
+/// A JWT of a user, as far as it is read without being verified.
+fn token_of(groups: &[&str]) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let claims = json!({ "client_id": "app", "aut": "APPLICATION_USER", "groups": groups });
+    format!("{}.{}.c2ln", part(json!({ "alg": "RS256" })), part(claims))
+}
+
+#[tokio::test]
+async fn a_scope_that_others_use_goes_where_no_group_of_the_user_does() {
+    const SCOPES: [&str; 2] = ["payments:read", "payments:write"];
+    let mut town = Town::new();
+    town.obey(&takes_away_unused(7, 10));
     let granted = SCOPES.join(" ");
     for _ in 0..12 {
         for groups in [&["tellers"][..], &["managers"], &["tellers", "managers"]] {
@@ -521,20 +526,7 @@ async fn wso2_is_answered_within_50_ms_whatever_the_store_does() {
     const LONGEST: Duration = Duration::from_millis(50);
     const SCOPES: [&str; 2] = ["payments:read", "payments:write"];
     let mut town = Town::new();
-    let policy = r#"
-version = 1
-[[rule]]
-name = "all"
-when = "true"
-verdict = "allow"
-[token]
-low.remove_unused_scopes = true
-medium.remove_unused_scopes = true
-high.remove_unused_scopes = true
-watched_scopes = ["payments:*"]
-unused_after_days = 1
-unused_after_grants = 2
-"#;
+    let policy = &takes_away_unused(1, 2);
     town.obey(policy);
     for _ in 0..4 {
         town.client_token(&SCOPES.join("+"), true).await;

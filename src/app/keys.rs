@@ -69,7 +69,7 @@ pub struct Rotated {
 
 impl Keys {
     /// Keys of one byte alone: for what is put together and never meets a client.
-    pub(in crate::app) fn throwaway(byte: u8) -> Self {
+    pub fn throwaway(byte: u8) -> Self {
         let key = || Secret::new(vec![byte; 32]);
         Self {
             pseudonyms: key(),

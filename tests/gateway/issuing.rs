@@ -1,6 +1,7 @@
 //! A gateway that the identity server asks before it issues tokens and changes passwords.
 
 use crate::gateway::Options;
+use crate::gateway::Store;
 use crate::gateway::World;
 use crate::gateway::claims;
 use crate::gateway::listening_port;
@@ -30,6 +31,17 @@ pub(crate) struct Issuing {
 }
 
 impl Issuing {
+    /// Over a Redis, in `enforce`, with a rule that lets everything through.
+    pub(crate) async fn over_redis() -> Self {
+        Self::start_with(Options {
+            mode: "enforce",
+            policy: Some(rules(&[("true", "allow")])),
+            store: Store::Redis,
+            ..Options::default()
+        })
+        .await
+    }
+
     /// With these lines after the rule that lets everything through.
     pub(crate) async fn start(mode: &'static str, policy: &str) -> Self {
         let policy = format!("{}{policy}", rules(&[("true", "allow")]));

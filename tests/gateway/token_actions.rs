@@ -3,7 +3,6 @@
 
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
-use crate::gateway::Store;
 use crate::gateway::basic;
 use crate::gateway::claims;
 use crate::gateway::deaf;
@@ -417,13 +416,7 @@ async fn a_risky_user_does_not_change_the_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_stands_still_keeps_nobody_waiting() {
     const LONGEST: Duration = Duration::from_millis(50);
-    let mut issuing = Issuing::start_with(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("true", "allow")])),
-        store: Store::Redis,
-        ..Options::default()
-    })
-    .await;
+    let mut issuing = Issuing::over_redis().await;
     issuing
         .world
         .redis()
@@ -458,13 +451,7 @@ async fn a_store_that_stands_still_keeps_nobody_waiting() {
 /// WSO2 makes a failed token of every call that fails, so that it matters that ours does not, and that a stranger's does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_answered_at_once_or_costs_the_token() {
-    let mut issuing = Issuing::start_with(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("true", "allow")])),
-        store: Store::Redis,
-        ..Options::default()
-    })
-    .await;
+    let mut issuing = Issuing::over_redis().await;
     let own = format!("{}{ACCESS}", issuing.url);
     let asked = async |issuing: &Issuing, url: &str, auth: ActionAuth, attempts: u32| {
         let mut action = ActionSettings::new(url);

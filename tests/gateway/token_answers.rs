@@ -21,13 +21,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_may_be_away() {
-    let mut issuing = Issuing::start_with(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("true", "allow")])),
-        store: Store::Redis,
-        ..Options::default()
-    })
-    .await;
+    let mut issuing = Issuing::over_redis().await;
     issuing.world.settle().await;
     issuing.world.redis().stop();
     let unscored = json!({

@@ -34,7 +34,6 @@ use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
 use riskgate::domain::policy::PolicySet;
 use riskgate::domain::policy::decision::Verdict;
-use riskgate::domain::secret::Secret;
 use riskgate::domain::signals::network::Coordinates;
 use riskgate::domain::signals::network::CountryCode;
 use riskgate::domain::signals::network::NetworkFacts;
@@ -193,15 +192,9 @@ pub struct Town {
 }
 
 pub fn keys(secret: u8, previous: Option<u8>) -> Keys {
-    let key = || Secret::new(vec![secret; 32]);
     Keys {
-        pseudonyms: key(),
-        devices: key(),
-        demands: key(),
-        seals: key(),
-        pages: key(),
-        origins: key(),
-        previous: previous.map(|secret| Box::new(keys(secret, None))),
+        previous: previous.map(|secret| Box::new(Keys::throwaway(secret))),
+        ..Keys::throwaway(secret)
     }
 }
 
