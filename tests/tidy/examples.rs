@@ -1,13 +1,9 @@
-//! What the documentation shows can be used as it stands: settings are accepted by the code that reads them, commands and
-//! their flags are known to the program.
+//! Commands that the documentation names, and their flags, are known to the program. `tests/examples` tries settings.
 
 use crate::files::Source;
 use crate::files::nothing;
 use crate::files::sources;
 use regex::Regex;
-use riskgate::config::Config;
-use riskgate::domain::policy::PolicySet;
-use riskgate::domain::rollout_plan::Plan;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -101,33 +97,6 @@ fn examples(pages: &[Source]) -> Vec<Example<'_>> {
         assert!(open.is_none(), "{}: an example does not end", page.path);
     }
     found
-}
-
-/// Configuration, policy or rollout: whatever reads it takes it.
-#[test]
-fn settings_in_examples_are_accepted() {
-    let pages = pages();
-    let mut findings = Vec::new();
-    let mut seen = 0;
-    for example in examples(&pages) {
-        if example.language != "toml" {
-            continue;
-        }
-        seen += 1;
-        let config = Config::parse(&example.text).map(drop);
-        // An example shows a part of the file.
-        let policy = PolicySet::parse(&format!("version = 1\n{}", example.text)).map(drop);
-        let plan = Plan::parse(&example.text);
-        if let (Err(config), Err(policy), Err(plan)) = (config, policy, plan) {
-            let text = &example.text;
-            findings.push(format!(
-                "{}: as a configuration: {config}; as a policy: {policy}; as a rollout: {plan}\n{text}",
-                example.page
-            ));
-        }
-    }
-    nothing("settings that nobody accepts", findings);
-    assert!(seen >= 9, "{seen} examples of settings");
 }
 
 #[test]
