@@ -38,6 +38,7 @@ use riskgate::flow::ports::StateStore;
 use riskgate::flow::scopes;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The score from which a stronger factor is asked for.
@@ -591,4 +592,23 @@ async fn wso2_is_answered_within_50_ms_whatever_the_store_does() {
             }
         }
     }
+}
+
+/// Not what is learnt, but what it takes: a request that is not recorded looks at the clock as often as without traces.
+#[tokio::test]
+async fn a_request_that_is_not_recorded_in_traces_looks_at_no_clock_for_them() {
+    let mut looks = Vec::new();
+    for town in [
+        Town::new(),
+        Town::new().traced(0.0),
+        Town::new().traced(1.0),
+    ] {
+        let mut town = town;
+        let before = town.clock.looks.load(Ordering::SeqCst);
+        let mut home = Seat::at(HOME);
+        town.password(&mut home, "alice", Answer::Accepted).await;
+        looks.push(town.clock.looks.load(Ordering::SeqCst) - before);
+    }
+    assert_eq!(looks[0], looks[1], "{looks:?}");
+    assert!(looks[0] < looks[2], "{looks:?}");
 }

@@ -2,6 +2,8 @@
 //! and the stages of its path as spans. No subject, address, path or query is ever in it.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -25,18 +27,35 @@ pub struct TraceParent {
 /// A stage of the path.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stage {
+    /// Reading the head: one target, one class, one client.
+    Admit,
     /// Waiting for the client's body.
     Body,
+    /// Whom and what it is about, and what it shows.
+    Signals,
     /// Reading the state.
     State,
-    /// Features and model.
+    /// Numbers for the model.
+    Features,
+    /// The model.
     Score,
+    /// Policy, mode and permit.
+    Decide,
+    /// Token and risk of a request to a service of the operator's own.
+    Visit,
     /// From the permit to the head of the upstream's answer.
     Upstream,
+    /// From there to its last byte: how the attempt ended.
+    Answer,
+    /// Metrics, what is learnt, the record.
+    Record,
 }
 
+/// What is known of a span, by key.
+pub type Attributes = Vec<(&'static str, Attribute)>;
+
 /// A stage that has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
     /// Which.
     pub stage: Stage,
@@ -44,6 +63,8 @@ pub struct Mark {
     pub begin: Instant,
     /// When it ended.
     pub end: Instant,
+    /// What is known of it: keys of [`Stage::keys`].
+    pub attributes: Attributes,
 }
 
 /// The trace of one request.
@@ -60,7 +81,9 @@ pub struct Trace {
     /// Whether it is recorded.
     pub is_sampled: bool,
     marks: Vec<Mark>,
+    upstream: Option<(String, u16)>,
     upstream_begin: OnceLock<Instant>,
+    tries: AtomicU32,
 }
 
 impl TraceParent {
@@ -152,13 +175,26 @@ impl Trace {
             upstream_id: array8(upstream),
             is_sampled: is_drawn || is_asked,
             marks: Vec::new(),
+            upstream: None,
             upstream_begin: OnceLock::new(),
+            tries: AtomicU32::new(0),
         }
     }
 
-    /// The `traceparent` for the upstream, which begins to work now. A second try keeps the first's beginning.
-    pub fn ask_upstream(&self, now: Instant) -> String {
-        self.upstream_begin.get_or_init(|| now);
+    /// The upstream that is about to be asked, by the name and port that the configuration has for it.
+    pub fn leads_to(&mut self, host: &str, port: u16) {
+        if self.is_sampled {
+            self.upstream = Some((host.to_owned(), port));
+        }
+    }
+
+    /// The `traceparent` for the upstream, which begins to work now. A second try keeps the first's beginning. The moment is
+    /// asked for only where the request is recorded.
+    pub fn ask_upstream(&self, now: impl FnOnce() -> Instant) -> String {
+        if self.is_sampled {
+            self.upstream_begin.get_or_init(now);
+            self.tries.fetch_add(1, Ordering::Relaxed);
+        }
         format!(
             "00-{}-{}-{:02x}",
             hex_of(&self.trace_id),
@@ -168,19 +204,60 @@ impl Trace {
     }
 
     /// A stage has ended.
-    pub fn mark(&mut self, stage: Stage, begin: Instant, end: Instant) {
+    pub fn mark(&mut self, stage: Stage, begin: Instant, end: Instant, attributes: Attributes) {
         if self.is_sampled && self.marks.len() < STAGES_MAX {
-            self.marks.push(Mark { stage, begin, end });
+            self.marks.push(Mark {
+                stage,
+                begin,
+                end,
+                attributes,
+            });
         }
     }
 
-    /// The upstream has answered, or the exchange has ended without its answer. Only the first word counts.
-    pub fn upstream_answered(&mut self, now: Instant) {
-        if let Some(begin) = self.upstream_begin.get().copied()
-            && !self.marks.iter().any(|mark| mark.stage == Stage::Upstream)
-        {
-            self.mark(Stage::Upstream, begin, now);
+    /// The upstream has answered with `status`, or the exchange has ended without its answer, for the reason `failure` if it
+    /// is known. Only the first word counts.
+    pub fn upstream_answered(
+        &mut self,
+        method: &'static str,
+        status: Option<u16>,
+        failure: Option<&'static str>,
+        now: impl FnOnce() -> Instant,
+    ) {
+        let Some(begin) = self.upstream_begin.get().copied() else {
+            return;
+        };
+        if self.upstream_end().is_some() {
+            return;
         }
+        let mut attributes = vec![("http.request.method", Attribute::text(method))];
+        if let Some((host, port)) = self.upstream.take() {
+            attributes.push(("server.address", Attribute::Text(host)));
+            attributes.push(("server.port", Attribute::Number(i64::from(port))));
+        }
+        if let Some(status) = status {
+            let number = Attribute::Number(i64::from(status));
+            attributes.push(("http.response.status_code", number));
+        }
+        let repeated = self.tries.load(Ordering::Relaxed).saturating_sub(1);
+        if repeated > 0 {
+            let number = Attribute::Number(i64::from(repeated));
+            attributes.push(("http.request.resend_count", number));
+        }
+        // A client's span has failed with any status of an error.
+        let failed = status.filter(|status| *status >= 400);
+        let failed = failed.map(|status| Attribute::Text(status.to_string()));
+        if let Some(why) = failed.or(failure.map(Attribute::text)) {
+            attributes.push(("error.type", why));
+        }
+        self.mark(Stage::Upstream, begin, now(), attributes);
+    }
+
+    /// When the upstream's answer had come, if there was one.
+    pub fn upstream_end(&self) -> Option<Instant> {
+        let mut marks = self.marks.iter();
+        let mark = marks.find(|mark| mark.stage == Stage::Upstream)?;
+        Some(mark.end)
     }
 
     /// The stages that have ended, in the order of their ends.
@@ -189,14 +266,157 @@ impl Trace {
     }
 }
 
+/// The keys that the span of a request may have.
+pub const REQUEST_KEYS: [&str; 13] = [
+    "error.type",
+    "http.request.method",
+    "http.response.status_code",
+    "http.route",
+    "riskgate.action",
+    "riskgate.class",
+    "riskgate.door",
+    "riskgate.id",
+    "riskgate.level",
+    "riskgate.mode",
+    "riskgate.outcome",
+    "riskgate.verdict",
+    "url.scheme",
+];
+
 impl Stage {
+    /// All of them, in the order of the path.
+    pub const ALL: [Self; 11] = [
+        Self::Admit,
+        Self::Body,
+        Self::Signals,
+        Self::State,
+        Self::Features,
+        Self::Score,
+        Self::Decide,
+        Self::Visit,
+        Self::Upstream,
+        Self::Answer,
+        Self::Record,
+    ];
+
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Admit => "admit",
             Self::Body => "body",
+            Self::Signals => "signals",
             Self::State => "state",
+            Self::Features => "features",
             Self::Score => "score",
+            Self::Decide => "decide",
+            Self::Visit => "visit",
             Self::Upstream => "upstream",
+            Self::Answer => "answer",
+            Self::Record => "record",
+        }
+    }
+
+    /// The kind of its span.
+    pub fn kind(self) -> SpanKind {
+        match self {
+            Self::State | Self::Upstream => SpanKind::Client,
+            Self::Admit
+            | Self::Body
+            | Self::Signals
+            | Self::Features
+            | Self::Score
+            | Self::Decide
+            | Self::Visit
+            | Self::Answer
+            | Self::Record => SpanKind::Internal,
+        }
+    }
+
+    /// The keys that its span may have.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Admit => &["error.type", "riskgate.class"],
+            Self::Body => &["http.request.body.size"],
+            Self::Signals => &["riskgate.agent", "riskgate.limited", "riskgate.network"],
+            Self::State => &["db.operation.name", "db.system.name", "error.type"],
+            Self::Features => &["riskgate.kind", "riskgate.schema"],
+            Self::Score => &[
+                "error.type",
+                "riskgate.fallback",
+                "riskgate.kind",
+                "riskgate.model",
+                "riskgate.source",
+            ],
+            Self::Decide => &[
+                "riskgate.mode",
+                "riskgate.reasons",
+                "riskgate.rule",
+                "riskgate.verdict",
+            ],
+            Self::Visit => &["error.type", "riskgate.token", "riskgate.verdict"],
+            Self::Upstream => &[
+                "error.type",
+                "http.request.method",
+                "http.request.resend_count",
+                "http.response.status_code",
+                "server.address",
+                "server.port",
+            ],
+            Self::Answer => &["error.type", "riskgate.outcome", "riskgate.replaced"],
+            Self::Record => &["riskgate.learnt", "riskgate.recorded"],
+        }
+    }
+
+    /// Whether `error.type` says that it has failed, here or behind. A request that is refused has not.
+    fn can_fail(self) -> bool {
+        match self {
+            Self::State | Self::Score | Self::Upstream | Self::Answer => true,
+            Self::Admit
+            | Self::Body
+            | Self::Signals
+            | Self::Features
+            | Self::Decide
+            | Self::Visit
+            | Self::Record => false,
+        }
+    }
+}
+
+impl Mark {
+    /// Whether it failed.
+    pub fn is_error(&self) -> bool {
+        let mut keys = self.attributes.iter().map(|(key, _)| *key);
+        self.stage.can_fail() && keys.any(|key| key == "error.type")
+    }
+}
+
+/// What a span is beside its neighbours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SpanKind {
+    /// Work within the gateway.
+    Internal,
+    /// A request that it serves.
+    Server,
+    /// A call of its own.
+    Client,
+}
+
+impl SpanKind {
+    /// As OTLP numbers it.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Server => 2,
+            Self::Client => 3,
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Server => "server",
+            Self::Client => "client",
         }
     }
 }
@@ -210,14 +430,14 @@ pub struct Span {
     pub parent: Option<[u8; 8]>,
     /// What it is called: of a bounded set.
     pub name: String,
-    /// Its kind, as OTLP numbers it: 1 internal, 2 server, 3 client.
-    pub kind: u8,
+    /// Its kind.
+    pub kind: SpanKind,
     /// From the beginning of the request to its own.
     pub begin: Duration,
     /// From the beginning of the request to its end.
     pub end: Duration,
     /// What is known of it.
-    pub attributes: Vec<(&'static str, Attribute)>,
+    pub attributes: Attributes,
     /// Whether it failed on our side or behind.
     pub is_error: bool,
 }
@@ -229,6 +449,15 @@ pub enum Attribute {
     Text(String),
     /// A number.
     Number(i64),
+    /// Yes or no.
+    Flag(bool),
+}
+
+impl Attribute {
+    /// A word.
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
 }
 
 /// A request that has ended, as spans.
@@ -316,28 +545,83 @@ mod tests {
         let now = Instant::now();
         let parent = TraceParent::parse(PARENT.as_bytes());
         let mut trace = Trace::begin(parent, true, 0.0, &chance(255));
-        let said = TraceParent::parse(trace.ask_upstream(now).as_bytes()).unwrap();
+        trace.leads_to("is.example.com", 9443);
+        let said = TraceParent::parse(trace.ask_upstream(|| now).as_bytes()).unwrap();
         assert_eq!(said.trace_id, parent.unwrap().trace_id);
         assert_eq!(said.span_id, trace.upstream_id);
         assert!(said.is_sampled);
         assert_eq!(trace.parent, Some(parent.unwrap().span_id));
         let later = now + Duration::from_millis(5);
-        trace.ask_upstream(later);
-        trace.upstream_answered(later);
-        trace.upstream_answered(later + Duration::from_secs(1));
+        trace.ask_upstream(|| later);
+        assert_eq!(trace.upstream_end(), None);
+        trace.upstream_answered("POST", Some(503), None, || later);
+        let last = later + Duration::from_secs(1);
+        trace.upstream_answered("POST", None, Some("closed"), || last);
+        let number = Attribute::Number;
         let expected = Mark {
             stage: Stage::Upstream,
             begin: now,
             end: later,
+            attributes: vec![
+                ("http.request.method", Attribute::text("POST")),
+                ("server.address", Attribute::text("is.example.com")),
+                ("server.port", number(9443)),
+                ("http.response.status_code", number(503)),
+                ("http.request.resend_count", number(1)),
+                ("error.type", Attribute::text("503")),
+            ],
         };
+        assert!(expected.is_error());
         assert_eq!(trace.marks(), [expected]);
+        assert_eq!(trace.upstream_end(), Some(later));
+    }
 
+    #[test]
+    fn what_is_not_recorded_asks_for_no_moment_and_keeps_no_stage() {
+        let unasked = || -> Instant { panic!("the clock is looked at") };
+        let now = Instant::now();
         let mut silent = Trace::begin(None, true, 0.0, &[0; CHANCE_BYTES]);
-        assert!(silent.ask_upstream(now).ends_with("-00"));
-        assert!(TraceParent::parse(silent.ask_upstream(now).as_bytes()).is_some());
-        silent.mark(Stage::State, now, later);
-        silent.upstream_answered(later);
+        silent.leads_to("is.example.com", 9443);
+        assert!(silent.ask_upstream(unasked).ends_with("-00"));
+        assert!(TraceParent::parse(silent.ask_upstream(unasked).as_bytes()).is_some());
+        silent.mark(Stage::State, now, now, Vec::new());
+        silent.upstream_answered("GET", Some(200), None, unasked);
         assert!(silent.marks().is_empty());
+        assert_eq!(silent.marks.capacity(), 0);
+    }
+
+    #[test]
+    fn a_request_that_never_reached_the_upstream_has_no_span_of_it() {
+        let mut trace = Trace::begin(None, true, 1.0, &chance(0));
+        trace.upstream_answered("GET", None, Some("full"), Instant::now);
+        assert!(trace.marks().is_empty());
+    }
+
+    #[test]
+    fn a_refusal_is_no_failure_and_a_missing_score_is() {
+        let now = Instant::now();
+        let failed = |stage, key| {
+            let attributes = vec![(key, Attribute::text("a"))];
+            let mark = Mark {
+                stage,
+                begin: now,
+                end: now,
+                attributes,
+            };
+            mark.is_error()
+        };
+        assert!(failed(Stage::Score, "error.type"));
+        assert!(!failed(Stage::Score, "riskgate.fallback"));
+        assert!(!failed(Stage::Admit, "error.type"));
+        assert!(!failed(Stage::Visit, "error.type"));
+    }
+
+    #[test]
+    fn the_keys_of_spans_are_in_order_and_named_once() {
+        let sets = Stage::ALL.iter().map(|stage| stage.keys());
+        for keys in sets.chain([&REQUEST_KEYS[..]]) {
+            assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        }
     }
 
     #[test]
@@ -345,7 +629,7 @@ mod tests {
         let now = Instant::now();
         let mut trace = Trace::begin(None, true, 1.0, &chance(0));
         for _ in 0..100 {
-            trace.mark(Stage::State, now, now);
+            trace.mark(Stage::State, now, now, Vec::new());
         }
         assert_eq!(trace.marks().len(), STAGES_MAX);
     }

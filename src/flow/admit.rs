@@ -1,5 +1,6 @@
 //! The first step: one canonical form, one class, and the refusal of what cannot be read in exactly one way.
 
+use crate::domain::ids::RequestId;
 use crate::domain::resource;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
@@ -9,6 +10,7 @@ use crate::domain::signals::client_addr::AddressSource;
 use crate::domain::signals::client_addr::Scheme;
 use crate::domain::signals::client_addr::client_address;
 use crate::domain::target::CanonicalTarget;
+use crate::flow::Dependencies;
 use crate::flow::error::Refusal;
 use crate::flow::identify;
 use crate::flow::snapshot::Snapshot;
@@ -272,4 +274,30 @@ fn head_size(knock: &Knock<'_>, target: &CanonicalTarget, snapshot: &Snapshot) -
     fields.fold(line, |size, (name, value)| {
         size + name.as_str().len() + value.len() + 4
     })
+}
+
+/// A new id: in the order of time, and else chance.
+pub(in crate::flow) fn request_id(dependencies: &Dependencies) -> RequestId {
+    let mut random = [0; 10];
+    dependencies.entropy.fill(&mut random);
+    let millis = u64::try_from(dependencies.clock.now().millis()).unwrap_or(0);
+    RequestId::new(
+        uuid::Builder::from_unix_timestamp_millis(millis, &random)
+            .into_uuid()
+            .to_string(),
+    )
+}
+
+/// A method by its name; one of no meaning here is `OTHER`.
+pub(in crate::flow) fn method_name(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::DELETE => "DELETE",
+        http::Method::GET => "GET",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        http::Method::PATCH => "PATCH",
+        http::Method::POST => "POST",
+        http::Method::PUT => "PUT",
+        _ => "OTHER",
+    }
 }

@@ -5,27 +5,20 @@ use crate::domain::demand::DemandScope;
 use crate::domain::demand::SKEW;
 use crate::domain::demand::sealed::browser_demands;
 use crate::domain::enforcement::StepUpSettings;
-use crate::domain::features::derive;
 use crate::domain::features::derive::DeviceStanding;
-use crate::domain::features::derive::Known;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
-use crate::domain::history::Population;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
-use crate::domain::kind::RequestKind;
 use crate::domain::outcome::HandsOver;
 use crate::domain::parameters::Parameters;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::reason::Reason;
-use crate::domain::risk::Assessment;
 use crate::domain::risk::FallbackCause;
-use crate::domain::risk::RiskScore;
-use crate::domain::risk::ScoreSource;
 use crate::domain::route::Door;
 use crate::domain::signals::SignalHashes;
 use crate::domain::signals::Signals;
@@ -53,6 +46,9 @@ use crate::flow::rollout::mode_of;
 use crate::flow::rollout::splits;
 use crate::flow::rotation::Before;
 use crate::flow::saml;
+use crate::flow::score::rating::Rating;
+use crate::flow::tracing::of_signals;
+use crate::flow::tracing::of_state;
 use crate::flow::unproven;
 use crate::flow::unproven::Naming;
 use std::sync::Arc;
@@ -82,6 +78,7 @@ pub async fn assess(
     request: Request<'_>,
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
+    let begin = exchange.begins(dependencies.clock.as_ref());
     let tenant = exchange.tenant().to_owned();
     let message = saml::message(exchange, door, request.parameters)?;
     let mut identity = identify(
@@ -122,6 +119,9 @@ pub async fn assess(
     }
     let deadline = Deadline::after(dependencies.clock.instant(), snapshot.budget);
     let limited = limited(dependencies, &signals);
+    exchange.ends(Stage::Signals, begin, dependencies.clock.as_ref(), |_| {
+        of_signals(&signals, limited)
+    });
     let own_step_key = identity
         .presented
         .and_then(actions::of_flow)
@@ -229,54 +229,20 @@ pub async fn assess(
         let is_approved = identity.presents(LinkKind::BackChannel) && link.confirmed;
         continues || is_approved || identity.presents(LinkKind::Code)
     });
-    let score_start = dependencies.clock.instant();
-    let asked = RequestKind::of(door, identity.facts.grant_type.as_deref());
-    let (kind, models) = snapshot.models.serving(asked);
-    let population: Arc<Population> = dependencies.population.load_full();
-    let known = Known {
+    let rated = Rating {
+        models: &snapshot.models,
+        door,
+        grant: identity.facts.grant_type.as_deref(),
+        signals: &signals,
         history: history.as_ref(),
         profile: compared,
         link: provenance.as_deref(),
-        population: &population,
+        inherited,
+        naming,
+        degraded,
+        deadline,
     };
-    let (features, assessment) = match inherited.and_then(inherit) {
-        // Who turns in a code is judged by the login alone, unless there is a model for that.
-        Some(assessment) if kind != RequestKind::Token => (None, assessment),
-        inherited => {
-            let row = match naming {
-                Naming::Hint => {
-                    derive::derive(kind, &unproven::nameless(&signals), known, exchange.at)
-                }
-                Naming::Claim | Naming::Settled => {
-                    derive::derive(kind, &signals, known, exchange.at)
-                }
-            };
-            let own = dependencies
-                .scorer
-                .score(models, &row, degraded, deadline)
-                .await;
-            (Some(row), riskier(inherited, own))
-        }
-    };
-    // Scored for known and unknown names alike, so that it takes as long.
-    let shown = if naming == Naming::Claim
-        && mode_of(exchange, &signals, provenance.as_deref()) == Mode::Enforce
-    {
-        let bare = history.as_ref().map(unproven::without_name);
-        let known = Known {
-            history: bare.as_ref(),
-            profile: None,
-            ..known
-        };
-        let row = derive::derive(kind, &signals, known, exchange.at);
-        let scorer = &dependencies.scorer;
-        Some(scorer.score(models, &row, degraded, deadline).await)
-    } else {
-        None
-    };
-    let score_end = dependencies.clock.instant();
-    exchange.timing.score = score_end.saturating_duration_since(score_start);
-    exchange.mark(Stage::Score, score_start, score_end);
+    let rated = rated.rate(dependencies, exchange).await;
 
     let is_family = door == Door::Token && identity.presents(LinkKind::RefreshToken);
     let family = demand_keys.first().copied().filter(|_| is_family);
@@ -284,10 +250,10 @@ pub async fn assess(
         signals,
         presented: identity.presented,
         facts: identity.facts,
-        kind,
-        features,
-        assessment,
-        shown,
+        kind: rated.kind,
+        features: rated.features,
+        assessment: rated.assessment,
+        shown: rated.shown,
         is_hint: naming == Naming::Hint,
         // Where a session that is already there answers, it is what a code or an assertion is issued under.
         provenance: provenance.or(session
@@ -467,7 +433,6 @@ async fn try_load(
         tokio::time::timeout_at(deadline.instant().into(), dependencies.state.load(query)).await;
     let end = dependencies.clock.instant();
     exchange.timing.state = end.saturating_duration_since(start);
-    exchange.mark(Stage::State, start, end);
     let result = match answer {
         Ok(Ok(history)) => Ok(history),
         Ok(Err(StateError::Timeout)) | Err(_) => Err((FallbackCause::StateTimeout, "timeout")),
@@ -479,6 +444,9 @@ async fn try_load(
     dependencies
         .metrics
         .state_time(result.is_ok(), exchange.timing.state);
+    let failure = result.as_ref().err().map(|(cause, _)| *cause);
+    let kind = dependencies.state.kind();
+    exchange.spent(Stage::State, (start, end), |_| of_state(kind, failure));
     match &result {
         Ok(_) => dependencies.state_breaker.succeeded(),
         Err((_, kind)) => {
@@ -617,28 +585,4 @@ fn stand_in(
         _ => of_token,
     }
     .map(|link| (link.subject, link.as_profile()))
-}
-
-/// The riskier of what a code brings along from its login and what is to be said of whoever turns it in.
-fn riskier(inherited: Option<Assessment>, own: Assessment) -> Assessment {
-    let points = |assessment: &Assessment| assessment.score().map(RiskScore::points);
-    match inherited {
-        Some(inherited) if points(&inherited) >= points(&own) => inherited,
-        _ => own,
-    }
-}
-
-/// The assessment that a request inherits from the decision before it.
-fn inherit(link: &Provenance) -> Option<Assessment> {
-    Some(Assessment::Scored {
-        score: RiskScore::from_points(link.score?),
-        reasons: link
-            .reasons
-            .iter()
-            .filter_map(|code| Reason::from_code(code))
-            .collect(),
-        contributions: Vec::new(),
-        source: ScoreSource::Provenance,
-        fallback: None,
-    })
 }

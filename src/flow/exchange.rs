@@ -32,7 +32,6 @@ use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
-use crate::domain::trace::Stage;
 use crate::domain::trace::Trace;
 use crate::flow::admit::Client;
 use crate::flow::demands::Owed;
@@ -344,13 +343,6 @@ impl Exchange {
         let decided = self.decided.as_ref()?;
         let shown = decided.shown.as_ref().filter(|shown| shown.refused);
         Some(shown.map_or(&decided.decision, |shown| &shown.decision))
-    }
-
-    /// A stage of its path has ended. Costs nothing where nothing is traced.
-    pub fn mark(&mut self, stage: Stage, begin: Instant, end: Instant) {
-        if let Some(trace) = &mut self.trace {
-            trace.mark(stage, begin, end);
-        }
     }
 
     /// The mode, once it is known.

@@ -145,6 +145,7 @@ use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
 use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
+use crate::domain::trace::Stage;
 use crate::flow::admit::Knock;
 use crate::flow::agents::KnownAgents;
 use crate::flow::answer::AnswerPlan;
@@ -179,6 +180,9 @@ use crate::flow::score::breaker::Breaker;
 use crate::flow::shared_signals::Published;
 use crate::flow::snapshot::Snapshot;
 use crate::flow::tracing::Traces;
+use crate::flow::tracing::of_admission;
+use crate::flow::tracing::of_decision;
+use crate::flow::tracing::of_record;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
@@ -303,6 +307,14 @@ impl AuthFlow {
     /// Opens the exchange of a request and reads its head. The exchange is there even when the request is refused, so
     /// that every ending is recorded.
     pub fn admit(&self, knock: &Knock<'_>) -> (Exchange, Result<(), Refusal>) {
+        let (mut exchange, admitted) = self.open(knock);
+        let begin = exchange.is_recorded().then_some(exchange.started);
+        let clock = self.dependencies.clock.as_ref();
+        exchange.ends(Stage::Admit, begin, clock, of_admission);
+        (exchange, admitted)
+    }
+
+    fn open(&self, knock: &Knock<'_>) -> (Exchange, Result<(), Refusal>) {
         let snapshot = self.snapshot.load_full();
         let client = admit::client(knock, &snapshot);
         let mut exchange = Exchange {
@@ -310,7 +322,7 @@ impl AuthFlow {
             at: self.dependencies.clock.now(),
             started: self.dependencies.clock.instant(),
             snapshot,
-            method: method_name(knock.method),
+            method: admit::method_name(knock.method),
             target: None,
             route: None,
             door: None,
@@ -422,6 +434,7 @@ impl AuthFlow {
             return Ok(());
         }
         let now = dependencies.clock.now();
+        let begin = exchange.begins(dependencies.clock.as_ref());
         decide::decide(dependencies, exchange, door, request.parameters, now);
         review::review(dependencies, exchange, door, request).await;
         if exchange.snapshot.answers_wso2 {
@@ -437,10 +450,11 @@ impl AuthFlow {
                 .metrics
                 .rate_limited(limited.scope, exchange.mode() == Some(Mode::Enforce));
         }
-        exchange.timing.decision = dependencies
-            .clock
-            .instant()
-            .saturating_duration_since(exchange.started);
+        let end = dependencies.clock.instant();
+        exchange.timing.decision = end.saturating_duration_since(exchange.started);
+        if let Some(begin) = begin {
+            exchange.spent(Stage::Decide, (begin, end), of_decision);
+        }
         Ok(())
     }
 
@@ -601,27 +615,21 @@ impl AuthFlow {
 
     /// The exchange has ended. Called exactly once for each.
     pub fn close(&self, mut exchange: Exchange, abandoned: bool) {
-        if let Some(traces) = &self.traces {
-            let now = self.dependencies.clock.instant();
-            traces.end(&mut exchange, now, self.dependencies.entropy.as_ref());
+        let dependencies = &self.dependencies;
+        let clock = dependencies.clock.as_ref();
+        let begin = exchange.begins(clock);
+        let (learnt, recorded) = observe::close(dependencies, &mut exchange, abandoned);
+        if let (Some(traces), Some(begin)) = (&self.traces, begin) {
+            exchange.upstream_ended(begin);
+            let now = clock.instant();
+            exchange.spent(Stage::Record, (begin, now), |_| of_record(learnt, recorded));
+            traces.end(&mut exchange, now, dependencies.entropy.as_ref());
         }
-        observe::close(&self.dependencies, exchange, abandoned);
     }
 
     fn request_id(&self) -> RequestId {
-        request_id(&self.dependencies)
+        admit::request_id(&self.dependencies)
     }
-}
-
-fn request_id(dependencies: &Dependencies) -> RequestId {
-    let mut random = [0; 10];
-    dependencies.entropy.fill(&mut random);
-    let millis = u64::try_from(dependencies.clock.now().millis()).unwrap_or(0);
-    RequestId::new(
-        uuid::Builder::from_unix_timestamp_millis(millis, &random)
-            .into_uuid()
-            .to_string(),
-    )
 }
 
 fn refuse(exchange: &mut Exchange, refusal: &Refusal) {
@@ -629,17 +637,4 @@ fn refuse(exchange: &mut Exchange, refusal: &Refusal) {
     exchange.outcome = AuthOutcome::RefusedHere;
     exchange.response_status = refusal.status;
     exchange.permit = None;
-}
-
-fn method_name(method: &http::Method) -> &'static str {
-    match *method {
-        http::Method::DELETE => "DELETE",
-        http::Method::GET => "GET",
-        http::Method::HEAD => "HEAD",
-        http::Method::OPTIONS => "OPTIONS",
-        http::Method::PATCH => "PATCH",
-        http::Method::POST => "POST",
-        http::Method::PUT => "PUT",
-        _ => "OTHER",
-    }
 }

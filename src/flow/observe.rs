@@ -421,28 +421,35 @@ fn attempt(exchange: &Exchange, assessed: &Assessed) -> Option<Attempt> {
     })
 }
 
-/// Closes an exchange: metrics, what is learnt, the record.
-pub fn close(dependencies: &Dependencies, mut exchange: Exchange, abandoned: bool) {
+/// Closes an exchange: metrics, what is learnt, the record. Says whether something is learnt of it and whether it is on
+/// record.
+pub fn close(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    abandoned: bool,
+) -> (bool, bool) {
     if abandoned && matches!(exchange.outcome, AuthOutcome::None) {
         exchange.outcome = AuthOutcome::Abandoned;
     }
-    measure(&dependencies.metrics, &exchange);
-    dependencies.sessions.note(&exchange);
-    rollout::note(dependencies, &exchange);
-    let learnt = learn(dependencies, &mut exchange);
-    let hindsight = hindsight::look_back(dependencies, &mut exchange);
+    measure(&dependencies.metrics, exchange);
+    dependencies.sessions.note(exchange);
+    rollout::note(dependencies, exchange);
+    let learnt = learn(dependencies, exchange);
+    let hindsight = hindsight::look_back(dependencies, exchange);
     let scored = exchange.door.is_some() || exchange.error.is_some();
-    if (scored || exchange.snapshot.audit_passed) && dependencies.audit.keeps() {
+    let recorded = (scored || exchange.snapshot.audit_passed) && dependencies.audit.keeps();
+    if recorded {
         let total = dependencies
             .clock
             .instant()
             .saturating_duration_since(exchange.started);
-        let mut event = event(&exchange, learnt, total);
+        let mut event = event(exchange, learnt, total);
         hindsight.describe(&mut event);
-        let told = token_action::told(dependencies, &exchange).into_iter();
+        let told = token_action::told(dependencies, exchange).into_iter();
         event.token_actions = told.map(|told| told.as_str().to_owned()).collect();
         dependencies.audit.write(event);
     }
+    (learnt, recorded)
 }
 
 fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {

@@ -44,6 +44,7 @@ use crate::domain::route::RouteClass;
 use crate::domain::signals::network::velocity_host;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
+use crate::domain::trace::Stage;
 use crate::flow::Dependencies;
 use crate::flow::assess;
 use crate::flow::exchange::Exchange;
@@ -51,6 +52,7 @@ use crate::flow::identify::link_key;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::resign::Resign;
 use crate::flow::scopes;
+use crate::flow::tracing::of_visit;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::sync::Arc;
@@ -152,6 +154,7 @@ pub(in crate::flow) async fn visit(
         return Err(Denial::Away);
     };
     let mut visit = Visit::to(resource);
+    let begin = exchange.begins(dependencies.clock.as_ref());
     let judged = judge(dependencies, exchange, &mut visit, method, headers).await;
     let now = dependencies.clock.instant();
     exchange.timing.decision = now.saturating_duration_since(exchange.started);
@@ -164,6 +167,9 @@ pub(in crate::flow) async fn visit(
     }
     exchange.permit = judged.as_ref().ok().cloned();
     exchange.visit = Some(visit);
+    if let Some(begin) = begin {
+        exchange.spent(Stage::Visit, (begin, now), of_visit);
+    }
     judged.map(drop)
 }
 

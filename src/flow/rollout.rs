@@ -36,6 +36,7 @@ use crate::domain::route::Door;
 use crate::domain::signals::Signals;
 use crate::domain::signals::Subject;
 use crate::flow::Dependencies;
+use crate::flow::admit;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::ports::PlanFiles;
@@ -349,7 +350,7 @@ fn record(dependencies: &Dependencies, version: u64, entry: Entry<'_>) {
     dependencies.audit.write(AuditEvent {
         schema: AUDIT_SCHEMA,
         time: dependencies.clock.now().to_rfc3339(),
-        id: super::request_id(dependencies).to_string(),
+        id: admit::request_id(dependencies).to_string(),
         class: "rollout".to_owned(),
         route: "rollout".to_owned(),
         method: if is_by_operator { "POST" } else { "OTHER" }.to_owned(),

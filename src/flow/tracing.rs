@@ -1,15 +1,24 @@
 //! Requests as spans: begun with the exchange, handed over when it is closed. Off unless a sink is set; then a request that
-//! is not recorded costs its ids. Nothing here waits.
+//! is not recorded costs its ids: its stages look at no clock and keep nothing. Nothing here waits.
 
+use crate::domain::policy::decision::Decision;
+use crate::domain::policy::decision::Matched;
+use crate::domain::risk::Assessment;
+use crate::domain::risk::FallbackCause;
+use crate::domain::signals::Signals;
 use crate::domain::time::Timestamp;
 use crate::domain::trace::Attribute;
+use crate::domain::trace::Attributes;
 use crate::domain::trace::CHANCE_BYTES;
 use crate::domain::trace::FinishedTrace;
 use crate::domain::trace::Span;
+use crate::domain::trace::SpanKind;
 use crate::domain::trace::Stage;
 use crate::domain::trace::Trace;
 use crate::domain::trace::TraceParent;
 use crate::flow::exchange::Exchange;
+use crate::flow::limits::Limited;
+use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::TraceSink;
 use crate::flow::record;
@@ -61,11 +70,181 @@ impl Traces {
         now: Instant,
         entropy: &dyn Entropy,
     ) {
-        let Some(mut trace) = exchange.trace.take().filter(|trace| trace.is_sampled) else {
+        if let Some(trace) = exchange.trace.take().filter(|trace| trace.is_sampled) {
+            self.sink.write(finished(&trace, exchange, now, entropy));
+        }
+    }
+}
+
+impl Exchange {
+    /// The beginning of a stage; `None`, without a look at the clock, where the request is not recorded.
+    pub fn begins(&self, clock: &dyn Clock) -> Option<Instant> {
+        self.is_recorded().then(|| clock.instant())
+    }
+
+    /// The end of a stage that has begun, and what is known of it. Costs nothing where it has not.
+    pub fn ends(
+        &mut self,
+        stage: Stage,
+        begin: Option<Instant>,
+        clock: &dyn Clock,
+        attributes: impl FnOnce(&Self) -> Attributes,
+    ) {
+        if let Some(begin) = begin {
+            let end = clock.instant();
+            self.spent(stage, (begin, end), attributes);
+        }
+    }
+
+    /// The same for a stage whose moments are known in any case.
+    pub fn spent(
+        &mut self,
+        stage: Stage,
+        (begin, end): (Instant, Instant),
+        attributes: impl FnOnce(&Self) -> Attributes,
+    ) {
+        if self.is_recorded() {
+            let attributes = attributes(self);
+            if let Some(trace) = &mut self.trace {
+                trace.mark(stage, begin, end, attributes);
+            }
+        }
+    }
+
+    /// The head of the upstream's answer has come.
+    pub fn upstream_answered(&mut self, status: u16, clock: &dyn Clock) {
+        let method = semantic_method(self.method);
+        if let Some(trace) = &mut self.trace {
+            trace.upstream_answered(method, Some(status), None, || clock.instant());
+        }
+    }
+
+    /// Nothing more comes of the upstream: the end of its stages, at `now`.
+    pub(in crate::flow) fn upstream_ended(&mut self, now: Instant) {
+        let (method, failure) = (semantic_method(self.method), self.failure);
+        let Some(trace) = &mut self.trace else {
             return;
         };
-        trace.upstream_answered(now);
-        self.sink.write(finished(&trace, exchange, now, entropy));
+        let Some(begin) = trace.upstream_end() else {
+            return trace.upstream_answered(method, None, failure, || now);
+        };
+        self.spent(Stage::Answer, (begin, now), |exchange| {
+            let mut found = Attributes::new();
+            if exchange.door.is_some() {
+                found.push(("riskgate.outcome", text(exchange.outcome.as_str())));
+            }
+            let failure = exchange.failure.map(|failure| ("error.type", failure));
+            let replaced = exchange.replaced.map(|what| ("riskgate.replaced", what));
+            let told = [failure, replaced].into_iter().flatten();
+            found.extend(told.map(|(key, word)| (key, text(word))));
+            found
+        });
+    }
+
+    /// Whether its stages are kept.
+    pub fn is_recorded(&self) -> bool {
+        self.trace.as_ref().is_some_and(|trace| trace.is_sampled)
+    }
+}
+
+/// What is known of the admission of an exchange.
+pub(in crate::flow) fn of_admission(exchange: &Exchange) -> Attributes {
+    let class = ("riskgate.class", text(record::class(exchange)));
+    let error = exchange.error.map(|error| ("error.type", text(error)));
+    [class].into_iter().chain(error).collect()
+}
+
+/// What is known of a request from itself, and whether it was over a limit.
+pub(in crate::flow) fn of_signals(signals: &Signals, limited: Option<Limited>) -> Attributes {
+    let mut found = vec![("riskgate.agent", text(signals.agent.kind.as_str()))];
+    let network = signals.network.kind;
+    found.extend(network.map(|kind| ("riskgate.network", text(kind.as_str()))));
+    found.extend(limited.map(|limited| ("riskgate.limited", text(limited.scope))));
+    found
+}
+
+/// What is known of a read of the state of this kind.
+pub(in crate::flow) fn of_state(kind: &str, failure: Option<FallbackCause>) -> Attributes {
+    let mut found = vec![
+        ("db.system.name", text(kind)),
+        ("db.operation.name", text("load")),
+    ];
+    found.extend(failure.map(|cause| ("error.type", text(cause.as_str()))));
+    found
+}
+
+/// What is known of a score that `model` gave, or did not give, to a request of `kind`.
+pub(in crate::flow) fn of_score(kind: &str, model: &str, assessment: &Assessment) -> Attributes {
+    let mut found = vec![
+        ("riskgate.kind", text(kind)),
+        ("riskgate.model", text(model)),
+    ];
+    match assessment {
+        Assessment::Scored {
+            source, fallback, ..
+        } => {
+            found.push(("riskgate.source", text(source.as_str())));
+            found.extend(fallback.map(|cause| ("riskgate.fallback", text(cause.as_str()))));
+        }
+        Assessment::Unscored(cause) => found.push(("error.type", text(cause.as_str()))),
+    }
+    found
+}
+
+/// What is known of a decision once it is made.
+pub(in crate::flow) fn of_decision(exchange: &Exchange) -> Attributes {
+    let Some(decided) = &exchange.decided else {
+        return Attributes::new();
+    };
+    let decision: &Decision = &decided.decision;
+    let reasons = i64::try_from(decision.reasons.len()).unwrap_or(i64::MAX);
+    let mut found = vec![
+        ("riskgate.verdict", text(decision.verdict.as_str())),
+        ("riskgate.mode", text(decided.mode.as_str())),
+        ("riskgate.reasons", Attribute::Number(reasons)),
+    ];
+    if let Matched::Rule { name } = &decision.matched {
+        found.push(("riskgate.rule", text(name)));
+    }
+    found
+}
+
+/// What is known of a request to a service of the operator's own.
+pub(in crate::flow) fn of_visit(exchange: &Exchange) -> Attributes {
+    let Some(visit) = &exchange.visit else {
+        return Attributes::new();
+    };
+    let known = [
+        ("riskgate.token", visit.token),
+        (
+            "riskgate.verdict",
+            visit.verdict.map(|verdict| verdict.as_str()),
+        ),
+        ("error.type", visit.denial.map(|denial| denial.as_str())),
+    ];
+    let known = known.into_iter();
+    known
+        .filter_map(|(key, word)| Some((key, text(word?))))
+        .collect()
+}
+
+/// What is known of what became of an exchange once it had ended.
+pub(in crate::flow) fn of_record(learnt: bool, recorded: bool) -> Attributes {
+    vec![
+        ("riskgate.learnt", Attribute::Flag(learnt)),
+        ("riskgate.recorded", Attribute::Flag(recorded)),
+    ]
+}
+
+fn text(text: &str) -> Attribute {
+    Attribute::text(text)
+}
+
+/// A method as the semantic conventions name it.
+fn semantic_method(method: &'static str) -> &'static str {
+    match method {
+        "OTHER" => "_OTHER",
+        known => known,
     }
 }
 
@@ -81,31 +260,35 @@ fn finished(
         || "unreadable".to_owned(),
         |route| route.pattern.to_string(),
     );
+    // What no convention knows is no part of a name.
+    let method = match exchange.method {
+        "OTHER" => "HTTP",
+        known => known,
+    };
     let mut spans = vec![Span {
         id: trace.span_id,
         parent: trace.parent,
-        name: format!("{} {route}", exchange.method),
-        kind: 2,
+        name: format!("{method} {route}"),
+        kind: SpanKind::Server,
         begin: since(exchange.started),
         end: since(now),
         attributes: attributes(exchange, route),
         is_error: exchange.failure.is_some() || exchange.response_status >= 500,
     }];
     for mark in trace.marks() {
-        let is_upstream = mark.stage == Stage::Upstream;
         let mut id = trace.upstream_id;
-        if !is_upstream {
+        if mark.stage != Stage::Upstream {
             entropy.fill(&mut id);
         }
         spans.push(Span {
             id,
             parent: Some(trace.span_id),
             name: mark.stage.as_str().to_owned(),
-            kind: if is_upstream { 3 } else { 1 },
+            kind: mark.stage.kind(),
             begin: since(mark.begin),
             end: since(mark.end),
-            attributes: Vec::new(),
-            is_error: is_upstream && exchange.failure.is_some(),
+            attributes: mark.attributes.clone(),
+            is_error: mark.is_error(),
         });
     }
     FinishedTrace {
@@ -116,19 +299,28 @@ fn finished(
 }
 
 /// Words of closed sets, numbers, and the id of the decision, by which its record is found.
-fn attributes(exchange: &Exchange, route: String) -> Vec<(&'static str, Attribute)> {
-    let text = |text: &str| Attribute::Text(text.to_owned());
+fn attributes(exchange: &Exchange, route: String) -> Attributes {
+    let scheme = if exchange.client.secure {
+        "https"
+    } else {
+        "http"
+    };
     let mut found = vec![
-        ("http.request.method", text(exchange.method)),
-        ("http.route", Attribute::Text(route)),
         (
-            "http.response.status_code",
-            Attribute::Number(i64::from(exchange.response_status)),
+            "http.request.method",
+            text(semantic_method(exchange.method)),
         ),
+        ("http.route", Attribute::Text(route)),
+        ("url.scheme", text(scheme)),
         ("riskgate.id", text(exchange.id.as_str())),
         ("riskgate.class", text(record::class(exchange))),
         ("riskgate.action", Attribute::Text(record::action(exchange))),
     ];
+    let status = exchange.response_status;
+    if status > 0 {
+        let number = Attribute::Number(i64::from(status));
+        found.push(("http.response.status_code", number));
+    }
     if let Some(door) = exchange.door {
         found.push(("riskgate.door", text(door.as_str())));
         found.push(("riskgate.outcome", text(exchange.outcome.as_str())));
@@ -144,6 +336,8 @@ fn attributes(exchange: &Exchange, route: String) -> Vec<(&'static str, Attribut
     }
     if let Some(error) = exchange.error.or(exchange.failure) {
         found.push(("error.type", text(error)));
+    } else if status >= 500 {
+        found.push(("error.type", Attribute::Text(status.to_string())));
     }
     found
 }

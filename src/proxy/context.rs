@@ -61,12 +61,6 @@ impl RequestContext {
         }
     }
 
-    /// Whether the request is traced.
-    pub fn is_traced(&self) -> bool {
-        let exchange = self.exchange.as_ref();
-        exchange.is_some_and(|exchange| exchange.trace.is_some())
-    }
-
     /// The moment, by the clock of the path.
     pub fn now(&self) -> Instant {
         self.flow.dependencies().clock.instant()

@@ -56,6 +56,7 @@ pub async fn serve(
     let Some(exchange) = context.exchange.as_mut() else {
         return Err(internal("a request without an exchange"));
     };
+    exchange.upstream_answered(head.status.as_u16(), flow.dependencies().clock.as_ref());
     let is_plain = !head.headers.contains_key(header::CONTENT_ENCODING);
     let seen = response::seen(&head);
     let request = &session.req_header().headers;
@@ -135,17 +136,15 @@ fn request_head(
 async fn ask(
     connector: &Connector,
     upstream: &Upstream,
-    context: &RequestContext,
+    context: &mut RequestContext,
     head: RequestHeader,
     body: Bytes,
 ) -> Result<(ResponseHeader, Bytes)> {
-    let permit = context
-        .exchange
-        .as_ref()
-        .and_then(|exchange| exchange.permit.as_ref())
-        .ok_or_else(|| internal("a request without a permit"))?;
+    let without = || internal("a request without a permit");
+    let exchange = context.exchange.as_mut().ok_or_else(without)?;
+    let permit = exchange.permit.as_ref().ok_or_else(without)?;
     // It is never given back.
-    let peer = upstream.peer(permit, true);
+    let peer = upstream.peer(permit, true, exchange.trace.as_deref_mut());
     let (mut server, _) = connector.get_http_session(&peer).await?;
     server.set_read_timeout(peer.options.read_timeout);
     server.set_write_timeout(peer.options.write_timeout);

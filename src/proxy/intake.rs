@@ -14,6 +14,7 @@ use crate::domain::risk::RiskScore;
 use crate::domain::route::Door;
 use crate::domain::signals::agent::TlsFingerprint;
 use crate::domain::target::CanonicalTarget;
+use crate::domain::trace::Attribute;
 use crate::domain::trace::Stage;
 use crate::flow::AuthFlow;
 use crate::flow::admit::Knock;
@@ -99,7 +100,7 @@ async fn returning(
         return None;
     }
     context.is_body_read = true;
-    match body::read(session, body_deadline).await {
+    match read(flow, session, Some(exchange), body_deadline).await {
         Ok(body) => {
             let headers = &session.req_header().headers;
             let restored = flow.restored_body(exchange, headers, &body);
@@ -239,12 +240,8 @@ async fn parameters(
     // Checked before the body is read: a wrong type needs no upload.
     let _: BodyHeaders<'_> = BodyHeaders::of(&session.req_header().headers).map_err(refuse)?;
     context.is_body_read = true;
-    let begin = context.is_traced().then(|| context.now());
-    let mut body = body::read(session, deadline).await?;
-    let end = begin.map(|begin| (begin, context.now()));
-    if let (Some(exchange), Some((begin, end))) = (&mut context.exchange, end) {
-        exchange.mark(Stage::Body, begin, end);
-    }
+    let exchange = context.exchange.as_mut();
+    let mut body = read(flow, session, exchange, deadline).await?;
     let head = session.req_header();
     let headers = BodyHeaders::of(&head.headers).map_err(refuse)?;
     let exchange = context.exchange.as_ref();
@@ -258,6 +255,31 @@ async fn parameters(
         .and_then(|exchange| exchange.target.as_ref())
         .and_then(CanonicalTarget::query);
     Parameters::parse(door, &head.method, query, headers, &body).map_err(refuse)
+}
+
+/// Reads the body, as a stage of the exchange.
+async fn read(
+    flow: &AuthFlow,
+    session: &mut Session,
+    exchange: Option<&mut Exchange>,
+    deadline: Duration,
+) -> Result<Bytes, Refusal> {
+    let clock = flow.dependencies().clock.as_ref();
+    let begin = exchange
+        .as_ref()
+        .and_then(|exchange| exchange.begins(clock));
+    let body = body::read(session, deadline).await;
+    if let Some(exchange) = exchange {
+        exchange.ends(Stage::Body, begin, clock, |_| {
+            let length = body
+                .as_ref()
+                .ok()
+                .and_then(|body| i64::try_from(body.len()).ok());
+            let size = length.map(|length| ("http.request.body.size", Attribute::Number(length)));
+            size.into_iter().collect()
+        });
+    }
+    body
 }
 
 /// Whether the raw head of an HTTP/1 request with a transfer coding names a length as well. Pingora removes it when it

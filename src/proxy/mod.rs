@@ -238,16 +238,23 @@ impl ProxyHttp for GatewayProxy {
         context: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
         let is_fresh = context.is_fresh;
-        match context
-            .exchange
-            .as_ref()
-            .and_then(|exchange| exchange.permit.as_ref())
-        {
+        let Some(exchange) = context.exchange.as_mut() else {
+            return Error::e_explain(ErrorType::InternalError, "a request without an exchange");
+        };
+        match &exchange.permit {
             Some(permit) if permit.resource().is_some() => match self.services.of(permit) {
-                Some(service) => Ok(Box::new(service.peer(permit, is_fresh))),
+                Some(service) => Ok(Box::new(service.peer(
+                    permit,
+                    is_fresh,
+                    exchange.trace.as_deref_mut(),
+                ))),
                 None => Error::e_explain(ErrorType::InternalError, "a service that is not known"),
             },
-            Some(permit) => Ok(Box::new(self.upstream.peer(permit, is_fresh))),
+            Some(permit) => Ok(Box::new(self.upstream.peer(
+                permit,
+                is_fresh,
+                exchange.trace.as_deref_mut(),
+            ))),
             None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
         }
     }

@@ -35,8 +35,8 @@ pub async fn head(
     let Some(exchange) = context.exchange.as_mut() else {
         return Ok(());
     };
-    if let Some(trace) = exchange.trace.as_mut().filter(|_| status >= 200) {
-        trace.upstream_answered(flow.dependencies().clock.instant());
+    if status >= 200 {
+        exchange.upstream_answered(status, flow.dependencies().clock.as_ref());
     }
     if exchange.is_visit() {
         // A service is not to set cookies that the identity server or the gateway would read.

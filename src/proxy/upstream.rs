@@ -6,6 +6,7 @@ use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
+use crate::domain::trace::Trace;
 use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
 use crate::flow::tracing::TRACEPARENT;
@@ -125,8 +126,17 @@ impl Upstream {
         }
     }
 
-    /// The peer for a request that has a permit, over a connection of its own or one that may be shared.
-    pub fn peer(&self, _permit: &ForwardPermit, is_fresh: bool) -> HttpPeer {
+    /// The peer for a request that has a permit, over a connection of its own or one that may be shared. The trace of the
+    /// request is told where it goes.
+    pub fn peer(
+        &self,
+        _permit: &ForwardPermit,
+        is_fresh: bool,
+        trace: Option<&mut Trace>,
+    ) -> HttpPeer {
+        if let Some(trace) = trace {
+            trace.leads_to(&self.settings.host, self.settings.port);
+        }
         let mut peer = HttpPeer::new(
             **self.address.load(),
             self.settings.tls,
@@ -272,7 +282,7 @@ pub fn write_head(
     head.insert_header(headers::X_FORWARDED_PROTO, scheme)?;
     head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
     if let Some(trace) = &exchange.trace {
-        head.insert_header(TRACEPARENT, trace.ask_upstream(context.now()))?;
+        head.insert_header(TRACEPARENT, trace.ask_upstream(|| context.now()))?;
         if trace.parent.is_none() {
             // It goes with a traceparent that is not passed on.
             head.remove_header(TRACESTATE);

@@ -40,6 +40,7 @@ use riskgate::domain::signals::network::NetworkFacts;
 use riskgate::domain::signals::network::NetworkKind;
 use riskgate::domain::target::CanonicalTarget;
 use riskgate::domain::time::Timestamp;
+use riskgate::domain::trace::FinishedTrace;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
@@ -57,17 +58,20 @@ use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
+use riskgate::flow::ports::TraceSink;
 use riskgate::flow::resource::tokens::VerifiedTokens;
 use riskgate::flow::review::Reviews;
 use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
+use riskgate::flow::tracing::Traces;
 use riskgate::telemetry::metrics::Metrics;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -98,11 +102,15 @@ pub const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/
 pub const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:133.0) Gecko/20100101 Firefox/133.0";
 pub const PHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
 
-pub struct HandClock(AtomicI64);
+pub struct HandClock {
+    millis: AtomicI64,
+    /// How often somebody asked for the moment.
+    pub looks: AtomicUsize,
+}
 
 impl Clock for HandClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.millis.load(Ordering::SeqCst))
     }
 
     #[allow(
@@ -110,6 +118,7 @@ impl Clock for HandClock {
         reason = "deadlines run on the clock of the runtime, as its timers do; only the calendar is moved by hand"
     )]
     fn instant(&self) -> Instant {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         tokio::time::Instant::now().into_std()
     }
 }
@@ -200,7 +209,10 @@ pub fn keys(secret: u8, previous: Option<u8>) -> Keys {
 
 impl Town {
     pub fn new() -> Self {
-        let clock = Arc::new(HandClock(AtomicI64::new(1_760_000_000_000)));
+        let clock = Arc::new(HandClock {
+            millis: AtomicI64::new(1_760_000_000_000),
+            looks: AtomicUsize::new(0),
+        });
         Self::on(Arc::new(MemoryStore::new()), clock, &keys(7, None))
     }
 
@@ -274,9 +286,25 @@ impl Town {
         }
     }
 
+    /// The same, with this share of its requests traced. They go nowhere.
+    pub fn traced(self, share: f64) -> Self {
+        struct Nowhere;
+        impl TraceSink for Nowhere {
+            fn write(&self, trace: FinishedTrace) {
+                assert!(trace.spans.len() > 7, "{trace:?}");
+            }
+        }
+        let sink = Arc::new(Nowhere);
+        let traces = Traces { sink, share };
+        Self {
+            flow: self.flow.traced(Some(traces)),
+            ..self
+        }
+    }
+
     pub fn wait(&self, span: Duration) {
         let millis = i64::try_from(span.as_millis()).unwrap();
-        self.clock.0.fetch_add(millis, Ordering::SeqCst);
+        self.clock.millis.fetch_add(millis, Ordering::SeqCst);
     }
 
     pub fn user(&self, name: &str) -> SubjectKey {

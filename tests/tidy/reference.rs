@@ -17,6 +17,9 @@ use riskgate::domain::risk::FallbackCause;
 use riskgate::domain::route::Door;
 use riskgate::domain::secret::Secret;
 use riskgate::domain::signals::client_addr::TrustedProxies;
+use riskgate::domain::trace::REQUEST_KEYS;
+use riskgate::domain::trace::SpanKind;
+use riskgate::domain::trace::Stage;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -206,6 +209,30 @@ fn the_metrics_reference_lists_the_values_of_labels() {
         "label values that docs/reference/metrics.md does not name",
         missing,
     );
+}
+
+#[test]
+fn the_page_of_traces_has_every_span_with_its_kind_and_attributes() {
+    let listed = |keys: &[&str]| -> Vec<String> { keys.iter().map(|key| (*key).into()).collect() };
+    let mut expected: BTreeMap<String, (String, Vec<String>)> = Stage::ALL
+        .iter()
+        .map(|stage| {
+            let kind = stage.kind().as_str().to_owned();
+            (stage.as_str().to_owned(), (kind, listed(stage.keys())))
+        })
+        .collect();
+    let request = (SpanKind::Server.as_str().to_owned(), listed(&REQUEST_KEYS));
+    expected.insert("METHOD route".to_owned(), request);
+    let documented = rows(&read("docs/TRACES.md"))
+        .into_iter()
+        .filter(|(heading, _)| heading == "What is in a trace")
+        .map(|(_, cells)| {
+            let name = cells[0].split('`').nth(1).unwrap_or_default().to_owned();
+            let keys = cells[3].split(", ").map(code).collect();
+            (name, (cells[1].clone(), keys))
+        })
+        .collect();
+    same("docs/TRACES.md", &documented, &expected);
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn span(trace: &FinishedTrace, span: &Span) -> Value {
         "spanId": hex_of(&span.id),
         "parentSpanId": span.parent.map(|id| hex_of(&id)).unwrap_or_default(),
         "name": span.name,
-        "kind": span.kind,
+        "kind": span.kind.number(),
         "startTimeUnixNano": moment(span.begin),
         "endTimeUnixNano": moment(span.end),
         "attributes": attributes,
@@ -48,6 +48,7 @@ fn span(trace: &FinishedTrace, span: &Span) -> Value {
 fn attribute(key: &str, value: &Attribute) -> Value {
     let value = match value {
         Attribute::Text(text) => json!({ "stringValue": text }),
+        Attribute::Flag(flag) => json!({ "boolValue": flag }),
         // 64-bit numbers are texts in the JSON of protocol buffers.
         Attribute::Number(number) => json!({ "intValue": number.to_string() }),
     };

@@ -10,6 +10,9 @@ pub mod share;
 /// Threads for models that cannot run on the worker.
 pub mod pool;
 
+/// Numbers and score of one request.
+pub mod rating;
+
 use crate::domain::drift::Baseline;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
