@@ -46,6 +46,9 @@ if [ "$purpose" = test ]; then
     want redis-server has redis-server
     want chromium has chromium
     want openssl has openssl
+    # Commands of the documentation, which are run as they stand.
+    want curl has curl
+    want jq has jq
     want shellcheck has shellcheck
     # The gateway under a false clock, and without names.
     want faketime has faketime

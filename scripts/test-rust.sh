@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 # The suites whose tests start gateways, stores, browsers or servers. No other is repeated.
-driving=' analyst faults gateway learning lifecycle stores tomcat '
+driving=' analyst examples faults gateway learning lifecycle stores tomcat '
 repeats_max=3
 
 log=$(mktemp)

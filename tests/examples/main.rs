@@ -1,4 +1,7 @@
-//! The examples of the documentation are tried: settings are checked by the program.
+//! Every example of the documentation is tried. A fenced block is one of: settings, which the program checks
+//! (`settings.rs`); a session at a terminal, or commands, which are run (`commands.rs`, `busy.rs`, in a `place.rs`); a message,
+//! which is compared with what the gateway really sends (`busy.rs`, `messages.rs`); or one that cannot be run, with the reason
+//! (`untried.rs`). A block that is none of them fails `each_example_has_its_place`.
 
 #![allow(
     clippy::expect_used,
@@ -12,8 +15,21 @@
 #[allow(dead_code, reason = "shared with tests/tidy.rs, which uses more of it")]
 mod files;
 
-mod settings;
+#[path = "../support/gateway.rs"]
+mod gateway;
+#[path = "../gateway/receiver.rs"]
+#[allow(dead_code, reason = "shared with tests/gateway, which uses more of it")]
+mod receiver;
 
+mod busy;
+mod commands;
+mod messages;
+mod place;
+mod settings;
+mod simulator;
+mod untried;
+
+use crate::files::nothing;
 use crate::files::sources;
 use std::sync::LazyLock;
 
@@ -83,4 +99,43 @@ pub(crate) fn block(which: Which) -> &'static Block {
         (None, _) => panic!("no example of {} has `{}` in it", which.0, which.1),
         (Some(_), Some(_)) => panic!("several examples of {} have `{}`", which.0, which.1),
     }
+}
+
+/// The tables: each names what its tests try.
+fn named() -> Vec<Which> {
+    let steps = [
+        commands::CERTIFICATES,
+        commands::NEWCOMER,
+        commands::FLEET,
+        commands::ROLLOUT,
+        busy::ANALYST,
+    ];
+    let mut named: Vec<Which> = steps.concat().iter().map(|(which, _)| *which).collect();
+    named.push(commands::ACL);
+    named.extend(busy::MESSAGES);
+    named.extend(untried::UNTRIED.iter().map(|(which, ..)| *which));
+    named
+}
+
+#[test]
+fn each_example_has_its_place() {
+    let named: Vec<&Block> = named().into_iter().map(block).collect();
+    let mut findings = Vec::new();
+    for found in BLOCKS.iter() {
+        let tables = named.iter().filter(|named| std::ptr::eq(**named, found));
+        let places = if matches!(found.language.as_str(), "toml" | "console") {
+            // All of them are tried.
+            tables.count() + 1
+        } else {
+            tables.count()
+        };
+        if places != 1 {
+            let (place, text) = (found.place(), &found.text);
+            findings.push(format!("{place} is tried {places} times:\n{text}"));
+        }
+    }
+    nothing(
+        "examples that no test tries: name each in the table of the test that shall run it, or in tests/examples/untried.rs",
+        findings,
+    );
 }

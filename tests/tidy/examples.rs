@@ -1,4 +1,4 @@
-//! Commands that the documentation names, and their flags, are known to the program. `tests/examples` tries settings.
+//! Commands that the documentation names, and their flags, are known to the program. `tests/examples` tries them.
 
 use crate::files::Source;
 use crate::files::nothing;
@@ -97,20 +97,6 @@ fn examples(pages: &[Source]) -> Vec<Example<'_>> {
         assert!(open.is_none(), "{}: an example does not end", page.path);
     }
     found
-}
-
-#[test]
-fn examples_in_json_are_json() {
-    let pages = pages();
-    let mut findings = Vec::new();
-    for example in examples(&pages) {
-        if example.language == "json"
-            && let Err(error) = serde_json::from_str::<serde_json::Value>(&example.text)
-        {
-            findings.push(format!("{}: {error}\n{}", example.page, example.text));
-        }
-    }
-    nothing("examples that are no JSON", findings);
 }
 
 /// Lines of shell, and commands in running text.

@@ -1,0 +1,334 @@
+//! Commands of the pages, run in the order in which somebody would: by whoever sets riskgate up, by analysts on a gateway
+//! that has something to show (`busy.rs`), by whoever brings it to Redis.
+
+use crate::BLOCKS;
+use crate::Which;
+use crate::block;
+use crate::files::nothing;
+use crate::files::read;
+use crate::files::root;
+use crate::gateway::listening_port;
+use crate::gateway::redis::RedisServer;
+use crate::place::Place;
+use crate::place::Step;
+use regex::Regex;
+use riskgate::adapters::embedded::EmbeddedStore;
+use riskgate::adapters::entropy::OsEntropy;
+use riskgate::app::assemble;
+use riskgate::app::keys::Keys;
+use riskgate::config::Config;
+use riskgate::domain::history::Observation;
+use riskgate::domain::history::ScopeUse;
+use riskgate::domain::history::scopes::Bearers;
+use riskgate::domain::ids::Pseudonym;
+use riskgate::domain::ids::SubjectKey;
+use riskgate::domain::time::Timestamp;
+use riskgate::flow::ports::StateStore;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+use std::time::SystemTime;
+use tempfile::TempDir;
+use wso2_sim::Sim;
+use wso2_sim::SimConfig;
+use wso2_sim::SimTls;
+
+/// Before there is a configuration.
+pub(crate) const CERTIFICATES: &[Step] = &[
+    (
+        ("certs/README.md", "riskgate certs\n"),
+        "the authority, for clients to trust",
+    ),
+    (("conf/wso2/README.md", "openssl s_client"), "DNS:localhost"),
+];
+
+/// From the first check to the end of a node.
+pub(crate) const NEWCOMER: &[Step] = &[
+    (("README.md", "check -c conf/mine.toml"), "can be used"),
+    (
+        ("docs/guides/first-week.md", "riskgate run -c"),
+        "can be used",
+    ),
+    (("docs/AUDIT.md", "riskgate audit verify"), "sound: "),
+    (("README.md", "run -c conf/mine.toml"), "\"verdict\": "),
+    (("certs/README.md", "--cert certs/dev-client.crt"), "keys"),
+    (
+        ("docs/guides/first-week.md", "would_have_total"),
+        "riskgate_would_have_total",
+    ),
+    (
+        ("docs/guides/load-balancer.md", "oauth2/jwks"),
+        "\"prefix\": ",
+    ),
+    (("docs/guides/tuning.md", "model inspect"), "row"),
+    (("docs/guides/upgrading.md", "riskgate-new"), "can be used"),
+    (("docs/OPERATIONS.md", "systemctl restart"), "can be used"),
+    (
+        ("docs/guides/first-week.md", "replay --policy draft.toml"),
+        "challenge rate",
+    ),
+    (("docs/guides/incident.md", "riskgate off"), "off"),
+];
+
+/// From one node to Redis and to a rollout; what is said to Redis itself is [`ACL`].
+pub(crate) const FLEET: &[Step] = &[
+    (
+        ("docs/guides/redis.md", "check -c conf/mine.toml"),
+        "can be used",
+    ),
+    (
+        ("docs/guides/redis.md", "riskgate state copy"),
+        r"all +[1-9]",
+    ),
+    (("docs/CONSOLE.md", "riskgate check --reach"), "can be used"),
+];
+/// With a rollout file.
+pub(crate) const ROLLOUT: &[Step] = &[
+    (("docs/ROLLOUT.md", "riskgate rollout status"), "monitor"),
+    (("docs/guides/upgrading.md", "keys rotate"), "secret"),
+    (("docs/reference/events.md", "--events logins.csv"), "AUC"),
+];
+pub(crate) const ACL: Which = ("docs/STATE.md", "ACL SETUSER");
+/// Shows what was counted in weeks.
+pub(crate) const SCOPES: Which = ("docs/TOKENS.md", "riskgate scopes suggest");
+
+/// A place with a simulated WSO2 behind TLS and certificates for everything, and the configuration for the first week.
+struct Beginning {
+    place: Place,
+    mine: String,
+    _sim: Sim,
+    _folder: TempDir,
+}
+
+impl Beginning {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, admin_port) = (listening_port(), listening_port());
+        let sim = SimConfig {
+            tls: Some(SimTls::SelfSigned),
+            ..SimConfig::default()
+        };
+        let sim = Sim::start(sim).await.unwrap();
+        let address = sim.url.strip_prefix("https://").unwrap();
+        let address = address.replace("127.0.0.1", "localhost");
+
+        let mut place = Place::new(folder.path(), admin_port);
+        place.replace("audit-auditor.NODE.key", "audit-auditor.*.key");
+        place.replace("wso2.internal:9443", &address);
+        place.replace("wso2.internal", "localhost");
+        place.replace("localhost:8080", &format!("localhost:{port}"));
+        place.replace(
+            "https://login.example.com",
+            &format!("https://localhost:{port}"),
+        );
+        place.replace("0.0.0.0:443", &format!("127.0.0.1:{port}"));
+        place.replace("login.example.com", "localhost");
+        place.replace("certs/server.", "certs/dev-server.");
+        place.run(CERTIFICATES);
+        // What the simulator shows was issued by an authority, which is to be trusted in its place.
+        fs::write(place.path("certs/wso2-ca.pem"), sim.ca_pem()).unwrap();
+
+        let mine = place.here(&read("conf/examples/monitor-only.toml"));
+        let mine = mine.replace("[server]", "[server]\ndrain_seconds = 0\ngrace_seconds = 0");
+        let mine = format!("{mine}\n[admin]\nlisten = '127.0.0.1:{admin_port}'\n");
+        let beginning = Self {
+            place,
+            mine,
+            _sim: sim,
+            _folder: folder,
+        };
+        beginning.configure(&beginning.mine);
+        beginning
+    }
+
+    fn configure(&self, text: &str) {
+        for name in ["conf/mine.toml", "conf/riskgate.toml"] {
+            fs::write(self.place.path(name), text).unwrap();
+        }
+    }
+
+    /// Runs a line that stands in no page.
+    #[track_caller]
+    fn also(&self, line: &str) -> String {
+        let (is_well, said) = self.place.run_text(line);
+        assert!(is_well, "{line}: {said}");
+        said
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_gets_by_the_pages_from_certificates_to_the_end() {
+    let beginning = Beginning::new().await;
+    beginning.place.run(NEWCOMER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_becomes_a_fleet_and_is_rolled_out() {
+    let mut beginning = Beginning::new().await;
+    beginning.also("riskgate run -c conf/mine.toml");
+    // Something to remember.
+    beginning.also(
+        "curl -sf -u demo-service:demo-service-secret -d grant_type=client_credentials https://login.example.com/oauth2/token",
+    );
+
+    let path = |name: &str| beginning.place.path(name);
+    let (certificate, key) = (path("certs/dev-server.crt"), path("certs/dev-server.key"));
+    let redis = RedisServer::start_tls(&certificate, &key, &path("certs/dev-ca.crt"));
+    // What an administrator types into redis-cli, on one line.
+    let page = read(ACL.0);
+    let of_state = page.split("`riskgate state` needs `").nth(1).unwrap();
+    let words = block(ACL).text.split_whitespace();
+    let words = words.chain(of_state.split('`').take(1)).collect::<Vec<_>>();
+    let (acl, port) = (words.join(" "), redis.port());
+    let said = beginning.also(&format!(
+        "redis-cli --tls --cacert certs/dev-ca.crt -h localhost -p {port} <<'END'\n{acl}\nEND\n"
+    ));
+    assert_eq!(said, "OK\n");
+    fs::copy(path("certs/dev-ca.crt"), path("certs/redis-ca.pem")).unwrap();
+    fs::copy(path("data/secret.key"), path("certs/riskgate.key")).unwrap();
+
+    let place = &mut beginning.place;
+    place.replace("redis.internal:6379", &format!("localhost:{port}"));
+    place.replace("embedded:/var/lib/riskgate", "embedded:data");
+    let fleet = block(("docs/guides/redis.md", "redis_ca_file"));
+    let with_redis = format!("{}\n{}", beginning.mine, beginning.place.here(&fleet.text));
+    beginning.configure(&with_redis);
+    beginning.place.run(FLEET);
+    assert!(beginning.also("riskgate health").contains("state"));
+
+    beginning.also("systemctl stop");
+    let plan = &block(("docs/ROLLOUT.md", "file = \"rollout.toml\"")).text;
+    let planned = beginning
+        .mine
+        .replace("[mode]\ndefault = \"monitor\"\n", "");
+    beginning.configure(&format!("{planned}\n{plan}"));
+    fs::write(beginning.place.path("rollout.toml"), "").unwrap();
+    beginning.also("systemctl start");
+    beginning.place.run(ROLLOUT);
+    let written = fs::read_to_string(beginning.place.path("rollout.toml")).unwrap();
+    assert!(written.contains("complaints from the field"), "{written}");
+}
+
+/// What follows `$` is run at the root of the repository, what stands below it is what is printed; but for how long it took.
+#[test]
+fn sessions_at_a_terminal_are_what_the_program_prints() {
+    let speed = Regex::new(r"(?m)^speed .*$| +$").unwrap();
+    let mut findings = Vec::new();
+    for block in BLOCKS.iter().filter(|block| block.language == "console") {
+        if block.is(SCOPES) {
+            continue;
+        }
+        let (command, shown) = block.text.split_once('\n').unwrap();
+        let said = Command::new(env!("CARGO_BIN_EXE_riskgate"))
+            .args(
+                command
+                    .strip_prefix("$ riskgate ")
+                    .unwrap()
+                    .split_whitespace(),
+            )
+            .current_dir(root())
+            .env_remove("RISKGATE_SECRET")
+            .env_remove("RISKGATE_SECRET_FILE")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        if speed.replace_all(&said, "") != speed.replace_all(shown, "") {
+            findings.push(format!("{}: {command}\n{said}", block.place()));
+        }
+    }
+    nothing("sessions that are otherwise", findings);
+}
+
+/// What the page shows is put into the state, and comes out again. Times are other ones: what is old is forgotten.
+#[tokio::test]
+async fn scopes_are_suggested_as_the_page_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.state.data_dir = folder.path().to_owned();
+    let keys = Keys::load(&config, &OsEntropy).unwrap();
+    let settings = assemble::store(&config, "test", &keys).unwrap().embedded;
+    let (command, shown) = block(SCOPES).text.split_once('\n').unwrap();
+    let client = command.rsplit(' ').next().unwrap();
+    let usage = |at| {
+        ScopeUse::new(
+            SubjectKey(Pseudonym::from_bytes([7; 16])),
+            client,
+            "carbon.super",
+            Bearers::Users,
+            at,
+        )
+    };
+    let (first, last) = (ago(60), ago(1));
+    let (mut granted, mut used) = (usage(first).unwrap(), usage(last).unwrap());
+    for part in shown.split("\n\n") {
+        let (head, rows) = part.split_once('\n').unwrap();
+        let tokens = head.rsplit(": ").next().unwrap().split(' ').next();
+        let (of_grants, of_uses) = match head.split('`').nth(1) {
+            None => (&mut granted.all, &mut used.all),
+            Some(group) => (
+                granted.groups.entry(group.to_owned()).or_default(),
+                used.groups.entry(group.to_owned()).or_default(),
+            ),
+        };
+        of_grants.tokens = tokens.unwrap().parse().unwrap();
+        for row in rows.lines().skip(1) {
+            let cells: Vec<&str> = row.split_whitespace().collect();
+            let count = |cell: usize| cells[cell].parse().unwrap();
+            of_grants
+                .scopes
+                .entry(cells[0].to_owned())
+                .or_default()
+                .granted = count(1);
+            let uses = of_uses.scopes.entry(cells[0].to_owned()).or_default();
+            (uses.used, uses.asked) = (count(2), count(3));
+        }
+    }
+    let store = EmbeddedStore::open(&folder.path().join("state.redb"), settings).unwrap();
+    let seen = |usage: ScopeUse| Observation {
+        at: usage.at,
+        scopes: vec![usage],
+        ..Observation::default()
+    };
+    store.record(&[seen(granted), seen(used)]).await.unwrap();
+    drop(store);
+
+    // The policy of the page, which follows.
+    let policy = format!(
+        "version = 1\n{}",
+        block(("docs/TOKENS.md", "watched_scopes")).text
+    );
+    fs::write(folder.path().join("policy.toml"), policy).unwrap();
+    fs::write(
+        folder.path().join("riskgate.toml"),
+        format!(
+            "[state]\ndata_dir = '{0}'\n[policy]\nfile = '{0}/policy.toml'\n",
+            folder.path().display()
+        ),
+    )
+    .unwrap();
+    let said = Command::new(env!("CARGO_BIN_EXE_riskgate"))
+        .args(
+            command
+                .strip_prefix("$ riskgate ")
+                .unwrap()
+                .split_whitespace(),
+        )
+        .arg("--config")
+        .arg(folder.path().join("riskgate.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+    let time = Regex::new(r"\d{4}-\d\d-\d\dT[0-9:.]{12}Z").unwrap();
+    assert_eq!(
+        time.replace_all(said.trim_end(), "TIME"),
+        time.replace_all(shown.trim_end(), "TIME")
+    );
+}
+
+fn ago(days: u64) -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    let then = since - Duration::from_secs(days * 86_400);
+    Timestamp(i64::try_from(then.as_millis()).unwrap())
+}
