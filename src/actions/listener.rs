@@ -3,6 +3,7 @@
 
 use crate::actions::ActionsState;
 use crate::actions::router;
+use arc_swap::ArcSwap;
 use axum::Router;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
@@ -27,10 +28,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Serves until `stop` says so. With `tls` every connection begins with a handshake.
+/// Serves until `stop` says so. With `tls` every connection begins with a handshake, by the settings of that moment.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<ArcSwap<ServerConfig>>>,
     state: ActionsState,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -50,7 +51,8 @@ pub async fn serve(
                     continue;
                 }
             };
-            let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
+            let tls = tls.as_ref().map(|tls| tls.load_full());
+            let (router, stopped) = (router.clone(), stopped.clone());
             tokio::spawn(async move {
                 connection(stream, tls, router, stopped).await;
                 drop(place);

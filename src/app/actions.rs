@@ -12,7 +12,6 @@ use crate::domain::secret::Secret;
 use crate::flow::AuthFlow;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
-use rustls::ServerConfig;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +23,7 @@ use tokio::sync::watch;
 pub struct Prepared {
     listen: SocketAddr,
     callers: Callers,
-    certificates: Option<ListenerTls>,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<ListenerTls>,
 }
 
 /// Reads what `[actions]` names. `None` when no secret is configured: then the listener is not opened.
@@ -52,14 +50,11 @@ pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared
     if let Some(previous) = &settings.previous_secret_file {
         secrets.push(read_secret(previous, "actions.previous_secret_file")?);
     }
-    let load = |tls: &TlsFiles| certificates::load("actions", tls, file);
-    let certificates = settings.tls.as_ref().map(load).transpose()?;
-    let tls = certificates.as_ref().map(|tls| server_config(tls, file));
-    let tls = tls.transpose()?;
+    let load = |tls: &TlsFiles| certificates::load("actions", tls, &[], file);
+    let tls = settings.tls.as_ref().map(load).transpose()?;
     Ok(Some(Prepared {
         listen: settings.listen,
         callers: Callers::new(&secrets),
-        certificates,
         tls,
     }))
 }
@@ -70,9 +65,9 @@ impl Prepared {
         self.listen
     }
 
-    /// Its certificate, where it speaks TLS.
-    pub fn certificates(&self) -> Option<ListenerTls> {
-        self.certificates.clone()
+    /// What it shows, where it speaks TLS.
+    pub fn tls(&self) -> Option<ListenerTls> {
+        self.tls.clone()
     }
 
     /// Serves on `listener` until `stop` says so.
@@ -88,7 +83,8 @@ impl Prepared {
             callers: Arc::new(self.callers),
             metrics,
         };
-        listener::serve(listener, self.tls, state, stop).await;
+        let tls = self.tls.map(|tls| tls.config());
+        listener::serve(listener, tls, state, stop).await;
     }
 }
 
@@ -110,19 +106,6 @@ fn read_secret(path: &Path, key: &str) -> Result<Secret<String>, ConfigError> {
         )));
     }
     Ok(Secret::new(secret.to_owned()))
-}
-
-fn server_config(tls: &ListenerTls, file: &str) -> Result<Arc<ServerConfig>, ConfigError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::new(file, format!("actions.tls: {error}")))?;
-    let builder = match &tls.clients {
-        None => builder.with_no_client_auth(),
-        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
-    };
-    let certificate = Arc::clone(&tls.certificate);
-    Ok(Arc::new(builder.with_cert_resolver(certificate)))
 }
 
 #[cfg(test)]

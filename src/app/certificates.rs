@@ -12,11 +12,9 @@ use crate::config::ConfigError;
 use crate::config::TlsFiles;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
-use crate::proxy::certificate::Authorities;
 use crate::proxy::certificate::CertificateError;
 use crate::proxy::certificate::ClientCertificates;
 use crate::proxy::certificate::Pair;
-use crate::proxy::certificate::ServerCertificate;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
@@ -50,7 +48,7 @@ pub struct Prepared {
 struct ForListener {
     listener: &'static str,
     pair: Pair,
-    authorities: Option<Authorities>,
+    clients: Option<ClientCertificates>,
 }
 
 /// How soon a certificate ends.
@@ -81,20 +79,19 @@ impl Expiry {
     }
 }
 
-/// Reads what `tls` names for the listener of a section (`server`, `actions`).
+/// Reads what `tls` names for the listener of a section (`server`, `actions`), which speaks `protocols`.
 ///
 /// # Errors
 /// File, key and remedy.
-pub fn load(section: &'static str, tls: &TlsFiles, file: &str) -> Result<ListenerTls, ConfigError> {
+pub fn load(
+    section: &'static str,
+    tls: &TlsFiles,
+    protocols: &[&[u8]],
+    file: &str,
+) -> Result<ListenerTls, ConfigError> {
     let prepared = read(section, tls, file)?;
-    let required = tls.client_certificates != Some(Asked::Optional);
-    let clients = prepared
-        .authorities
-        .map(|authorities| Arc::new(ClientCertificates::new(authorities, required)));
-    Ok(ListenerTls {
-        certificate: Arc::new(ServerCertificate::new(prepared.pair)),
-        clients,
-    })
+    ListenerTls::new(prepared.pair, prepared.clients, protocols)
+        .map_err(|error| ConfigError::new(file, format!("{section}.tls: {error}")))
 }
 
 fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<ForListener, ConfigError> {
@@ -109,32 +106,42 @@ fn read(section: &'static str, tls: &TlsFiles, file: &str) -> Result<ForListener
             ),
         ));
     }
-    let authorities = tls.client_ca_file.as_deref().map(Authorities::read);
+    let required = tls.client_certificates != Some(Asked::Optional);
+    let clients = tls.client_ca_file.as_deref();
+    let clients = clients.map(|path| ClientCertificates::read(path, required));
     Ok(ForListener {
         listener: section,
         pair: Pair::read(&tls.certificate, &tls.key).map_err(at)?,
-        authorities: authorities.transpose().map_err(at)?,
+        clients: clients.transpose().map_err(at)?,
     })
+}
+
+/// Whether a configuration names other files than another one, or asks clients for certificates in another way.
+pub fn differ(config: &Config, from: &Config) -> bool {
+    let asks = |config: &Config| sections(config).map(|(_, tls)| tls?.client_certificates);
+    files(config).ne(files(from)) || asks(config) != asks(from)
 }
 
 /// The files of the certificates that a configuration names.
 pub fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
     let of_listeners = sections(config).into_iter().flat_map(|(_, tls)| {
-        [
-            Some(tls.certificate.clone()),
-            Some(tls.key.clone()),
-            tls.client_ca_file.clone(),
-        ]
-        .into_iter()
-        .flatten()
+        let files = tls.map(|tls| {
+            [
+                Some(&tls.certificate),
+                Some(&tls.key),
+                tls.client_ca_file.as_ref(),
+            ]
+        });
+        files.into_iter().flatten().flatten().cloned()
     });
     of_listeners.chain(own_certificates::files(config))
 }
 
-fn sections(config: &Config) -> Vec<(&'static str, &TlsFiles)> {
-    let server = config.server.tls.as_ref().map(|tls| ("server", tls));
-    let actions = config.actions.tls.as_ref().map(|tls| ("actions", tls));
-    server.into_iter().chain(actions).collect()
+fn sections(config: &Config) -> [(&'static str, Option<&TlsFiles>); 2] {
+    [
+        ("server", config.server.tls.as_ref()),
+        ("actions", config.actions.tls.as_ref()),
+    ]
 }
 
 impl std::fmt::Debug for Certificates {
@@ -186,8 +193,9 @@ impl Certificates {
         config: &'a Config,
     ) -> impl Iterator<Item = (&'static str, &'a TlsFiles)> {
         let running = |section: &str| self.listeners.iter().any(|(name, _)| *name == section);
-        sections(config)
-            .into_iter()
+        let named = sections(config).into_iter();
+        named
+            .filter_map(|(section, tls)| Some((section, tls?)))
             .filter(move |(section, _)| running(section))
     }
 
@@ -201,8 +209,7 @@ impl Certificates {
         let now = self.clock.now();
         let ended = prepared.pair.not_after();
         let present = self.listeners.iter().find(|(name, _)| *name == section);
-        let is_worse =
-            ended <= now && present.is_some_and(|(_, tls)| tls.certificate.not_after() > ended);
+        let is_worse = ended <= now && present.is_some_and(|(_, tls)| tls.not_after() > ended);
         if is_worse {
             return Err(ConfigError::new(
                 file,
@@ -233,9 +240,17 @@ impl Certificates {
         let Some((_, tls)) = self.listeners.iter().find(|(name, _)| *name == listener) else {
             return;
         };
-        tls.certificate.exchange(prepared.pair);
-        if let (Some(clients), Some(authorities)) = (&tls.clients, prepared.authorities) {
-            clients.exchange(authorities);
+        let asks = match &prepared.clients {
+            None => "nobody",
+            Some(clients) if clients.are_required() => "everybody",
+            Some(_) => "whoever has one",
+        };
+        if tls.exchange(prepared.pair, prepared.clients) {
+            tracing::info!(
+                listener,
+                asks,
+                "other client certificates are taken from now on"
+            );
         }
         self.metrics.certificate_reload(listener, true);
     }
@@ -286,7 +301,7 @@ impl Certificates {
     fn ends(&self) -> Vec<(&'static str, String, Timestamp)> {
         let listeners = self.listeners.iter().map(|(listener, tls)| {
             let called = format!("the certificate of `{listener}`");
-            (*listener, called, tls.certificate.not_after())
+            (*listener, called, tls.not_after())
         });
         let own = self.own.ends().into_iter().map(|(name, section, ends)| {
             (name, format!("the client certificate of `{section}`"), ends)

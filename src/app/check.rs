@@ -28,6 +28,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::trail::foreign::StreamId;
 use crate::flow::ports::Clock;
 use crate::flow::ports::RecordStream;
+use crate::proxy::listener;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
 use std::path::Path;
@@ -103,7 +104,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(problems) => findings.problems.extend(problems),
     }
     if let Some(tls) = &config.server.tls {
-        match certificates::load("server", tls, file) {
+        match certificates::load("server", tls, &listener::PROTOCOLS, file) {
             Ok(loaded) => of_listener(&mut findings, &tls.certificate, &loaded),
             Err(error) => findings.problems.push(error),
         }
@@ -116,7 +117,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
             findings
                 .fine
                 .push(format!("WSO2 may ask at: {}", prepared.listen()));
-            if let (Some(tls), Some(loaded)) = (&config.actions.tls, prepared.certificates()) {
+            if let (Some(tls), Some(loaded)) = (&config.actions.tls, prepared.tls()) {
                 of_listener(&mut findings, &tls.certificate, &loaded);
             }
         }
@@ -246,7 +247,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
 }
 
 fn of_listener(findings: &mut Findings, path: &Path, tls: &ListenerTls) {
-    certificate(findings, "certificate", path, tls.certificate.not_after());
+    certificate(findings, "certificate", path, tls.not_after());
 }
 
 /// Says of a certificate that can be used when it ends.

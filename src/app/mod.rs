@@ -223,7 +223,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let peers = resources::peers(&config, &file, &[]).map_err(RunError::Config)?;
     let address = resolve(&upstream_settings.host, upstream_settings.port)
         .map_err(|problem| one(ConfigError::new(&file, format!("upstream.url: {problem}"))))?;
-    let load = |tls| certificates::load("server", tls, &file);
+    let load = |tls| certificates::load("server", tls, &listener::PROTOCOLS, &file);
     let tls = config.server.tls.as_ref().map(load).transpose();
     let tls = tls.map_err(one)?;
     let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
@@ -360,7 +360,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     services.set(peers.named, resolve);
 
     let listeners = tls.iter().map(|tls| ("server", tls.clone()));
-    let of_actions = actions.as_ref().and_then(actions::Prepared::certificates);
+    let of_actions = actions.as_ref().and_then(actions::Prepared::tls);
     let listeners = listeners.chain(of_actions.map(|tls| ("actions", tls)));
     let certificates = Arc::new(Certificates::new(
         listeners.collect(),
@@ -531,8 +531,7 @@ fn serve(
         (config.server.listen, socket),
         tls,
         Arc::clone(&drain),
-    )
-    .map_err(|error| RunError::System(error.to_string()))?;
+    );
     server.add_service(service);
     server.run(RunArgs {
         shutdown_signal: Box::new(background::Shutdown {

@@ -152,8 +152,7 @@ impl Reloader {
             .map_err(|error| refuse(&error))
             .ok()?;
         // The same files are looked at by themselves; other ones are taken together with the rest.
-        let is_other = certificates::files(&config).ne(certificates::files(old));
-        let other_certificates = if is_other {
+        let other_certificates = if certificates::differ(&config, old) {
             let prepared = self.certificates.prepare(&config, &file);
             prepared.map_err(|error| refuse(&error)).ok()?
         } else {

@@ -5,7 +5,6 @@ use crate::config::AdminSettings;
 use crate::config::Config;
 use crate::config::ScoreSettings;
 use crate::config::ServerSettings;
-use crate::config::TlsFiles;
 use crate::config::UpstreamSettings;
 use crate::config::alerts::AlertSettings;
 use crate::config::audit::AuditSettings;
@@ -85,11 +84,11 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         // Other files are taken over where there were some.
         (
             "server.tls",
-            is_other_listener(server.tls.as_ref(), new.server.tls.as_ref()),
+            server.tls.is_some() != new.server.tls.is_some(),
         ),
         (
             "actions.tls",
-            is_other_listener(actions.tls.as_ref(), new.actions.tls.as_ref()),
+            actions.tls.is_some() != new.actions.tls.is_some(),
         ),
         (
             "upstream.client_certificate",
@@ -98,12 +97,6 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
     ];
     found.extend(whole.iter().filter(|(_, is)| *is).map(|(key, _)| key));
     found
-}
-
-/// Whether a listener would speak TLS where it did not, or ask for client certificates in another way.
-fn is_other_listener(began: Option<&TlsFiles>, new: Option<&TlsFiles>) -> bool {
-    let asks = |tls: &TlsFiles| (tls.client_ca_file.is_some(), tls.client_certificates);
-    began.map(asks) != new.map(asks)
 }
 
 #[cfg(test)]
@@ -143,8 +136,8 @@ mod tests {
                 ],
             ),
             (
+                "",
                 "[server.tls]\ncertificate = 'a'\nkey = 'a'",
-                "[server.tls]\ncertificate = 'a'\nkey = 'a'\nclient_ca_file = 'a'",
                 &["server.tls"],
             ),
             (
@@ -173,6 +166,10 @@ mod tests {
             (
                 "[server.tls]\ncertificate = 'a'\nkey = 'a'\n[upstream]\nclient_certificate = 'a'\nclient_key = 'a'",
                 "[server.tls]\ncertificate = 'b'\nkey = 'b'\n[upstream]\nclient_certificate = 'b'\nclient_key = 'b'",
+            ),
+            (
+                "[server.tls]\ncertificate = 'a'\nkey = 'a'",
+                "[server.tls]\ncertificate = 'a'\nkey = 'a'\nclient_ca_file = 'a'\nclient_certificates = 'optional'",
             ),
         ] {
             assert_eq!(changed(began, new), [""; 0], "{new}");

@@ -3,21 +3,15 @@
 
 use crate::domain::time::Timestamp;
 use arc_swap::ArcSwap;
-use rustls::DigitallySignedStruct;
-use rustls::DistinguishedName;
 use rustls::RootCertStore;
-use rustls::SignatureScheme;
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring::default_provider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::UnixTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::ClientHello;
 use rustls::server::ResolvesServerCert;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerified;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use std::path::Path;
@@ -203,100 +197,60 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-/// The authorities of which client certificates are taken.
+/// Whom clients are certified by, and whether they must be. The authorities are not named to clients: that would tell
+/// strangers who they are, and is more than some clients read.
 #[derive(Clone, Debug)]
-pub struct Authorities(Arc<dyn ClientCertVerifier>);
-
-impl Authorities {
-    /// Reads a PEM file.
-    ///
-    /// # Errors
-    /// [`CertificateError::Authority`].
-    pub fn read(path: &Path) -> Result<Self, CertificateError> {
-        let unusable = |cause: &dyn std::fmt::Display| CertificateError::Authority {
-            path: path.to_owned(),
-            cause: cause.to_string(),
-        };
-        let mut roots = RootCertStore::empty();
-        for authority in read_certificates(path).map_err(|error| unusable(&error))? {
-            roots.add(authority).map_err(|error| unusable(&error))?;
-        }
-        let provider = Arc::new(default_provider());
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map(Self)
-            .map_err(|error| unusable(&error))
-    }
-}
-
-/// Asks clients for a certificate. Its authorities can be exchanged; that is why they are not named to clients, whose
-/// list would go stale within a process.
-#[derive(Debug)]
 pub struct ClientCertificates {
-    authorities: ArcSwap<Authorities>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    authorities: Vec<CertificateDer<'static>>,
     required: bool,
 }
 
 impl ClientCertificates {
-    /// Of these authorities; a client without a certificate is turned away where they are `required`.
-    pub fn new(authorities: Authorities, required: bool) -> Self {
-        Self {
-            authorities: ArcSwap::from_pointee(authorities),
-            required,
+    /// Reads the authorities from a PEM file; a client without a certificate is turned away where they are `required`.
+    ///
+    /// # Errors
+    /// [`CertificateError::Authority`].
+    pub fn read(path: &Path, required: bool) -> Result<Self, CertificateError> {
+        let unusable = |cause: &dyn std::fmt::Display| CertificateError::Authority {
+            path: path.to_owned(),
+            cause: cause.to_string(),
+        };
+        let authorities = read_certificates(path).map_err(|error| unusable(&error))?;
+        let mut roots = RootCertStore::empty();
+        for authority in &authorities {
+            let authority = authority.clone();
+            roots.add(authority).map_err(|error| unusable(&error))?;
         }
+        let provider = Arc::new(default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .clear_root_hint_subjects();
+        let builder = if required {
+            builder
+        } else {
+            builder.allow_unauthenticated()
+        };
+        Ok(Self {
+            verifier: builder.build().map_err(|error| unusable(&error))?,
+            authorities,
+            required,
+        })
     }
 
-    /// The next handshake is judged by these.
-    pub fn exchange(&self, authorities: Authorities) {
-        self.authorities.store(Arc::new(authorities));
+    /// What judges them.
+    pub fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// Whether a client without one is turned away.
+    pub fn are_required(&self) -> bool {
+        self.required
     }
 }
 
-impl ClientCertVerifier for ClientCertificates {
-    fn client_auth_mandatory(&self) -> bool {
-        self.required
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        let authorities = self.authorities.load();
-        authorities.0.verify_client_cert(leaf, intermediates, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let authorities = self.authorities.load();
-        authorities
-            .0
-            .verify_tls12_signature(message, certificate, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let authorities = self.authorities.load();
-        authorities
-            .0
-            .verify_tls13_signature(message, certificate, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.authorities.load().0.supported_verify_schemes()
+impl PartialEq for ClientCertificates {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.authorities, self.required) == (&other.authorities, other.required)
     }
 }
 

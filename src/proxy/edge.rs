@@ -7,6 +7,7 @@ use crate::proxy::hello;
 use crate::proxy::pace::Pace;
 use crate::proxy::places::Place;
 use crate::proxy::places::Places;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::HttpServerApp;
 use pingora::apps::HttpServerOptions;
@@ -24,6 +25,7 @@ use pingora::proxy::HttpProxy;
 use pingora::proxy::http_proxy;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
+use rustls::ServerConfig;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,7 +63,7 @@ pub struct EdgeSettings {
 pub struct Edge {
     proxy: Arc<HttpProxy<GatewayProxy>>,
     flow: Arc<AuthFlow>,
-    tls: Option<Acceptor>,
+    tls: Option<Arc<ArcSwap<ServerConfig>>>,
     places: Arc<Places>,
     settings: EdgeSettings,
 }
@@ -80,12 +82,12 @@ impl std::fmt::Debug for Edge {
 }
 
 impl Edge {
-    /// Serves `proxy`, over TLS with an acceptor.
+    /// Serves `proxy`, over TLS where there are settings of it: each handshake goes by those of its beginning.
     pub fn new(
         conf: &Arc<ServerConf>,
         proxy: GatewayProxy,
         settings: EdgeSettings,
-        tls: Option<Acceptor>,
+        tls: Option<Arc<ArcSwap<ServerConfig>>>,
     ) -> Self {
         let flow = proxy.flow();
         let mut proxy = http_proxy(conf, proxy);
@@ -128,12 +130,13 @@ impl Edge {
 
     /// The connection with TLS on it, where the listener has TLS.
     async fn secured(&self, stream: Stream) -> Option<Stream> {
-        let Some(acceptor) = &self.tls else {
+        let Some(tls) = &self.tls else {
             return Some(stream);
         };
         let handshake = async {
             let mut raw = stream.into_any().downcast::<RawStream>().ok()?;
             hello::read(&mut raw).await.ok()?;
+            let acceptor = Acceptor::from_server_config(tls.load_full());
             acceptor.tls_handshake(*raw).await.ok()
         };
         match tokio::time::timeout(self.settings.handshake, handshake).await {

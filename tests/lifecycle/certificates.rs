@@ -12,16 +12,21 @@ use crate::load;
 use crate::load::Plan;
 use crate::load::alone;
 use crate::load::scaled;
+use crate::reload::reload;
+use crate::reload::replace;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
+use toml::Table;
+use toml::Value;
 
 const KEYS: &[u8] = b"GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -306,10 +311,22 @@ async fn clients_show_certificates_where_they_are_asked() {
                 assert_eq!(found, wanted, "{kind}, {version:?}, {:?}", own.is_some());
             }
         }
-        // Another authority takes over while the gateway runs.
+        // Another authority takes over while the gateway runs. Who was let in before has a session, and is asked again.
+        let versions = [&rustls::version::TLS12, &rustls::version::TLS13];
+        let known = versions.map(|version| with_certificate(server.pem(), Some(&good), version));
+        for tls in &known {
+            assert!(is_let_in(&world, Arc::clone(tls)).await);
+        }
+        let before = world.log().len();
         fs::write(&ca, theirs.pem()).expect("a file");
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
-        reread(&world, "server", "ok").await;
+        world.signal("HUP");
+        until_said(&world, before, &["other client certificates"]).await;
+        for tls in known {
+            assert!(
+                !is_let_in(&world, tls).await,
+                "{kind}: a session from before"
+            );
+        }
         let version = &rustls::version::TLS13;
         for (own, wanted) in [(Some(&good), false), (Some(&bad), true)] {
             let tls = with_certificate(server.pem(), own, version);
@@ -317,4 +334,104 @@ async fn clients_show_certificates_where_they_are_asked() {
         }
         fs::write(&ca, ours.pem()).expect("a file");
     }
+}
+
+/// The configuration, with `[server.tls]` asking for client certificates of `ca` in this way, or of nobody.
+fn asking(world: &World, asks: Option<(&Path, &str)>) -> String {
+    let text = fs::read_to_string(world.config_file()).expect("a configuration");
+    let mut config: Table = text.parse().expect("TOML");
+    let tls = config["server"]["tls"].as_table_mut().expect("a section");
+    tls.retain(|key, _| !key.starts_with("client_"));
+    if let Some((ca, kind)) = asks {
+        let path = ca.display().to_string();
+        tls.insert("client_ca_file".to_owned(), Value::String(path));
+        tls.insert("client_certificates".to_owned(), Value::String(kind.into()));
+    }
+    config.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_asked_in_another_way_while_others_are_served() {
+    let _alone = alone().await;
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let server = Authority::new("of the server");
+    let world = world(&server.server("one"), "[server]\nkeepalive_seconds = 3600").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = folder.path().join("clients.pem");
+    fs::write(&ca, ours.pem()).expect("a file");
+    let (good, bad) = (ours.client("good"), theirs.client("bad"));
+    let version = &rustls::version::TLS13;
+    // Who has a good certificate is served at every moment, on connections of all ages.
+    let known = with_certificate(server.pem(), Some(&good), version);
+    let port = world.port;
+    let load = |fresh: bool| {
+        let plan = Plan {
+            clients: 2,
+            fresh,
+            tls: Some(Arc::clone(&known)),
+            nodes: Arc::new(move || port),
+            requests: 0,
+        };
+        plan.start()
+    };
+    let (lasting, fresh) = (load(false), load(true));
+    // And who had none when nobody was asked stays until he goes.
+    let mut early = Client::new(port, Some(client::trusting(server.pem())));
+    assert_eq!(early.exchange(KEYS).await.expect("an answer").status, 200);
+    // This one goes, with a session that would bring him back.
+    let unasked = with_certificate(server.pem(), None, version);
+    assert!(is_let_in(&world, Arc::clone(&unasked)).await);
+
+    let mut answers = 0;
+    for (asks, without, other) in [
+        (Some((ca.as_path(), "required")), false, false),
+        (Some((ca.as_path(), "optional")), true, false),
+        (None, true, true),
+        (Some((ca.as_path(), "required")), false, false),
+    ] {
+        let before = world.log().len();
+        replace(&world.config_file(), &asking(&world, asks));
+        reload(&world, "ok").await;
+        until_said(&world, before, &["other client certificates"]).await;
+        let session = is_let_in(&world, Arc::clone(&unasked)).await;
+        assert_eq!(session, without, "{asks:?}: a session from before");
+        for (own, wanted) in [(Some(&good), true), (None, without), (Some(&bad), other)] {
+            let tls = with_certificate(server.pem(), own, version);
+            let found = is_let_in(&world, tls).await;
+            assert_eq!(found, wanted, "{asks:?}, {:?}", own.is_some());
+        }
+        assert_eq!(early.exchange(KEYS).await.expect("an answer").status, 200);
+        answers += scaled(40, 1_000);
+        lasting.until(answers).await;
+        fresh.until(answers).await;
+    }
+    // What cannot be used changes nothing, and says what to do.
+    let before = world.log().len();
+    fs::write(&ca, "no authority").expect("a file");
+    world.signal("HUP");
+    let said = [
+        "clients.pem",
+        "server.tls.client_ca_file",
+        "holds no certificate",
+    ];
+    until_said(&world, before, &said).await;
+    let gone = folder.path().join("gone.pem");
+    let before = world.log().len();
+    replace(
+        &world.config_file(),
+        &asking(&world, Some((&gone, "optional"))),
+    );
+    reload(&world, "refused").await;
+    let said = ["gone.pem", "server.tls.client_ca_file", "the old one stays"];
+    until_said(&world, before, &said).await;
+    for (own, wanted) in [(Some(&good), true), (None, false), (Some(&bad), false)] {
+        let tls = with_certificate(server.pem(), own, version);
+        assert_eq!(is_let_in(&world, tls).await, wanted, "{:?}", own.is_some());
+    }
+    assert_eq!(early.exchange(KEYS).await.expect("an answer").status, 200);
+    assert!(early.is_connected());
+    for load in [lasting, fresh] {
+        load.end().await.assert_all_answered(&world.log());
+    }
+    assert!(!world.log().contains("after a restart"), "{}", world.log());
 }

@@ -267,6 +267,7 @@ const LAYERS: &[Layer] = &[
         part: "actions",
         own_crate: &["actions", "domain", "flow", "telemetry"],
         outside: &[
+            "arc_swap",
             "axum",
             "base64",
             "hmac",
