@@ -1,11 +1,13 @@
 //! A gateway that enforces and has something to show: a login that was refused, held logins, a user whose risk has changed,
 //! receivers of all that. Commands of the pages for analysts are run on it, and what it sends is compared with the pages.
 
+use crate::Which;
 use crate::block;
 use crate::gateway::FAR;
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
+use crate::gateway::basic;
 use crate::gateway::claims;
 use crate::gateway::listening_port;
 use crate::messages::differences;
@@ -14,8 +16,10 @@ use crate::messages::is_shown;
 use crate::place::Place;
 use crate::place::Step;
 use crate::receiver::Message;
+use crate::receiver::header;
 use crate::receiver::receiver;
 use regex::Regex;
+use reqwest::Method;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::review::Listing;
 use serde_json::Value;
@@ -46,32 +50,47 @@ pub(crate) const ANALYST: &[Step] = &[
 ];
 
 /// Compared with what the gateway sends.
-pub(crate) const MESSAGES: &[crate::Which] = &[
+pub(crate) const MESSAGES: &[Which] = &[
+    ABOVE,
+    ACCESS,
     ALERT,
     ASKED,
+    ASSERTION,
+    BASIC,
     CHAIN,
     HEADERS,
+    INTROSPECTION,
     NAMED,
     POLL,
+    REFRESH,
     REGISTRATION,
     SIGNALS,
     SIGNATURE,
     TOKEN,
 ];
-const ALERT: crate::Which = ("docs/ALERTS.md", "risk.alerts");
-const ASKED: crate::Which = ("conf/wso2/README.md", "risk_verdict");
-const CHAIN: crate::Which = ("docs/AUDIT.md", "\"chain\":");
-const HEADERS: crate::Which = ("docs/reference/headers.md", "x-forwarded-for:");
-const NAMED: crate::Which = ("docs/SIGNALS.md", "\"iss_sub\", \"iss\"");
-const POLL: crate::Which = ("docs/SIGNALS.md", "riskgate/ssf/poll -H");
-const REGISTRATION: crate::Which = ("docs/TOKENS.md", "preIssueAccessToken");
-const SIGNALS: crate::Which = ("docs/SIGNALS.md", "risk.signals");
-const SIGNATURE: crate::Which = ("docs/reference/headers.md", "v1;t=");
-const TOKEN: crate::Which = ("docs/SIGNALS.md", "\"sub_id\": { \"format\": \"opaque\"");
+const ABOVE: Which = (
+    "docs/reference/errors.md",
+    "insufficient_user_authentication",
+);
+const ACCESS: Which = ("docs/reference/claims.md", "risk_origin");
+const ALERT: Which = ("docs/ALERTS.md", "risk.alerts");
+const ASKED: Which = ("conf/wso2/README.md", "risk_verdict");
+const ASSERTION: Which = ("docs/reference/claims.md", "\"ath\"");
+const BASIC: Which = ("docs/reference/errors.md", "RG-403");
+const CHAIN: Which = ("docs/AUDIT.md", "\"chain\":");
+const HEADERS: Which = ("docs/reference/headers.md", "x-forwarded-for:");
+const INTROSPECTION: Which = ("docs/reference/claims.md", "\"active\"");
+const NAMED: Which = ("docs/SIGNALS.md", "\"iss_sub\", \"iss\"");
+const POLL: Which = ("docs/SIGNALS.md", "riskgate/ssf/poll -H");
+const REFRESH: Which = ("docs/reference/errors.md", "\"invalid_grant\"");
+const REGISTRATION: Which = ("docs/TOKENS.md", "preIssueAccessToken");
+const SIGNALS: Which = ("docs/SIGNALS.md", "risk.signals");
+const SIGNATURE: Which = ("docs/reference/headers.md", "v1;t=");
+const TOKEN: Which = ("docs/SIGNALS.md", "\"sub_id\": { \"format\": \"opaque\"");
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-/// Two logins are held, one is refused, all else is allowed; levels by these thresholds.
+/// Two users are held, one is refused, refresh tokens need a stronger factor, all else is allowed; levels by these thresholds.
 fn policy(medium: u8, high: u8) -> String {
     format!(
         r#"version = 1
@@ -84,8 +103,12 @@ when = 'request.door == "login" && user.name in ["bob", "carol"]'
 verdict = "review"
 [[rule]]
 name = "refused"
-when = 'request.door == "login" && user.name == "dave"'
+when = 'request.door in ["login", "basic"] && user.name == "dave"'
 verdict = "block"
+[[rule]]
+name = "refreshed"
+when = 'request.grant_type == "refresh_token"'
+verdict = "step_up"
 [[rule]]
 name = "all"
 when = 'true'
@@ -94,8 +117,15 @@ verdict = "allow"
     )
 }
 
-fn config(actions: u16, receivers: [&str; 4], secret: &str) -> String {
-    let [alerts, push, named, webhook] = receivers;
+fn config(actions: u16, receivers: [&str; 5], secret: &str) -> String {
+    let [alerts, push, named, webhook, service] = receivers;
+    let route = |path: &str, level: &str| {
+        format!(
+            "[[resource]]\nprefix = '{path}'\nupstream = '{service}'\naudience = 'https://orders.example.com'\n\
+             token_audiences = ['demo-web']\nmax_level = '{level}'\n"
+        )
+    };
+    let routes = route("/orders", "high") + &route("/payments", "low");
     format!(
         "[actions]\nlisten = '127.0.0.1:{actions}'\nsecret_file = '{secret}'\n\
          [headers.signature]\nenabled = true\nkey_id = 'k1'\nkey_file = '{secret}'\n\
@@ -106,7 +136,7 @@ fn config(actions: u16, receivers: [&str; 4], secret: &str) -> String {
          subject = 'iss_sub'\nclient_id = 'demo-web'\n\
          [[shared_signals.receivers]]\nname = 'siem'\ndelivery = 'webhook'\nurl = '{webhook}'\nsecret_file = '{secret}'\n\
          [[shared_signals.receivers]]\nname = 'orders'\ndelivery = 'poll'\ntoken_file = '{secret}'\n\
-         audience = 'https://orders.example.com'\n"
+         audience = 'https://orders.example.com'\n{routes}[signing]\nresign_tokens = true\n"
     )
 }
 
@@ -116,6 +146,15 @@ fn allowed(records: &[AuditEvent]) -> String {
         event.door.as_deref() == Some("login") && event.verdict.as_deref() == Some("allow")
     };
     records.iter().rfind(is_login).unwrap().id.clone()
+}
+
+/// Asks until it is so.
+async fn eventually(mut ask: impl AsyncFnMut() -> Option<()>) {
+    let end = Instant::now() + PATIENCE;
+    while ask().await.is_none() {
+        assert!(Instant::now() < end, "it did not come to be");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn json_of((_, body): &Message) -> Value {
@@ -135,13 +174,9 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     let (push, pushed) = receiver("/push", "202 Accepted\r\ncontent-length: 0");
     let (named, told_by_name) = receiver("/named", "202 Accepted\r\ncontent-length: 0");
     let (webhook, told) = receiver("/webhook", "204 No Content");
+    let (service, served) = receiver("", "204 No Content");
     let actions = listening_port();
-    let receivers = [
-        alerts.as_str(),
-        push.as_str(),
-        named.as_str(),
-        webhook.as_str(),
-    ];
+    let receivers = [&*alerts, &*push, &*named, &*webhook, &*service];
     let world = World::start(Options {
         mode: "enforce",
         policy: Some(policy(99, 100)),
@@ -160,19 +195,15 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     }
     drop(world.records().await);
     world.set_policy(&policy(1, 2));
-    let end = Instant::now() + PATIENCE;
-    while world
-        .metric("riskgate_reloads_total", &[("result", "ok")])
-        .await
-        < 1.0
-    {
-        assert!(Instant::now() < end, "{}", world.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    eventually(async || {
+        let reloads = world.metric("riskgate_reloads_total", &[("result", "ok")]);
+        (reloads.await >= 1.0).then_some(())
+    })
+    .await;
     alice.forget_session();
     alice.move_to(FAR);
     let code = alice.sign_in().await;
-    alice.redeem(&code).await;
+    let tokens = alice.redeem(&code).await;
     let records = world.records().await;
     let risky = allowed(&records);
 
@@ -181,6 +212,32 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     is_shown(TOKEN, &claims(&next(&pushed).1));
     let by_name = claims(&next(&told_by_name).1);
     is_shown(NAMED, &json!({ "sub_id": by_name["sub_id"] }));
+
+    // What APIs, and clients that are refused, get.
+    let access = tokens.member("access_token");
+    is_shown(ACCESS, &of_risk(claims(&access), &[]));
+    let asked = [("token", &*access)];
+    let answer = world
+        .post("/oauth2/introspect", Some("demo-web"), &asked)
+        .await;
+    is_shown(INTROSPECTION, &of_risk(answer.json(), &["active"]));
+    let call = |path: &str| {
+        let call = world.request(Method::POST, path).bearer_auth(&access);
+        world.send(call.body("{}"))
+    };
+    assert_eq!(call("/orders").await.status, 204);
+    let (head, _) = next(&served);
+    is_shown(ASSERTION, &claims(header(&head, "x-risk-assertion")));
+    is_shown(ABOVE, &call("/payments").await.json());
+    let dave = world.request(Method::GET, "/scim2/Me");
+    let dave = dave.header("authorization", basic("dave", "dave-was-here"));
+    is_shown(BASIC, &world.send(dave).await.json());
+    let refresh = tokens.member("refresh_token");
+    let refresh = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", &*refresh),
+    ];
+    is_shown(REFRESH, &alice.token(&refresh).await.json());
 
     // What WSO2 gets, and may ask.
     let received = world.received();
@@ -218,6 +275,18 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     let token = fs::read_to_string(world.data_dir().join("admin.token")).unwrap();
     place.set("token", token.trim());
     place.set("TOKEN", SECRET);
+    // The console reads behind.
+    let decisions = format!(
+        "http://127.0.0.1:{}/api/decisions?verdict=block",
+        world.admin_port
+    );
+    eventually(async || {
+        let request = world.http().get(&decisions);
+        let shown = request.bearer_auth(token.trim()).send().await.unwrap();
+        let shown = shown.text().await.unwrap();
+        (shown.contains(r#""is_reading":false"#) && shown.contains("login")).then_some(())
+    })
+    .await;
     place.run(ANALYST);
 
     // Her sessions end by it.
@@ -229,6 +298,13 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     is_shown(SIGNALS, &signals);
     poll_is_shown(&place);
     chain_is_shown(&folder.join("data/audit.jsonl"));
+}
+
+/// Of the members of an object, those about the risk and some others.
+fn of_risk(mut all: Value, others: &[&str]) -> Value {
+    let members = all.as_object_mut().unwrap();
+    members.retain(|name, _| name.starts_with("risk_") || others.contains(&name.as_str()));
+    all
 }
 
 /// The fields that the gateway adds.

@@ -7,13 +7,18 @@ use regex::Regex;
 use serde_json::Value;
 
 /// Members whose values are words of a message's own: they must be equal.
-const WORDS: [&str; 10] = [
+const WORDS: [&str; 15] = [
+    "acr_values",
     "action",
+    "code",
     "door",
+    "error",
+    "error_description",
     "event",
     "format",
     "initiating_entity",
     "initiator",
+    "message",
     "outcome",
     "principal",
     "type",

@@ -8,6 +8,8 @@ use crate::block;
 use crate::files::nothing;
 use crate::files::read;
 use crate::files::root;
+use crate::files::sources;
+use regex::Regex;
 use riskgate::config::Config;
 use riskgate::domain::policy::PolicySet;
 use std::fs;
@@ -107,6 +109,8 @@ impl Whole {
         merge(&mut config, beside.parse().unwrap());
         if Config::parse(text).is_ok() {
             merge(&mut config, piece);
+        } else if PolicySet::parse(text).is_ok() {
+            policy = piece;
         } else if PolicySet::parse(&format!("version = 1\n{text}")).is_ok() {
             merge(&mut policy, piece);
         } else {
@@ -250,16 +254,28 @@ fn policies_decide_as_the_pages_say() {
     }
 }
 
-/// The comments of the shipped configuration hold keys without a default: they are settings as well.
+/// The comments of the shipped files hold what has no default, and examples: they are settings as well.
 #[test]
-fn what_the_shipped_configuration_has_in_comments_is_taken() {
-    let setting = regex::Regex::new(r"(?m)^# (\[|[a-z_]+ = )").unwrap();
-    let text = read("conf/riskgate.toml");
-    let text: String = text
-        .lines()
-        .filter(|line| !EITHER_OR.iter().any(|other| line.contains(other)))
-        .map(|line| format!("{}\n", setting.replace(line, "$1")))
-        .collect();
-    let said = wrong(&text, "");
-    assert!(said.is_none(), "{}", said.unwrap());
+fn what_the_shipped_files_have_in_comments_is_taken() {
+    let setting = Regex::new(r"(?m)^# (\[|[a-z_.]+ = )").unwrap();
+    for file in ["conf/riskgate.toml", "conf/policy.toml"] {
+        let text: String = read(file)
+            .lines()
+            .filter(|line| !EITHER_OR.iter().any(|other| line.contains(other)))
+            .map(|line| format!("{}\n", setting.replace(line, "$1")))
+            .collect();
+        if let Some(said) = wrong(&text, "") {
+            panic!("{file}: {said}");
+        }
+    }
+}
+
+#[test]
+fn example_configurations_are_taken() {
+    let mut findings = Vec::new();
+    for file in sources("conf/examples", &[".toml"]) {
+        let said = wrong(&file.text, "");
+        findings.extend(said.map(|said| format!("{}: {said}", file.path)));
+    }
+    nothing("configurations that are not taken", findings);
 }

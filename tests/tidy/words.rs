@@ -4,9 +4,13 @@ use crate::files::nothing;
 use crate::files::read;
 use crate::files::sources;
 use regex::Regex;
+use riskgate::domain::enforcement::RejectionKind;
+use riskgate::domain::enforcement::rejection;
 use riskgate::domain::headers;
 use riskgate::domain::policy::vocabulary;
 use riskgate::domain::policy::vocabulary::Field;
+use riskgate::domain::risk_claims::RISK_CLAIMS;
+use riskgate::domain::route::Door;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -185,4 +189,65 @@ fn failures_are_those_of_the_page() {
         .map(|found| found.get(1).or(found.get(2)).unwrap().as_str().to_owned())
         .collect();
     assert_eq!(said, known);
+}
+
+/// The statuses of what a decision refuses, by the form in which the clients of a door read errors.
+#[test]
+fn refusals_of_decisions_are_those_of_the_page() {
+    let page = read("docs/reference/errors.md");
+    let (_, section) = page.split_once("\n## What a decision refuses\n").unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let kinds: [&[RejectionKind]; 7] = [
+        &[RejectionKind::Blocked, RejectionKind::GrantRefused],
+        &[
+            RejectionKind::StepUpByAuthorization,
+            RejectionKind::StepUpHidden,
+            RejectionKind::StepUpLooped,
+        ],
+        &[RejectionKind::StepUpImpossible],
+        &[RejectionKind::StepUpDenied],
+        &[RejectionKind::Held],
+        &[RejectionKind::ReviewFull],
+        &[
+            RejectionKind::RateLimited,
+            RejectionKind::ChallengesExhausted,
+        ],
+    ];
+    assert_eq!(rows.len(), kinds.len());
+    let mut wrong = Vec::new();
+    for (row, kinds) in rows.iter().zip(kinds) {
+        for kind in kinds {
+            for (door, said) in [Door::Login, Door::Token, Door::Basic]
+                .into_iter()
+                .zip(&row[1..])
+            {
+                let status = rejection(door, *kind, None).status.to_string();
+                if *said != "none" && !said.starts_with(&status) {
+                    wrong.push(format!("{kind:?} at {door:?} is {status}: {row:?}"));
+                }
+            }
+        }
+    }
+    nothing("docs/reference/errors.md", wrong);
+}
+
+#[test]
+fn claims_are_those_of_the_page() {
+    let page = read("docs/reference/claims.md");
+    let names = |heading: &str| -> BTreeSet<String> {
+        let rows = rows(&page, heading);
+        rows.iter().map(|row| quoted(&row[0]).remove(0)).collect()
+    };
+    let of_risk: BTreeSet<String> = RISK_CLAIMS.map(str::to_owned).into();
+    assert_eq!(names("Of the risk"), of_risk);
+    let source = read("src/domain/resource/assertion.rs");
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let added = Regex::new(r#"add\("([a-z_]+)""#).unwrap();
+    let added = added.captures_iter(source).map(|found| found[1].to_owned());
+    assert_eq!(names("In an assertion"), added.collect());
 }
