@@ -13,6 +13,7 @@ use crate::gateway::listening_port;
 use crate::messages::differences;
 use crate::messages::is_alike;
 use crate::messages::is_shown;
+use crate::place::Inline;
 use crate::place::Place;
 use crate::place::Step;
 use crate::receiver::Message;
@@ -47,6 +48,34 @@ pub(crate) const ANALYST: &[Step] = &[
         "waiting(.|\\n)*released(.|\\n)*refused",
     ),
     (("docs/reference/events.md", "--labels known.csv"), "AUC"),
+];
+
+/// An incident: one user cannot get in.
+const INCIDENT: &[Inline] = &[
+    (
+        "docs/guides/incident.md",
+        "riskgate explain REFERENCE",
+        "What was decided",
+    ),
+    ("docs/guides/incident.md", "riskgate review list", "waiting"),
+    (
+        "docs/guides/incident.md",
+        r#"riskgate review release ID --as NAME --reason "called back""#,
+        "released",
+    ),
+];
+/// While the gateway is stopped.
+const STOPPED: &[Inline] = &[
+    (
+        "docs/STATE.md",
+        "riskgate state show --user NAME --tenant T",
+        "devices",
+    ),
+    (
+        "docs/guides/incident.md",
+        "riskgate state forget --user NAME --tenant carbon.super --all-devices",
+        "forgotten",
+    ),
 ];
 
 /// Compared with what the gateway sends.
@@ -99,7 +128,7 @@ medium = {medium}
 high = {high}
 [[rule]]
 name = "held"
-when = 'request.door == "login" && user.name in ["bob", "carol"]'
+when = 'request.door == "login" && user.name in ["bob", "carol", "erin"]'
 verdict = "review"
 [[rule]]
 name = "refused"
@@ -177,7 +206,7 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     let (service, served) = receiver("", "204 No Content");
     let actions = listening_port();
     let receivers = [&*alerts, &*push, &*named, &*webhook, &*service];
-    let world = World::start(Options {
+    let mut world = World::start(Options {
         mode: "enforce",
         policy: Some(policy(99, 100)),
         // Lives as long as the test.
@@ -190,7 +219,7 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     let code = alice.sign_in().await;
     alice.redeem(&code).await;
     world.person("dave").log_in().await;
-    for held in ["bob", "carol"] {
+    for held in ["bob", "carol", "erin"] {
         world.person(held).log_in().await;
     }
     drop(world.records().await);
@@ -288,6 +317,12 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     })
     .await;
     place.run(ANALYST);
+    place.replace("REFERENCE", &risky);
+    place.replace(
+        "release ID --as NAME",
+        &format!("release {} --as ann", &held[2].id[..8]),
+    );
+    place.run_inline(INCIDENT);
 
     // Her sessions end by it.
     let mut signals = json_of(&next(&told));
@@ -298,6 +333,11 @@ async fn analysts_and_receivers_get_what_the_pages_show() {
     is_shown(SIGNALS, &signals);
     poll_is_shown(&place);
     chain_is_shown(&folder.join("data/audit.jsonl"));
+    place.replace("--user NAME", "--user alice");
+    place.replace("--tenant T", "--tenant carbon.super");
+    drop(alice);
+    assert_eq!(world.stop().await, Some(0));
+    place.run_inline(STOPPED);
 }
 
 /// Of the members of an object, those about the risk and some others.

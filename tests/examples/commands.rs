@@ -9,6 +9,7 @@ use crate::files::read;
 use crate::files::root;
 use crate::gateway::listening_port;
 use crate::gateway::redis::RedisServer;
+use crate::place::Inline;
 use crate::place::Place;
 use crate::place::Step;
 use regex::Regex;
@@ -70,6 +71,51 @@ pub(crate) const NEWCOMER: &[Step] = &[
     (("docs/guides/incident.md", "riskgate off"), "off"),
 ];
 
+/// On what the newcomer has by then.
+const IN_PASSING: &[Inline] = &[
+    (
+        "conf/wso2/README.md",
+        "openssl rand -hex 32 > certs/actions.secret",
+        "",
+    ),
+    ("docs/DEPLOY.md", "riskgate --version", "model"),
+    ("docs/guides/incident.md", "riskgate health", "ready"),
+    (
+        "docs/guides/incident.md",
+        "riskgate off --monitor",
+        "monitor",
+    ),
+    (
+        "docs/guides/incident.md",
+        "riskgate off --undo",
+        "as it was",
+    ),
+    (
+        "docs/guides/redis.md",
+        "openssl rand -out certs/riskgate.key 32",
+        "",
+    ),
+    (
+        "docs/guides/tuning.md",
+        "riskgate model eval conf/model --audit data/audit.jsonl",
+        "verdicts +allow",
+    ),
+    (
+        "docs/guides/tuning.md",
+        r#"jq -r 'select(.verdict != "allow") | [.client_id, .reasons[0]] | @tsv' data/audit.jsonl | sort | uniq -c | sort -rn | head"#,
+        "expenses",
+    ),
+    (
+        "docs/guides/upgrading.md",
+        "riskgate model inspect NEW/",
+        "row",
+    ),
+    (
+        "docs/guides/upgrading.md",
+        "riskgate replay --policy draft.toml --model NEW/",
+        "challenge rate",
+    ),
+];
 /// From one node to Redis and to a rollout; what is said to Redis itself is [`ACL`].
 pub(crate) const FLEET: &[Step] = &[
     (
@@ -137,6 +183,9 @@ impl Beginning {
             _sim: sim,
             _folder: folder,
         };
+        // What the pages begin with, as it is edited.
+        let edited = beginning.place.path("conf/examples/monitor-only.toml");
+        fs::write(edited, &beginning.mine).unwrap();
         beginning.configure(&beginning.mine);
         beginning
     }
@@ -160,6 +209,7 @@ impl Beginning {
 async fn a_newcomer_gets_by_the_pages_from_certificates_to_the_end() {
     let beginning = Beginning::new().await;
     beginning.place.run(NEWCOMER);
+    beginning.place.run_inline(IN_PASSING);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 use crate::Which;
 use crate::block;
 use crate::files::nothing;
+use crate::files::read;
 use crate::files::root;
 use crate::gateway::PATIENCE;
 use regex::Regex;
@@ -18,6 +19,9 @@ use std::time::Instant;
 
 /// An example that is run, and what its output must have in it (a regular expression).
 pub(crate) type Step = (Which, &'static str);
+
+/// A command in running text, between backticks, with its page and what its output must have in it.
+pub(crate) type Inline = (&'static str, &'static str, &'static str);
 
 /// What the operators type where a password is asked for.
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -97,7 +101,7 @@ impl Place {
         ];
         for empty in [
             "certs",
-            "conf",
+            "conf/examples",
             "data",
             "vendor",
             "usr/local/bin",
@@ -167,16 +171,38 @@ impl Place {
     /// Runs examples, one after the other: each must go well and say what is expected.
     #[track_caller]
     pub(crate) fn run(&self, steps: &[Step]) {
-        let mut findings = Vec::new();
-        for (which, expected) in steps {
-            let pattern = Regex::new(expected).unwrap();
-            let (is_well, said) = self.run_text(&block(*which).text);
-            if !is_well || !pattern.is_match(&said) {
-                let well = if is_well { "went well" } else { "failed" };
-                findings.push(format!("{which:?} {well}, expected `{expected}`: {said}"));
-            }
-        }
-        nothing("examples that do not do what their pages say", findings);
+        let found = steps.iter().filter_map(|(which, expected)| {
+            let wrong = self.wrong(&block(*which).text, expected)?;
+            Some(format!("{which:?}{wrong}"))
+        });
+        nothing(
+            "examples that do not do what their pages say",
+            found.collect(),
+        );
+    }
+
+    /// The same for commands in running text.
+    #[track_caller]
+    pub(crate) fn run_inline(&self, commands: &[Inline]) {
+        let found = commands.iter().filter_map(|(page, command, expected)| {
+            assert!(
+                read(page).contains(&format!("`{command}`")),
+                "{page}: {command}"
+            );
+            let wrong = self.wrong(command, expected)?;
+            Some(format!("{page}: {command}{wrong}"))
+        });
+        nothing(
+            "commands that do not do what their pages say",
+            found.collect(),
+        );
+    }
+
+    fn wrong(&self, text: &str, expected: &str) -> Option<String> {
+        let (is_well, said) = self.run_text(text);
+        let is_expected = Regex::new(expected).unwrap().is_match(&said);
+        let well = if is_well { "went well" } else { "failed" };
+        (!is_well || !is_expected).then(|| format!(" {well}, expected `{expected}`: {said}"))
     }
 
     /// Runs lines of a page: whether they went well, and what they say.
