@@ -42,7 +42,7 @@ const FRESH: Duration = Duration::from_secs(15 * 60);
 const RETRY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the provider is, and who we are to it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OidcProviderSettings {
     /// Its issuer, as it writes it.
     pub issuer: String,

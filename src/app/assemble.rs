@@ -439,12 +439,15 @@ pub fn identity_server(
 
 /// Whose sessions are remembered: nobody's, where they are not to be ended.
 pub fn sessions(config: &Config) -> Sessions {
+    let sessions = Sessions::default();
+    sessions.switch(ends_sessions(config));
+    sessions
+}
+
+/// Whether the sessions of users are ended on the word of an analyst.
+pub fn ends_sessions(config: &Config) -> bool {
     let management = config.upstream.management.as_ref();
-    if management.is_some_and(|settings| settings.end_sessions) {
-        Sessions::remembered()
-    } else {
-        Sessions::default()
-    }
+    management.is_some_and(|settings| settings.end_sessions)
 }
 
 /// Where the identity server is.

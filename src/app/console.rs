@@ -112,7 +112,7 @@ pub(in crate::app) async fn watch(console: Console, changes: Changes) {
 }
 
 /// Begins to read records as soon as there is somebody who may see them.
-fn begin(console: &Console) {
+pub(in crate::app) fn begin(console: &Console) {
     if console.lets_in_anybody() {
         console.trail.start();
     }

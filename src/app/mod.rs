@@ -182,6 +182,7 @@ use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -401,7 +402,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
     });
-    let provider = sign_in.map(|prepared| prepared.provider(&keys, Arc::clone(&clock), &file));
+    let provider = sign_in.as_ref();
+    let provider = provider.map(|prepared| prepared.provider(&keys, Arc::clone(&clock), &file));
     let provider = provider.transpose().map_err(one)?;
     let console = console::console(&config, &file, &flow, overrides, others, provider);
     let console = console.map_err(one)?;
@@ -412,22 +414,16 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         health: Arc::clone(&health),
         flow: Arc::clone(&flow),
         operators,
-        console,
+        console: console.clone(),
     };
     start_admin(&runtime, admin_listener, admin_state, stopped)?;
-    runtime.spawn(background::watch_state(
-        Arc::clone(&flow),
-        Arc::clone(&health),
-    ));
+    runtime.spawn(background::watch_state(flow.clone(), health.clone()));
     runtime.spawn(background::watch_share(Arc::clone(&flow)));
     runtime.spawn(background::write_scopes(Arc::clone(&flow)));
-    runtime.spawn(background::learn_keys(identity_server));
+    runtime.spawn(background::learn_keys(identity_server.clone()));
     runtime.spawn(background::follow_upstream(Arc::clone(&upstream)));
     runtime.spawn(background::follow_services(Arc::clone(&services)));
-    runtime.spawn(background::announce(
-        config.server.listen,
-        Arc::clone(&health),
-    ));
+    runtime.spawn(background::announce(config.server.listen, health.clone()));
     let reloader = reload::Reloader {
         overrides: overrides.clone(),
         keys,
@@ -436,6 +432,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         certificates: Arc::clone(&certificates),
         health: Arc::clone(&health),
         changes,
+        identity_server,
+        console,
+        sign_in: Mutex::new(sign_in),
     };
     let reloading = reloader
         .start(config.clone(), assembled.proved, stamp, stop.subscribe())

@@ -1,18 +1,25 @@
 //! Watches the files that a snapshot is made of and exchanges the snapshot when they change, and those of the
 //! certificates beside it. What is not valid is refused with its reason, and the old stays.
 
+use crate::adapters::identity_server::IdentityServer;
+use crate::adapters::identity_server::ManagementCredential;
+use crate::admin::console::Console;
+use crate::admin::console::Provider;
 use crate::app;
 use crate::app::assemble;
 use crate::app::certificates;
 use crate::app::certificates::Certificates;
 use crate::app::certificates::Prepared;
+use crate::app::console;
 use crate::app::console::changes::Changes;
 use crate::app::keys::Keys;
 use crate::app::models::CARD;
 use crate::app::models::Proved;
 use crate::app::resources;
+use crate::app::sign_in;
 use crate::app::signing;
 use crate::config::Config;
+use crate::config::ConfigError;
 use crate::config::overrides::Overrides;
 use crate::config::restart;
 use crate::flow::AuthFlow;
@@ -21,6 +28,8 @@ use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -46,6 +55,12 @@ pub struct Reloader {
     pub health: Arc<Health>,
     /// What is on record of changes.
     pub(in crate::app) changes: Changes,
+    /// Where sessions of users are ended.
+    pub identity_server: Arc<IdentityServer>,
+    /// Where operators sign in.
+    pub console: Console,
+    /// By which provider, as it is in force.
+    pub sign_in: Mutex<Option<sign_in::Prepared>>,
 }
 
 /// Age and size of each file that a snapshot is made of.
@@ -161,6 +176,15 @@ impl Reloader {
         signing::prepare(&config)
             .map_err(|error| refuse(&error))
             .ok()?;
+        let management = assemble::management(&config, &file);
+        let management = management.map_err(|error| refuse(&error)).ok()?;
+        let sign_in = match self.other_provider(&config, &file) {
+            Ok(other) => other,
+            Err(problems) => {
+                refuse_all(problems.iter().map(ToString::to_string).collect());
+                return None;
+            }
+        };
         let version = self.flow.snapshot().version + 1;
         let assembled = assemble::snapshot_after(&config, &file, &self.keys, version, proved);
         let mut assembled = match assembled {
@@ -210,6 +234,10 @@ impl Reloader {
         self.changes
             .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
+        self.end_sessions(&config, management);
+        if let Some((prepared, provider)) = sign_in {
+            self.take_provider(prepared, provider);
+        }
         let took = took();
         metrics.reload(true, took);
         tracing::info!(
@@ -219,6 +247,49 @@ impl Reloader {
             "configuration, policy and model were reloaded"
         );
         Some((config, assembled.proved))
+    }
+}
+
+/// What a provider is made of, and the provider; neither where operators sign in by none.
+type OtherProvider = (Option<sign_in::Prepared>, Option<Provider>);
+
+impl Reloader {
+    /// The provider that is named, where it is another than the one in force. It leads back to the name that the console
+    /// began with: with another one it waits for the restart.
+    fn other_provider(
+        &self,
+        config: &Config,
+        file: &str,
+    ) -> Result<Option<OtherProvider>, Vec<ConfigError>> {
+        let prepared = sign_in::prepare(config, file)?;
+        let origin = console::origin(config, file).map_err(|error| vec![error])?;
+        let in_force = self.sign_in.lock().unwrap_or_else(PoisonError::into_inner);
+        if prepared == *in_force || origin != self.console.origin {
+            return Ok(None);
+        }
+        let clock = Arc::clone(&self.flow.dependencies().clock);
+        let provider = prepared.as_ref();
+        let provider = provider.map(|prepared| prepared.provider(&self.keys, clock, file));
+        let provider = provider.transpose().map_err(|error| vec![error])?;
+        Ok(Some((prepared, provider)))
+    }
+
+    fn take_provider(&self, prepared: Option<sign_in::Prepared>, provider: Option<Provider>) {
+        let mut in_force = self.sign_in.lock().unwrap_or_else(PoisonError::into_inner);
+        *in_force = prepared;
+        self.console.take_provider(provider);
+        console::begin(&self.console);
+    }
+
+    fn end_sessions(&self, config: &Config, management: Option<ManagementCredential>) {
+        self.identity_server.manage(management);
+        let is_on = assemble::ends_sessions(config);
+        if self.flow.dependencies().sessions.switch(is_on) {
+            tracing::info!(
+                is_on,
+                "whether sessions at the identity server are ended has changed"
+            );
+        }
     }
 }
 
@@ -238,6 +309,13 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let challenger = config.model.challenger.dir.as_ref();
     let challenger = challenger.map(|dir| dir.join("manifest.toml"));
     let models = config.model_dir();
+    let management = config.upstream.management.as_ref();
+    let oidc = config.admin.oidc.as_ref();
+    let oidc = oidc.map(|said| [said.client_secret_file.clone(), said.ca_file.clone()]);
+    let secrets = management
+        .map(|said| said.secret_file.clone())
+        .into_iter()
+        .chain(oidc.into_iter().flatten().flatten());
     let files = overrides
         .file()
         .into_iter()
@@ -245,7 +323,8 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain(config.rollout.file.clone())
         .chain([models.join("manifest.toml"), models.join(CARD)])
         .chain(challenger)
-        .chain(signing::files(config));
+        .chain(signing::files(config))
+        .chain(secrets);
     stamp_of(files)
 }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 const SECRET_VARIABLE: &str = "RISKGATE_OIDC_CLIENT_SECRET";
 
 /// What `[admin.oidc]` says: what is agreed, and where the provider is.
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Prepared {
     rules: ProviderRules,
     settings: OidcProviderSettings,
@@ -56,17 +56,17 @@ impl Prepared {
 
     /// What the console needs of it.
     pub fn provider(
-        self,
+        &self,
         keys: &Keys,
         clock: Arc<dyn Clock>,
         file: &str,
     ) -> Result<Provider, ConfigError> {
-        let provider = OidcProvider::new(self.settings, clock)
+        let provider = OidcProvider::new(self.settings.clone(), clock)
             .map_err(|error| ConfigError::new(file, format!("admin.oidc.{error}")))?;
         let previous = keys.previous.as_ref();
         let previous = previous.map(|previous| previous.pages.expose().as_slice());
         let key = PageKey::new(keys.pages.expose()).with_previous(previous);
-        Ok(Provider::new(self.rules, Arc::new(provider), key))
+        Ok(Provider::new(self.rules.clone(), Arc::new(provider), key))
     }
 }
 

@@ -58,10 +58,10 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         reload: [hosts, trusted_proxies, tls]);
     differing!(found, "upstream", UpstreamSettings, upstream, &new.upstream,
         start: [url, ca_file, connect_timeout_ms, read_timeout_seconds, idle_timeout_seconds, requests_max,
-            reuse_for_posts, danger, management],
-        reload: [client_certificate, client_key]);
+            reuse_for_posts, danger],
+        reload: [client_certificate, client_key, management]);
     differing!(found, "admin", AdminSettings, admin, &new.admin,
-        start: [listen, token_file, operators_file, origin, oidc], reload: []);
+        start: [listen, token_file, operators_file, origin], reload: [oidc]);
     differing!(found, "actions", ActionsSettings, actions, &new.actions,
         start: [listen, secret_file, previous_secret_file], reload: [tls]);
     differing!(found, "score", ScoreSettings, score, &new.score,
@@ -81,6 +81,11 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         ("shared_signals", *shared_signals != new.shared_signals),
         ("traces", *traces != new.traces),
         ("log", *log != new.log),
+        // It leads browsers back to the console by its name.
+        (
+            "admin.oidc",
+            admin.oidc != new.admin.oidc && admin.origin != new.admin.origin,
+        ),
         // Other files are taken over where there were some.
         (
             "server.tls",
@@ -110,15 +115,16 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_named_key_by_key() {
-        let management = "[upstream.management]\nclient_id = 'a'\nsecret_file = 'a'\n";
-        let ends = format!("{management}end_sessions = true\n");
         let oidc = "[admin.oidc]\nissuer = 'https://a'\nclient_id = 'a'\n";
         let receiver =
             "[shared_signals]\nissuer = 'https://a'\n[[shared_signals.receivers]]\nname = 'a'\n";
         for (began, new, expected) in [
             ("", "", &[][..]),
-            (management, ends.as_str(), &["upstream.management"]),
-            ("", oidc, &["admin.oidc"]),
+            (
+                "",
+                &format!("[admin]\norigin = 'https://b'\n{oidc}"),
+                &["admin.origin", "admin.oidc"],
+            ),
             ("", receiver, &["shared_signals"]),
             (
                 "",
@@ -154,7 +160,12 @@ mod tests {
 
     #[test]
     fn what_is_taken_over_is_not_named() {
+        let management = "[upstream.management]\nclient_id = 'a'\nsecret_file = 'a'\n";
+        let ends = format!("{management}end_sessions = true\n");
         for (began, new) in [
+            ("", management),
+            (management, ends.as_str()),
+            ("", "[admin.oidc]\nissuer = 'https://a'\nclient_id = 'a'\n"),
             (
                 "",
                 "[mode]\ndefault = 'advise'\n[score]\nbudget_ms = 9\n[audit]\npassed = false",

@@ -45,7 +45,7 @@ async fn switched_on() -> (World, TempDir) {
 }
 
 /// Confirms a decision as compromised. One record is due for a word that is new, and one for what comes of it.
-async fn confirm(ann: &mut Browser<'_>, id: &str, note: &str) -> Answer {
+pub(crate) async fn confirm(ann: &mut Browser<'_>, id: &str, note: &str) -> Answer {
     let page = format!("/console/decisions/{id}");
     eventually(async || (ann.get(&page).await.status == 200).then_some(())).await;
     let fields = [
@@ -58,12 +58,12 @@ async fn confirm(ann: &mut Browser<'_>, id: &str, note: &str) -> Answer {
     done
 }
 
-fn expect(world: &World, records: usize) {
+pub(crate) fn expect(world: &World, records: usize) {
     (0..records).for_each(|_| world.expect_record());
 }
 
 /// The record of what came of it, which is the last one.
-async fn ended(world: &World, id: &str) -> AuditEvent {
+pub(crate) async fn ended(world: &World, id: &str) -> AuditEvent {
     let record = world.last_record().await;
     assert_eq!(
         (

@@ -408,19 +408,13 @@ async fn a_reload_names_the_changed_keys_that_need_a_restart() {
     until_reloaded(&world, "ok", 1.0).await;
     assert!(warnings().is_empty(), "{}", world.log());
 
-    let secret = file.with_file_name("ops.secret");
-    std::fs::write(&secret, "s3cret").unwrap();
-    let more = format!(
-        "\n[limits]\nuser_per_minute = 7\n[upstream.management]\nclient_id = \"ops\"\nsecret_file = '{}'\n\
-         end_sessions = true\n",
-        secret.display()
-    );
+    let more = "\n[limits]\nuser_per_minute = 7\n[traces]\nservice = \"a\"\n";
     replace(&format!("{before}{more}"));
     until_reloaded(&world, "ok", 2.0).await;
     let said = warnings();
     assert_eq!(said.len(), 1, "{}", world.log());
     assert!(
-        said[0].contains("upstream.management, limits") && said[0].contains("WARN"),
+        said[0].contains("limits, traces") && said[0].contains("WARN"),
         "{said:?}"
     );
     // Taken back: it is as it was at the start.

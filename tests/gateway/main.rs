@@ -73,6 +73,7 @@ mod signing;
 mod smuggling;
 mod step_up;
 mod stream;
+mod taken_over;
 mod terminal;
 mod tls;
 mod token_actions;

@@ -25,24 +25,24 @@ use wso2_sim::browser::param;
 use wso2_sim::seed::SUPER_TENANT;
 
 const ORIGIN: &str = "https://risk.example.com";
-const SECRET: &str = "the-secret-of-the-console";
+pub(crate) const SECRET: &str = "the-secret-of-the-console";
 const COOKIE: &str = "__Host-rg_console";
 const ATTEMPT: &str = "__Host-rg_console_oidc";
 
 /// A gateway whose operators sign in at an identity server of their own.
-struct Desk {
-    world: World,
-    provider: Sim,
+pub(crate) struct Desk {
+    pub(crate) world: World,
+    pub(crate) provider: Sim,
     _folder: TempDir,
 }
 
 /// How it is set up.
-struct SetUp {
-    origin: &'static str,
-    secret: Option<&'static str>,
+pub(crate) struct SetUp {
+    pub(crate) origin: &'static str,
+    pub(crate) secret: Option<&'static str>,
     /// What the gateway's file says.
-    written: &'static str,
-    more: &'static str,
+    pub(crate) written: &'static str,
+    pub(crate) more: &'static str,
 }
 
 impl Default for SetUp {
@@ -57,7 +57,7 @@ impl Default for SetUp {
 }
 
 impl Desk {
-    async fn new(set_up: SetUp) -> Self {
+    pub(crate) async fn new(set_up: SetUp) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let SetUp {
             origin,
@@ -108,7 +108,7 @@ impl Desk {
         }
     }
 
-    fn browser(&self) -> Browser<'_> {
+    pub(crate) fn browser(&self) -> Browser<'_> {
         Browser::new(&self.world)
     }
 
@@ -122,7 +122,7 @@ impl Desk {
     }
 
     /// Somebody signs in at the provider: the answer with which it sends them back.
-    async fn at_provider(&self, address: &str, name: &str) -> Url {
+    pub(crate) async fn at_provider(&self, address: &str, name: &str) -> Url {
         let mut browser = wso2_sim::browser::Browser::new(&[]).unwrap();
         let password = format!("{name}-password");
         let page = browser
@@ -133,7 +133,7 @@ impl Desk {
     }
 
     /// A browser that comes back from the provider.
-    async fn back(&self, browser: &mut Browser<'_>, back: &Url) -> Answer {
+    pub(crate) async fn back(&self, browser: &mut Browser<'_>, back: &Url) -> Answer {
         let path = format!("{}?{}", back.path(), back.query().unwrap_or_default());
         browser.get(&path).await
     }
@@ -152,7 +152,7 @@ impl Desk {
     }
 
     /// The whole way of somebody.
-    async fn sign_in(&self, browser: &mut Browser<'_>, name: &str) -> Answer {
+    pub(crate) async fn sign_in(&self, browser: &mut Browser<'_>, name: &str) -> Answer {
         let address = leads_to(&begin(browser, "/console").await);
         let back = self.at_provider(&address, name).await;
         self.world.expect_record();
@@ -161,7 +161,7 @@ impl Desk {
 }
 
 /// Presses the button of the sign-in page.
-async fn begin(browser: &mut Browser<'_>, to: &str) -> Answer {
+pub(crate) async fn begin(browser: &mut Browser<'_>, to: &str) -> Answer {
     let page = browser.get("/console/sign-in").await;
     let fields = [("token", hidden(&page.body)), ("to", to.to_owned())];
     let request = browser
@@ -171,7 +171,7 @@ async fn begin(browser: &mut Browser<'_>, to: &str) -> Answer {
 }
 
 /// Where a page leads by itself.
-fn leads_to(page: &Answer) -> String {
+pub(crate) fn leads_to(page: &Answer) -> String {
     assert_eq!(page.status, 200, "{page:?}");
     let (_, rest) = page
         .body
@@ -180,7 +180,7 @@ fn leads_to(page: &Answer) -> String {
     rest.split('"').next().unwrap().replace("&amp;", "&")
 }
 
-fn has_session(browser: &Browser<'_>) -> bool {
+pub(crate) fn has_session(browser: &Browser<'_>) -> bool {
     browser.cookies.iter().any(|(name, _)| name == COOKIE)
 }
 

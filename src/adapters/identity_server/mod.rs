@@ -21,6 +21,7 @@ use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
 pub use absent::NoIdentityServer;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use introspection::Pending;
 use keys::Realms;
 use reqwest::Client;
@@ -99,6 +100,8 @@ pub enum IdentityServerError {
 pub struct IdentityServer {
     http: ArcSwap<Client>,
     settings: IdentityServerSettings,
+    /// The one of the settings, until there is another.
+    management: ArcSwapOption<ManagementCredential>,
     realms: Realms,
     pending: Pending,
     clock: Arc<dyn Clock>,
@@ -125,6 +128,7 @@ impl IdentityServer {
     ) -> Result<Self, IdentityServerError> {
         Ok(Self {
             http: ArcSwap::from_pointee(http(settings)?),
+            management: ArcSwapOption::from_pointee(settings.management.clone()),
             settings: settings.clone(),
             realms: Realms::default(),
             pending: Pending::default(),
@@ -147,6 +151,11 @@ impl IdentityServer {
     /// Requests from now on show that certificate, on connections of their own. Those that are under way end on theirs.
     pub fn exchange(&self, renewed: Renewed) {
         self.http.store(Arc::new(renewed.0));
+    }
+
+    /// Sessions are ended with this credential from now on; without one none is.
+    pub fn manage(&self, credential: Option<ManagementCredential>) {
+        self.management.store(credential.map(Arc::new));
     }
 
     /// A request to a path of a realm.

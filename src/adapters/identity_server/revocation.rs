@@ -145,11 +145,8 @@ impl Revoker for IdentityServer {
 impl IdentityServer {
     /// A token of the gateway's own.
     async fn management_token(&self, realm: &str, scopes: &str) -> Result<String, RevokeError> {
-        let credential = self
-            .settings
-            .management
-            .as_ref()
-            .ok_or(RevokeError::NoCredential)?;
+        let credential = self.management.load_full();
+        let credential = credential.ok_or(RevokeError::NoCredential)?;
         let fields = [("grant_type", "client_credentials"), ("scope", scopes)];
         let request = self
             .request(Method::POST, realm, "/oauth2/token")

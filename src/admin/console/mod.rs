@@ -69,12 +69,14 @@ use crate::domain::operator::session::Session;
 use crate::domain::operator::session::SessionKey;
 use crate::domain::operator::session::Sessions;
 use crate::domain::operator::session::Tries;
+use crate::domain::sign_in::Used;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::ports::LabelBook;
 use crate::flow::ports::PolicyDesk;
 use crate::flow::ports::Trail;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Body;
 use axum::body::to_bytes;
@@ -127,7 +129,7 @@ pub struct Console {
     pub roster: Arc<ArcSwap<Roster>>,
     /// Under which name browsers reach the console, where that is not an address.
     pub origin: Option<Origin>,
-    provider: Option<Arc<Provider>>,
+    provider: Arc<ArcSwapOption<Provider>>,
     desk: Arc<Desk>,
 }
 
@@ -143,6 +145,8 @@ pub struct Origin {
 struct Desk {
     sessions: Mutex<Sessions>,
     tries: Mutex<Tries>,
+    /// Attempts at a provider that have come back.
+    used: Mutex<Used>,
     readers: Semaphore,
     hashers: Semaphore,
     drafts: Semaphore,
@@ -226,10 +230,11 @@ impl Console {
             labels,
             roster,
             origin,
-            provider: None,
+            provider: Arc::default(),
             desk: Arc::new(Desk {
                 sessions: Mutex::default(),
                 tries: Mutex::default(),
+                used: Mutex::default(),
                 readers: Semaphore::new(READERS_MAX),
                 // A password costs memory and a processor that requests need.
                 hashers: Semaphore::new(1),
@@ -242,14 +247,38 @@ impl Console {
 
     /// The same console, in which operators sign in by a provider as well.
     #[must_use]
-    pub fn with_provider(mut self, provider: Option<Provider>) -> Self {
-        self.provider = provider.map(Arc::new);
+    pub fn with_provider(self, provider: Option<Provider>) -> Self {
+        self.provider.store(provider.map(Arc::new));
         self
+    }
+
+    /// Operators sign in by this provider from now on, or by none. Who came by the one before stays as long as the same
+    /// people are let in; else those sessions end, on record.
+    pub fn take_provider(&self, provider: Option<Provider>) {
+        let before = self.provider.swap(provider.map(Arc::new));
+        if before.is_none_or(|before| self.lets_in_like(&before)) {
+            return;
+        }
+        let ended = self.sessions().close_provided();
+        for session in &ended {
+            let name = session.operator.name();
+            self.flow.record_operator(None, "session_ended", name);
+        }
+        tracing::info!(
+            sessions = ended.len(),
+            "other operators are let in by a provider from now on: who came by one signs in again"
+        );
+    }
+
+    /// Whether the provider that there is by now lets in the same people as this one.
+    fn lets_in_like(&self, before: &Provider) -> bool {
+        let now = self.provider.load();
+        now.as_ref().is_some_and(|now| now.lets_in_like(before))
     }
 
     /// Whether somebody may sign in.
     pub fn lets_in_anybody(&self) -> bool {
-        self.provider.is_some() || !self.roster.load().operators().is_empty()
+        self.provider.load().is_some() || !self.roster.load().operators().is_empty()
     }
 
     fn is_secure(&self) -> bool {
@@ -270,6 +299,13 @@ impl Console {
     fn tries(&self) -> MutexGuard<'_, Tries> {
         self.desk
             .tries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.desk
+            .used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,7 +21,6 @@ use crate::domain::sign_in::NotAdmitted;
 use crate::domain::sign_in::ProviderRules;
 use crate::domain::sign_in::Returned;
 use crate::domain::sign_in::SEED_BYTES;
-use crate::domain::sign_in::Used;
 use crate::flow::ports::NotRedeemed;
 use crate::flow::ports::ProviderAway;
 use crate::flow::ports::SignInProvider;
@@ -38,22 +37,18 @@ use axum::response::Response;
 use maud::html;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 /// The path that begins an attempt.
 pub(super) const BEGIN: &str = "/console/sign-in/provider";
 /// The path that the provider sends browsers back to.
 pub(super) const CALLBACK: &str = "/console/sign-in/callback";
 
-/// The provider, what is agreed with it, and the attempts that have come back.
+/// The provider, and what is agreed with it.
 #[derive(Debug)]
 pub struct Provider {
     rules: ProviderRules,
     port: Arc<dyn SignInProvider>,
     key: PageKey,
-    used: Mutex<Used>,
 }
 
 /// Why somebody who came back is not let in.
@@ -69,16 +64,12 @@ enum Refused {
 impl Provider {
     /// A provider at which nobody is.
     pub fn new(rules: ProviderRules, port: Arc<dyn SignInProvider>, key: PageKey) -> Self {
-        Self {
-            rules,
-            port,
-            key,
-            used: Mutex::default(),
-        }
+        Self { rules, port, key }
     }
 
-    fn used(&self) -> MutexGuard<'_, Used> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it lets in the same people.
+    pub(super) fn lets_in_like(&self, other: &Self) -> bool {
+        self.rules.lets_in_like(&other.rules)
     }
 
     /// The name under which people know it: that of its machine.
@@ -178,7 +169,7 @@ pub(super) async fn begin(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Some(provider) = console.provider.clone() else {
+    let Some(provider) = console.provider.load_full() else {
         return absent();
     };
     let Ok(body) = to_bytes(body, FORM_BYTES_MAX).await else {
@@ -220,7 +211,7 @@ pub(super) async fn back(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let Some(provider) = console.provider.clone() else {
+    let Some(provider) = console.provider.load_full() else {
         return absent();
     };
     let now = console.now();
@@ -252,6 +243,11 @@ pub(super) async fn back(
                 sign_out,
             };
             let cookie = sign_in::open(&console, &headers, who, address, &note);
+            // The provider may have been exchanged meanwhile, and those sessions ended before this one was there.
+            if !console.lets_in_like(&provider) {
+                sign_in::shut(&console, &cookie);
+                return refused(&Refused::Rules(NotAdmitted::State));
+            }
             // A redirect would count as one from the provider's site, for which the session's cookie is not sent.
             let mut response = onward_page("Signed in", attempt.to(), "Go on to the console");
             set_cookie(&mut response, &cookie);
@@ -286,7 +282,7 @@ async fn admit(
         issuer: query.get("iss"),
         error: query.get("error"),
     };
-    if !attempt.is_of(returned.state) || !provider.used().take(returned.state, console.now()) {
+    if !attempt.is_of(returned.state) || !console.used().take(returned.state, console.now()) {
         return Err(NotAdmitted::State.into());
     }
     let endpoints = provider.port.endpoints().await?;

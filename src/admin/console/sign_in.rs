@@ -220,6 +220,14 @@ pub(super) fn open(
     format!("{cookie}={value}{attributes}")
 }
 
+/// Ends the session that was just opened with this cookie.
+pub(super) fn shut(console: &Console, cookie: &str) {
+    let pair = cookie.split(';').next().unwrap_or(cookie);
+    if let Some((_, value)) = pair.split_once('=') {
+        console.sessions().close(SessionKey::of(value));
+    }
+}
+
 /// `POST /console/sign-out`. Who came by a provider is still signed in there, and is told how to end that as well.
 pub(super) async fn sign_out(
     State(console): State<Console>,
@@ -256,6 +264,7 @@ pub(super) async fn sign_out(
 
 fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Response {
     let token = console.random();
+    let provider = console.provider.load();
     let body = html! {
         div class="narrow" {
             h1 { "Sign in" }
@@ -274,7 +283,7 @@ fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Res
                     code { "riskgate operator add NAME --role analyst" }
                 }
             }
-            @if let Some(provider) = &console.provider {
+            @if let Some(provider) = provider.as_ref() {
                 form method="post" action=(BEGIN) {
                     input type="hidden" name=(TOKEN_FIELD) value=(token);
                     input type="hidden" name="to" value=(to);
@@ -286,7 +295,7 @@ fn form(console: &Console, status: StatusCode, to: &str, notice: &Notice) -> Res
                 input type="hidden" name=(TOKEN_FIELD) value=(token);
                 input type="hidden" name="to" value=(to);
                 label for="name" { "Name" }
-                input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus[console.provider.is_none()] maxlength="64";
+                input id="name" name="name" autocomplete="username" autocapitalize="none" spellcheck="false" required autofocus[provider.is_none()] maxlength="64";
                 label for="password" { "Password" }
                 input id="password" name="password" type="password" autocomplete="current-password" required maxlength="1024";
                 button class="primary" { "Sign in" }

@@ -159,6 +159,17 @@ impl Sessions {
         self.0.remove(&key)
     }
 
+    /// Ends the sessions of all whom a provider vouched for; those that ended.
+    pub fn close_provided(&mut self) -> Vec<Session> {
+        let is_provided = |_: &SessionKey, session: &mut Session| {
+            matches!(session.operator, Who::Provided { .. })
+        };
+        self.0
+            .extract_if(is_provided)
+            .map(|(_, session)| session)
+            .collect()
+    }
+
     /// The sessions that have not ended, the one used last first.
     pub fn listed(&self, now: Timestamp) -> Vec<(SessionKey, Session)> {
         let mut listed: Vec<_> = self

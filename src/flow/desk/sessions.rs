@@ -18,6 +18,7 @@ use crate::flow::ports::RevokeError;
 use crate::flow::ports::Revoker;
 use crate::flow::ports::SessionsOf;
 use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwapOption;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use std::fmt;
@@ -47,7 +48,7 @@ const RETRIES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// Whose sessions a decision was about, and what became of them; or nothing at all, where this is off.
 #[derive(Clone, Default)]
-pub struct Sessions(Option<Arc<Memory>>);
+pub struct Sessions(Arc<ArcSwapOption<Memory>>);
 
 struct Memory {
     users: Cache<SubjectKey, Arc<User>>,
@@ -133,65 +134,29 @@ impl fmt::Debug for Sessions {
 }
 
 impl Sessions {
-    /// A memory of users, so that their sessions can be ended.
-    pub fn remembered() -> Self {
-        let users = Cache::builder()
-            .max_capacity(USERS_MAX)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(USER_IDLE)
-            .time_to_live(USER_TTL)
-            .build();
-        let decisions = Cache::builder()
-            .max_capacity(DECISIONS_MAX)
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(DECISION_TTL)
-            .build();
-        let endings = Cache::builder()
-            .max_capacity(ENDINGS_MAX)
-            .time_to_live(DECISION_TTL)
-            .build();
-        Self(Some(Arc::new(Memory {
-            users,
-            decisions,
-            endings,
-            begins: Mutex::default(),
-            places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
-        })))
+    /// Begins to remember, or forgets whom it has remembered; what has begun goes on. Says whether something has changed.
+    pub fn switch(&self, is_on: bool) -> bool {
+        if is_on == self.is_on() {
+            return false;
+        }
+        self.0.store(is_on.then(|| Arc::new(Memory::new())));
+        true
     }
 
     /// Whether sessions are ended at all.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.load().is_some()
     }
 
     /// What became of the sessions of the user whom a decision was about.
     pub fn ending(&self, decision: &str) -> Option<Ending> {
-        self.0.as_ref()?.endings.get(decision)
+        self.0.load().as_ref()?.endings.get(decision)
     }
 
     /// Remembers whom an exchange was about, as far as the identity server has accepted that name before.
     pub(in crate::flow) fn note(&self, exchange: &Exchange) {
-        let Some(memory) = &self.0 else {
-            return;
-        };
-        let (Some(assessed), Some(target)) = (&exchange.assessed, &exchange.target) else {
-            return;
-        };
-        let has_accepted = matches!(
-            exchange.outcome,
-            AuthOutcome::Succeeded
-                | AuthOutcome::NextFactor
-                | AuthOutcome::CodeIssued
-                | AuthOutcome::TokensIssued
-        );
-        if let Subject::Named { key, name } = &assessed.signals.subject
-            && assessed.facts.credentials
-            && has_accepted
-        {
-            memory.users.insert(*key, Arc::new(User::of(target, name)));
-        }
-        if let Some(subject) = assessed.subject() {
-            memory.decided(exchange.id.as_str(), subject);
+        if let Some(memory) = self.0.load().as_ref() {
+            memory.note(exchange);
         }
     }
 }
@@ -208,6 +173,53 @@ impl User {
 }
 
 impl Memory {
+    fn new() -> Self {
+        let users = Cache::builder()
+            .max_capacity(USERS_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(USER_IDLE)
+            .time_to_live(USER_TTL)
+            .build();
+        let decisions = Cache::builder()
+            .max_capacity(DECISIONS_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(DECISION_TTL)
+            .build();
+        let endings = Cache::builder()
+            .max_capacity(ENDINGS_MAX)
+            .time_to_live(DECISION_TTL)
+            .build();
+        Self {
+            users,
+            decisions,
+            endings,
+            begins: Mutex::default(),
+            places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+        }
+    }
+
+    fn note(&self, exchange: &Exchange) {
+        let (Some(assessed), Some(target)) = (&exchange.assessed, &exchange.target) else {
+            return;
+        };
+        let has_accepted = matches!(
+            exchange.outcome,
+            AuthOutcome::Succeeded
+                | AuthOutcome::NextFactor
+                | AuthOutcome::CodeIssued
+                | AuthOutcome::TokensIssued
+        );
+        if let Subject::Named { key, name } = &assessed.signals.subject
+            && assessed.facts.credentials
+            && has_accepted
+        {
+            self.users.insert(*key, Arc::new(User::of(target, name)));
+        }
+        if let Some(subject) = assessed.subject() {
+            self.decided(exchange.id.as_str(), subject);
+        }
+    }
+
     /// A name that was never accepted takes no place: who tries names could push out the others.
     fn decided(&self, decision: &str, subject: SubjectKey) {
         if self.users.get(&subject).is_some() {
@@ -257,14 +269,14 @@ impl AuthFlow {
         is_new_word: bool,
     ) {
         let dependencies = &self.dependencies;
-        let Some(memory) = &dependencies.sessions.0 else {
+        let Some(memory) = dependencies.sessions.0.load_full() else {
             return;
         };
         if !memory.begins(decision, is_new_word, dependencies.clock.now()) {
             return;
         }
         let ends = Ends {
-            memory: Arc::clone(memory),
+            memory: Arc::clone(&memory),
             revoker: Arc::clone(&dependencies.revoker),
             metrics: Arc::clone(&dependencies.metrics),
             audit: Arc::clone(&dependencies.audit),
@@ -332,7 +344,7 @@ mod tests {
     use crate::domain::ids::Pseudonym;
 
     fn memory() -> Arc<Memory> {
-        Sessions::remembered().0.unwrap()
+        Arc::new(Memory::new())
     }
 
     fn user(number: u8) -> SubjectKey {
@@ -406,5 +418,19 @@ mod tests {
     fn where_it_is_off_nothing_is_known() {
         let off = Sessions::default();
         assert!(!off.is_on() && off.ending("d").is_none());
+    }
+
+    #[test]
+    fn what_is_switched_off_is_forgotten_and_switched_on_everywhere() {
+        let sessions = Sessions::default();
+        let elsewhere = sessions.clone();
+        assert!(sessions.switch(true) && !sessions.switch(true));
+        assert!(elsewhere.is_on());
+        let memory = elsewhere.0.load_full().unwrap();
+        memory.begins("d", true, Timestamp(1));
+        assert!(sessions.ending("d").is_some());
+        assert!(sessions.switch(false) && !sessions.switch(false));
+        assert!(!elsewhere.is_on());
+        assert!(sessions.switch(true) && sessions.ending("d").is_none());
     }
 }
