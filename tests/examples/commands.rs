@@ -174,9 +174,13 @@ impl Beginning {
         // What the simulator shows was issued by an authority, which is to be trusted in its place.
         fs::write(place.path("certs/wso2-ca.pem"), sim.ca_pem()).unwrap();
 
+        // Wide budgets and a quick end: a busy machine must not turn a test of pages into one of speed.
         let mine = place.here(&read("conf/examples/monitor-only.toml"));
         let mine = mine.replace("[server]", "[server]\ndrain_seconds = 0\ngrace_seconds = 0");
-        let mine = format!("{mine}\n[admin]\nlisten = '127.0.0.1:{admin_port}'\n");
+        let mine = mine.replace("[upstream]", "[upstream]\nconnect_timeout_ms = 5000");
+        let mine = format!(
+            "{mine}\n[admin]\nlisten = '127.0.0.1:{admin_port}'\n[score]\nbudget_ms = 10000\n"
+        );
         let beginning = Self {
             place,
             mine,
@@ -241,7 +245,9 @@ async fn one_node_becomes_a_fleet_and_is_rolled_out() {
     place.replace("redis.internal:6379", &format!("localhost:{port}"));
     place.replace("embedded:/var/lib/riskgate", "embedded:data");
     let fleet = block(("docs/guides/redis.md", "redis_ca_file"));
-    let with_redis = format!("{}\n{}", beginning.mine, beginning.place.here(&fleet.text));
+    let fleet = beginning.place.here(&fleet.text);
+    let patient = "[state]\nresponse_timeout_ms = 5000\nconnect_timeout_ms = 5000";
+    let with_redis = format!("{}\n{}", beginning.mine, fleet.replace("[state]", patient));
     beginning.configure(&with_redis);
     beginning.place.run(FLEET);
     assert!(beginning.also("riskgate health").contains("state"));

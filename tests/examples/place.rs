@@ -209,7 +209,7 @@ impl Place {
     pub(crate) fn run_text(&self, text: &str) -> (bool, String) {
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new("timeout")
-            .arg(PATIENCE.as_secs().to_string())
+            .arg((PATIENCE * 3).as_secs().to_string())
             .args(["bash", "-euo", "pipefail", "-c", &self.here(text)])
             .current_dir(&self.folder)
             .env("PATH", format!("{}/bin:{path}", self.folder.display()))
