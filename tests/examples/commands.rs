@@ -265,6 +265,65 @@ async fn one_node_becomes_a_fleet_and_is_rolled_out() {
     assert!(written.contains("complaints from the field"), "{written}");
 }
 
+/// Each form of `state.url` in the table of the page is taken by a gateway, for the user with the rights of the pages.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_form_of_redis_is_reached() {
+    let mut beginning = Beginning::new().await;
+    let cluster = RedisServer::start_cluster();
+    let one = RedisServer::start();
+    let sentinel = RedisServer::start_sentinel(&format!(
+        "sentinel monitor mymaster 127.0.0.1 {} 1\n",
+        one.port()
+    ));
+    let page = read(ACL.0);
+    let permit = |servers: &[RedisServer], before: &str| {
+        let more = page.split(&format!("{before} `")).nth(1).unwrap();
+        let more = more.split('`').next().unwrap().split(' ');
+        let words = block(ACL).text.split_whitespace().chain(more);
+        let words: Vec<&[u8]> = words.map(str::as_bytes).collect();
+        for server in servers {
+            assert_eq!(server.command(&words), b"+OK\r\n");
+        }
+    };
+    permit(&cluster, "A cluster needs");
+    permit(std::slice::from_ref(&one), "a server behind Sentinel");
+    let secret = beginning.place.path("certs/riskgate.key");
+    fs::write(secret, "0123456789abcdef0123456789abcdef").unwrap();
+
+    let hosts = |servers: &[&RedisServer]| {
+        let hosts = servers
+            .iter()
+            .map(|server| format!("127.0.0.1:{}", server.port()));
+        hosts.collect::<Vec<_>>().join(",")
+    };
+    beginning
+        .place
+        .replace("USER:PASSWORD", "riskgate:PASSWORD");
+    beginning.place.replace("HOST:6379", &hosts(&[&one]));
+    beginning
+        .place
+        .replace("HOST:26379,HOST2:26379", &hosts(&[&sentinel]));
+    beginning
+        .place
+        .replace("HOST:7000,HOST2:7000", &hosts(&[&cluster[1], &cluster[2]]));
+    let guide = read("docs/guides/redis.md");
+    let form = Regex::new(r"(?m)^\| [A-Za-z]+ \| `([^`]+)`").unwrap();
+    let forms: Vec<&str> = form
+        .captures_iter(&guide)
+        .map(|found| found.extract::<1>().1[0])
+        .collect();
+    assert_eq!(forms.len(), 3, "{forms:?}");
+    for form in forms {
+        let url = beginning.place.here(form);
+        let state = format!(
+            "[state]\nurl = '{url}'\nresponse_timeout_ms = 5000\nconnect_timeout_ms = 5000\n[keys]\nsecret_file = 'certs/riskgate.key'\n"
+        );
+        beginning.configure(&format!("{}\n{state}", beginning.mine));
+        let said = beginning.also("riskgate check -c conf/mine.toml --reach");
+        assert!(said.contains("can be used"), "{said}");
+    }
+}
+
 /// What follows `$` is run at the root of the repository, what stands below it is what is printed; but for how long it took.
 #[test]
 fn sessions_at_a_terminal_are_what_the_program_prints() {
