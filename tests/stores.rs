@@ -13,6 +13,8 @@
 #[path = "support/redis.rs"]
 mod redis_server;
 
+#[path = "stores/bundles.rs"]
+mod bundles;
 #[path = "stores/cluster.rs"]
 mod cluster;
 #[path = "stores/contract.rs"]

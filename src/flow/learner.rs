@@ -82,17 +82,17 @@ fn is_urgent(observation: &Observation) -> bool {
 
 /// Applies a batch and empties it; how many there were.
 async fn record(batch: &mut Vec<Observation>, store: &dyn StateStore, metrics: &Metrics) -> usize {
-    let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.record(batch)).await {
+    let count = batch.len();
+    let lost = match tokio::time::timeout(RECORD_TIMEOUT, store.learn(batch)).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some("the store did not answer in time".to_owned()),
     };
     if let Some(error) = lost {
         metrics.state_error("record", "failed");
-        metrics.state_writes_lost(batch.len() as u64);
-        tracing::warn!(error = %error, lost = batch.len(), "observations were lost");
+        metrics.state_writes_lost(count as u64);
+        tracing::warn!(error = %error, lost = count, "observations were lost");
     }
-    let count = batch.len();
     batch.clear();
     count
 }

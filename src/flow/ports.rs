@@ -64,6 +64,13 @@ pub trait StateStore: Send + Sync {
     /// Applies what was learnt, in order. Off the request path. An error means that nothing or only a part was kept.
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError>;
 
+    /// The same with a batch that is nobody else's: it is empty afterwards.
+    async fn learn(&self, batch: &mut Vec<Observation>) -> Result<(), StateError> {
+        let done = self.record(batch).await;
+        batch.clear();
+        done
+    }
+
     /// Brings what was recorded to where it outlives the process. Called at its end, whoever still holds the store.
     async fn close(&self) -> Result<(), StateError> {
         Ok(())

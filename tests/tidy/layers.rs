@@ -213,6 +213,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::embedded", "adapters::redis"],
         &[
             "async_trait",
+            "foldhash",
             "hmac",
             "postcard",
             "serde",

@@ -4,10 +4,12 @@ use crate::adapters::embedded::Inner;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
+use crate::adapters::embedded::unwritten::lock;
 use crate::adapters::priority;
 use crate::adapters::store::entities::Kind;
 use crate::domain::time::Timestamp;
 use redb::Durability;
+use redb::ReadableTableMetadata;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -99,6 +101,10 @@ impl Inner {
             let Some(table) = snapshot.table(*kind) else {
                 continue;
             };
+            if table.is_empty()? {
+                *cursor = None;
+                continue;
+            }
             let from = cursor.take();
             let start = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut keys = Vec::new();
@@ -116,11 +122,14 @@ impl Inner {
                 expired.push((*kind, keys));
             }
         }
-        if expired.is_empty() {
+        // Of bundles it is known when they end.
+        let (ended, links) = lock(&self.file).ended(now, STEP);
+        if expired.is_empty() && ended.is_empty() {
             return Ok(0);
         }
         self.write(Durability::None, |tables| {
-            let mut removed = 0;
+            let mut removed = links;
+            tables.binder.ended = ended;
             for (kind, keys) in &expired {
                 removed += tables.remove_expired(*kind, keys, now)?;
             }

@@ -2,6 +2,9 @@
 //! gateway does not run meanwhile.
 
 use crate::adapters::embedded::EmbeddedStore;
+use crate::adapters::embedded::bundle::Links;
+use crate::adapters::embedded::bundle::ShortName;
+use crate::adapters::embedded::bundle::Slot;
 use crate::adapters::embedded::refused;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
@@ -9,6 +12,7 @@ use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
 use crate::adapters::store::entries::Entries;
+use crate::adapters::store::entries::Found;
 use crate::adapters::store::transfer::Body;
 use crate::adapters::store::transfer::Change;
 use crate::adapters::store::transfer::Cursor;
@@ -69,9 +73,10 @@ impl Maintenance for EmbeddedStore {
     }
 
     async fn read(&self, key: &EntryKey, now: Timestamp) -> Result<Option<Body>, StateError> {
-        let body = self.inner.read(key, |stored| {
-            let value = tables::payload(stored, now)?;
-            Body::open(&self.inner.codec, key, value, now)
+        let body = self.inner.read(key, now, |found| match found {
+            Found::Bytes(value) => Body::open(&self.inner.codec, key, value, now),
+            Found::Link(provenance) => Some(Body::Link(provenance.clone())),
+            Found::Rates(rates) => Some(Body::Rates(rates)),
         });
         body.map_err(|error| refused(error.into()))
     }
@@ -120,7 +125,7 @@ impl EmbeddedStore {
         let snapshot = self.inner.snapshot.load();
         let mut page = Page::default();
         let Some(kind) = KINDS.get(cursor.part) else {
-            return Ok(page);
+            return self.links(cursor, now);
         };
         page.next = Some(Cursor {
             part: cursor.part + 1,
@@ -161,6 +166,47 @@ impl EmbeddedStore {
             match opened {
                 Some(entry) => page.entries.push(entry),
                 None => page.unreadable += 1,
+            }
+        }
+        Ok(page)
+    }
+
+    /// A page of links, bundle by bundle: after all tables.
+    fn links(&self, cursor: &Cursor, now: Timestamp) -> Result<Page, redb::StorageError> {
+        let mut page = Page::default();
+        if cursor.part > KINDS.len() {
+            return Ok(page);
+        }
+        let start = match cursor.at.first_chunk() {
+            Some(id) => Bound::Excluded(u64::from_be_bytes(*id)),
+            None => Bound::Unbounded,
+        };
+        let snapshot = self.inner.snapshot.load();
+        for row in snapshot.links().range((start, Bound::Unbounded))? {
+            let (id, row) = row?;
+            let id = id.value();
+            let Some(links) = Links::decode(row.value()) else {
+                page.unreadable += 1;
+                continue;
+            };
+            for slot in links.iter().filter(|slot| now < slot.expires) {
+                // What is said of it elsewhere holds against this.
+                let name = ShortName::of(&slot.key);
+                if name.and_then(|name| self.inner.places.find(name)) != Some(id) {
+                    continue;
+                }
+                let Slot { key, expires, .. } = slot;
+                match Body::open(&self.inner.codec, &key, links.value(&slot), now) {
+                    Some(body) => page.entries.push(Portable { key, expires, body }),
+                    None => page.unreadable += 1,
+                }
+            }
+            if page.entries.len() >= PAGE {
+                page.next = Some(Cursor {
+                    part: cursor.part,
+                    at: id.to_be_bytes().to_vec(),
+                });
+                break;
             }
         }
         Ok(page)

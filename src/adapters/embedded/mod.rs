@@ -1,19 +1,27 @@
 //! The memory of a single node, in one file (redb). Nothing to install; survives a restart and a crash.
 //!
-//! Reads go to what is [not written yet](unwritten) and to a snapshot of the tables, and never wait for a writer. What is
+//! Reads go to what is [not written yet](unwritten) and to a snapshot of the tables, and never wait for a writer. Links, which
+//! are most of what is written, are bound into [bundles](bundle) in the order in which they come. What is
 //! learnt comes in batches from off the request path; it is seen at once and reaches the disk at the next flush, at most
 //! [`EmbeddedSettings::flush_interval`] later: a crash loses that much and nothing older. The file is bounded: every entry has a time to live, and every table a
 //! maximum beyond which the entries written longest ago make room. Time comes with the calls; the store has no clock.
 
+mod bind;
+mod bundle;
 mod janitor;
+mod ledger;
 mod maintenance;
+mod places;
 mod tables;
 mod unwritten;
+mod writing;
 
 use crate::adapters::embedded::janitor::Janitor;
+use crate::adapters::embedded::ledger::Ledger;
+use crate::adapters::embedded::places::Places;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::embedded::tables::Tables;
-use crate::adapters::embedded::unwritten::Layer;
+use crate::adapters::embedded::unwritten::File;
 use crate::adapters::embedded::unwritten::Layers;
 use crate::adapters::embedded::unwritten::Lesson;
 use crate::adapters::embedded::unwritten::lock;
@@ -21,6 +29,7 @@ use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
+use crate::adapters::store::entries::Found;
 use crate::adapters::store::plan::Plan;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
@@ -132,11 +141,15 @@ struct Inner {
     // Before the database, so that it lets go of its pages first.
     snapshot: ArcSwap<Snapshot>,
     layers: ArcSwap<Layers>,
+    /// What was in memory before the latest transaction: readers may still have it, and taking it down takes milliseconds.
+    outgoing: Mutex<Option<Arc<Layers>>>,
+    /// Where links are.
+    places: Places,
     database: Database,
     settings: EmbeddedSettings,
     codec: Codec,
     /// Held by whoever brings something to the file.
-    file: Mutex<()>,
+    file: Mutex<Ledger>,
     /// Held by whoever learns, and by whoever changes what was learnt. Taken after `file`.
     learning: Mutex<()>,
     /// Whether something was written since the last flush.
@@ -205,10 +218,8 @@ impl EmbeddedStore {
     /// If the file cannot be read or written.
     pub fn entries(&self) -> Result<u64, StateError> {
         self.flush()?;
-        self.inner
-            .snapshot
-            .load()
-            .len()
+        let len = self.inner.snapshot.load().len();
+        len.map(|len| len + self.inner.places.len())
             .map_err(|error| refused(error.into()))
     }
 
@@ -223,20 +234,17 @@ impl EmbeddedStore {
         // In this order: see the head of `unwritten.rs`.
         let layers = self.inner.layers.load();
         let snapshot = self.inner.snapshot.load();
+        let file = self.inner.file_at(&snapshot);
         // Those under previous names first: an entry that moves meanwhile is found in one of the two places, since it is put
         // there before it is removed here.
         let mut values = entries::keys(query)
             .iter()
             .rev()
-            .map(|key| layers.stored(&snapshot, key))
+            .map(|key| layers.stored(file, key))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| refused(error.into()))?;
         values.reverse();
-        let values = values.iter().map(|value| {
-            value
-                .as_ref()
-                .and_then(|stored| tables::payload(stored.bytes(), query.now))
-        });
+        let values = values.iter().map(|value| value.as_ref()?.found(query.now));
         Ok(entries::history(
             query,
             &self.inner.codec,
@@ -260,6 +268,21 @@ impl StateStore for EmbeddedStore {
         let observations = observations.to_vec();
         // A batch takes milliseconds; whoever runs this has others to serve.
         joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
+    }
+
+    async fn learn(&self, batch: &mut Vec<Observation>) -> Result<(), StateError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.inner);
+        let mut observations = std::mem::take(batch);
+        let learn = move || {
+            let done = inner.record(&observations);
+            observations.clear();
+            done.map(|()| observations)
+        };
+        *batch = joined(tokio::task::spawn_blocking(learn).await)?;
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), StateError> {
@@ -399,11 +422,16 @@ impl Inner {
                 reason,
             })
         })?;
+        let places = Places::default();
         let prepared = guarded(|| {
-            Tables::prepare(&database, path, settings.names)
-                .and_then(|()| Snapshot::of(&database).map_err(|error| damaged(path, &error)))
+            Tables::prepare(&database, path, settings.names)?;
+            let ledger = Tables::ledger(&database, &places);
+            let snapshot = Snapshot::of(&database);
+            ledger
+                .and_then(|ledger| Ok((ledger, snapshot?)))
+                .map_err(|error| damaged(path, &error))
         });
-        let snapshot = prepared.unwrap_or_else(|reason| {
+        let (ledger, snapshot) = prepared.unwrap_or_else(|reason| {
             Err(EmbeddedError::Damaged {
                 path: path.to_owned(),
                 reason,
@@ -412,10 +440,12 @@ impl Inner {
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             layers: ArcSwap::default(),
+            outgoing: Mutex::new(None),
+            places,
             database,
             settings,
             codec: Codec::plain(),
-            file: Mutex::new(()),
+            file: Mutex::new(ledger),
             learning: Mutex::new(()),
             dirty: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -437,7 +467,10 @@ impl Inner {
         }
         {
             let _learning = lock(&self.learning);
-            let mut lesson = Lesson::new(&self.layers, &self.snapshot);
+            // In this order: see the head of `unwritten.rs`.
+            let layers = self.layers.load();
+            let snapshot = self.snapshot.load();
+            let mut lesson = Lesson::new(layers, self.file_at(&snapshot));
             entries::apply(&plan, &self.codec, &mut lesson)?;
         }
         if self.settings.flush_interval.is_zero() {
@@ -446,108 +479,36 @@ impl Inner {
         Ok(())
     }
 
-    /// What `read` makes of what is stored under `key`.
+    fn file_at<'f>(&'f self, snapshot: &'f Snapshot) -> File<'f> {
+        File {
+            snapshot,
+            latest: &self.snapshot,
+            places: &self.places,
+        }
+    }
+
+    /// What `read` makes of what is stored under `key` and has not ended at `now`.
     fn read<T>(
         &self,
         key: &EntryKey,
-        read: impl FnOnce(&[u8]) -> Option<T>,
+        now: Timestamp,
+        read: impl FnOnce(Found<'_>) -> Option<T>,
     ) -> Result<Option<T>, StorageError> {
-        // In this order: see the head of `unwritten.rs`. A value of the file may be looked at as long as its snapshot is held.
+        // In this order: see the head of `unwritten.rs`.
         let layers = self.layers.load();
         let snapshot = self.snapshot.load();
-        let stored = layers.stored(&snapshot, key)?;
-        Ok(stored.and_then(|stored| read(stored.bytes())))
+        let stored = layers.stored(self.file_at(&snapshot), key)?;
+        Ok(stored.and_then(|stored| read(stored.found(now)?)))
     }
 
     fn queue(&self) -> Result<ReviewQueue, StorageError> {
-        let queue = self.read(&EntryKey::review(), |stored| {
-            // When its logins end they say themselves.
-            let value = tables::payload(stored, Timestamp(i64::MIN))?;
-            self.codec.open_queue(value)
+        // When its logins end they say themselves.
+        let always = Timestamp(i64::MIN);
+        let queue = self.read(&EntryKey::review(), always, |found| match found {
+            Found::Bytes(value) => self.codec.open_queue(value),
+            Found::Link(_) | Found::Rates(_) => None,
         });
         Ok(queue?.unwrap_or_default())
-    }
-
-    /// Runs `change` in a transaction that has all that was learnt so far, and shows readers what it did. Nobody learns
-    /// meanwhile: `change` may be about what was learnt.
-    fn write<T>(
-        &self,
-        durability: Durability,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
-        let _file = lock(&self.file);
-        let _learning = lock(&self.learning);
-        let apart = Layers::set_apart(&self.layers);
-        let done = self.transact(durability, false, &apart, change);
-        self.settle(&done);
-        self.dirty.store(true, Ordering::Release);
-        // What a transaction frees can be used again only once a later one is on the disk.
-        if done.is_ok()
-            && self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX
-            && let Err(error) = self.persist(&Layer::default())
-        {
-            // The change is made; the next flush tries again.
-            tracing::warn!(%error, "the state file could not be flushed");
-        }
-        done
-    }
-
-    /// Brings to the disk all that was learnt and written so far.
-    fn flush(&self) -> Result<(), redb::Error> {
-        let _file = lock(&self.file);
-        let apart = {
-            let _learning = lock(&self.learning);
-            Layers::set_apart(&self.layers)
-        };
-        if apart.is_empty() && !self.dirty.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let done = self.persist(&apart);
-        let _learning = done.is_err().then(|| lock(&self.learning));
-        self.settle(&done);
-        done
-    }
-
-    /// Brings to the disk `apart` and all that is in the file. The caller holds `file`.
-    fn persist(&self, apart: &Layer) -> Result<(), redb::Error> {
-        self.unflushed.store(0, Ordering::Release);
-        // A file that was not closed is usable again at once, at the price of a little more to write now.
-        self.transact(Durability::Immediate, true, apart, |_| Ok(()))?;
-        self.dirty.store(false, Ordering::Release);
-        Ok(())
-    }
-
-    /// Writes `apart` and then what `change` does, in one transaction, and shows it to readers of the file.
-    fn transact<T>(
-        &self,
-        durability: Durability,
-        quick_repair: bool,
-        apart: &Layer,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
-    ) -> Result<T, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(durability)?;
-        transaction.set_quick_repair(quick_repair);
-        let mut tables = Tables::of(&transaction);
-        apart.write(&mut tables)?;
-        tables.make_room(self.settings.entries_max)?;
-        let done = change(&mut tables)?;
-        drop(tables);
-        transaction.commit()?;
-        if let Err(error) = self.publish() {
-            // It is made all the same, and must not be made twice; the next one shows it.
-            tracing::error!(%error, "what was written to the state file does not show yet");
-        }
-        Ok(done)
-    }
-
-    /// After a transaction: what it wrote is let go of, or waits on where it failed. Whoever failed holds `learning`.
-    fn settle<T>(&self, done: &Result<T, redb::Error>) {
-        self.failed.store(done.is_err(), Ordering::Release);
-        match done {
-            Ok(_) => Layers::let_go(&self.layers),
-            Err(_) => Layers::put_back(&self.layers),
-        }
     }
 }
 

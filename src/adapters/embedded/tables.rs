@@ -1,12 +1,18 @@
-//! The tables of the state file: one per kind of entry, one for the population, one that says what the file is.
+//! The tables of the state file: one per kind of entry, two for the [bundles](super::bundle) of links, one for the
+//! population, one that says what the file is.
 //!
-//! A value is preceded by the moment it was written and the moment it expires, both as little-endian milliseconds.
+//! A value is preceded by the moment it was written and the moment it expires, both as little-endian milliseconds. The
+//! tables of the kinds of links hold what was written before there were bundles, each link by itself, until it ends.
 
 use crate::adapters::embedded::EmbeddedError;
+use crate::adapters::embedded::bind::Binder;
+use crate::adapters::embedded::bind::Told;
+use crate::adapters::embedded::bundle::Names;
 use crate::adapters::embedded::damaged;
+use crate::adapters::embedded::ledger::Ledger;
+use crate::adapters::embedded::places::Places;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
-use crate::adapters::store::entities::SCHEMA;
 use crate::adapters::store::entries::Entries;
 use crate::adapters::store::plan::POPULATION_MAX;
 use crate::domain::history::Population;
@@ -31,9 +37,13 @@ pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 const HEADER_BYTES: usize = 16;
 /// Entries that are written before whoever waits for the processor gets it: learning takes milliseconds and a flush
 /// many, and where they share a core with requests, these would wait for all of it.
-const WRITTEN_AT_ONCE: u32 = 16;
+const WRITTEN_AT_ONCE: u32 = 64;
 /// The share of a full table that makes room: one in so many.
-const ROOM: u64 = 20;
+pub(super) const ROOM: u64 = 20;
+
+/// The form of the file. Until 1 each link was an entry by itself; such a file is read on as it is.
+const FORM: u64 = 2;
+const FORM_OF_SINGLE_LINKS: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("riskgate");
 const META_SCHEMA: &str = "schema";
@@ -41,6 +51,10 @@ const META_LOGINS: &str = "logins";
 /// Which secret the names are made with.
 const META_NAMES: &str = "names";
 const POPULATION: TableDefinition<'_, u64, u64> = TableDefinition::new("population");
+/// Bundles of links, by their numbers.
+pub(super) const LINKS: TableDefinition<'_, u64, Value> = TableDefinition::new("links");
+/// The short names of the links in each.
+pub(super) const NAMES: TableDefinition<'_, u64, Value> = TableDefinition::new("link_names");
 
 type Key = &'static [u8];
 type Value = &'static [u8];
@@ -48,15 +62,21 @@ type Value = &'static [u8];
 /// The tables as they were at one moment, open for reading.
 pub(super) struct Snapshot {
     tables: Vec<ReadOnlyTable<Key, Value>>,
+    links: ReadOnlyTable<u64, Value>,
     population: ReadOnlyTable<u64, u64>,
     meta: ReadOnlyTable<&'static str, u64>,
 }
 
 /// The tables of one write transaction, opened as they are needed.
 pub(super) struct Tables<'t> {
-    transaction: &'t WriteTransaction,
+    pub(super) transaction: &'t WriteTransaction,
+    pub(super) binder: Binder<'t>,
+    pub(super) turns: Turns,
+    /// The entries that each table keeps.
+    pub(super) entries_max: u64,
+    /// Whether entries had to go for want of room.
+    pub(super) made_room: bool,
     open: Vec<(Kind, Table<'t, Key, Value>)>,
-    turns: Turns,
 }
 
 /// Gives way to others now and then.
@@ -122,6 +142,7 @@ impl Snapshot {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             tables,
+            links: transaction.open_table(LINKS)?,
             population: transaction.open_table(POPULATION)?,
             meta: transaction.open_table(META)?,
         })
@@ -133,6 +154,8 @@ impl Snapshot {
         key: &EntryKey,
     ) -> Result<Option<AccessGuard<'static, Value>>, StorageError> {
         match self.table(key.kind) {
+            // Most files have no single links any more.
+            Some(table) if key.is_link() && table.is_empty()? => Ok(None),
             Some(table) => table.get(key.id().as_slice()),
             None => Ok(None),
         }
@@ -146,7 +169,12 @@ impl Snapshot {
             .and_then(|place| self.tables.get(place))
     }
 
-    /// The number of entries in all tables.
+    /// The bundles of links.
+    pub(super) fn links(&self) -> &ReadOnlyTable<u64, Value> {
+        &self.links
+    }
+
+    /// The number of entries in all tables, but for links in bundles.
     pub(super) fn len(&self) -> Result<u64, StorageError> {
         self.tables.iter().map(ReadableTableMetadata::len).sum()
     }
@@ -193,9 +221,9 @@ impl<'t> Tables<'t> {
                     .get(META_SCHEMA)
                     .map_err(|error| fail(error.into()))?
                     .map(|schema| schema.value());
-                if schema != Some(u64::from(SCHEMA)) {
+                if schema != Some(FORM) && schema != Some(FORM_OF_SINGLE_LINKS) {
                     return Err(foreign(&format!(
-                        "its schema is {schema:?}, expected {SCHEMA}"
+                        "its schema is {schema:?}, expected {FORM}"
                     )));
                 }
             }
@@ -205,8 +233,10 @@ impl<'t> Tables<'t> {
             for kind in KINDS {
                 transaction.open_table(definition(kind))?;
             }
+            transaction.open_table(LINKS)?;
+            transaction.open_table(NAMES)?;
             let mut meta = transaction.open_table(META)?;
-            meta.insert(META_SCHEMA, u64::from(SCHEMA))?;
+            meta.insert(META_SCHEMA, FORM)?;
             let before = meta.insert(META_NAMES, names)?.map(|names| names.value());
             let mut population = transaction.open_table(POPULATION)?;
             if before.is_some_and(|before| before != names) {
@@ -220,21 +250,41 @@ impl<'t> Tables<'t> {
     }
 
     /// The tables of `transaction`.
-    pub(super) fn of(transaction: &'t WriteTransaction) -> Self {
+    pub(super) fn of(
+        transaction: &'t WriteTransaction,
+        binder: Binder<'t>,
+        entries_max: u64,
+    ) -> Self {
         Self {
             transaction,
-            open: Vec::with_capacity(KINDS.len()),
+            binder,
+            entries_max,
+            made_room: false,
             turns: Turns::default(),
+            open: Vec::with_capacity(KINDS.len()),
         }
     }
 
-    /// Removes from every table that was written to and holds more than `entries_max` what was written longest ago.
-    pub(super) fn make_room(&mut self, entries_max: u64) -> Result<(), redb::Error> {
+    /// Reads which bundles of links there are.
+    pub(super) fn ledger(database: &Database, places: &Places) -> Result<Ledger, redb::Error> {
+        let mut ledger = Ledger::default();
+        let names = database.begin_read()?.open_table(NAMES)?;
+        for row in names.iter()? {
+            let (id, row) = row?;
+            ledger.read(id.value(), Names::decode(row.value()).as_ref(), places);
+        }
+        Ok(ledger)
+    }
+
+    /// Removes from every table that was written to and holds too much what was written longest ago.
+    pub(super) fn make_room(&mut self) -> Result<(), redb::Error> {
+        let entries_max = self.entries_max;
         for (_, table) in &mut self.open {
             let len = table.len()?;
             if len <= entries_max {
                 continue;
             }
+            self.made_room = true;
             let surplus =
                 usize::try_from(len - entries_max + entries_max / ROOM).unwrap_or(usize::MAX);
             let mut ages = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
@@ -283,8 +333,36 @@ impl<'t> Tables<'t> {
 
     /// Whether there is an entry under `key` that has not expired at `now`.
     pub(super) fn is_alive(&mut self, key: &EntryKey, now: Timestamp) -> Result<bool, redb::Error> {
+        if key.is_link() {
+            return Ok(self.link(key)?.is_some_and(|(_, expires)| now < expires));
+        }
         let stored = self.table(key.kind)?.get(key.id().as_slice())?;
         Ok(stored.is_some_and(|stored| payload(stored.value(), now).is_some()))
+    }
+
+    /// Removes a link that lies by itself.
+    pub(super) fn remove_single(&mut self, key: &EntryKey) -> Result<(), redb::Error> {
+        let table = self.table(key.kind)?;
+        if !table.is_empty()? {
+            table.remove(key.id().as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// The value of a link and when it ends, whether or not it has.
+    fn link(&mut self, key: &EntryKey) -> Result<Option<(Vec<u8>, Timestamp)>, redb::Error> {
+        let bound = {
+            let rows = self.transaction.open_table(LINKS)?;
+            self.binder.get(&rows, key)?
+        };
+        if bound.is_some() || self.binder.told.contains_key(key) {
+            return Ok(bound);
+        }
+        let stored = self.table(key.kind)?.get(key.id().as_slice())?;
+        Ok(stored.and_then(|stored| {
+            let (_, expires) = header(stored.value())?;
+            Some((value(stored.value())?.to_vec(), expires))
+        }))
     }
 
     /// Writes what [`with_header`] made.
@@ -314,6 +392,9 @@ impl Entries for Tables<'_> {
     type Error = redb::Error;
 
     fn get(&mut self, key: &EntryKey) -> Result<Option<Vec<u8>>, redb::Error> {
+        if key.is_link() {
+            return Ok(self.link(key)?.map(|(value, _)| value));
+        }
         let stored = self.table(key.kind)?.get(key.id().as_slice())?;
         Ok(stored.and_then(|stored| value(stored.value()).map(<[u8]>::to_vec)))
     }
@@ -325,10 +406,19 @@ impl Entries for Tables<'_> {
         at: Timestamp,
         expires: Timestamp,
     ) -> Result<(), redb::Error> {
+        if key.is_link() {
+            let told = Told::Put(value, at, expires);
+            self.binder.told.insert(*key, told);
+            return Ok(());
+        }
         self.put_stored(key, &with_header(&value, at, expires))
     }
 
     fn remove(&mut self, key: &EntryKey) -> Result<(), redb::Error> {
+        if key.is_link() {
+            self.binder.told.insert(*key, Told::Removed);
+            return Ok(());
+        }
         self.table(key.kind)?.remove(key.id().as_slice())?;
         Ok(())
     }

@@ -393,6 +393,19 @@ impl EntryKey {
         }
     }
 
+    /// Whether it is of a link.
+    pub fn is_link(&self) -> bool {
+        matches!(self.kind, Kind::Link(_))
+    }
+
+    /// The id, where it is a pseudonym.
+    pub fn pseudonym(&self) -> Option<&Pseudonym> {
+        match &self.id {
+            Id::Pseudonym(pseudonym) => Some(pseudonym),
+            Id::Value(_) => None,
+        }
+    }
+
     /// What a sealed value is bound to: the schema, the kind and the id.
     pub fn binding(&self) -> Vec<u8> {
         let mut bytes = vec![SCHEMA];

@@ -16,11 +16,13 @@ use crate::domain::history::HistoryQuery;
 use crate::domain::history::LINKS_MAX;
 use crate::domain::history::Population;
 use crate::domain::history::Previous;
+use crate::domain::history::Provenance;
 use crate::domain::ids::Pseudonym;
 use crate::domain::review::ReviewQueue;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The most entries that one query reads.
@@ -43,11 +45,53 @@ pub(crate) trait Entries {
         expires: Timestamp,
     ) -> Result<(), Self::Error>;
 
+    /// Adds to counters.
+    fn count(&mut self, key: &EntryKey, more: &Rates) -> Result<(), Self::Error> {
+        let old = self
+            .get(key)?
+            .and_then(|bytes| Rates::decode(key.kind, &bytes));
+        let new = old.map_or(*more, |old| old.merged(key.kind, more));
+        let expires = new.at().plus(new.ttl(key.kind));
+        self.put(key, new.encode(key.kind), new.at(), expires)
+    }
+
+    /// Keeps a link until `expires`. One that is too long to be kept is not.
+    fn put_link(
+        &mut self,
+        key: &EntryKey,
+        codec: &Codec,
+        provenance: &Arc<Provenance>,
+        at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), Self::Error> {
+        match codec.link(key, provenance, expires) {
+            Some(bytes) => self.put(key, bytes, at, expires),
+            None => Ok(()),
+        }
+    }
+
     /// Removes what is under `key`.
     fn remove(&mut self, key: &EntryKey) -> Result<(), Self::Error>;
 
     /// Adds to the population.
     fn add(&mut self, more: &Population) -> Result<(), Self::Error>;
+}
+
+/// What a store has under a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Found<'v> {
+    /// As it was written.
+    Bytes(&'v [u8]),
+    /// What a link leads to, which is still at hand.
+    Link(&'v Provenance),
+    /// Counters.
+    Rates(Rates),
+}
+
+impl<'v> From<&'v [u8]> for Found<'v> {
+    fn from(bytes: &'v [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
 }
 
 /// How a store writes its distinct counts.
@@ -112,13 +156,13 @@ fn push_keys(query: &HistoryQuery, keys: &mut Vec<EntryKey>) {
 }
 
 /// The history that `values` make. They are in the order of [`keys`]; a value that does not decode is as good as none.
-pub(crate) fn history<'v>(
+pub(crate) fn history<'v, V: Into<Found<'v>>>(
     query: &HistoryQuery,
     codec: &Codec,
     distinct: Distinct,
-    values: impl IntoIterator<Item = Option<&'v [u8]>>,
+    values: impl IntoIterator<Item = Option<V>>,
 ) -> History {
-    let mut values = values.into_iter();
+    let mut values = values.into_iter().map(|value| value.map(Into::into));
     let mut history = history_of(query, codec, distinct, &mut values);
     if let Some(previous) = &query.previous {
         let before = history_of(&previous.query, codec, distinct, &mut values);
@@ -131,14 +175,25 @@ fn history_of<'v>(
     query: &HistoryQuery,
     codec: &Codec,
     distinct: Distinct,
-    values: &mut impl Iterator<Item = Option<&'v [u8]>>,
+    values: &mut impl Iterator<Item = Option<Found<'v>>>,
 ) -> History {
     let mut history = History::default();
     let now = query.now;
     let mut keys = Vec::with_capacity(ENTRIES_MAX);
     push_keys(query, &mut keys);
     for (key, value) in keys.iter().zip(values) {
-        let Some(value) = value else { continue };
+        let value = match value {
+            Some(Found::Bytes(value)) => value,
+            Some(Found::Link(provenance)) => {
+                place_link(&mut history, query, key, Some(provenance.clone()));
+                continue;
+            }
+            Some(Found::Rates(rates)) => {
+                place(&mut history, key.kind, rates.decayed_to(key.kind, now));
+                continue;
+            }
+            None => continue,
+        };
         match key.kind {
             Kind::Profile => history.profile = codec.open_profile(key, value, now),
             Kind::Client => history.client = codec.open_client(key, value, now),
@@ -153,13 +208,8 @@ fn history_of<'v>(
                 history.address.users_1h = distinct(codec, key, value, now).unwrap_or(0.0)
             }
             Kind::Link(_) => {
-                let link = query
-                    .links
-                    .iter()
-                    .find(|link| EntryKey::link(**link) == *key);
-                if let Some((link, provenance)) = link.zip(codec.open_link(key, value, now)) {
-                    history.links.insert(*link, provenance);
-                }
+                let provenance = codec.open_link(key, value, now);
+                place_link(&mut history, query, key, provenance);
             }
             Kind::Demand(_) => {
                 let wanted = query
@@ -252,16 +302,7 @@ pub(crate) fn apply<E: Entries>(
     entries: &mut E,
 ) -> Result<(), E::Error> {
     for (key, more) in &plan.rates {
-        let old = entries
-            .get(key)?
-            .and_then(|bytes| Rates::decode(key.kind, &bytes));
-        let new = old.map_or(*more, |old| old.merged(key.kind, more));
-        entries.put(
-            key,
-            new.encode(key.kind),
-            new.at(),
-            new.at().plus(new.ttl(key.kind)),
-        )?;
+        entries.count(key, more)?;
     }
     for ((key, epoch), values) in &plan.distinct {
         let mut windows = entries
@@ -291,10 +332,7 @@ pub(crate) fn apply<E: Entries>(
         }
     }
     for (key, (provenance, at, ttl)) in &plan.links {
-        let expires = at.plus(*ttl);
-        if let Some(bytes) = codec.link(key, provenance, expires) {
-            entries.put(key, bytes, *at, expires)?;
-        }
+        entries.put_link(key, codec, provenance, *at, at.plus(*ttl))?;
     }
     if plan.population.total > 0 {
         entries.add(&plan.population)?;
@@ -409,6 +447,21 @@ pub(crate) fn sketched(codec: &Codec, key: &EntryKey, value: &[u8], now: Timesta
     codec
         .open_windows(key, value)
         .map(|windows| windows.estimate(key.kind, now))
+}
+
+fn place_link(
+    history: &mut History,
+    query: &HistoryQuery,
+    key: &EntryKey,
+    provenance: Option<Provenance>,
+) {
+    let link = query
+        .links
+        .iter()
+        .find(|link| EntryKey::link(**link) == *key);
+    if let Some((link, provenance)) = link.zip(provenance) {
+        history.links.insert(*link, provenance);
+    }
 }
 
 fn place(history: &mut History, kind: Kind, [a, b, c, d]: [f32; RATES_MAX]) {

@@ -21,8 +21,10 @@ use crate::domain::history::ScopeUse;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
+use foldhash::fast::RandomState;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Values whose frequency is counted over all confirmed logins. Beyond, only the total grows.
@@ -32,11 +34,11 @@ pub(crate) const POPULATION_MAX: usize = 4_096;
 #[derive(Debug, Default)]
 pub(crate) struct Plan<'a> {
     /// Counts to add.
-    pub(crate) rates: BTreeMap<EntryKey, Rates>,
-    /// Values to add to distinct counts, by window.
-    pub(crate) distinct: BTreeMap<(EntryKey, i64), BTreeSet<ValueHash>>,
+    pub(crate) rates: HashMap<EntryKey, Rates, RandomState>,
+    /// Values to add to distinct counts, by window. One may come more than once.
+    pub(crate) distinct: HashMap<(EntryKey, i64), Vec<ValueHash>, RandomState>,
     /// Logins to learn, in order.
-    pub(crate) lessons: BTreeMap<SubjectKey, Vec<&'a Lesson>>,
+    pub(crate) lessons: HashMap<SubjectKey, Vec<&'a Lesson>, RandomState>,
     /// Requests of service accounts to learn, in order.
     pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
     /// What happened to the scopes of clients, in order.
@@ -46,7 +48,7 @@ pub(crate) struct Plan<'a> {
     /// Where subjects were kept under the previous secret.
     pub(crate) renamed: BTreeMap<SubjectKey, &'a Renamed>,
     /// Links to keep, with the moment from which they count and their time to live.
-    pub(crate) links: BTreeMap<EntryKey, (&'a Provenance, Timestamp, Duration)>,
+    pub(crate) links: HashMap<EntryKey, (&'a Arc<Provenance>, Timestamp, Duration), RandomState>,
     /// What to add to the population.
     pub(crate) population: Population,
 }
@@ -291,10 +293,11 @@ impl<'a> Plan<'a> {
     }
 
     fn see(&mut self, key: EntryKey, at: Timestamp, value: ValueHash) {
-        self.distinct
-            .entry((key, key.kind.epoch(at)))
-            .or_default()
-            .insert(WindowValue::of(value).hash());
+        let values = self.distinct.entry((key, key.kind.epoch(at))).or_default();
+        let value = WindowValue::of(value).hash();
+        if values.last() != Some(&value) {
+            values.push(value);
+        }
     }
 }
 
@@ -343,7 +346,7 @@ mod tests {
         let plan = Plan::of(&observations);
         assert_eq!(plan.rates.len(), 4);
         assert_eq!(plan.distinct.len(), 1);
-        assert_eq!(plan.distinct.values().next().map(BTreeSet::len), Some(50));
+        assert_eq!(plan.distinct.values().next().map(Vec::len), Some(50));
         let address = plan.rates.get(&EntryKey::value(Kind::Address, 1)).unwrap();
         assert_eq!(address.values(), [50.0, 50.0, 50.0, 0.0]);
     }

@@ -1,0 +1,115 @@
+//! How anything gets into the file: in one transaction, with what was learnt until then, one at a time.
+
+use crate::adapters::embedded::Inner;
+use crate::adapters::embedded::UNFLUSHED_MAX;
+use crate::adapters::embedded::bind::Binder;
+use crate::adapters::embedded::ledger::Ledger;
+use crate::adapters::embedded::tables::Tables;
+use crate::adapters::embedded::unwritten::Layer;
+use crate::adapters::embedded::unwritten::Layers;
+use crate::adapters::embedded::unwritten::lock;
+use crate::domain::time::Timestamp;
+use redb::Durability;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+impl Inner {
+    /// Runs `change` in a transaction that has all that was learnt so far, and shows readers what it did. Nobody learns
+    /// meanwhile: `change` may be about what was learnt.
+    pub(super) fn write<T>(
+        &self,
+        durability: Durability,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let mut file = lock(&self.file);
+        let _learning = lock(&self.learning);
+        let apart = Layers::set_apart(&self.layers);
+        let done = self.transact(&mut file, durability, false, &apart, change);
+        self.settle(&done);
+        self.dirty.store(true, Ordering::Release);
+        // What a transaction frees can be used again only once a later one is on the disk.
+        if done.is_ok()
+            && self.unflushed.fetch_add(1, Ordering::AcqRel) >= UNFLUSHED_MAX
+            && let Err(error) = self.persist(&mut file, &Layer::default())
+        {
+            // The change is made; the next flush tries again.
+            tracing::warn!(%error, "the state file could not be flushed");
+        }
+        done
+    }
+
+    /// Brings to the disk all that was learnt and written so far.
+    pub(super) fn flush(&self) -> Result<(), redb::Error> {
+        let mut file = lock(&self.file);
+        let apart = {
+            let _learning = lock(&self.learning);
+            Layers::set_apart(&self.layers)
+        };
+        if apart.is_empty() && !self.dirty.load(Ordering::Acquire) {
+            *lock(&self.outgoing) = Layers::forget_written(&self.layers);
+            return Ok(());
+        }
+        let done = self.persist(&mut file, &apart);
+        let _learning = done.is_err().then(|| lock(&self.learning));
+        self.settle(&done);
+        done
+    }
+
+    /// Brings to the disk `apart` and all that is in the file. The caller holds `file`.
+    fn persist(&self, ledger: &mut Ledger, apart: &Layer) -> Result<(), redb::Error> {
+        self.unflushed.store(0, Ordering::Release);
+        self.transact(ledger, Durability::Immediate, true, apart, |_| Ok(()))?;
+        self.dirty.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes `apart` and then what `change` does, in one transaction, and shows it to readers of the file. What was learnt
+    /// stays in memory for a while where nothing but this was written.
+    fn transact<T>(
+        &self,
+        ledger: &mut Ledger,
+        durability: Durability,
+        is_flush: bool,
+        apart: &Layer,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(durability)?;
+        // A file that was not closed is usable again at once, at the price of a little more to write now.
+        transaction.set_quick_repair(is_flush);
+        let binder = Binder {
+            codec: &self.codec,
+            ledger,
+            places: &self.places,
+            apart,
+            now: Timestamp(self.seen.load(Ordering::Relaxed)),
+            told: HashMap::new(),
+            ended: Vec::new(),
+        };
+        let mut tables = Tables::of(&transaction, binder, self.settings.entries_max);
+        apart.write(&mut tables)?;
+        tables.make_room()?;
+        let done = change(&mut tables)?;
+        let turnover = tables.bind()?;
+        // What had to go must not be seen in memory either.
+        let stays = is_flush && !tables.made_room;
+        drop(tables);
+        transaction.commit()?;
+        if let Err(error) = self.publish() {
+            // It is made all the same, and must not be made twice; the next one shows it.
+            tracing::error!(%error, "what was written to the state file does not show yet");
+        }
+        // After it can be seen, and before what waited is let go of.
+        ledger.apply(turnover, &self.places);
+        *lock(&self.outgoing) = Some(Layers::let_go(&self.layers, stays));
+        Ok(done)
+    }
+
+    /// After a transaction: what it was to write waits on where it failed. Whoever failed holds `learning`.
+    fn settle<T>(&self, done: &Result<T, redb::Error>) {
+        self.failed.store(done.is_err(), Ordering::Release);
+        if done.is_err() {
+            Layers::put_back(&self.layers);
+        }
+    }
+}
