@@ -270,6 +270,26 @@ fn what_the_shipped_files_have_in_comments_is_taken() {
     }
 }
 
+/// Single settings in running text, where they name their section.
+#[test]
+fn settings_in_running_text_are_known() {
+    let setting = Regex::new(r"`((?:[a-z_]+\.)+[a-z_]+ = [^`]+)`").unwrap();
+    let (mut findings, mut seen) = (Vec::new(), 0);
+    for page in sources("", &[".md"]) {
+        for found in setting.captures_iter(&page.text) {
+            seen += 1;
+            let policy = format!("version = 1\n{}", &found[1]);
+            if let Err(error) = Config::parse(&found[1])
+                && PolicySet::parse(&policy).is_err()
+            {
+                findings.push(format!("{}: {}: {error}", page.path, &found[1]));
+            }
+        }
+    }
+    nothing("settings that are not known", findings);
+    assert!(seen >= 12, "{seen} settings");
+}
+
 #[test]
 fn example_configurations_are_taken() {
     let mut findings = Vec::new();

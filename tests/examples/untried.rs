@@ -7,6 +7,7 @@ use crate::files::nothing;
 use crate::files::read;
 use crate::files::root;
 use regex::Regex;
+use riskgate::domain::policy::reason::Reason;
 use std::fs;
 use std::io::Write;
 use std::process::Command;
@@ -17,7 +18,7 @@ use std::process::Stdio;
 pub(crate) enum Instead {
     /// It is a drawing.
     Nothing,
-    /// Its headings are those of the demo.
+    /// Its headings are those of the demo, its words those of decisions.
     Demo,
     /// The targets of `make` exist.
     Make,
@@ -125,7 +126,17 @@ fn wrong(block: &Block, instead: Instead) -> Vec<String> {
     match instead {
         Nothing if block.language == "text" => Vec::new(),
         Nothing => vec!["it is no drawing".to_owned()],
-        Demo => words(r"(?m)^\d\. .*$", "examples/demo/chapters.rs"),
+        Demo => {
+            let mut wrong = words(r"(?m)^\d\. .*$", "examples/demo/chapters.rs");
+            let code = Regex::new(r" ([a-z]+_[a-z_]+)\b").unwrap();
+            let verdicts = ["allow", "step_up", "review", "block"];
+            for found in code.captures_iter(text) {
+                if !verdicts.contains(&&found[1]) && Reason::from_code(&found[1]).is_none() {
+                    wrong.push(format!("no reason code `{}`", &found[1]));
+                }
+            }
+            wrong
+        }
         Make => {
             let makefile = read("Makefile");
             let calls = text.lines().filter_map(|line| line.strip_prefix("make "));
