@@ -14,6 +14,7 @@ use mimalloc::MiMalloc;
 use riskgate::adapters::trail::AuditTrail;
 use riskgate::domain::audit::AUDIT_SCHEMA;
 use riskgate::domain::audit::AuditEvent;
+use riskgate::domain::audit::Word;
 use riskgate::domain::features::Feature;
 use riskgate::domain::time::Timestamp;
 use riskgate::domain::trail::Filter;
@@ -39,6 +40,7 @@ const ROUNDS: usize = 20;
 
 fn record(number: u64) -> AuditEvent {
     let text = |text: &str| Some(text.to_owned());
+    let word = |word: &'static str| Some(Word::from(word));
     let verdict = ["allow", "allow", "allow", "step_up", "block"];
     let person = number.wrapping_mul(7_919) % 50_000;
     AuditEvent {
@@ -46,14 +48,14 @@ fn record(number: u64) -> AuditEvent {
         seq: number,
         time: Timestamp(START + i64::try_from(number).unwrap_or(0) * 300).to_rfc3339(),
         id: format!("0193f0a0-0000-7000-8000-{number:012x}"),
-        class: "scored".to_owned(),
-        door: text(if number.is_multiple_of(3) {
+        class: "scored".into(),
+        door: word(if number.is_multiple_of(3) {
             "token"
         } else {
             "login"
         }),
         route: "/commonauth".to_owned(),
-        method: "POST".to_owned(),
+        method: "POST".into(),
         tenant: text("carbon.super"),
         client_id: Some(format!("application-{}", number % 40)),
         subject: Some(format!("{person:032x}")),
@@ -64,26 +66,26 @@ fn record(number: u64) -> AuditEvent {
                 .get(usize::try_from(number % 4).unwrap_or(0))
                 .unwrap_or(&"FR"),
         ),
-        network: text("residential"),
+        network: Some("residential".into()),
         browser: text("Firefox 130"),
         os: text("Linux"),
-        device: text("known"),
-        kind: text("login"),
+        device: Some("known".into()),
+        kind: Some("login".into()),
         features: vec![Some(0.25); Feature::COUNT],
         contributions: vec![0.125; Feature::COUNT],
-        status: text("scored"),
+        status: Some("scored".into()),
         score: Some(u8::try_from(number % 100).unwrap_or(0)),
-        level: text("low"),
-        reasons: vec!["unfamiliar_device".to_owned(), "ip_velocity".to_owned()],
-        verdict: text(
+        level: Some("low".into()),
+        reasons: vec!["unfamiliar_device".into(), "ip_velocity".into()],
+        verdict: word(
             verdict
                 .get(usize::try_from(number % 5).unwrap_or(0))
                 .unwrap_or(&"allow"),
         ),
-        mode: text("monitor"),
-        action: "forwarded".to_owned(),
+        mode: Some("monitor".into()),
+        action: "forwarded".into(),
         response_status: 302,
-        outcome: "succeeded".to_owned(),
+        outcome: "succeeded".into(),
         ..AuditEvent::default()
     }
 }

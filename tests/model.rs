@@ -553,7 +553,7 @@ fn an_audit_log_is_scored_as_it_was_recorded() {
             seq: number as u64,
             id: format!("id-{number}"),
             time: "2026-03-01T00:00:00.000Z".to_owned(),
-            door: Some("login".to_owned()),
+            door: Some("login".into()),
             features,
             ..Default::default()
         };

@@ -116,9 +116,12 @@ impl Screen {
 
     /// The row of one decision.
     pub(crate) fn row(&self, event: &AuditEvent) {
-        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let text = |value: Option<&str>| value.unwrap_or("-").to_owned();
         let time = event.time.split('T').nth(1).unwrap_or(&event.time);
-        let who = text(&event.subject).chars().take(PSEUDONYM_CHARS).collect();
+        let who = text(event.subject.as_deref())
+            .chars()
+            .take(PSEUDONYM_CHARS)
+            .collect();
         let from = format!(
             "{} {}",
             event.country.as_deref().unwrap_or("--"),
@@ -128,20 +131,21 @@ impl Screen {
             .score
             .map_or("-".to_owned(), |score| score.to_string());
         let verdict = match event.status.as_deref() {
-            Some("unscored") => format!("{}?", text(&event.verdict)),
-            _ => text(&event.verdict),
+            Some("unscored") => format!("{}?", text(event.verdict.as_deref())),
+            _ => text(event.verdict.as_deref()),
         };
         let cells = [
             time.trim_end_matches('Z').to_owned(),
-            text(&event.door),
+            text(event.door.as_deref()),
             who,
             from,
             score,
-            text(&event.level),
+            text(event.level.as_deref()),
             verdict,
             grouped(event.timing.decision),
         ];
-        let mut reasons: Vec<String> = event.reasons.iter().take(REASONS_SHOWN).cloned().collect();
+        let first = event.reasons.iter().take(REASONS_SHOWN);
+        let mut reasons: Vec<String> = first.map(ToString::to_string).collect();
         let more = event.reasons.len().saturating_sub(REASONS_SHOWN);
         if more > 0 {
             reasons.push(format!("+{more}"));

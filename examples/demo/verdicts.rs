@@ -109,7 +109,7 @@ fn service(seen: &Seen, facts: &Facts) -> (bool, String) {
     let sentence = format!(
         "{granted} of {all} token requests from a network of kind {kinds} were granted; scores {scores}, decided by {matched}.",
         all = facts.service.len(),
-        kinds = seen.texts(|event| event.network.clone()),
+        kinds = seen.texts(|event| event.network.as_deref().map(str::to_owned)),
         scores = seen.scores("token"),
         matched = seen.texts(|event| event.matched.clone()),
     );

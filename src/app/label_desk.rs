@@ -238,7 +238,7 @@ mod tests {
         config.state.data_dir = folder.path().to_owned();
         let record = AuditEvent {
             id: "0199".to_owned(),
-            class: "scored".to_owned(),
+            class: "scored".into(),
             ..AuditEvent::default()
         };
         let record = serde_json::to_string(&record).unwrap() + "\n";

@@ -223,7 +223,7 @@ mod tests {
         let mut event = AuditEvent {
             id: id.to_owned(),
             time: format!("2026-11-26T10:{minute:02}:00.000Z"),
-            class: "scored".to_owned(),
+            class: "scored".into(),
             subject: Some("u".to_owned()),
             ..AuditEvent::default()
         };
@@ -246,10 +246,8 @@ mod tests {
     fn what_analysts_and_records_say_becomes_a_file_that_models_are_evaluated_with() {
         let (folder, config) = place();
         let log = [
-            line("asked", 0, |event| {
-                event.verdict = Some("step_up".to_owned())
-            }),
-            line("proof", 5, |event| event.proof = Some("proven".to_owned())),
+            line("asked", 0, |event| event.verdict = Some("step_up".into())),
+            line("proof", 5, |event| event.proof = Some("proven".into())),
             line("stolen", 9, |_| {}),
             "broken\n".to_owned(),
         ];
@@ -283,25 +281,25 @@ mod tests {
     /// A record of each sort that the trainer tells apart, and an analyst's word on two: as the gateway writes them.
     fn records_for_training() -> String {
         let login = |event: &mut AuditEvent, score: u8, verdict: Verdict, outcome: AuthOutcome| {
-            event.door = Some(Door::Login.as_str().to_owned());
-            event.kind = Some(RequestKind::Login.as_str().to_owned());
-            event.device = Some("none".to_owned());
+            event.door = Some(Door::Login.as_str().into());
+            event.kind = Some(RequestKind::Login.as_str().into());
+            event.device = Some("none".into());
             event.features = (0..Feature::COUNT)
                 .map(|index| (index % 3 > 0).then_some(f32::from(score) / 100.0))
                 .collect();
             event.feature_schema = Some(FeatureSchema::current().version);
-            event.status = Some("scored".to_owned());
+            event.status = Some("scored".into());
             event.score = Some(score);
             let level = RiskScore::from_points(score).level(Thresholds::default());
-            event.level = Some(level.as_str().to_owned());
-            event.verdict = Some(verdict.as_str().to_owned());
+            event.level = Some(level.as_str().into());
+            event.verdict = Some(verdict.as_str().into());
             event.action = if verdict == Verdict::Allow {
                 "forwarded"
             } else {
                 "blocked"
             }
-            .to_owned();
-            event.outcome = outcome.as_str().to_owned();
+            .into();
+            event.outcome = outcome.as_str().into();
             event.model = Some("1.0.0".to_owned());
         };
         let of = |user: &str, id: &str, minute: u32, change: &dyn Fn(&mut AuditEvent)| {
@@ -313,8 +311,8 @@ mod tests {
         };
         let told = |action: &'static str| {
             move |event: &mut AuditEvent| {
-                event.class = "event".to_owned();
-                event.action = action.to_owned();
+                event.class = "event".into();
+                event.action = action.into();
             }
         };
         let (low, right) = (Verdict::Allow, AuthOutcome::Succeeded);
@@ -327,17 +325,17 @@ mod tests {
                 login(event, 50, Verdict::StepUp, AuthOutcome::NextFactor);
             }),
             of("c", "proof", 3, &|event| {
-                event.door = Some(Door::Token.as_str().to_owned());
-                event.proof = Some("proven".to_owned());
+                event.door = Some(Door::Token.as_str().into());
+                event.proof = Some("proven".into());
             }),
             of("d", "released", 4, &|event| {
                 login(event, 60, Verdict::Review, AuthOutcome::RefusedHere);
                 event.review = Some("held".to_owned());
-                event.review_state = Some("held".to_owned());
+                event.review_state = Some("held".into());
             }),
             of("d", "ruling", 5, &|event| {
-                event.class = "review".to_owned();
-                event.action = "released".to_owned();
+                event.class = "review".into();
+                event.action = "released".into();
                 event.review = Some("held".to_owned());
             }),
             of("e", "analyst_compromised", 6, &|event| {

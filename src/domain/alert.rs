@@ -2,6 +2,7 @@
 //! tried again. Facts are those of the record, pseudonymous; nothing is sent here.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::policy::decision::Verdict;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -40,7 +41,7 @@ pub struct Alert {
     /// When the exchange began.
     pub time: String,
     /// The door.
-    pub door: Option<String>,
+    pub door: Option<Word>,
     /// The tenant domain.
     pub tenant: Option<String>,
     /// The OAuth client id.
@@ -54,17 +55,17 @@ pub struct Alert {
     /// The score, 0 to 100.
     pub score: Option<u8>,
     /// `low`, `medium` or `high`.
-    pub level: Option<String>,
+    pub level: Option<Word>,
     /// What policy said.
-    pub verdict: Option<String>,
+    pub verdict: Option<Word>,
     /// Reason codes, strongest first.
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Word>,
     /// The mode: whether it was acted on.
-    pub mode: Option<String>,
+    pub mode: Option<Word>,
     /// What was done.
-    pub action: String,
+    pub action: Word,
     /// How the attempt ended.
-    pub outcome: String,
+    pub outcome: Word,
     /// What is to be said beside, where it is not about one decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -105,8 +106,8 @@ impl AlertRule {
             .is_some_and(|bound| event.score.is_some_and(|score| score >= bound));
         // An operator's own word about a held login is a record as well.
         let is_decision = event.class == "scored" && (is_said || is_high);
-        let is_fall = event.class == "rollout"
-            && matches!(event.action.as_str(), "fell_back" | "over_budget");
+        let is_fall =
+            event.class == "rollout" && matches!(&*event.action, "fell_back" | "over_budget");
         (is_decision || is_fall).then(|| Alert {
             id: event.id.clone(),
             time: event.time.clone(),
@@ -157,11 +158,11 @@ pub fn signature(secret: &[u8], id: &str, seconds: i64, body: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn event(verdict: &str, score: Option<u8>) -> AuditEvent {
+    fn event(verdict: &'static str, score: Option<u8>) -> AuditEvent {
         AuditEvent {
-            class: "scored".to_owned(),
+            class: "scored".into(),
             id: "0199".to_owned(),
-            verdict: Some(verdict.to_owned()),
+            verdict: Some(verdict.into()),
             score,
             ja4: Some("t13d".to_owned()),
             ..AuditEvent::default()
@@ -186,7 +187,7 @@ mod tests {
             assert_eq!(alert.is_some(), told, "{verdict} {score:?}");
         }
         let word = AuditEvent {
-            class: "own".to_owned(),
+            class: "own".into(),
             ..event("block", Some(100))
         };
         assert_eq!(rule.alert(&word), None);
@@ -201,8 +202,8 @@ mod tests {
             ("promoted", false),
         ] {
             let fall = AuditEvent {
-                class: "rollout".to_owned(),
-                action: action.to_owned(),
+                class: "rollout".into(),
+                action: action.into(),
                 note: Some("3 of 20".to_owned()),
                 ..AuditEvent::default()
             };

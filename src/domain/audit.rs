@@ -26,9 +26,13 @@ pub mod verify;
 
 use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// The version of the record's schema. It grows when a field changes its meaning or goes away.
 pub const AUDIT_SCHEMA: u32 = 2;
+
+/// A word of a fixed vocabulary: borrowed from the program where it is written, owned where it was read.
+pub type Word = Cow<'static, str>;
 
 /// What is recorded of one exchange.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,14 +47,14 @@ pub struct AuditEvent {
     pub id: String,
     /// `scored`, `passed`, `resource`, `blocked`, `own` or `unknown`; `operator`, `review` and `rollout` for what operators
     /// do, and what becomes of it.
-    pub class: String,
+    pub class: Word,
     /// The door, when it is a scored one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub door: Option<String>,
+    pub door: Option<Word>,
     /// The route pattern: a bounded set, never the raw path.
     pub route: String,
     /// The method, when it is a known one.
-    pub method: String,
+    pub method: Word,
     /// The tenant domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
@@ -65,7 +69,7 @@ pub struct AuditEvent {
     pub grant_type: Option<String>,
     /// How an access token at an API route was checked: `jwt` or `introspection`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    pub token: Option<Word>,
     /// The id of the decision under which that token was issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_decision: Option<String>,
@@ -89,7 +93,7 @@ pub struct AuditEvent {
     pub as_org: Option<String>,
     /// The kind of network.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
+    pub network: Option<Word>,
     /// Browser and major version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
@@ -98,7 +102,7 @@ pub struct AuditEvent {
     pub os: Option<String>,
     /// The kind of device or program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent_kind: Option<String>,
+    pub agent_kind: Option<Word>,
     /// JA4.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ja4: Option<String>,
@@ -107,7 +111,7 @@ pub struct AuditEvent {
     pub http_fingerprint: Option<String>,
     /// `known`, `none` or `foreign`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
+    pub device: Option<Word>,
     /// Whether the request itself names the user.
     #[serde(default, skip_serializing_if = "is_unset")]
     pub named: bool,
@@ -134,7 +138,7 @@ pub struct AuditEvent {
     pub acr_values: Option<String>,
     /// `login`, `token` or `m2m`: whose features and model were used. A kind without a model of its own is `login`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
+    pub kind: Option<Word>,
     /// The version of the feature schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feature_schema: Option<u32>,
@@ -143,7 +147,7 @@ pub struct AuditEvent {
     pub features: Vec<Option<f32>>,
     /// `scored`, `unscored` or `off`; absent where nothing is scored.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
+    pub status: Option<Word>,
     /// The score, 0 to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u8>,
@@ -152,13 +156,13 @@ pub struct AuditEvent {
     pub probability: Option<f32>,
     /// `low`, `medium` or `high`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub level: Option<String>,
+    pub level: Option<Word>,
     /// Which rung of the ladder answered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
+    pub source: Option<Word>,
     /// Why no better rung did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<String>,
+    pub fallback: Option<Word>,
     /// Contributions in log-odds, in the order of the schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contributions: Vec<f32>,
@@ -173,13 +177,13 @@ pub struct AuditEvent {
     pub challenger_score: Option<u8>,
     /// What policy would have said to it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub challenger_verdict: Option<String>,
+    pub challenger_verdict: Option<Word>,
     /// Reason codes, strongest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasons: Vec<String>,
+    pub reasons: Vec<Word>,
     /// Of these, those of the decision that the score is from, where it is from one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub inherited_reasons: Vec<String>,
+    pub inherited_reasons: Vec<Word>,
     /// The first scores that are medium and high, for this tenant and application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<[u8; 2]>,
@@ -188,22 +192,22 @@ pub struct AuditEvent {
     pub unscored_percent: u8,
     /// What stood beside the policy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub standing: Vec<String>,
+    pub standing: Vec<Word>,
     /// The verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub verdict: Option<String>,
+    pub verdict: Option<Word>,
     /// What showed as long as the name was not proved, where that was another verdict: what a name that nobody has gets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<String>,
+    pub shown: Option<Word>,
     /// The score behind it, 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown_score: Option<u8>,
     /// What happened to a demand for a stronger factor: `raised` by this request, or `outstanding` from before.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub demand: Option<String>,
+    pub demand: Option<Word>,
     /// Where the outstanding demands that bound it are kept: `browser`, `source`, `user`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub demand_scopes: Vec<String>,
+    pub demand_scopes: Vec<Word>,
     /// The rule or default that gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matched: Option<String>,
@@ -212,37 +216,37 @@ pub struct AuditEvent {
     pub skipped_rules: Vec<String>,
     /// `off`, `monitor`, `advise` or `enforce`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
+    pub mode: Option<Word>,
     /// What was done: `forwarded`, `redirected`, `rejected` and the kind.
-    pub action: String,
+    pub action: Word,
     /// Why it was forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub grounds: Option<String>,
+    pub grounds: Option<Word>,
     /// The status that the client got; 0 when none was sent.
     pub response_status: u16,
     /// How the attempt ended.
-    pub outcome: String,
+    pub outcome: Word,
     /// Whether an answer that had to prove a stronger factor did: `proven`, or why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proof: Option<String>,
+    pub proof: Option<Word>,
     /// What became of tokens that were withheld: `revoked`, `sessions_ended`, `barred`, `none` (nothing was issued) or
     /// `pending`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocation: Option<String>,
+    pub revocation: Option<Word>,
     /// What WSO2 was told to do with the tokens while it issued them, by its actions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub token_actions: Vec<String>,
+    pub token_actions: Vec<Word>,
     /// Whether the subject's profile learnt from it.
     pub learnt: bool,
     /// What was wrong with a request that was refused before scoring: a code, never its content.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<Word>,
     /// The id of the held login that this is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub review: Option<String>,
     /// What became of it: `held`, `expected`, `used`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub review_state: Option<String>,
+    pub review_state: Option<Word>,
     /// The operator who decided, as named on the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
@@ -312,7 +316,7 @@ pub fn is_mark(line: &[u8]) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AuditCounterfactual {
     /// The code of the reason that is taken away.
-    pub without: String,
+    pub without: Word,
     /// The score that is left, 0 to 100.
     pub score: u8,
 }

@@ -298,7 +298,7 @@ impl Observer {
 
     /// An analyst's word about a held login is one about the request that was held.
     fn ruled(&mut self, event: &AuditEvent) -> Option<Label> {
-        let truth = match event.action.as_str() {
+        let truth = match &*event.action {
             "released" => Truth::Safe,
             "refused" => Truth::Compromised,
             _ => return None,
@@ -356,7 +356,7 @@ mod tests {
         let mut event = AuditEvent {
             id: id.to_owned(),
             time: format!("2026-11-26T10:{minute:02}:00.000Z"),
-            class: "scored".to_owned(),
+            class: "scored".into(),
             subject: Some("u".to_owned()),
             ..AuditEvent::default()
         };
@@ -366,15 +366,15 @@ mod tests {
 
     fn asked(id: &str, minute: u32) -> AuditEvent {
         event(id, minute, |event| {
-            event.door = Some("login".to_owned());
-            event.verdict = Some("step_up".to_owned());
+            event.door = Some("login".into());
+            event.verdict = Some("step_up".into());
         })
     }
 
     fn proven(id: &str, minute: u32) -> AuditEvent {
         event(id, minute, |event| {
-            event.door = Some("token".to_owned());
-            event.proof = Some("proven".to_owned());
+            event.door = Some("token".into());
+            event.proof = Some("proven".into());
         })
     }
 
@@ -386,7 +386,7 @@ mod tests {
         }
         let other = event("x", 21, |event| {
             event.subject = Some("v".to_owned());
-            event.proof = Some("proven".to_owned());
+            event.proof = Some("proven".into());
         });
         assert!(observer.observe(&other).is_empty());
         let labels = observer.observe(&proven("p", 22));
@@ -402,12 +402,12 @@ mod tests {
         let mut observer = Observer::default();
         let held = event("decision", 0, |event| {
             event.review = Some("h".to_owned());
-            event.review_state = Some("held".to_owned());
+            event.review_state = Some("held".into());
         });
-        let ruled = |action: &str, review: &str| {
+        let ruled = |action: &'static str, review: &str| {
             event("word", 5, |event| {
-                event.class = "review".to_owned();
-                event.action = action.to_owned();
+                event.class = "review".into();
+                event.action = action.into();
                 event.review = Some(review.to_owned());
                 event.operator = Some("ann".to_owned());
             })
@@ -424,18 +424,18 @@ mod tests {
         assert!(observer.observe(&ruled("released", "other")).is_empty());
     }
 
-    fn login(id: &str, minute: u32, device: &str) -> AuditEvent {
+    fn login(id: &str, minute: u32, device: &'static str) -> AuditEvent {
         event(id, minute, |event| {
-            event.door = Some("login".to_owned());
-            event.device = Some(device.to_owned());
+            event.door = Some("login".into());
+            event.device = Some(device.into());
             event.score = Some(40);
         })
     }
 
-    fn told(action: &str, minute: u32) -> AuditEvent {
+    fn told(action: &'static str, minute: u32) -> AuditEvent {
         event("e", minute, |event| {
-            event.class = "event".to_owned();
-            event.action = action.to_owned();
+            event.class = "event".into();
+            event.action = action.into();
         })
     }
 
@@ -494,8 +494,8 @@ mod tests {
         observer.observe(&proven("p", 22));
         assert!(observer.observe(&told("credential_updated", 23)).is_empty());
         let other = event("e", 25, |event| {
-            event.class = "event".to_owned();
-            event.action = "credential_updated".to_owned();
+            event.class = "event".into();
+            event.action = "credential_updated".into();
             event.subject = Some("v".to_owned());
         });
         observer.observe(&login("new", 24, "none"));

@@ -156,7 +156,7 @@ impl<'e> Case<'e> {
         };
         let door = named(Door::ALL, Door::as_str, event.door.as_deref().unwrap_or(""));
         let door = door.ok_or(Gap::Unknown("door"))?;
-        let codes = event.standing.iter().map(String::as_str);
+        let codes = event.standing.iter().map(|code| &**code);
         let standing = Standing::of_codes(codes).ok_or(Gap::Unknown("standing"))?;
         let risk = Risk::read(event)?;
         let kind = event.kind.as_deref().and_then(RequestKind::from_name);
@@ -216,9 +216,9 @@ impl<'e> Case<'e> {
     /// The decision that `policy` gives. `name` is what is known of the account's name.
     pub fn decide(&self, policy: &PolicySet, name: Name<'_>) -> Result<Again, Gap> {
         let event = self.event;
-        let text = |text: &'e Option<String>| text.as_deref().unwrap_or("");
-        let tenant = text(&event.tenant);
-        let client = text(&event.client_id);
+        let text = |text: Option<&'e str>| text.unwrap_or("");
+        let tenant = text(event.tenant.as_deref());
+        let client = text(event.client_id.as_deref());
         let level = self
             .risk
             .points()
@@ -236,11 +236,11 @@ impl<'e> Case<'e> {
                 door: self.door,
                 method: &event.method,
                 tenant,
-                organization: text(&event.organization),
-                grant_type: text(&event.grant_type),
-                response_type: text(&event.response_type),
-                prompt: text(&event.prompt),
-                acr_values: text(&event.acr_values),
+                organization: text(event.organization.as_deref()),
+                grant_type: text(event.grant_type.as_deref()),
+                response_type: text(event.response_type.as_deref()),
+                prompt: text(event.prompt.as_deref()),
+                acr_values: text(event.acr_values.as_deref()),
                 path: path.unwrap_or(""),
                 demanded: self.standing.is_demanded(level, self.mode),
             },
@@ -265,13 +265,17 @@ impl<'e> Case<'e> {
             },
             device: DeviceInput {
                 known: event.device.as_deref() == Some(DeviceCookie::Known.as_str()),
-                cookie: named(COOKIE_STATES, DeviceCookie::as_str, text(&event.device))
-                    .unwrap_or(DeviceCookie::Missing),
+                cookie: named(
+                    COOKIE_STATES,
+                    DeviceCookie::as_str,
+                    text(event.device.as_deref()),
+                )
+                .unwrap_or(DeviceCookie::Missing),
             },
             agent: AgentInput {
-                browser: family(text(&event.browser)),
-                os: text(&event.os),
-                kind: text(&event.agent_kind),
+                browser: family(text(event.browser.as_deref())),
+                os: text(event.os.as_deref()),
+                kind: text(event.agent_kind.as_deref()),
             },
             session: SessionInput {
                 present: event.session,

@@ -13,6 +13,7 @@ pub mod poll;
 pub mod watch;
 
 use crate::domain::alert::Receipt;
+use crate::domain::audit::Word;
 use crate::domain::printable;
 use crate::domain::risk::RiskLevel;
 use crate::domain::route::KEYS_PATH;
@@ -63,7 +64,7 @@ pub enum Happening {
         /// The level now.
         current: RiskLevel,
         /// Reason codes, strongest first.
-        reasons: Vec<String>,
+        reasons: Vec<Word>,
     },
     /// The sessions must end.
     Revoked {
@@ -352,7 +353,7 @@ mod tests {
         let change = Happening::Level {
             previous: Some(RiskLevel::Low),
             current: RiskLevel::High,
-            reasons: vec!["impossible_travel".to_owned(), "ip_velocity".to_owned()],
+            reasons: vec!["impossible_travel".into(), "ip_velocity".into()],
         };
         let claims = signal(change, Initiator::Policy).claims(&ENVELOPE);
         assert_eq!(
@@ -427,7 +428,7 @@ mod tests {
         let change = Happening::Level {
             previous: None,
             current: RiskLevel::High,
-            reasons: vec!["impossible_travel".to_owned()],
+            reasons: vec!["impossible_travel".into()],
         };
         let revoked = Happening::Revoked { reason: "because" };
         let both = [

@@ -141,17 +141,17 @@ impl AuthFlow {
 
     /// Leaves a record of what an operator did in the console: `signed_in`, `sign_in_failed` and so on. `operator` is a name
     /// of the roster, never what somebody typed.
-    pub fn record_operator(&self, operator: Option<&str>, action: &str, note: &str) {
+    pub fn record_operator(&self, operator: Option<&str>, action: &'static str, note: &str) {
         let event = self.operator_event(operator, action, note);
         self.dependencies.audit.write(event);
     }
 
     /// Leaves a record of a change of operators that came by their file: `operator_added`, `operator_changed` or
     /// `operator_removed`. `by` is who says to have made it.
-    pub fn record_change(&self, by: Option<&str>, action: &str, note: &str) {
+    pub fn record_change(&self, by: Option<&str>, action: &'static str, note: &str) {
         self.dependencies.audit.write(AuditEvent {
             route: "file".to_owned(),
-            method: "OTHER".to_owned(),
+            method: "OTHER".into(),
             ..self.operator_event(by, action, note)
         });
     }
@@ -159,9 +159,9 @@ impl AuthFlow {
     /// Leaves a record of a change of whom verdicts are acted on for, that came by the configuration: `mode_changed`.
     pub fn record_mode(&self, by: Option<&str>, from: &str, to: &str) {
         self.dependencies.audit.write(AuditEvent {
-            class: "rollout".to_owned(),
+            class: "rollout".into(),
             route: "file".to_owned(),
-            method: "OTHER".to_owned(),
+            method: "OTHER".into(),
             rollout_from: Some(from.to_owned()),
             rollout_to: Some(to.to_owned()),
             ..self.operator_event(by, "mode_changed", "")
@@ -197,16 +197,21 @@ impl AuthFlow {
         });
     }
 
-    fn operator_event(&self, operator: Option<&str>, action: &str, note: &str) -> AuditEvent {
+    fn operator_event(
+        &self,
+        operator: Option<&str>,
+        action: &'static str,
+        note: &str,
+    ) -> AuditEvent {
         AuditEvent {
             schema: AUDIT_SCHEMA,
             time: self.dependencies.clock.now().to_rfc3339(),
             id: self.request_id().to_string(),
-            class: "operator".to_owned(),
+            class: "operator".into(),
             route: "console".to_owned(),
-            method: "POST".to_owned(),
-            action: action.to_owned(),
-            outcome: "none".to_owned(),
+            method: "POST".into(),
+            action: action.into(),
+            outcome: "none".into(),
             operator: operator.map(review::printable),
             note: Some(review::printable(note)).filter(|note| !note.is_empty()),
             config: self.snapshot().version,
@@ -246,9 +251,9 @@ impl AuthFlow {
             schema: AUDIT_SCHEMA,
             time: ruling.at.to_rfc3339(),
             id: self.request_id().to_string(),
-            class: "review".to_owned(),
+            class: "review".into(),
             route: "admin".to_owned(),
-            method: "POST".to_owned(),
+            method: "POST".into(),
             tenant: Some(login.tenant.clone()),
             client_id: Some(login.application.clone()).filter(|name| !name.is_empty()),
             subject: login.subject.map(|subject| subject.to_string()),
@@ -258,8 +263,8 @@ impl AuthFlow {
             } else {
                 "refused"
             }
-            .to_owned(),
-            outcome: "none".to_owned(),
+            .into(),
+            outcome: "none".into(),
             review: Some(login.id.to_string()),
             operator: Some(ruling.operator.clone()),
             note: Some(ruling.reason.clone()).filter(|reason| !reason.is_empty()),

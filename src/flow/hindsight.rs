@@ -85,14 +85,14 @@ impl Hindsight {
             .counterfactuals
             .iter()
             .map(|other| AuditCounterfactual {
-                without: other.without.code().to_owned(),
+                without: other.without.code().into(),
                 score: other.points,
             })
             .collect();
         if let Some(challenged) = self.challenged {
             event.challenger_model = Some(challenged.version);
             event.challenger_score = Some(challenged.score.points());
-            event.challenger_verdict = Some(challenged.verdict.as_str().to_owned());
+            event.challenger_verdict = Some(challenged.verdict.as_str().into());
         }
     }
 }

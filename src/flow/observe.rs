@@ -3,6 +3,7 @@
 use crate::domain::audit::AUDIT_SCHEMA;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::AuditTiming;
+use crate::domain::audit::Word;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history;
 use crate::domain::history::APPLICATION_BYTES_MAX;
@@ -446,7 +447,7 @@ pub fn close(
         let mut event = event(exchange, learnt, total);
         hindsight.describe(&mut event);
         let told = token_action::told(dependencies, exchange).into_iter();
-        event.token_actions = told.map(|told| told.as_str().to_owned()).collect();
+        event.token_actions = told.map(|told| Word::Borrowed(told.as_str())).collect();
         dependencies.audit.write(event);
     }
     (learnt, recorded)
@@ -530,13 +531,13 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         schema: AUDIT_SCHEMA,
         time: exchange.at.to_rfc3339(),
         id: exchange.id.to_string(),
-        class: class(exchange).to_owned(),
-        door: exchange.door.map(|door| door.as_str().to_owned()),
+        class: class(exchange).into(),
+        door: exchange.door.map(|door| door.as_str().into()),
         route: exchange.route.as_ref().map_or_else(
             || "unreadable".to_owned(),
             |route| route.pattern.to_string(),
         ),
-        method: exchange.method.to_owned(),
+        method: exchange.method.into(),
         tenant: exchange
             .target
             .as_ref()
@@ -557,17 +558,17 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
                 .to_string(),
         ),
         prefix: Some(prefix_text(exchange.client.address)),
-        action: action(exchange),
+        action: action(exchange).into(),
         grounds: exchange
             .permit
             .as_ref()
-            .map(|permit| permit.grounds().as_str().to_owned()),
+            .map(|permit| permit.grounds().as_str().into()),
         response_status: exchange.response_status,
-        outcome: exchange.outcome.as_str().to_owned(),
-        proof: exchange.proof.map(str::to_owned),
-        revocation: exchange.revocation.map(str::to_owned),
+        outcome: exchange.outcome.as_str().into(),
+        proof: exchange.proof.map(Word::Borrowed),
+        revocation: exchange.revocation.map(Word::Borrowed),
         learnt,
-        error: exchange.error.or(exchange.failure).map(str::to_owned),
+        error: exchange.error.or(exchange.failure).map(Word::Borrowed),
         config: exchange.snapshot.version,
         timing: AuditTiming {
             state: micros(exchange.timing.state),
@@ -578,8 +579,8 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
         ..AuditEvent::default()
     };
     if exchange.off {
-        event.status = Some("off".to_owned());
-        event.mode = Some(Mode::Off.as_str().to_owned());
+        event.status = Some("off".into());
+        event.mode = Some(Mode::Off.as_str().into());
     }
     if let Some(assessed) = &exchange.assessed {
         describe_signals(&mut event, assessed);
@@ -591,24 +592,24 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
     review::describe(&mut event, exchange);
     if let Some(decided) = &exchange.decided {
         let decision = &decided.decision;
-        event.verdict = Some(decision.verdict.as_str().to_owned());
-        event.level = decision.level.map(|level| level.as_str().to_owned());
+        event.verdict = Some(decision.verdict.as_str().into());
+        event.level = decision.level.map(|level| level.as_str().into());
         event.matched = Some(decision.matched.label().to_owned());
         event.skipped_rules = decision.skipped.iter().map(ToString::to_string).collect();
         event.reasons = decision
             .reasons
             .iter()
-            .map(|reason| reason.code().to_owned())
+            .map(|reason| Word::Borrowed(reason.code()))
             .collect();
         event.policy = Some(decision.policy_version.to_string());
         describe_standing(&mut event, exchange, decided);
-        event.mode = Some(decided.mode.as_str().to_owned());
+        event.mode = Some(decided.mode.as_str().into());
         if decided.mode == Mode::Enforce {
             describe_demand(&mut event, exchange, decided);
         }
         describe_shown(&mut event, exchange, decided);
         if decided.mode == Mode::Off {
-            event.status = Some("off".to_owned());
+            event.status = Some("off".into());
         }
     }
     event

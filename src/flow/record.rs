@@ -1,6 +1,7 @@
 //! The words of a record: what was done, and what may be written of what a client sent.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureSchema;
 use crate::domain::ids::canonical_username;
@@ -46,29 +47,25 @@ pub(in crate::flow) fn class(exchange: &Exchange) -> &'static str {
 }
 
 /// What was done with a request.
-pub(in crate::flow) fn action(exchange: &Exchange) -> String {
+pub(in crate::flow) fn action(exchange: &Exchange) -> &'static str {
     match exchange
         .decided
         .as_ref()
         .map(|decided| &decided.enforcement)
     {
-        _ if exchange.error.is_some() => "refused".to_owned(),
-        _ if exchange.failure.is_some() => "failed".to_owned(),
+        _ if exchange.error.is_some() => "refused",
+        _ if exchange.failure.is_some() => "failed",
         _ if exchange.visit.is_some() => exchange
             .visit
             .as_ref()
             .and_then(|visit| visit.denial)
-            .map_or("forwarded", Denial::as_str)
-            .to_owned(),
-        _ if exchange.is_own() => exchange
-            .served
-            .map_or("served", |done| done.action)
-            .to_owned(),
-        _ if exchange.replaced.is_some() => exchange.replaced.unwrap_or_default().to_owned(),
-        Some(Enforcement::Redirect(_)) => "redirected".to_owned(),
-        Some(Enforcement::Reject(rejection)) => rejection.kind.as_str().to_owned(),
-        Some(Enforcement::Rewrite(..)) => "rewritten".to_owned(),
-        Some(Enforcement::Forward(..)) | None => "forwarded".to_owned(),
+            .map_or("forwarded", Denial::as_str),
+        _ if exchange.is_own() => exchange.served.map_or("served", |done| done.action),
+        _ if exchange.replaced.is_some() => exchange.replaced.unwrap_or_default(),
+        Some(Enforcement::Redirect(_)) => "redirected",
+        Some(Enforcement::Reject(rejection)) => rejection.kind.as_str(),
+        Some(Enforcement::Rewrite(..)) => "rewritten",
+        Some(Enforcement::Forward(..)) | None => "forwarded",
     }
 }
 
@@ -81,13 +78,13 @@ pub(in crate::flow) fn describe_signals(event: &mut AuditEvent, assessed: &Asses
     event.country = signals.network.country.map(|country| country.to_string());
     event.asn = signals.network.asn;
     event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
-    event.network = signals.network.kind.map(|kind| kind.as_str().to_owned());
+    event.network = signals.network.kind.map(|kind| kind.as_str().into());
     event.browser = Some(signals.agent.browser_version());
     event.os = Some(signals.agent.os.clone());
     event.ja4 = signals.tls.as_ref().map(|tls| tls.ja4.clone());
     event.http_fingerprint = Some(format!("{:08x}", signals.http_fingerprint));
-    event.agent_kind = Some(signals.agent.kind.as_str().to_owned());
-    event.device = Some(assessed.device.as_str().to_owned());
+    event.agent_kind = Some(signals.agent.kind.as_str().into());
+    event.device = Some(assessed.device.as_str().into());
     event.known = assessed.profile.is_some();
     event.logins = assessed.logins();
     let facts = &assessed.facts;
@@ -103,16 +100,16 @@ pub(in crate::flow) fn describe_assessment(
     assessed: &Assessed,
 ) {
     let (_, model) = exchange.snapshot.models.serving(assessed.kind);
-    event.kind = Some(assessed.kind.as_str().to_owned());
+    event.kind = Some(assessed.kind.as_str().into());
     let digest = &model.identity.digest;
     event.model = Some(model.identity.version.clone());
     event.model_digest = digest.get(..DIGEST_DIGITS).map(str::to_owned);
     event.feature_schema = Some(FeatureSchema::current().version);
-    event.status = Some(assessed.assessment.status().to_owned());
+    event.status = Some(assessed.assessment.status().into());
     event.fallback = assessed
         .assessment
         .fallback()
-        .map(|cause| cause.as_str().to_owned());
+        .map(|cause| cause.as_str().into());
     if let Some(row) = &assessed.features {
         event.features = row
             .as_slice()
@@ -129,7 +126,7 @@ pub(in crate::flow) fn describe_assessment(
     {
         event.score = Some(score.points());
         event.probability = Some(score.probability());
-        event.source = Some(source.as_str().to_owned());
+        event.source = Some(source.as_str().into());
         event.contributions.clone_from(contributions);
     }
 }
@@ -147,7 +144,7 @@ pub(in crate::flow) fn describe_shown(
     if shown.decision.verdict == decided.decision.verdict {
         return;
     }
-    event.shown = Some(shown.decision.verdict.as_str().to_owned());
+    event.shown = Some(shown.decision.verdict.as_str().into());
     event.shown_score = assessed
         .and_then(|assessed| assessed.shown.as_ref())
         .and_then(Assessment::score)
@@ -169,7 +166,8 @@ pub(in crate::flow) fn describe_standing(
     if let Subject::Named { name, .. } = &assessed.signals.subject {
         let accounts = exchange.snapshot.policy.break_glass();
         event.named = true;
-        event.break_glass = accounts.contains(tenant, &canonical_username(tenant, name));
+        event.break_glass = !accounts.accounts().is_empty()
+            && accounts.contains(tenant, &canonical_username(tenant, name));
     }
     event.session = assessed.provenance.is_some() && exchange.door == Some(Door::Authorize);
     event.unscored_percent = exchange.unscored_percent;
@@ -179,7 +177,7 @@ pub(in crate::flow) fn describe_standing(
         ..
     } = &assessed.assessment
     {
-        let codes = reasons.iter().map(|reason| reason.code().to_owned());
+        let codes = reasons.iter().map(|reason| Word::Borrowed(reason.code()));
         event.inherited_reasons = codes.collect();
     }
     let released = decided.decision.reasons.contains(&Reason::ReviewReleased);
@@ -187,7 +185,7 @@ pub(in crate::flow) fn describe_standing(
         released,
         ..decided.standing
     };
-    event.standing = standing.codes();
+    event.standing = standing.codes().into_iter().map(Word::Borrowed).collect();
 }
 
 /// What became of a demand.
@@ -209,37 +207,37 @@ pub(in crate::flow) fn describe_demand(
         (false, false) => Some("outstanding"),
         (false, true) => None,
     };
-    event.demand = demand.map(str::to_owned);
+    event.demand = demand.map(Into::into);
     event.demand_scopes = binding
         .iter()
-        .map(|scope| scope.as_str().to_owned())
+        .map(|scope| Word::Borrowed(scope.as_str()))
         .collect();
 }
 
 /// What was found out about a request to a service.
 pub(in crate::flow) fn describe_visit(event: &mut AuditEvent, visit: &Visit) {
-    event.token = visit.token.map(str::to_owned);
+    event.token = visit.token.map(Into::into);
     event.client_id = visit.client_id.as_deref().map(printable);
     event.subject = visit.subject.map(|subject| subject.to_string());
     event.token_decision = visit.decision.as_ref().map(ToString::to_string);
-    event.mode = visit.mode.map(|mode| mode.as_str().to_owned());
-    event.verdict = visit.verdict.map(|verdict| verdict.as_str().to_owned());
-    event.fallback = visit.cause.map(|cause| cause.as_str().to_owned());
-    event.demand = visit.demanded.then(|| "outstanding".to_owned());
+    event.mode = visit.mode.map(|mode| mode.as_str().into());
+    event.verdict = visit.verdict.map(|verdict| verdict.as_str().into());
+    event.fallback = visit.cause.map(|cause| cause.as_str().into());
+    event.demand = visit.demanded.then(|| "outstanding".into());
     match &visit.risk {
         Some(risk) => {
-            event.status = Some(risk.status().to_owned());
-            event.level = risk.level().map(|level| level.as_str().to_owned());
+            event.status = Some(risk.status().into());
+            event.level = risk.level().map(|level| level.as_str().into());
             if let RiskClaims::Scored { score, reasons, .. } = risk {
                 event.score = Some(*score);
-                event.source = Some(ScoreSource::Provenance.as_str().to_owned());
+                event.source = Some(ScoreSource::Provenance.as_str().into());
                 event.reasons = reasons
                     .iter()
-                    .map(|reason| reason.code().to_owned())
+                    .map(|reason| Word::Borrowed(reason.code()))
                     .collect();
             }
         }
-        None => event.status = visit.mode.map(|_| "off".to_owned()),
+        None => event.status = visit.mode.map(|_| "off".into()),
     }
 }
 

@@ -243,7 +243,7 @@ pub fn describe(event: &mut AuditEvent, exchange: &Exchange) {
     event.review_state = exchange
         .review
         .as_ref()
-        .map(|reviewed| reviewed.as_str().to_owned());
+        .map(|reviewed| reviewed.as_str().into());
 }
 
 /// A code that was issued for a released login is not reviewed again.

@@ -336,7 +336,7 @@ fn say(
 
 /// What a record says.
 struct Entry<'a> {
-    action: &'a str,
+    action: &'static str,
     scope: Option<&'a Scope>,
     from: &'a str,
     to: &'a str,
@@ -351,13 +351,13 @@ fn record(dependencies: &Dependencies, version: u64, entry: Entry<'_>) {
         schema: AUDIT_SCHEMA,
         time: dependencies.clock.now().to_rfc3339(),
         id: admit::request_id(dependencies).to_string(),
-        class: "rollout".to_owned(),
+        class: "rollout".into(),
         route: "rollout".to_owned(),
-        method: if is_by_operator { "POST" } else { "OTHER" }.to_owned(),
+        method: if is_by_operator { "POST" } else { "OTHER" }.into(),
         tenant: entry.scope.and_then(Scope::tenant).and_then(text),
         client_id: entry.scope.and_then(Scope::application).and_then(text),
-        action: entry.action.to_owned(),
-        outcome: "none".to_owned(),
+        action: entry.action.into(),
+        outcome: "none".into(),
         rollout_from: text(entry.from),
         rollout_to: text(entry.to),
         operator: entry.operator.and_then(text),

@@ -314,7 +314,10 @@ fn attributes(exchange: &Exchange, route: String) -> Attributes {
         ("url.scheme", text(scheme)),
         ("riskgate.id", text(exchange.id.as_str())),
         ("riskgate.class", text(record::class(exchange))),
-        ("riskgate.action", Attribute::Text(record::action(exchange))),
+        (
+            "riskgate.action",
+            Attribute::Text(record::action(exchange).to_owned()),
+        ),
     ];
     let status = exchange.response_status;
     if status > 0 {

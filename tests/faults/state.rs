@@ -42,7 +42,7 @@ fn assert_stateless(phase: &Phase) {
         let has_state = record.source.as_deref() == Some("native");
         if let Some(cause) = record.fallback.as_ref().filter(|_| !has_state) {
             assert!(
-                matches!(cause.as_str(), "state_timeout" | "state_unavailable"),
+                matches!(&**cause, "state_timeout" | "state_unavailable"),
                 "{record:?}"
             );
             assert_eq!(record.source.as_deref(), Some("stateless"), "{record:?}");

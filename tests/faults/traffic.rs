@@ -322,7 +322,7 @@ impl Phase {
             if let (Some(cause), Some(found)) = (&record.fallback, &record.status)
                 && found == status
             {
-                *causes.entry(cause.clone()).or_default() += 1;
+                *causes.entry(cause.to_string()).or_default() += 1;
             }
         }
         causes

@@ -76,7 +76,7 @@ async fn assert_told(world: &World, status: u16, kind: &str, within: Duration) {
             "{record:?}"
         );
         assert_eq!(
-            (record.outcome.as_str(), record.error.as_deref()),
+            (&*record.outcome, record.error.as_deref()),
             ("upstream_error", Some(kind)),
             "{record:?}"
         );

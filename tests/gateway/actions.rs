@@ -382,7 +382,7 @@ async fn what_is_told_afterwards_labels_the_login_before() {
     assert_eq!(asked.tell(event(changed, "alice"), SECRET).await, 202);
     let record = asked.world.last_record().await;
     assert_eq!(
-        (record.class.as_str(), record.action.as_str()),
+        (&*record.class, &*record.action),
         ("event", "credential_updated")
     );
     let before = asked.world.records().await;

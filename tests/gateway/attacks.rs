@@ -16,7 +16,7 @@ fn has_any(record: &AuditEvent, reasons: &[&str]) -> bool {
     record
         .reasons
         .iter()
-        .any(|reason| reasons.contains(&reason.as_str()))
+        .any(|reason| reasons.contains(&&**reason))
 }
 
 /// Logs in as often as it takes to be known here.
@@ -51,7 +51,7 @@ on_both_stores!(nobody_is_in_two_places_at_once, |store: Store| async move {
         (
             record.level.as_deref(),
             record.verdict.as_deref(),
-            record.action.as_str()
+            &*record.action
         ),
         (Some("high"), Some("block"), "blocked"),
         "{record:#?}"
@@ -122,7 +122,7 @@ on_both_stores!(
         let answer = bot.post("/commonauth", &fields).await;
         let record = world.record_since(mark).await;
         assert_eq!(
-            (answer.status, record.action.as_str()),
+            (answer.status, &*record.action),
             (403, "blocked"),
             "{record:#?}"
         );
@@ -306,7 +306,7 @@ async fn a_code_in_the_hands_of_another_client_is_told() {
         has_any(&record, &["code_mismatch"]) && record.source.as_deref() != Some("provenance"),
         "{record:#?}"
     );
-    assert_eq!((record.outcome.as_str(), record.subject), ("failed", None));
+    assert_eq!((&*record.outcome, record.subject), ("failed", None));
     // In another tenant it is nothing either.
     world
         .post("/t/example.com/oauth2/token", Some("demo-web"), &fields)

@@ -40,7 +40,7 @@ async fn two_logins(config: &'static str) -> (World, AuditEvent, AuditEvent) {
 }
 
 fn said(record: &AuditEvent) -> (Option<u8>, Option<&str>, Option<&str>, Vec<&str>) {
-    let reasons = record.reasons.iter().map(String::as_str).collect();
+    let reasons = record.reasons.iter().map(|code| &**code).collect();
     let (level, verdict) = (record.level.as_deref(), record.verdict.as_deref());
     (record.score, level, verdict, reasons)
 }

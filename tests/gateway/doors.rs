@@ -22,11 +22,7 @@ async fn scored(world: &World, mark: Mark, door: &str) -> AuditEvent {
     let record = world.record_since(mark).await;
     assert_eq!(record.door.as_deref(), Some(door), "{record:#?}");
     assert_eq!(
-        (
-            record.class.as_str(),
-            record.status.as_deref(),
-            record.action.as_str()
-        ),
+        (&*record.class, record.status.as_deref(), &*record.action),
         ("scored", Some("scored"), "forwarded"),
         "{record:#?}"
     );
@@ -62,7 +58,7 @@ async fn a_whole_login_is_scored_at_each_door_and_learnt() {
     let records = world.records().await;
     let doors: Vec<_> = records
         .iter()
-        .map(|record| (record.door.as_deref(), record.outcome.as_str()))
+        .map(|record| (record.door.as_deref(), &*record.outcome))
         .collect();
     assert_eq!(
         doors,
@@ -455,7 +451,7 @@ async fn basic_credentials_at_an_api_are_a_login() {
         world.send(request).await;
         let record = world.record_since(mark).await;
         assert_eq!(
-            (record.class.as_str(), record.door.as_deref()),
+            (&*record.class, record.door.as_deref()),
             ("passed", None),
             "{path}"
         );

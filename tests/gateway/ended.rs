@@ -67,7 +67,7 @@ pub(crate) async fn ended(world: &World, id: &str) -> AuditEvent {
     let record = world.last_record().await;
     assert_eq!(
         (
-            record.class.as_str(),
+            &*record.class,
             record.operator.as_deref(),
             record.labelled.as_deref()
         ),

@@ -125,8 +125,8 @@ async fn whoever_has_the_password_alone_is_never_shown_the_page() {
     let record = last(&world).await;
     assert_eq!(
         (
-            record.action.as_str(),
-            record.outcome.as_str(),
+            &*record.action,
+            &*record.outcome,
             record.review_state.as_deref()
         ),
         ("held", "refused_here", Some("held")),
@@ -208,7 +208,7 @@ async fn the_rule_may_hold_or_refuse_everybody() {
         assert_eq!(is_held(&answer), held, "{answer:?}");
         if !held {
             assert_eq!(
-                (answer.status, last(&world).await.action.as_str()),
+                (answer.status, &*last(&world).await.action),
                 (403, "blocked")
             );
         }

@@ -30,11 +30,11 @@ async fn ask(browser: &mut Browser<'_>, path: &str) -> (u16, Value) {
 /// How many records have which value.
 fn counted<'r>(
     records: impl Iterator<Item = &'r AuditEvent>,
-    of: impl Fn(&AuditEvent) -> Option<&String>,
+    of: impl Fn(&AuditEvent) -> Option<&str>,
 ) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for value in records.filter_map(of) {
-        *counts.entry(value.clone()).or_default() += 1;
+        *counts.entry(value.to_owned()).or_default() += 1;
     }
     counts
 }
@@ -124,20 +124,23 @@ async fn figures_are_those_of_the_records_and_of_the_pages() {
         (&"day".into(), &false.into())
     );
     assert_eq!(overview["not_allowed"], met().count() as u64);
-    let by = |of: fn(&AuditEvent) -> Option<&String>| counted(decided.iter().copied(), of);
+    let by = |of: fn(&AuditEvent) -> Option<&str>| counted(decided.iter().copied(), of);
     assert_eq!(
         counts(&overview["verdicts"]),
-        by(|one| one.verdict.as_ref())
+        by(|one| one.verdict.as_deref())
     );
-    assert_eq!(counts(&overview["levels"]), by(|one| one.level.as_ref()));
+    assert_eq!(counts(&overview["levels"]), by(|one| one.level.as_deref()));
     assert_eq!(
         counts(&overview["countries"]),
-        by(|one| one.country.as_ref())
+        by(|one| one.country.as_deref())
     );
-    assert_eq!(counts(&overview["matched"]), by(|one| one.matched.as_ref()));
+    assert_eq!(
+        counts(&overview["matched"]),
+        by(|one| one.matched.as_deref())
+    );
     let mut reasons = BTreeMap::new();
     for reason in met().flat_map(|one| &one.reasons) {
-        *reasons.entry(reason.clone()).or_insert(0) += 1;
+        *reasons.entry(reason.to_string()).or_insert(0) += 1;
     }
     assert_eq!(counts(&overview["reasons"]), reasons);
     let stretches = overview["stretches"].as_array().unwrap();
@@ -160,7 +163,10 @@ async fn figures_are_those_of_the_records_and_of_the_pages() {
             &(met().count() as u64).into()
         )
     );
-    assert_eq!(counts(&monitor["verdicts"]), by(|one| one.verdict.as_ref()));
+    assert_eq!(
+        counts(&monitor["verdicts"]),
+        by(|one| one.verdict.as_deref())
+    );
     let applications = monitor["applications"].as_object().unwrap();
     let in_groups: u64 = applications
         .values()

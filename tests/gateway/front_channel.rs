@@ -94,7 +94,7 @@ async fn front_channel_tokens_without_a_proof_become_an_error() {
         let has_id_token = response_type.contains("id_token");
         assert_eq!(
             (
-                record.action.as_str(),
+                &*record.action,
                 record.proof.as_deref(),
                 record.revocation.as_deref()
             ),
@@ -186,11 +186,7 @@ async fn a_silent_request_under_a_demand_gets_no_code() {
     is_error(&answer, "login_required");
     let record = world.record_since(mark).await;
     assert_eq!(
-        (
-            record.action.as_str(),
-            record.proof.as_deref(),
-            record.outcome.as_str()
-        ),
+        (&*record.action, record.proof.as_deref(), &*record.outcome),
         ("withheld", Some("no_id_token"), "refused_here")
     );
     // Another application, which owes nothing, goes on in silence.

@@ -106,7 +106,7 @@ async fn proven_tokens_pass_whole_and_the_connection_goes_on() {
         is_well_formed(&tokens);
         let record = world.record_since(mark).await;
         assert_eq!(
-            (record.proof.as_deref(), record.action.as_str()),
+            (record.proof.as_deref(), &*record.action),
             (Some("proven"), "forwarded"),
             "{record:#?}"
         );
@@ -214,7 +214,7 @@ async fn a_front_channel_answer_is_replaced_on_its_stream_alone() {
     assert!(!location.contains("id_token="), "{location}");
     let record = world.last_record_of("authorize").await;
     assert_eq!(
-        (record.action.as_str(), record.proof.as_deref()),
+        (&*record.action, record.proof.as_deref()),
         ("withheld", Some("acr")),
         "{record:#?}"
     );

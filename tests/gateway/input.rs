@@ -64,11 +64,7 @@ async fn refused(
         "{name}: {record:#?}"
     );
     assert_eq!(
-        (
-            record.action.as_str(),
-            record.outcome.as_str(),
-            record.response_status
-        ),
+        (&*record.action, &*record.outcome, record.response_status),
         ("refused", "refused_here", status),
         "{name}"
     );
@@ -116,7 +112,7 @@ async fn at_the_token_door_with_an_oauth_error() {
     for (name, request, status) in cases {
         let (answer, record) = refused(&world, name, &request, status).await;
         assert_eq!(
-            (record.door.as_deref(), record.class.as_str()),
+            (record.door.as_deref(), &*record.class),
             (Some("token"), "refused"),
             "{name}"
         );

@@ -69,7 +69,7 @@ async fn a_word_of_the_command_is_one_of_the_gateway_that_runs() {
     let said: Vec<_> = records
         .iter()
         .filter(|record| record.class == "operator")
-        .map(|record| (record.action.as_str(), record.labelled.as_deref()))
+        .map(|record| (&*record.action, record.labelled.as_deref()))
         .collect();
     let id = Some(login.id.as_str());
     assert_eq!(said, [("labelled_compromised", id), ("sessions_ended", id)]);

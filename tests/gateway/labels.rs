@@ -61,8 +61,8 @@ async fn an_analyst_says_what_a_decision_was() {
     let record = world.last_record().await;
     assert_eq!(
         (
-            record.class.as_str(),
-            record.action.as_str(),
+            &*record.class,
+            &*record.action,
             record.operator.as_deref(),
             record.labelled.as_deref()
         ),
@@ -237,11 +237,7 @@ async fn a_program_says_what_a_decision_was() {
     assert_eq!(body["label"]["attacker_kind"], "phishing");
     let record = world.last_record().await;
     assert_eq!(
-        (
-            record.class.as_str(),
-            record.action.as_str(),
-            record.labelled.as_deref()
-        ),
+        (&*record.class, &*record.action, record.labelled.as_deref()),
         ("operator", "labelled_compromised", Some(login.id.as_str()))
     );
     assert!(
@@ -263,7 +259,7 @@ async fn a_program_says_what_a_decision_was() {
     );
     let record = world.last_record().await;
     assert_eq!(
-        (record.action.as_str(), record.operator.as_deref()),
+        (&*record.action, record.operator.as_deref()),
         ("labelled_safe", Some("ann"))
     );
 

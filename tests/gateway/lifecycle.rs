@@ -37,7 +37,7 @@ async fn a_client_that_leaves_in_the_middle_of_its_request_leaves_one_record() {
     send_and_leave(&world, &request, Duration::from_millis(100)).await;
     let record = world.record_since(mark).await;
     assert_eq!(
-        (record.door.as_deref(), record.action.as_str()),
+        (record.door.as_deref(), &*record.action),
         (Some("token"), "refused"),
         "{record:#?}"
     );
@@ -65,11 +65,7 @@ async fn a_client_that_does_not_wait_for_the_answer_leaves_one_record() {
         send_and_leave(&world, &request, Duration::from_millis(200)).await;
         let record = world.record_since(mark).await;
         assert_eq!(
-            (
-                record.door.as_deref(),
-                record.outcome.as_str(),
-                record.action.as_str()
-            ),
+            (record.door.as_deref(), &*record.outcome, &*record.action),
             (door, "abandoned", "failed"),
             "{record:#?}"
         );
@@ -107,7 +103,7 @@ async fn an_identity_server_that_fails_is_told_in_the_form_of_the_door() {
         let record = world.record_since(mark).await;
         assert_eq!(
             (
-                record.outcome.as_str(),
+                &*record.outcome,
                 record.error.as_deref(),
                 record.response_status
             ),

@@ -245,7 +245,7 @@ async fn who_has_a_role_at_the_provider_signs_in_and_out() {
     );
     let record = world.last_record().await;
     assert_eq!(
-        (record.action.as_str(), record.operator.as_deref()),
+        (&*record.action, record.operator.as_deref()),
         ("signed_in", Some("oidc:ada"))
     );
     let id = User::new(SUPER_TENANT, "ada", "").id();
@@ -270,7 +270,7 @@ async fn who_has_a_role_at_the_provider_signs_in_and_out() {
     assert!(out.status == 200 && out.body.contains(&link), "{out:?}");
     let record = world.last_record().await;
     assert_eq!(
-        (record.action.as_str(), record.operator.as_deref()),
+        (&*record.action, record.operator.as_deref()),
         ("signed_out", Some("oidc:ada"))
     );
     browser.cookies = session.clone();
@@ -313,7 +313,7 @@ async fn roles_at_the_provider_are_roles_here_or_nothing() {
     let record = desk.world.last_record().await;
     assert_eq!(
         (
-            record.action.as_str(),
+            &*record.action,
             record.operator.as_deref(),
             record.note.as_deref()
         ),

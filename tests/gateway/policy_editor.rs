@@ -124,8 +124,8 @@ async fn a_policy_is_checked_replayed_saved_put_in_force_and_restored() {
     let record = world.last_record().await;
     assert_eq!(
         (
-            record.class.as_str(),
-            record.action.as_str(),
+            &*record.class,
+            &*record.action,
             record.operator.as_deref(),
             record.note.as_deref()
         ),

@@ -83,11 +83,7 @@ async fn a_proven_login_gets_its_tokens_unchanged() {
     assert_eq!(claims(&tokens.member("id_token"))["acr"], MFA);
     let record = world.record_since(mark).await;
     assert_eq!(
-        (
-            record.proof.as_deref(),
-            record.action.as_str(),
-            record.outcome.as_str()
-        ),
+        (record.proof.as_deref(), &*record.action, &*record.outcome),
         (Some("proven"), "forwarded", "tokens_issued"),
         "{record:#?}"
     );
@@ -137,7 +133,7 @@ async fn tokens_of_a_server_that_ignores_the_demand_are_withheld_and_revoked() {
         (
             record.proof.as_deref(),
             record.revocation.as_deref(),
-            record.outcome.as_str()
+            &*record.outcome
         ),
         (Some("acr"), Some("revoked"), "refused_here"),
         "{record:#?}"

@@ -133,7 +133,7 @@ async fn a_request_that_asks_for_enough_or_cannot_be_changed_is_not_redirected()
         alice.get(&path).await;
         let record = world.record_since(mark).await;
         assert_eq!(
-            (record.verdict.as_deref(), record.action.as_str()),
+            (record.verdict.as_deref(), &*record.action),
             (Some("step_up"), action),
             "{path}"
         );

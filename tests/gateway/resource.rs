@@ -248,11 +248,11 @@ async fn a_good_token_reaches_the_service_with_a_signed_word() {
     assert!(!word["risk_reasons"].as_array().unwrap().is_empty());
 
     assert_eq!(
-        (record.class.as_str(), record.route.as_str()),
+        (&*record.class, record.route.as_str()),
         ("resource", "resource:/orders")
     );
     assert_eq!(
-        (record.action.as_str(), record.grounds.as_deref()),
+        (&*record.action, record.grounds.as_deref()),
         ("forwarded", Some("decided"))
     );
     assert_eq!(
@@ -308,7 +308,7 @@ async fn too_much_risk_asks_for_a_stronger_authentication_where_it_is_enforced()
                 "{challenge}"
             );
             assert!(challenge.contains("acr_values=\"urn:riskgate:acr:mfa\", max_age=\"300\""));
-            assert_eq!((record.action.as_str(), record.error), ("token_risk", None));
+            assert_eq!((&*record.action, record.error), ("token_risk", None));
             assert!(service.seen().is_empty());
             continue;
         }
@@ -407,10 +407,7 @@ async fn a_token_is_checked_in_every_mode() {
             refused(&answer, status, error);
             let record = world.record_since(mark).await;
             assert_eq!(record.error.as_deref(), Some(code), "{name}: {record:#?}");
-            assert_eq!(
-                (record.class.as_str(), record.action.as_str()),
-                ("refused", "refused")
-            );
+            assert_eq!((&*record.class, &*record.action), ("refused", "refused"));
             assert!(!answer.body.contains(&token[..20]), "{name}");
         }
         // A token that is not bound to a key proves nothing with a proof.

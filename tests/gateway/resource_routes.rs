@@ -179,10 +179,7 @@ async fn a_service_that_is_away_is_said_to_be() {
         assert_eq!(answer.member("message"), "the service does not answer");
         assert_eq!(answer.header("retry-after"), Some("5"));
         let record = world.last_record().await;
-        assert_eq!(
-            (record.class.as_str(), record.action.as_str()),
-            ("resource", "failed")
-        );
+        assert_eq!((&*record.class, &*record.action), ("resource", "failed"));
     }
     // Logins go on all the same.
     world.person("bob").sign_in().await;
@@ -231,7 +228,7 @@ async fn a_demand_on_the_user_holds_at_the_services_too() {
     refused(&answer, 401, "insufficient_user_authentication");
     let record = world.last_record().await;
     assert_eq!(
-        (record.demand.as_deref(), record.action.as_str()),
+        (record.demand.as_deref(), &*record.action),
         (Some("outstanding"), "token_risk")
     );
 }

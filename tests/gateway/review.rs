@@ -107,9 +107,9 @@ async fn a_released_user_signs_in_once(store: Store) {
     let record = world.record_since(mark).await;
     assert_eq!(
         (
-            record.action.as_str(),
+            &*record.action,
             record.verdict.as_deref(),
-            record.outcome.as_str(),
+            &*record.outcome,
             record.review_state.as_deref()
         ),
         ("held", Some("review"), "refused_here", Some("held"))
@@ -167,7 +167,7 @@ async fn a_released_user_signs_in_once(store: Store) {
     let ruling = decide(&world, "release", &id[..8]).await;
     assert_eq!(
         (
-            ruling.action.as_str(),
+            &*ruling.action,
             ruling.operator.as_deref(),
             ruling.note.as_deref(),
             ruling.review
@@ -412,10 +412,7 @@ async fn nobody_fills_the_queue() {
         "{full:?}"
     );
     let record = world.last_record_of("login").await;
-    assert_eq!(
-        (record.action.as_str(), record.review),
-        ("review_full", None)
-    );
+    assert_eq!((&*record.action, record.review), ("review_full", None));
     assert_eq!(
         world
             .metric("riskgate_reviews_total", &[("event", "full")])

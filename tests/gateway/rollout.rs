@@ -143,8 +143,8 @@ async fn one_application_is_enforced_and_another_only_watched() {
     let record = world.last_record().await;
     assert_eq!(
         (
-            record.class.as_str(),
-            record.action.as_str(),
+            &*record.class,
+            &*record.action,
             record.client_id.as_deref(),
             record.rollout_from.as_deref(),
             record.rollout_to.as_deref(),
@@ -189,7 +189,7 @@ async fn a_user_is_on_one_side_of_a_percentage_whatever_is_presented() {
         assert_eq!(person.redeem(&code).await.status, 200);
         let token = world.last_record_of("token").await.mode.unwrap();
         assert_eq!(login, token, "u-{number}");
-        let side = match login.as_str() {
+        let side = match &*login {
             "enforce" => &mut inside,
             "monitor" => &mut outside,
             other => panic!("{other}"),
@@ -240,7 +240,7 @@ async fn again(world: &World, numbers: std::ops::Range<usize>) {
         assert_eq!(person.redeem(&code).await.status, 200);
         let record = world.last_record_of("login").await;
         assert_eq!(
-            (record.outcome.as_str(), record.mode.as_deref()),
+            (&*record.outcome, record.mode.as_deref()),
             ("succeeded", Some("enforce")),
             "u-{number}: {record:#?}"
         );
@@ -272,7 +272,7 @@ async fn a_budget_that_is_used_up_falls_back_until_an_operator_acts() {
     let fall = *rollout_records(&records).last().unwrap();
     assert_eq!(
         (
-            fall.action.as_str(),
+            &*fall.action,
             fall.client_id.as_deref(),
             fall.rollout_from.as_deref(),
             fall.rollout_to.as_deref(),
@@ -422,7 +422,7 @@ async fn operators_promote_approve_and_demote_on_the_command_line() {
         .iter()
         .map(|record| {
             (
-                record.action.as_str(),
+                &*record.action,
                 record.operator.as_deref(),
                 record.note.as_deref(),
             )
@@ -569,10 +569,7 @@ async fn what_turns_everybody_off_turns_the_rollout_off_as_well() {
         };
         (stage.action.clone(), mode.action.clone())
     };
-    assert_eq!(
-        last_two().await,
-        ("removed".to_owned(), "mode_changed".to_owned())
-    );
+    assert_eq!(last_two().await, ("removed".into(), "mode_changed".into()));
     let answer = world.person("alice").open().await;
     assert!(answer.is_page("login.do"), "{answer:?}");
     assert_eq!(
@@ -581,9 +578,6 @@ async fn what_turns_everybody_off_turns_the_rollout_off_as_well() {
     );
     (0..2).for_each(|_| world.expect_record());
     assert_eq!(world.command(&["off", "--undo"]).0, Some(0));
-    assert_eq!(
-        last_two().await,
-        ("in_force".to_owned(), "mode_changed".to_owned())
-    );
+    assert_eq!(last_two().await, ("in_force".into(), "mode_changed".into()));
     assert_eq!(world.person("alice").open().await.status, 403);
 }

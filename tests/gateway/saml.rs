@@ -124,8 +124,8 @@ pub(crate) fn withheld(answer: &Answer, record: &AuditEvent, proof: &str) {
     assert_eq!(
         (
             record.proof.as_deref(),
-            record.action.as_str(),
-            record.outcome.as_str(),
+            &*record.action,
+            &*record.outcome,
             record.response_status
         ),
         (Some(proof), "step_up_by_authorization", "refused_here", 403),
@@ -174,7 +174,7 @@ async fn where_nothing_is_owed_nothing_is_changed() {
         (
             record.door.as_deref(),
             record.client_id.as_deref(),
-            record.action.as_str()
+            &*record.action
         ),
         (Some("saml"), Some("demo-saml"), "forwarded")
     );
@@ -191,11 +191,7 @@ async fn the_browser_is_sent_round_with_the_context_in_the_request() {
     let first = alice.get(&in_query(&request("", "<samlp:Scoping/>"))).await;
     let record = world.record_since(mark).await;
     assert_eq!(
-        (
-            first.status,
-            record.action.as_str(),
-            record.demand.as_deref()
-        ),
+        (first.status, &*record.action, record.demand.as_deref()),
         (302, "redirected", Some("raised"))
     );
     assert!(world.received_since(mark).is_empty());
@@ -218,7 +214,7 @@ async fn the_browser_is_sent_round_with_the_context_in_the_request() {
         (
             record.door.as_deref(),
             record.proof.as_deref(),
-            record.action.as_str()
+            &*record.action
         ),
         (Some("saml"), Some("proven"), "forwarded"),
         "{record:#?}"

@@ -34,11 +34,7 @@ async fn a_risky_login_gives_a_second_factor_and_the_tokens_prove_it() {
     assert!(page.is_page("totp.do"), "{page:?}");
     let record = world.last_record_of("login").await;
     assert_eq!(
-        (
-            record.verdict.as_deref(),
-            record.outcome.as_str(),
-            record.learnt
-        ),
+        (record.verdict.as_deref(), &*record.outcome, record.learnt),
         (Some("step_up"), "next_factor", false)
     );
 
@@ -64,7 +60,7 @@ async fn a_risky_login_gives_a_second_factor_and_the_tokens_prove_it() {
     let answer = alice.submit_code(&page).await;
     let record = world.last_record_of("login").await;
     assert_eq!(
-        (record.outcome.as_str(), record.learnt),
+        (&*record.outcome, record.learnt),
         ("succeeded", true),
         "{record:#?}"
     );
@@ -151,7 +147,7 @@ async fn tokens_are_not_issued_when_the_demand_was_not_met() {
     );
     let record = world.record_since(mark).await;
     assert_eq!(
-        (record.verdict.as_deref(), record.action.as_str()),
+        (record.verdict.as_deref(), &*record.action),
         (Some("step_up"), "step_up_by_authorization")
     );
     assert!(
@@ -266,7 +262,7 @@ async fn app_native_login_is_stepped_up_by_the_header() {
     let done = alice.post_json("/oauth2/authn", &body).await;
     let record = world.last_record().await;
     assert_eq!(
-        (record.outcome.as_str(), record.learnt),
+        (&*record.outcome, record.learnt),
         ("succeeded", true),
         "{record:#?}"
     );

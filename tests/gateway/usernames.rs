@@ -220,7 +220,7 @@ async fn whatever_the_history_says_a_wrong_password_looks_the_same() {
             if name == KNOWN {
                 let record = records.into_iter().find(hidden).unwrap();
                 assert_eq!(
-                    (record.shown.as_deref(), record.action.as_str()),
+                    (record.shown.as_deref(), &*record.action),
                     (Some("allow"), "forwarded"),
                     "{record:#?}"
                 );
@@ -264,8 +264,8 @@ async fn a_right_password_that_the_history_forbids_yields_nothing() {
         (
             record.verdict.as_deref(),
             record.shown.as_deref(),
-            record.action.as_str(),
-            record.outcome.as_str(),
+            &*record.action,
+            &*record.outcome,
             record.learnt
         ),
         (
@@ -429,7 +429,7 @@ async fn a_login_is_held_once_the_password_was_accepted() {
     nothing_got_out(&mut thief, &[&answer]).await;
     let record = world.last_record_of("login").await;
     assert_eq!(
-        (record.action.as_str(), record.review_state.as_deref()),
+        (&*record.action, record.review_state.as_deref()),
         ("held", Some("held")),
         "{record:#?}"
     );
@@ -554,7 +554,7 @@ async fn from_the_users_own_device_nothing_waits() {
     assert_eq!(answer.status, 403);
     assert!(world.received_since(mark).is_empty());
     let record = world.record_since(mark).await;
-    assert_eq!((record.shown, record.action.as_str()), (None, "blocked"));
+    assert_eq!((record.shown, &*record.action), (None, "blocked"));
     assert!(!answer.body.contains(CALLBACK));
 }
 

@@ -53,7 +53,7 @@ fn risk_headers(request: &RecordedRequest) -> Vec<(String, String)> {
 async fn holds(world: &World, mark: Mark, mode: &str, verdict: &str, action: &str) -> AuditEvent {
     let record = world.record_since(mark).await;
     assert_eq!(
-        (record.mode.as_deref(), record.action.as_str()),
+        (record.mode.as_deref(), &*record.action),
         (Some(mode), action),
         "{record:#?}"
     );
@@ -86,7 +86,7 @@ async fn holds(world: &World, mark: Mark, mode: &str, verdict: &str, action: &st
         // Said once the password was accepted, so that it tells nobody who exists; the tokens stay here.
         assert_eq!(received.len(), 1, "{received:#?}");
         assert_eq!(
-            (record.outcome.as_str(), record.grounds.as_deref()),
+            (&*record.outcome, record.grounds.as_deref()),
             ("refused_here", Some("decided"))
         );
         return record;
@@ -267,11 +267,11 @@ async fn at_the_login_door() {
             match (action, mode, verdict) {
                 // The script follows the header wherever it is sent.
                 ("forwarded", "advise" | "enforce", "step_up") => assert_eq!(
-                    (to.as_str(), record.outcome.as_str()),
+                    (to.as_str(), &*record.outcome),
                     ("/authenticationendpoint/totp.do", "next_factor")
                 ),
                 ("forwarded", ..) => assert_eq!(
-                    (to.as_str(), record.outcome.as_str()),
+                    (to.as_str(), &*record.outcome),
                     ("/oauth2/authorize", "succeeded"),
                     "{mode} {verdict}: {answer:?}"
                 ),
@@ -333,7 +333,7 @@ async fn at_the_token_door() {
                     "tokens_issued"
                 };
                 assert_eq!(
-                    (answer.status, record.outcome.as_str()),
+                    (answer.status, &*record.outcome),
                     (200, outcome),
                     "{mode} {verdict}: {answer:?}"
                 );

@@ -10,6 +10,7 @@ use crate::gateway::rules;
 use crate::load;
 use crate::load::alone;
 use crate::load::scaled;
+use riskgate::domain::audit::Word;
 use std::fs;
 use std::time::Duration;
 use std::time::Instant;
@@ -97,7 +98,7 @@ async fn the_last_good_addresses_stand_in_for_names() {
             logins += 1;
             log_in(&world, logins).await;
             let record = world.last_record_of("login").await;
-            let is_stateless = |reason: &String| reason == "state_unavailable";
+            let is_stateless = |reason: &Word| reason == "state_unavailable";
             if !record.reasons.iter().any(is_stateless) {
                 break;
             }

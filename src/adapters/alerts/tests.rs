@@ -39,13 +39,13 @@ fn settings(url: &str) -> AlertSettings {
     }
 }
 
-fn event(id: &str, verdict: &str) -> AuditEvent {
+fn event(id: &str, verdict: &'static str) -> AuditEvent {
     AuditEvent {
-        class: "scored".to_owned(),
+        class: "scored".into(),
         id: id.to_owned(),
-        verdict: Some(verdict.to_owned()),
+        verdict: Some(verdict.into()),
         score: Some(93),
-        reasons: vec!["risk_high".to_owned()],
+        reasons: vec!["risk_high".into()],
         ..AuditEvent::default()
     }
 }

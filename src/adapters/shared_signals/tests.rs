@@ -50,18 +50,18 @@ fn keys() -> Arc<SigningKeys> {
     Arc::new(SigningKeys::new(SigningAlgorithm::Es256, vec![ring]).unwrap())
 }
 
-fn event(id: &str, level: &str) -> AuditEvent {
+fn event(id: &str, level: &'static str) -> AuditEvent {
     AuditEvent {
-        class: "scored".to_owned(),
+        class: "scored".into(),
         id: id.to_owned(),
         time: "2026-11-26T12:00:00.250Z".to_owned(),
-        door: Some("login".to_owned()),
+        door: Some("login".into()),
         subject: Some("9f0c".to_owned()),
         named: true,
-        level: Some(level.to_owned()),
-        mode: Some("enforce".to_owned()),
-        outcome: "succeeded".to_owned(),
-        reasons: vec!["impossible_travel".to_owned()],
+        level: Some(level.into()),
+        mode: Some("enforce".into()),
+        outcome: "succeeded".into(),
+        reasons: vec!["impossible_travel".into()],
         ..AuditEvent::default()
     }
 }
@@ -230,8 +230,8 @@ async fn a_receiver_is_told_of_what_it_asked_for_alone() {
     ]);
     running.sink.write(event("1", "high"));
     running.sink.write(AuditEvent {
-        class: "operator".to_owned(),
-        action: "labelled_compromised".to_owned(),
+        class: "operator".into(),
+        action: "labelled_compromised".into(),
         labelled: Some("1".to_owned()),
         ..event("2", "low")
     });
@@ -256,8 +256,8 @@ async fn a_receiver_is_told_of_what_it_asked_for_alone() {
     assert_ne!(level["jti"], session["jti"]);
     // Of a decision that is not known nobody can be told.
     running.sink.write(AuditEvent {
-        class: "operator".to_owned(),
-        action: "labelled_compromised".to_owned(),
+        class: "operator".into(),
+        action: "labelled_compromised".into(),
         labelled: Some("another".to_owned()),
         ..event("3", "low")
     });
@@ -373,8 +373,8 @@ async fn who_knows_users_by_a_client_is_told_once_that_client_has_met_them() {
         to("app-1", &other, None),
     ]);
     let compromised = |id: &str, of: &str| AuditEvent {
-        class: "operator".to_owned(),
-        action: "labelled_compromised".to_owned(),
+        class: "operator".into(),
+        action: "labelled_compromised".into(),
         labelled: Some(of.to_owned()),
         ..event(id, "low")
     };

@@ -15,15 +15,15 @@ use std::path::Path;
 
 const START: i64 = 1_795_600_000;
 
-fn line(number: i64, subject: &str, verdict: &str) -> String {
+fn line(number: i64, subject: &str, verdict: &'static str) -> String {
     let event = AuditEvent {
         schema: 1,
         id: format!("id-{number}"),
         time: Timestamp((START + number) * 1_000).to_rfc3339(),
-        class: "scored".to_owned(),
-        door: Some("login".to_owned()),
+        class: "scored".into(),
+        door: Some("login".into()),
         subject: Some(subject.to_owned()),
-        verdict: Some(verdict.to_owned()),
+        verdict: Some(verdict.into()),
         features: vec![Some(1.0), None],
         ..AuditEvent::default()
     };

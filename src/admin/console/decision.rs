@@ -11,6 +11,7 @@ use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::admin::console::networks;
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::explain;
 use crate::domain::explain::Evaluator;
 use crate::domain::explain::Explanation;
@@ -425,7 +426,7 @@ fn facts(pairs: &[(&str, Option<String>)]) -> Markup {
 }
 
 fn seen(event: &AuditEvent) -> Markup {
-    let known = |device: &String| match device.as_str() {
+    let known = |device: &str| match device {
         "known" => "known to this user".to_owned(),
         "none" => "no device cookie".to_owned(),
         "foreign" => "of others, or forged".to_owned(),
@@ -434,7 +435,7 @@ fn seen(event: &AuditEvent) -> Markup {
     let operator = event.as_org.clone().unwrap_or_default();
     html! {
         (facts(&[
-            ("Door", event.door.clone()),
+            ("Door", event.door.clone().map(Word::into_owned)),
             ("Path", Some(format!("{} {}", event.method, event.route))),
             ("Tenant", event.tenant.clone()),
             ("Organization", event.organization.clone()),
@@ -443,14 +444,14 @@ fn seen(event: &AuditEvent) -> Markup {
             ("Network", event.prefix.clone()),
             ("Country", event.country.clone()),
             ("Operator of the network", event.asn.map(|asn| format!("AS{asn} {operator}"))),
-            ("Kind of network", event.network.clone()),
+            ("Kind of network", event.network.clone().map(Word::into_owned)),
             ("Browser", event.browser.clone()),
             ("System", event.os.clone()),
-            ("Device", event.device.as_ref().map(known)),
+            ("Device", event.device.as_deref().map(known)),
             ("TLS fingerprint", event.ja4.clone()),
             ("HTTP fingerprint", event.http_fingerprint.clone()),
-            ("Scored as", event.kind.clone()),
-            ("Score from", event.source.clone()),
+            ("Scored as", event.kind.clone().map(Word::into_owned)),
+            ("Score from", event.source.clone().map(Word::into_owned)),
             ("No better, because of", event.fallback.as_deref().map(layout::words)),
             ("Operator", event.operator.clone()),
             ("Note", event.note.clone()),
@@ -467,9 +468,9 @@ fn seen(event: &AuditEvent) -> Markup {
 }
 
 fn ended(event: &AuditEvent) -> Markup {
-    let listed = |list: &[String]| (!list.is_empty()).then(|| list.join(", "));
+    let listed = |list: &[Word]| (!list.is_empty()).then(|| list.join(", "));
     facts(&[
-        ("Demand", event.demand.clone()),
+        ("Demand", event.demand.clone().map(Word::into_owned)),
         ("Owed by", listed(&event.demand_scopes)),
         ("Proof", event.proof.as_deref().map(layout::words)),
         (
@@ -478,12 +479,15 @@ fn ended(event: &AuditEvent) -> Markup {
         ),
         ("Told to WSO2", listed(&event.token_actions)),
         ("Held login", event.review.clone()),
-        ("State of it", event.review_state.clone()),
+        (
+            "State of it",
+            event.review_state.clone().map(Word::into_owned),
+        ),
         (
             "Learnt from it",
             Some(if event.learnt { "yes" } else { "no" }.to_owned()),
         ),
-        ("Error", event.error.clone()),
+        ("Error", event.error.clone().map(Word::into_owned)),
         ("Model", event.model.clone()),
         ("Policy", event.policy.clone()),
         ("Configuration", Some(event.config.to_string())),

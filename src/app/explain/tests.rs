@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::adapters::native::NativeModel;
+use crate::domain::audit::Word;
 use crate::domain::explain::PolicyAtHand;
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureSchema;
@@ -56,41 +57,42 @@ fn record(model: &NativeModel, digest: &str, row: &FeatureVector) -> AuditEvent 
         _ => "block",
     };
     let text = |text: &str| Some(text.to_owned());
+    let word = |text: &str| Some(Word::from(text.to_owned()));
     let reasons = crate::domain::risk::reasons_of(&output.contributions, row);
     let event = AuditEvent {
         schema: 1,
         time: "2026-11-26T10:00:00.000Z".to_owned(),
         id: "01890a5d-ac96-774b-bcce-b302099a8057".to_owned(),
-        class: "scored".to_owned(),
-        door: text("login"),
+        class: "scored".into(),
+        door: word("login"),
         route: "/commonauth".to_owned(),
-        method: "POST".to_owned(),
+        method: "POST".into(),
         tenant: text("carbon.super"),
         prefix: text("203.0.113.0/24"),
-        device: text("none"),
-        kind: text("login"),
+        device: word("none"),
+        kind: word("login"),
         feature_schema: Some(FeatureSchema::current().version),
         features: row
             .as_slice()
             .iter()
             .map(|value| value.is_finite().then_some(*value))
             .collect(),
-        status: text("scored"),
+        status: word("scored"),
         score: Some(output.score.points()),
         probability: Some(output.score.probability()),
-        level: text(level.as_str()),
-        source: text("native"),
+        level: word(level.as_str()),
+        source: word("native"),
         contributions: output.contributions.to_vec(),
         reasons: reasons
             .iter()
-            .map(|reason| reason.code().to_owned())
+            .map(|reason| Word::Borrowed(reason.code()))
             .collect(),
         thresholds: Some([thresholds.medium, thresholds.high]),
-        verdict: text(verdict),
+        verdict: word(verdict),
         matched: Some(format!("default_{level}")),
-        mode: text("enforce"),
-        action: "forwarded".to_owned(),
-        outcome: "succeeded".to_owned(),
+        mode: word("enforce"),
+        action: "forwarded".into(),
+        outcome: "succeeded".into(),
         model: text("starter"),
         model_digest: Some(digest.chars().take(16).collect()),
         policy: Some(PolicySet::parse(POLICY).unwrap().version().to_string()),

@@ -161,7 +161,7 @@ mod tests {
     fn line(features: usize) -> String {
         let event = AuditEvent {
             id: "one".to_owned(),
-            door: Some("login".to_owned()),
+            door: Some("login".into()),
             features: vec![Some(0.5); features],
             ..AuditEvent::default()
         };

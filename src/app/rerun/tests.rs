@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::rerun::glance::glance;
+use crate::domain::audit::Word;
 use crate::domain::ids::Pseudonymizer;
 use std::fmt::Write as _;
 
@@ -50,6 +51,7 @@ impl Place {
         change: impl FnOnce(&mut AuditEvent),
     ) {
         let text = |text: &str| Some(text.to_owned());
+        let word = |text: &'static str| Some(Word::from(text));
         let (level, verdict) = match score {
             50.. => ("high", "block"),
             15.. => ("medium", "step_up"),
@@ -60,10 +62,10 @@ impl Place {
             seq: number as u64,
             time: format!("2026-11-26T{:02}:00:00.000Z", number % 24),
             id: format!("01890a5d-ac96-774b-bcce-{number:012x}"),
-            class: "scored".to_owned(),
-            door: text("login"),
+            class: "scored".into(),
+            door: word("login"),
             route: "/commonauth".to_owned(),
-            method: "POST".to_owned(),
+            method: "POST".into(),
             tenant: text("carbon.super"),
             client_id: text("app"),
             subject: Some(self.subject(name)),
@@ -72,31 +74,31 @@ impl Place {
             logins: 3,
             prefix: text("203.0.113.0/24"),
             country: text("DE"),
-            device: text("known"),
-            kind: text("login"),
-            status: text("scored"),
+            device: word("known"),
+            kind: word("login"),
+            status: word("scored"),
             score: Some(score),
             probability: Some(f32::from(score) / 100.0),
-            level: text(level),
-            source: text("provenance"),
+            level: word(level),
+            source: word("provenance"),
             thresholds: Some([15, 50]),
-            verdict: text(verdict),
+            verdict: word(verdict),
             matched: Some(format!("default_{level}")),
-            mode: text("monitor"),
-            action: "forwarded".to_owned(),
-            outcome: "succeeded".to_owned(),
+            mode: word("monitor"),
+            action: "forwarded".into(),
+            outcome: "succeeded".into(),
             policy: Some(PolicySet::parse(POLICY).unwrap().version().to_string()),
             ..AuditEvent::default()
         };
         // Rules speak of inherited scores, defaults do not: the tests want the defaults to speak.
-        event.source = text("cache");
+        event.source = word("cache");
         event.contributions = vec![0.0; crate::domain::features::Feature::COUNT];
         event.features = vec![None; crate::domain::features::Feature::COUNT];
         event.feature_schema = Some(crate::domain::features::FeatureSchema::current().version);
         if name == "admin" {
             event.break_glass = true;
             if verdict == "block" {
-                event.verdict = text("step_up");
+                event.verdict = word("step_up");
             }
         }
         change(&mut event);
@@ -128,7 +130,7 @@ fn a_stricter_policy_changes_what_it_says_and_who_is_locked_out_is_named() {
     let mut place = Place::new();
     for number in 0..90 {
         place.login(number, "alice", 10, |event| {
-            event.outcome = "next_factor".to_owned()
+            event.outcome = "next_factor".into()
         });
     }
     for number in 90..100 {
@@ -138,7 +140,7 @@ fn a_stricter_policy_changes_what_it_says_and_who_is_locked_out_is_named() {
         event.country = Some("FR".to_owned())
     });
     place.login(101, "admin", 5, |event| {
-        event.door = Some("basic".to_owned());
+        event.door = Some("basic".into());
         event.route = "/scim2/*".to_owned();
     });
     let draft = place.draft(
@@ -225,15 +227,15 @@ fn another_model_scores_the_recorded_rows() {
     let mut place = Place::new();
     place.login(1, "alice", 99, |_| {});
     place.login(2, "alice", 10, |event| {
-        event.source = Some("provenance".to_owned())
+        event.source = Some("provenance".into())
     });
     place.login(3, "alice", 20, |event| {
         event.features.clear();
         event.contributions.clear();
         event.score = None;
         event.source = None;
-        event.fallback = Some("overload".to_owned());
-        event.verdict = Some("allow".to_owned());
+        event.fallback = Some("overload".into());
+        event.verdict = Some("allow".into());
         event.matched = Some("on_unscored".to_owned());
     });
     let report = place.replay(Plan {

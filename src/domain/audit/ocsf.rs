@@ -113,7 +113,7 @@ fn status(outcome: &str) -> (u32, &'static str) {
 fn control(event: &AuditEvent) -> (u32, &'static str, u32, &'static str) {
     let watched = matches!(event.mode.as_deref(), Some("monitor" | "advise"));
     let verdict = event.verdict.as_deref();
-    match event.action.as_str() {
+    match &*event.action {
         "forwarded" if watched && verdict != Some("allow") => (3, "Observed", 17, "Logged"),
         "forwarded" if event.demand.is_some() => (4, "Modified", 23, "Challenge"),
         "forwarded" => (1, "Allowed", 1, "Allowed"),
@@ -235,27 +235,27 @@ fn unmapped(event: &AuditEvent) -> Value {
         "learnt": event.learnt,
     }));
     for (name, value) in [
-        ("door", &event.door),
-        ("grant_type", &event.grant_type),
-        ("prefix", &event.prefix),
-        ("network", &event.network),
-        ("browser", &event.browser),
-        ("os", &event.os),
-        ("device", &event.device),
-        ("kind", &event.kind),
-        ("risk_status", &event.status),
-        ("source", &event.source),
-        ("fallback", &event.fallback),
-        ("verdict", &event.verdict),
-        ("mode", &event.mode),
-        ("grounds", &event.grounds),
-        ("demand", &event.demand),
-        ("proof", &event.proof),
-        ("error", &event.error),
-        ("model", &event.model),
-        ("review", &event.review),
+        ("door", event.door.as_deref()),
+        ("grant_type", event.grant_type.as_deref()),
+        ("prefix", event.prefix.as_deref()),
+        ("network", event.network.as_deref()),
+        ("browser", event.browser.as_deref()),
+        ("os", event.os.as_deref()),
+        ("device", event.device.as_deref()),
+        ("kind", event.kind.as_deref()),
+        ("risk_status", event.status.as_deref()),
+        ("source", event.source.as_deref()),
+        ("fallback", event.fallback.as_deref()),
+        ("verdict", event.verdict.as_deref()),
+        ("mode", event.mode.as_deref()),
+        ("grounds", event.grounds.as_deref()),
+        ("demand", event.demand.as_deref()),
+        ("proof", event.proof.as_deref()),
+        ("error", event.error.as_deref()),
+        ("model", event.model.as_deref()),
+        ("review", event.review.as_deref()),
     ] {
-        put(&mut rest, name, value.clone());
+        put(&mut rest, name, value);
     }
     Value::Object(rest)
 }
@@ -286,20 +286,20 @@ mod tests {
             seq: 7,
             time: "2026-11-26T15:00:00.123Z".to_owned(),
             id: "id-7".to_owned(),
-            class: "scored".to_owned(),
-            door: Some("login".to_owned()),
-            method: "POST".to_owned(),
+            class: "scored".into(),
+            door: Some("login".into()),
+            method: "POST".into(),
             tenant: Some("carbon.super".to_owned()),
             subject: Some("ab".repeat(16)),
             score: Some(88),
-            level: Some("high".to_owned()),
-            reasons: vec!["impossible_travel".to_owned(), "risk_high".to_owned()],
-            verdict: Some("block".to_owned()),
+            level: Some("high".into()),
+            reasons: vec!["impossible_travel".into(), "risk_high".into()],
+            verdict: Some("block".into()),
             matched: Some("default_high".to_owned()),
             policy: Some("0123456789abcdef".to_owned()),
-            mode: Some("enforce".to_owned()),
-            action: "blocked".to_owned(),
-            outcome: "refused_here".to_owned(),
+            mode: Some("enforce".into()),
+            action: "blocked".into(),
+            outcome: "refused_here".into(),
             response_status: 403,
             ..AuditEvent::default()
         };
@@ -323,8 +323,8 @@ mod tests {
             assert_eq!(said.pointer(pointer), Some(&expected), "{pointer}");
         }
         let watched = AuditEvent {
-            mode: Some("monitor".to_owned()),
-            action: "forwarded".to_owned(),
+            mode: Some("monitor".into()),
+            action: "forwarded".into(),
             ..event.clone()
         };
         assert_eq!(authentication(&watched).unwrap()["action"], "Observed");

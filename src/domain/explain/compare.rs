@@ -1,6 +1,7 @@
 //! Two decisions side by side: why one was medium and the other high although both give the same reasons.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::explain::Explanation;
 use crate::domain::explain::text::network;
 use crate::domain::explain::text::number;
@@ -104,8 +105,8 @@ impl Comparison {
 
     fn reasons(&self, out: &mut String, words: &Words) {
         let (a, b) = (&self.first.record, &self.second.record);
-        let only = |one: &AuditEvent, other: &AuditEvent| -> Vec<String> {
-            let missing = |code: &&String| !other.reasons.contains(code);
+        let only = |one: &AuditEvent, other: &AuditEvent| -> Vec<Word> {
+            let missing = |code: &&Word| !other.reasons.contains(code);
             one.reasons.iter().filter(missing).cloned().collect()
         };
         let mut same = true;
@@ -130,7 +131,7 @@ fn line(out: &mut String, text: &str) {
 }
 
 fn rows(event: &AuditEvent, words: &Words) -> [String; 15] {
-    let of = |text: &Option<String>| text.clone().unwrap_or_else(|| words.unknown.to_owned());
+    let of = |text: Option<&str>| text.unwrap_or(words.unknown).to_owned();
     let level = event.level.as_deref().unwrap_or("");
     let score = event.score.map_or_else(
         || format!("unscored {}", event.fallback.as_deref().unwrap_or("")),
@@ -140,7 +141,7 @@ fn rows(event: &AuditEvent, words: &Words) -> [String; 15] {
         || words.unknown.to_owned(),
         |thresholds| format!("{}, {}", thresholds.medium, thresholds.high),
     );
-    let versioned = |version: &Option<String>, digest: &Option<String>| match digest {
+    let versioned = |version: Option<&str>, digest: Option<&str>| match digest {
         Some(digest) => format!("{} ({digest})", of(version)),
         None => of(version),
     };
@@ -149,21 +150,21 @@ fn rows(event: &AuditEvent, words: &Words) -> [String; 15] {
         event.time.clone(),
         format!(
             "{} {}",
-            of(&event.door),
+            of(event.door.as_deref()),
             event.grant_type.as_deref().unwrap_or("")
         ),
-        of(&event.client_id),
-        of(&event.subject),
+        of(event.client_id.as_deref()),
+        of(event.subject.as_deref()),
         listed([event.prefix.clone(), event.country.clone()]),
-        listed([network(event), event.network.clone()]),
-        of(&event.device),
+        listed([network(event), event.network.clone().map(Word::into_owned)]),
+        of(event.device.as_deref()),
         score,
         thresholds,
-        of(&event.verdict),
-        of(&event.matched),
-        of(&event.mode),
-        versioned(&event.model, &event.model_digest),
-        of(&event.policy),
+        of(event.verdict.as_deref()),
+        of(event.matched.as_deref()),
+        of(event.mode.as_deref()),
+        versioned(event.model.as_deref(), event.model_digest.as_deref()),
+        of(event.policy.as_deref()),
     ]
     .map(|cell| cell.trim_end().to_owned())
 }

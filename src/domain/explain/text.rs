@@ -1,6 +1,7 @@
 //! An explanation in sentences. Indented lines of plain text, in which nothing acts on a terminal, whatever a record says.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::explain::Explanation;
 use crate::domain::explain::Part;
 use crate::domain::explain::PolicyAtHand;
@@ -101,7 +102,7 @@ impl Page {
         let door = door(event).map_or("", |door| (words.door)(door));
         let values = [
             ("door", door),
-            ("method", event.method.as_str()),
+            ("method", &*event.method),
             ("route", event.route.as_str()),
         ];
         self.line(1, fill(words.request, &values).trim_start());
@@ -228,9 +229,9 @@ impl Page {
     fn done(&mut self, event: &AuditEvent) {
         let status = event.response_status.to_string();
         let values = [
-            ("action", event.action.as_str()),
+            ("action", &*event.action),
             ("status", status.as_str()),
-            ("outcome", event.outcome.as_str()),
+            ("outcome", &*event.outcome),
         ];
         self.line(1, &fill(self.words.done, &values));
     }
@@ -463,7 +464,7 @@ fn place(event: &AuditEvent, words: &Words) -> String {
         event.prefix.clone(),
         event.country.clone(),
         network(event),
-        event.network.clone(),
+        event.network.clone().map(Word::into_owned),
     ];
     let known: Vec<String> = parts.into_iter().flatten().collect();
     if known.is_empty() {
@@ -473,7 +474,7 @@ fn place(event: &AuditEvent, words: &Words) -> String {
     }
 }
 
-fn part_line(part: &Part, reasons: &[String], words: &Words) -> String {
+fn part_line(part: &Part, reasons: &[Word], words: &Words) -> String {
     let value = part.value.map_or_else(|| words.missing.to_owned(), number);
     let named = format!("{} = {value}", part.feature);
     let reason = (words.reason)(part.reason);

@@ -1,6 +1,7 @@
 //! What a record tells of its decision, and what it does not.
 
 use super::*;
+use crate::domain::audit::Word;
 use crate::domain::ids::Pseudonymizer;
 use names::Names;
 use names::Resolver;
@@ -15,31 +16,32 @@ fn rule(when: &str, verdict: &str) -> String {
 
 fn event() -> AuditEvent {
     let text = |text: &str| Some(text.to_owned());
+    let word = |text: &'static str| Some(Word::from(text));
     AuditEvent {
         time: "2026-11-26T10:30:00.000Z".to_owned(),
-        door: text("login"),
+        door: word("login"),
         route: "/commonauth".to_owned(),
-        method: "POST".to_owned(),
+        method: "POST".into(),
         tenant: text("carbon.super"),
         client_id: text("app"),
         prefix: text("203.0.113.0/24"),
         country: text("DE"),
         asn: Some(64_500),
-        network: text("tor"),
+        network: word("tor"),
         browser: text("Mobile Safari 17"),
         os: text("iOS"),
-        agent_kind: text("phone"),
-        device: text("none"),
+        agent_kind: word("phone"),
+        device: word("none"),
         known: true,
         logins: 7,
-        status: text("scored"),
+        status: word("scored"),
         score: Some(30),
-        source: text("provenance"),
-        inherited_reasons: vec!["unfamiliar_device".to_owned()],
+        source: word("provenance"),
+        inherited_reasons: vec!["unfamiliar_device".into()],
         thresholds: Some([15, 50]),
-        verdict: text("step_up"),
+        verdict: word("step_up"),
         matched: text("default_medium"),
-        mode: text("enforce"),
+        mode: word("enforce"),
         ..AuditEvent::default()
     }
 }
@@ -195,7 +197,7 @@ fn what_is_no_decision_or_not_understood_says_so() {
     assert_eq!(of(|event| event.verdict = None), Some(Gap::NotDecided));
     assert_eq!(of(|event| event.thresholds = None), Some(Gap::Earlier));
     assert_eq!(
-        of(|event| event.standing = vec!["new".to_owned()]),
+        of(|event| event.standing = vec!["new".into()]),
         Some(Gap::Unknown("standing"))
     );
     assert_eq!(
@@ -203,11 +205,11 @@ fn what_is_no_decision_or_not_understood_says_so() {
         Some(Gap::Unknown("prefix"))
     );
     assert_eq!(
-        of(|event| event.verdict = Some("maybe".to_owned())),
+        of(|event| event.verdict = Some("maybe".into())),
         Some(Gap::Unknown("verdict"))
     );
     assert_eq!(
-        of(|event| event.source = Some("dice".to_owned())),
+        of(|event| event.source = Some("dice".into())),
         Some(Gap::Unknown("source"))
     );
     assert_eq!(
@@ -243,7 +245,7 @@ fn unscored_requests_are_judged_as_such() {
     let unscored = AuditEvent {
         score: None,
         source: None,
-        fallback: Some("state_timeout".to_owned()),
+        fallback: Some("state_timeout".into()),
         unscored_percent: 40,
         ..event()
     };

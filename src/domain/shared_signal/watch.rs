@@ -3,6 +3,7 @@
 //! confirmed, or about a session, code or token that it has issued, count.
 
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::Word;
 use crate::domain::policy::decision::Mode;
 use crate::domain::risk::RiskLevel;
 use crate::domain::shared_signal::Happening;
@@ -33,7 +34,7 @@ pub enum Seen {
         /// The level.
         level: RiskLevel,
         /// Reason codes, strongest first.
-        reasons: Vec<String>,
+        reasons: Vec<Word>,
         /// Whether its mode is one whose levels are told.
         counts: bool,
         /// When.
@@ -91,7 +92,7 @@ impl Seen {
     /// What a record shows, if anything. `modes` are those whose decisions are told.
     pub fn of(event: &AuditEvent, modes: &[Mode]) -> Option<Self> {
         let at = || Timestamp::from_rfc3339(&event.time);
-        match (event.class.as_str(), event.action.as_str()) {
+        match (&*event.class, &*event.action) {
             ("scored", _) => {
                 // A service account that speaks for itself is no user.
                 if event.grant_type.as_deref() == Some("client_credentials") || !is_proved(event) {
@@ -157,7 +158,7 @@ fn is_proved(event: &AuditEvent) -> bool {
     );
     credentials
         && matches!(
-            event.outcome.as_str(),
+            &*event.outcome,
             "succeeded" | "next_factor" | "tokens_issued"
         )
 }
@@ -278,18 +279,18 @@ mod tests {
 
     const MODES: &[Mode] = &[Mode::Advise, Mode::Enforce];
 
-    fn login(id: &str, level: &str) -> AuditEvent {
+    fn login(id: &str, level: &'static str) -> AuditEvent {
         AuditEvent {
-            class: "scored".to_owned(),
+            class: "scored".into(),
             id: id.to_owned(),
             time: "2026-11-26T12:00:00.000Z".to_owned(),
-            door: Some("login".to_owned()),
+            door: Some("login".into()),
             subject: Some("9f0c".to_owned()),
             named: true,
-            level: Some(level.to_owned()),
-            mode: Some("enforce".to_owned()),
-            outcome: "succeeded".to_owned(),
-            reasons: vec!["ip_velocity".to_owned(); 20],
+            level: Some(level.into()),
+            mode: Some("enforce".into()),
+            outcome: "succeeded".into(),
+            reasons: vec!["ip_velocity".into(); 20],
             ..AuditEvent::default()
         }
     }
@@ -331,9 +332,9 @@ mod tests {
     #[test]
     fn a_name_that_was_only_typed_changes_nothing() {
         let mut watch = Watch::default();
-        let high = |door: &str, outcome: &str, named: bool| AuditEvent {
-            door: Some(door.to_owned()),
-            outcome: outcome.to_owned(),
+        let high = |door: &'static str, outcome: &'static str, named: bool| AuditEvent {
+            door: Some(door.into()),
+            outcome: outcome.into(),
             named,
             ..login("1", "high")
         };
@@ -372,7 +373,7 @@ mod tests {
                 ..login("1", "high")
             },
             AuditEvent {
-                mode: Some("monitor".to_owned()),
+                mode: Some("monitor".into()),
                 ..login("1", "high")
             },
             AuditEvent {
@@ -384,7 +385,7 @@ mod tests {
                 ..login("1", "high")
             },
             AuditEvent {
-                class: "resource".to_owned(),
+                class: "resource".into(),
                 ..login("1", "high")
             },
         ] {
@@ -395,10 +396,10 @@ mod tests {
     #[test]
     fn a_confirmed_compromise_ends_the_sessions_of_whose_decision_it_was() {
         let mut watch = Watch::default();
-        let label = |id: &str, action: &str| AuditEvent {
-            class: "operator".to_owned(),
+        let label = |id: &str, action: &'static str| AuditEvent {
+            class: "operator".into(),
             time: "2026-11-26T13:00:00.000Z".to_owned(),
-            action: action.to_owned(),
+            action: action.into(),
             labelled: Some(id.to_owned()),
             ..AuditEvent::default()
         };
@@ -407,14 +408,14 @@ mod tests {
         assert_eq!(watch.observe(seen.clone()), Told::Unknown);
         // Whoever was refused before WSO2 knew the password has no session.
         let refused = AuditEvent {
-            outcome: "refused_here".to_owned(),
+            outcome: "refused_here".into(),
             ..login("1", "high")
         };
         assert_eq!(told(&mut watch, &refused), None);
         assert_eq!(watch.observe(seen.clone()), Told::Unknown);
         // The mode of a decision is no matter here.
         let monitored = AuditEvent {
-            mode: Some("monitor".to_owned()),
+            mode: Some("monitor".into()),
             ..login("1", "high")
         };
         assert_eq!(told(&mut watch, &monitored), None);
@@ -435,10 +436,10 @@ mod tests {
     #[test]
     fn a_session_that_its_own_user_ends_is_not_told() {
         let revoked = |note: &str| AuditEvent {
-            class: "event".to_owned(),
+            class: "event".into(),
             id: "2".to_owned(),
             time: "2026-11-26T13:00:00.000Z".to_owned(),
-            action: "session_revoked".to_owned(),
+            action: "session_revoked".into(),
             subject: Some("9f0c".to_owned()),
             note: Some(note.to_owned()),
             ..AuditEvent::default()

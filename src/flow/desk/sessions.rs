@@ -327,7 +327,7 @@ impl Ends {
         }
         self.audit.write(AuditEvent {
             time: at.to_rfc3339(),
-            action: format!("sessions_{}", result.as_str()),
+            action: format!("sessions_{}", result.as_str()).into(),
             ..self.record
         });
         let ending = Ending {

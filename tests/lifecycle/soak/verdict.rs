@@ -299,7 +299,7 @@ fn scores(verdict: &mut Verdict, records: &[AuditEvent], windows: &[Window], pac
             .collect();
         let key = (
             record.model.clone().unwrap_or_default(),
-            record.kind.clone().unwrap_or_default(),
+            record.kind.clone().unwrap_or_default().into_owned(),
         );
         let again = models.get(&key).and_then(|model| {
             let row = FeatureVector::from_slice(&values)?;
