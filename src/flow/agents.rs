@@ -2,22 +2,42 @@
 
 use crate::domain::signals::agent::AgentFacts;
 use crate::domain::signals::agent::USER_AGENT_BYTES_MAX;
-use moka::sync::Cache;
+use foldhash::fast::RandomState;
+use quick_cache::Equivalent;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
+use quick_cache::sync::DefaultLifecycle;
 use std::sync::Arc;
 
 /// Agents kept; the least used make room.
-const AGENTS_MAX: u64 = 10_000;
+const AGENTS_MAX: usize = 10_000;
 
 /// User-Agent and Accept-Language.
 type AgentTexts = (Option<Box<str>>, Option<Box<str>>);
 
+/// The same as they stand in a request: looked up without a copy.
+#[derive(Hash)]
+struct Texts<'r>(Option<&'r str>, Option<&'r str>);
+
+impl Equivalent<AgentTexts> for Texts<'_> {
+    fn equivalent(&self, key: &AgentTexts) -> bool {
+        self.0 == key.0.as_deref() && self.1 == key.1.as_deref()
+    }
+}
+
+type Agents = Cache<AgentTexts, Arc<AgentFacts>, UnitWeighter, RandomState>;
+
 /// A bounded memory of what user agents said.
 #[derive(Clone, Debug)]
-pub struct KnownAgents(Cache<AgentTexts, Arc<AgentFacts>>);
+pub struct KnownAgents(Arc<Agents>);
 
 impl Default for KnownAgents {
     fn default() -> Self {
-        Self(Cache::new(AGENTS_MAX))
+        let lifecycle = DefaultLifecycle::default();
+        let hashes = RandomState::default();
+        let bound = AGENTS_MAX as u64;
+        let agents = Cache::with(AGENTS_MAX, bound, UnitWeighter, hashes, lifecycle);
+        Self(Arc::new(agents))
     }
 }
 
@@ -29,13 +49,17 @@ impl KnownAgents {
         user_agent: Option<&str>,
         accept_language: Option<&str>,
     ) -> Arc<AgentFacts> {
-        let fresh = || Arc::new(AgentFacts::parse(user_agent, accept_language));
-        let length = user_agent.map_or(0, str::len) + accept_language.map_or(0, str::len);
-        if length > USER_AGENT_BYTES_MAX {
-            return fresh();
+        let texts = Texts(user_agent, accept_language);
+        if let Some(known) = self.0.get(&texts) {
+            return known;
         }
-        let key = (user_agent.map(Box::from), accept_language.map(Box::from));
-        self.0.get_with(key, fresh)
+        let facts = Arc::new(AgentFacts::parse(user_agent, accept_language));
+        let length = user_agent.map_or(0, str::len) + accept_language.map_or(0, str::len);
+        if length <= USER_AGENT_BYTES_MAX {
+            let key = (user_agent.map(Box::from), accept_language.map(Box::from));
+            self.0.insert(key, Arc::clone(&facts));
+        }
+        facts
     }
 }
 
@@ -58,5 +82,18 @@ mod tests {
                 assert_eq!(*agents.parse(user_agent, Some("nb")), expected);
             }
         }
+        // Found by what was borrowed, and only where both texts are the same.
+        assert_eq!(agents.0.len(), 3);
+        agents.parse(Some("nb"), Some("curl/8"));
+        assert_eq!(agents.0.len(), 4);
+    }
+
+    #[test]
+    fn whoever_sends_many_agents_fills_no_memory() {
+        let agents = KnownAgents::default();
+        for number in 0..3 * AGENTS_MAX {
+            agents.parse(Some(&format!("agent/{number}")), None);
+        }
+        assert!(agents.0.len() <= AGENTS_MAX);
     }
 }

@@ -66,6 +66,7 @@ const LAYERS: &[Layer] = &[
             "http",
             "moka",
             "percent_encoding",
+            "quick_cache",
             "serde",
             "thiserror",
             "tokio",
@@ -109,7 +110,14 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/geo",
         &[],
-        &["maxminddb", "serde", "thiserror", "toml"],
+        &[
+            "foldhash",
+            "maxminddb",
+            "quick_cache",
+            "serde",
+            "thiserror",
+            "toml",
+        ],
     ),
     adapter(
         "adapters/identity_server",

@@ -21,6 +21,10 @@ use crate::domain::signals::network::NetworkFacts;
 use crate::domain::signals::network::NetworkKind;
 use crate::domain::signals::network::canonical_address;
 use crate::flow::ports::GeoLookup;
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
+use quick_cache::sync::DefaultLifecycle;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
@@ -33,6 +37,10 @@ const MAX_DATABASE_BYTES: u64 = 1 << 30;
 
 /// The largest CSV file that is read, in bytes.
 const MAX_TABLE_BYTES: u64 = 256 << 20;
+
+/// Addresses whose facts are kept at hand. A login asks for the same address several times within a minute, and each look
+/// into the databases is a walk through many megabytes.
+const RECENT_MAX: usize = 20_000;
 
 /// Where the databases lie. A path that is not given means that its facts stay unknown.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -56,6 +64,26 @@ pub struct GeoDatabases {
     kinds: Option<KindTable>,
     version: Option<String>,
     failures: AtomicU64,
+    recent: Recent,
+}
+
+/// What was found for the addresses that were asked for lately.
+#[derive(Debug)]
+struct Recent(Cache<IpAddr, NetworkFacts, UnitWeighter, RandomState>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        let hashes = RandomState::default();
+        let bound = RECENT_MAX as u64;
+        let cache = Cache::with(
+            RECENT_MAX,
+            bound,
+            UnitWeighter,
+            hashes,
+            DefaultLifecycle::default(),
+        );
+        Self(cache)
+    }
 }
 
 /// Where operators are looked up.
@@ -106,6 +134,7 @@ impl GeoDatabases {
             kinds,
             version: opening.version(),
             failures: AtomicU64::new(0),
+            recent: Recent::default(),
         };
         (databases, opening.warnings)
     }
@@ -181,10 +210,22 @@ impl GeoDatabases {
 impl GeoLookup for GeoDatabases {
     fn lookup(&self, address: IpAddr) -> NetworkFacts {
         let address = canonical_address(address);
-        let mut facts = NetworkFacts::default();
         if !is_public(address) {
+            return NetworkFacts::default();
+        }
+        if let Some(facts) = self.recent.0.get(&address) {
             return facts;
         }
+        let facts = self.read(address);
+        self.recent.0.insert(address, facts.clone());
+        facts
+    }
+}
+
+impl GeoDatabases {
+    /// What the databases say of a public address.
+    fn read(&self, address: IpAddr) -> NetworkFacts {
+        let mut facts = NetworkFacts::default();
         self.add_place(address, &mut facts);
         self.add_operator(address, &mut facts);
         // A range that names the address beats what its operator's name suggests.

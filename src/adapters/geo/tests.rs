@@ -48,6 +48,25 @@ fn every_fact_of_an_address_is_found() {
 }
 
 #[test]
+fn an_address_that_was_asked_for_is_at_hand_and_the_memory_is_bounded() {
+    let databases = open(&settings());
+    for _ in 0..3 {
+        for address in ["192.0.2.1", "2001:db8:2::7", "::ffff:192.0.2.1"] {
+            let address = address.parse().unwrap();
+            let canonical = canonical_address(address);
+            assert_eq!(databases.lookup(address), databases.read(canonical));
+        }
+    }
+    // The same address in two forms has one place; one of nobody's in public has none.
+    assert_eq!(look(&databases, "10.0.0.1"), NetworkFacts::default());
+    assert_eq!(databases.recent.0.len(), 2);
+    for number in 0..3 * u32::try_from(RECENT_MAX).unwrap() {
+        databases.lookup(std::net::Ipv4Addr::from(0x5000_0000 + number).into());
+    }
+    assert!(databases.recent.0.len() <= RECENT_MAX);
+}
+
+#[test]
 fn each_ip_version_is_found_in_its_own_city_database() {
     let facts = look(&open(&settings()), "2001:db8:2::7");
     assert_eq!(facts.city.as_deref(), Some("Colombo"));
