@@ -374,17 +374,17 @@ async fn links_that_come_one_by_one_share_bundles() {
     let path = folder.path().join("state.redb");
     {
         let store = open(&path);
-        for n in 0..200 {
+        for n in 0..120 {
             store
                 .record(&[version(link(LinkKind::Session, n), 1, DAY)])
                 .await
                 .unwrap();
             store.flush().unwrap();
         }
-        assert!((0..200).all(|n| seen(&store, link(LinkKind::Session, n), START) == Some(1)));
+        assert!((0..120).all(|n| seen(&store, link(LinkKind::Session, n), START) == Some(1)));
     }
     let kept = bundles(&path).len();
-    assert!(kept <= 30, "{kept} bundles");
+    assert!(kept <= 20, "{kept} bundles");
 }
 
 #[tokio::test]
@@ -492,8 +492,9 @@ async fn a_link_that_is_bound_anew_is_never_missed() {
     });
     let end = Instant::now() + Duration::from_secs(60);
     let mut round = 0;
-    while round < 60 || looks.load(Ordering::Relaxed) < 20 {
-        assert!(Instant::now() < end && !looking.is_finished());
+    while round < 40 || looks.load(Ordering::Relaxed) < 20 {
+        assert!(round < 40 || Instant::now() < end);
+        assert!(!looking.is_finished());
         round += 1;
         // Two thirds of the same, so that others are carried along.
         let batch: Vec<_> = (0..200)

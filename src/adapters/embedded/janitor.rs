@@ -87,7 +87,8 @@ impl Inner {
         let mut removed = 0;
         loop {
             removed += self.sweep(now, &mut cursors)?;
-            if cursors.iter().all(Option::is_none) {
+            let (more, _) = lock(&self.file).ended(now, 1);
+            if cursors.iter().all(Option::is_none) && more.is_empty() {
                 return Ok(removed);
             }
         }
