@@ -124,7 +124,11 @@ async fn a_slot_on_its_way_is_read_and_written_on_both_sides() {
             source.command(&migrate);
         }
     }
-    for server in [target, source] {
+    // Every master is told, as `redis-cli --cluster` does: word from node to node takes its time.
+    let others = servers
+        .iter()
+        .filter(|server| ![source.port(), target.port()].contains(&server.port()));
+    for server in [target, source].into_iter().chain(others) {
         set_slot(server, &["NODE", &id(target)]);
     }
     waiting.await.unwrap().unwrap();
