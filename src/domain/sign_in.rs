@@ -188,20 +188,12 @@ impl Attempt {
 impl ProviderRules {
     /// Whether the same people are let in as by `other`, as the same.
     pub fn lets_in_like(&self, other: &Self) -> bool {
-        let who = |rules: &Self| {
-            (
-                [
-                    &rules.issuer,
-                    &rules.client_id,
-                    &rules.name_claim,
-                    &rules.roles_claim,
-                ]
-                .map(String::clone),
-                rules.roles.clone(),
-                rules.acr.clone(),
-            )
-        };
-        who(self) == who(other)
+        self.issuer == other.issuer
+            && self.client_id == other.client_id
+            && self.name_claim == other.name_claim
+            && self.roles_claim == other.roles_claim
+            && self.roles == other.roles
+            && self.acr == other.acr
     }
 
     /// Begins an attempt that leads to `to` in the end: the attempt, and the value of the cookie that holds it.

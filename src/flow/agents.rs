@@ -2,11 +2,8 @@
 
 use crate::domain::signals::agent::AgentFacts;
 use crate::domain::signals::agent::USER_AGENT_BYTES_MAX;
-use foldhash::fast::RandomState;
 use quick_cache::Equivalent;
-use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
-use quick_cache::sync::DefaultLifecycle;
 use std::sync::Arc;
 
 /// Agents kept; the least used make room.
@@ -25,19 +22,13 @@ impl Equivalent<AgentTexts> for Texts<'_> {
     }
 }
 
-type Agents = Cache<AgentTexts, Arc<AgentFacts>, UnitWeighter, RandomState>;
-
 /// A bounded memory of what user agents said.
 #[derive(Clone, Debug)]
-pub struct KnownAgents(Arc<Agents>);
+pub struct KnownAgents(Arc<Cache<AgentTexts, Arc<AgentFacts>>>);
 
 impl Default for KnownAgents {
     fn default() -> Self {
-        let lifecycle = DefaultLifecycle::default();
-        let hashes = RandomState::default();
-        let bound = AGENTS_MAX as u64;
-        let agents = Cache::with(AGENTS_MAX, bound, UnitWeighter, hashes, lifecycle);
-        Self(Arc::new(agents))
+        Self(Arc::new(Cache::new(AGENTS_MAX)))
     }
 }
 

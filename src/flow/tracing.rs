@@ -314,10 +314,7 @@ fn attributes(exchange: &Exchange, route: String) -> Attributes {
         ("url.scheme", text(scheme)),
         ("riskgate.id", text(exchange.id.as_str())),
         ("riskgate.class", text(record::class(exchange))),
-        (
-            "riskgate.action",
-            Attribute::Text(record::action(exchange).to_owned()),
-        ),
+        ("riskgate.action", text(record::action(exchange))),
     ];
     let status = exchange.response_status;
     if status > 0 {

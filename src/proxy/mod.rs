@@ -241,22 +241,21 @@ impl ProxyHttp for GatewayProxy {
         let Some(exchange) = context.exchange.as_mut() else {
             return Error::e_explain(ErrorType::InternalError, "a request without an exchange");
         };
-        match &exchange.permit {
-            Some(permit) if permit.resource().is_some() => match self.services.of(permit) {
-                Some(service) => Ok(Box::new(service.peer(
-                    permit,
-                    is_fresh,
-                    exchange.trace.as_deref_mut(),
-                ))),
-                None => Error::e_explain(ErrorType::InternalError, "a service that is not known"),
-            },
-            Some(permit) => Ok(Box::new(self.upstream.peer(
-                permit,
-                is_fresh,
-                exchange.trace.as_deref_mut(),
-            ))),
-            None => Error::e_explain(ErrorType::InternalError, "a request without a permit"),
-        }
+        let Some(permit) = &exchange.permit else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a permit");
+        };
+        let service;
+        let upstream = if permit.resource().is_some() {
+            let Some(known) = self.services.of(permit) else {
+                return Error::e_explain(ErrorType::InternalError, "a service that is not known");
+            };
+            service = known;
+            &service
+        } else {
+            &self.upstream
+        };
+        let trace = exchange.trace.as_deref_mut();
+        Ok(Box::new(upstream.peer(permit, is_fresh, trace)))
     }
 
     async fn upstream_request_filter(

@@ -334,13 +334,7 @@ fn sessions_at_a_terminal_are_what_the_program_prints() {
             continue;
         }
         let (command, shown) = block.text.split_once('\n').unwrap();
-        let said = Command::new(env!("CARGO_BIN_EXE_riskgate"))
-            .args(
-                command
-                    .strip_prefix("$ riskgate ")
-                    .unwrap()
-                    .split_whitespace(),
-            )
+        let said = typed(command)
             .current_dir(root())
             .env_remove("RISKGATE_SECRET")
             .env_remove("RISKGATE_SECRET_FILE")
@@ -421,13 +415,7 @@ async fn scopes_are_suggested_as_the_page_shows() {
         ),
     )
     .unwrap();
-    let said = Command::new(env!("CARGO_BIN_EXE_riskgate"))
-        .args(
-            command
-                .strip_prefix("$ riskgate ")
-                .unwrap()
-                .split_whitespace(),
-        )
+    let said = typed(command)
         .arg("--config")
         .arg(folder.path().join("riskgate.toml"))
         .output()
@@ -438,6 +426,14 @@ async fn scopes_are_suggested_as_the_page_shows() {
         time.replace_all(said.trim_end(), "TIME"),
         time.replace_all(shown.trim_end(), "TIME")
     );
+}
+
+/// What follows the prompt, as a process.
+fn typed(line: &str) -> Command {
+    let words = line.strip_prefix("$ riskgate ").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_riskgate"));
+    command.args(words.split_whitespace());
+    command
 }
 
 fn ago(days: u64) -> Timestamp {

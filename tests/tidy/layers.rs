@@ -110,14 +110,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/geo",
         &[],
-        &[
-            "foldhash",
-            "maxminddb",
-            "quick_cache",
-            "serde",
-            "thiserror",
-            "toml",
-        ],
+        &["maxminddb", "quick_cache", "serde", "thiserror", "toml"],
     ),
     adapter(
         "adapters/identity_server",

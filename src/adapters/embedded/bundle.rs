@@ -196,14 +196,14 @@ impl<'b> Links<'b> {
     }
 
     fn slot(&self, place: usize) -> Option<Slot> {
-        let (digest, rest) = self.slots.get(place)?.split_first_chunk::<16>()?;
-        let (expires, end) = rest.split_first_chunk()?;
+        let slot = self.slots.get(place)?;
+        let (digest, rest) = slot.split_first_chunk::<16>()?;
+        let expires = rest.first_chunk()?;
         let begin = match place.checked_sub(1) {
             Some(before) => end_of(self.slots.get(before)?)?,
             None => 0,
         };
-        let value = self.begin + begin
-            ..self.begin + usize::try_from(u32::from_le_bytes(*end.first_chunk()?)).ok()?;
+        let value = self.begin + begin..self.begin + end_of(slot)?;
         self.bytes.get(value.clone())?;
         Some(Slot {
             key: EntryKey::from_id(Kind::Link(self.kind), digest)?,

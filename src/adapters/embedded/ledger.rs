@@ -15,7 +15,6 @@ use crate::domain::history::LinkKind;
 use crate::domain::time::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 
 /// What is known of the bundles in the file.
 #[derive(Debug, Default)]
@@ -135,15 +134,11 @@ impl Ledger {
             self.add(id, &names, has_room, places);
         }
         for (name, id) in turnover.taken {
-            if places.remove(name, id) {
-                self.lose(id);
-            }
+            self.forget(name, id, places);
         }
         for (id, names) in turnover.removed {
             for name in names {
-                if places.remove(name, id) {
-                    self.lose(id);
-                }
+                self.forget(name, id, places);
             }
             self.empty.remove(&id);
             if let Some(bundle) = self.bundles.remove(&id) {
@@ -168,14 +163,17 @@ impl Ledger {
             self.open.insert(shelf, id);
         }
         *self.holding.entry(shelf.kind).or_default() += u64::from(links);
-        let mut before: HashMap<BundleId, u32> = HashMap::new();
         for name in &names.names {
             if let Some(earlier) = places.put(*name, id) {
-                *before.entry(earlier).or_default() += 1;
+                self.lose(earlier);
             }
         }
-        for (earlier, count) in before {
-            (0..count).for_each(|_| self.lose(earlier));
+    }
+
+    /// The link is nowhere from now on, if it is in that bundle.
+    fn forget(&mut self, name: ShortName, id: BundleId, places: &Places) {
+        if places.remove(name, id) {
+            self.lose(id);
         }
     }
 

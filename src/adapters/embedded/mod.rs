@@ -261,13 +261,7 @@ impl StateStore for EmbeddedStore {
     }
 
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
-        if observations.is_empty() {
-            return Ok(());
-        }
-        let inner = Arc::clone(&self.inner);
-        let observations = observations.to_vec();
-        // A batch takes milliseconds; whoever runs this has others to serve.
-        joined(tokio::task::spawn_blocking(move || inner.record(&observations)).await)
+        self.learn(&mut observations.to_vec()).await
     }
 
     async fn learn(&self, batch: &mut Vec<Observation>) -> Result<(), StateError> {
@@ -281,6 +275,7 @@ impl StateStore for EmbeddedStore {
             observations.clear();
             done.map(|()| observations)
         };
+        // A batch takes milliseconds; whoever runs this has others to serve.
         *batch = joined(tokio::task::spawn_blocking(learn).await)?;
         Ok(())
     }

@@ -3,8 +3,8 @@
 //! often it changed. A transaction copies every page that it touches, so that many small ones cost many times as much.
 //!
 //! Readers look at the table that fills, then at the one that is being written, then at the one that was written last, then
-//! at the file, in this order: a table is
-//! let go of only when the file has what is in it, and nobody misses an entry that is on its way.
+//! at the file, in this order: a table is let go of only when the file has what is in it, and nobody misses an entry that is
+//! on its way.
 
 use crate::adapters::embedded::bundle::Links;
 use crate::adapters::embedded::bundle::ShortName;

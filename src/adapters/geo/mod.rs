@@ -21,10 +21,7 @@ use crate::domain::signals::network::NetworkFacts;
 use crate::domain::signals::network::NetworkKind;
 use crate::domain::signals::network::canonical_address;
 use crate::flow::ports::GeoLookup;
-use foldhash::fast::RandomState;
-use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
-use quick_cache::sync::DefaultLifecycle;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
@@ -56,7 +53,7 @@ pub struct GeoSettings {
 }
 
 /// The databases in memory, ready for lookups from any thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GeoDatabases {
     country: Option<Database>,
     city: Vec<Database>,
@@ -64,26 +61,8 @@ pub struct GeoDatabases {
     kinds: Option<KindTable>,
     version: Option<String>,
     failures: AtomicU64,
-    recent: Recent,
-}
-
-/// What was found for the addresses that were asked for lately.
-#[derive(Debug)]
-struct Recent(Cache<IpAddr, NetworkFacts, UnitWeighter, RandomState>);
-
-impl Default for Recent {
-    fn default() -> Self {
-        let hashes = RandomState::default();
-        let bound = RECENT_MAX as u64;
-        let cache = Cache::with(
-            RECENT_MAX,
-            bound,
-            UnitWeighter,
-            hashes,
-            DefaultLifecycle::default(),
-        );
-        Self(cache)
-    }
+    /// What was found for the addresses that were asked for lately.
+    recent: Cache<IpAddr, NetworkFacts>,
 }
 
 /// Where operators are looked up.
@@ -134,7 +113,7 @@ impl GeoDatabases {
             kinds,
             version: opening.version(),
             failures: AtomicU64::new(0),
-            recent: Recent::default(),
+            recent: Cache::new(RECENT_MAX),
         };
         (databases, opening.warnings)
     }
@@ -164,6 +143,18 @@ impl GeoDatabases {
             self.failures.fetch_add(1, Ordering::Relaxed);
             None
         })
+    }
+
+    /// What the databases say of a public address.
+    fn read(&self, address: IpAddr) -> NetworkFacts {
+        let mut facts = NetworkFacts::default();
+        self.add_place(address, &mut facts);
+        self.add_operator(address, &mut facts);
+        // A range that names the address beats what its operator's name suggests.
+        if let Some(kind) = self.kinds.as_ref().and_then(|kinds| kinds.find(address)) {
+            facts.kind = Some(kind);
+        }
+        facts
     }
 
     fn add_place(&self, address: IpAddr, facts: &mut NetworkFacts) {
@@ -213,25 +204,11 @@ impl GeoLookup for GeoDatabases {
         if !is_public(address) {
             return NetworkFacts::default();
         }
-        if let Some(facts) = self.recent.0.get(&address) {
+        if let Some(facts) = self.recent.get(&address) {
             return facts;
         }
         let facts = self.read(address);
-        self.recent.0.insert(address, facts.clone());
-        facts
-    }
-}
-
-impl GeoDatabases {
-    /// What the databases say of a public address.
-    fn read(&self, address: IpAddr) -> NetworkFacts {
-        let mut facts = NetworkFacts::default();
-        self.add_place(address, &mut facts);
-        self.add_operator(address, &mut facts);
-        // A range that names the address beats what its operator's name suggests.
-        if let Some(kind) = self.kinds.as_ref().and_then(|kinds| kinds.find(address)) {
-            facts.kind = Some(kind);
-        }
+        self.recent.insert(address, facts.clone());
         facts
     }
 }

@@ -59,11 +59,11 @@ fn an_address_that_was_asked_for_is_at_hand_and_the_memory_is_bounded() {
     }
     // The same address in two forms has one place; one of nobody's in public has none.
     assert_eq!(look(&databases, "10.0.0.1"), NetworkFacts::default());
-    assert_eq!(databases.recent.0.len(), 2);
+    assert_eq!(databases.recent.len(), 2);
     for number in 0..3 * u32::try_from(RECENT_MAX).unwrap() {
         databases.lookup(std::net::Ipv4Addr::from(0x5000_0000 + number).into());
     }
-    assert!(databases.recent.0.len() <= RECENT_MAX);
+    assert!(databases.recent.len() <= RECENT_MAX);
 }
 
 #[test]

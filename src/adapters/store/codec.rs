@@ -220,14 +220,10 @@ impl Codec {
         let mut bytes = vec![0; USUAL_LINK_BYTES];
         let (head, room) = bytes.split_first_mut()?;
         *head = version(key.kind);
-        let used = postcard::to_slice(&link, room).ok().map(|used| used.len());
-        let mut bytes = match used {
-            Some(used) => {
-                bytes.truncate(1 + used);
-                bytes
-            }
-            None => postcard::to_extend(&link, vec![version(key.kind)]).ok()?,
-        };
+        match postcard::to_slice(&link, room).map(|used| 1 + used.len()) {
+            Ok(length) => bytes.truncate(length),
+            Err(_) => bytes = postcard::to_extend(&link, vec![version(key.kind)]).ok()?,
+        }
         if let Some(request) = &provenance.token_request {
             bytes = postcard::to_extend(request, bytes).ok()?;
         }

@@ -425,6 +425,10 @@ fn facts(pairs: &[(&str, Option<String>)]) -> Markup {
     }
 }
 
+fn word(word: &Option<Word>) -> Option<String> {
+    word.as_deref().map(str::to_owned)
+}
+
 fn seen(event: &AuditEvent) -> Markup {
     let known = |device: &str| match device {
         "known" => "known to this user".to_owned(),
@@ -435,7 +439,7 @@ fn seen(event: &AuditEvent) -> Markup {
     let operator = event.as_org.clone().unwrap_or_default();
     html! {
         (facts(&[
-            ("Door", event.door.clone().map(Word::into_owned)),
+            ("Door", word(&event.door)),
             ("Path", Some(format!("{} {}", event.method, event.route))),
             ("Tenant", event.tenant.clone()),
             ("Organization", event.organization.clone()),
@@ -444,14 +448,14 @@ fn seen(event: &AuditEvent) -> Markup {
             ("Network", event.prefix.clone()),
             ("Country", event.country.clone()),
             ("Operator of the network", event.asn.map(|asn| format!("AS{asn} {operator}"))),
-            ("Kind of network", event.network.clone().map(Word::into_owned)),
+            ("Kind of network", word(&event.network)),
             ("Browser", event.browser.clone()),
             ("System", event.os.clone()),
             ("Device", event.device.as_deref().map(known)),
             ("TLS fingerprint", event.ja4.clone()),
             ("HTTP fingerprint", event.http_fingerprint.clone()),
-            ("Scored as", event.kind.clone().map(Word::into_owned)),
-            ("Score from", event.source.clone().map(Word::into_owned)),
+            ("Scored as", word(&event.kind)),
+            ("Score from", word(&event.source)),
             ("No better, because of", event.fallback.as_deref().map(layout::words)),
             ("Operator", event.operator.clone()),
             ("Note", event.note.clone()),
@@ -470,7 +474,7 @@ fn seen(event: &AuditEvent) -> Markup {
 fn ended(event: &AuditEvent) -> Markup {
     let listed = |list: &[Word]| (!list.is_empty()).then(|| list.join(", "));
     facts(&[
-        ("Demand", event.demand.clone().map(Word::into_owned)),
+        ("Demand", word(&event.demand)),
         ("Owed by", listed(&event.demand_scopes)),
         ("Proof", event.proof.as_deref().map(layout::words)),
         (
@@ -479,15 +483,12 @@ fn ended(event: &AuditEvent) -> Markup {
         ),
         ("Told to WSO2", listed(&event.token_actions)),
         ("Held login", event.review.clone()),
-        (
-            "State of it",
-            event.review_state.clone().map(Word::into_owned),
-        ),
+        ("State of it", word(&event.review_state)),
         (
             "Learnt from it",
             Some(if event.learnt { "yes" } else { "no" }.to_owned()),
         ),
-        ("Error", event.error.clone().map(Word::into_owned)),
+        ("Error", word(&event.error)),
         ("Model", event.model.clone()),
         ("Policy", event.policy.clone()),
         ("Configuration", Some(event.config.to_string())),

@@ -290,24 +290,15 @@ impl Console {
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.desk
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        held(&self.desk.sessions)
     }
 
     fn tries(&self) -> MutexGuard<'_, Tries> {
-        self.desk
-            .tries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        held(&self.desk.tries)
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
-        self.desk
-            .used
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        held(&self.desk.used)
     }
 
     /// Random text that fits into a cookie, a field and a link.
@@ -555,6 +546,11 @@ async fn nothing() -> Response {
         "Nothing here",
         "There is no page at this address.",
     )
+}
+
+/// What is behind a lock, also after a panic of whoever held it.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Compares secrets in a time that does not tell where they differ.
