@@ -122,7 +122,48 @@ pub(crate) async fn run_by(
 
 /// Sends `rate` requests a second for `length` over up to `connections`, whether or not answers come in time; how long one
 /// took counts from the moment at which it was due, where its connection was not free by then.
+///
+/// It looks at the clock without pause, so it does so on a thread that gives way to all that shares its core: the upstream
+/// and the state's server answer when they are asked.
 pub(crate) async fn steady(
+    address: SocketAddr,
+    traffic: Traffic,
+    connections: usize,
+    rate: f64,
+    length: Duration,
+) -> Result<Round> {
+    let clients = move || {
+        give_way()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(steady_clients(address, traffic, connections, rate, length))
+    };
+    let (done, round) = tokio::sync::oneshot::channel();
+    // Nobody waits any more when the bench has ended early.
+    std::thread::spawn(move || drop(done.send(clients())));
+    round.await.context("the clients panicked")?
+}
+
+/// Lets this thread run when no other wants its core. A low priority would not do: who wakes up beside it waits for the
+/// next tick all the same, 4 ms.
+fn give_way() -> Result<()> {
+    let thread = std::fs::read_link("/proc/thread-self")?;
+    let thread = thread
+        .file_name()
+        .context("the system numbers no threads")?;
+    let done = std::process::Command::new("chrt")
+        .args(["--idle", "--pid", "0"])
+        .arg(thread)
+        .status()
+        .context("chrt is missing; Debian has it in util-linux")?;
+    if !done.success() {
+        bail!("chrt: {done}");
+    }
+    Ok(())
+}
+
+async fn steady_clients(
     address: SocketAddr,
     traffic: Traffic,
     connections: usize,

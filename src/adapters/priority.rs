@@ -1,7 +1,7 @@
 //! The priority of threads that work beside the requests, where both share a processor.
 
-/// How far such a thread steps back: it gets a third of the time of one that does not, and gives way at once to one that wakes
-/// up. It still gets through with its work on a processor that is busy without end.
+/// How far such a thread steps back: it gets a third of the time of one that does not, and gives way to one that wakes up,
+/// with the next tick of the clock at the latest. It still gets through with its work on a processor that is busy without end.
 const NICE: i32 = 5;
 
 /// Lets the calling thread step back behind those that serve requests. A system that does not let it is no worse off.

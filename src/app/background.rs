@@ -1,7 +1,9 @@
 //! Work beside the requests: the health of the store, the population snapshot, the address of the identity server, the
 //! announcement that the listener is up, the end.
 
+use crate::adapters::priority;
 use crate::app;
+use crate::app::RunError;
 use crate::app::admin_client;
 use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
@@ -20,6 +22,7 @@ use pingora::server::ShutdownSignalWatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
@@ -37,6 +40,21 @@ const SCOPES_EVERY: Duration = Duration::from_secs(5);
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest that the listener may take to come up; Pingora alone would go on without one.
 const LISTEN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where what was learnt goes to the store: a thread that steps back behind those that serve requests, and that has a
+/// connection to Redis of its own.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn learning() -> Result<Runtime, RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("riskgate-learn")
+        .on_thread_start(priority::step_back)
+        .enable_all()
+        .build();
+    runtime.map_err(|error| RunError::System(format!("no runtime: {error}")))
+}
 
 /// Keeps health, population and the gauges of drift up to date.
 pub async fn watch_state(flow: Arc<AuthFlow>, health: Arc<Health>) {

@@ -261,8 +261,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         .worker_threads(2)
         .thread_name("riskgate-side")
         .enable_all()
-        .build()
-        .map_err(|error| RunError::System(format!("no runtime: {error}")))?;
+        .build();
+    let runtime = runtime.map_err(|error| RunError::System(format!("no runtime: {error}")))?;
+    let learning = background::learning()?;
     let state = {
         let _context = runtime.enter();
         let settings = assemble::store(&config, &file, &keys).map_err(one)?;
@@ -372,7 +373,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     ));
 
     let (stop, stopped) = watch::channel(false);
-    let observer = runtime.spawn(learner::run(
+    let observer = learning.spawn(learner::run(
         queue,
         stopped.clone(),
         Arc::clone(&state),
@@ -489,6 +490,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             drop(tokio::time::timeout(Duration::from_secs(3), signalling).await);
         }
     });
+    learning.shutdown_timeout(Duration::from_secs(1));
     runtime.shutdown_timeout(Duration::from_secs(1));
     let_go(state);
     audit.close();

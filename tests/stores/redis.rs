@@ -75,6 +75,52 @@ pub async fn teach_everything(store: &RedisStore) -> HistoryQuery {
     }
 }
 
+/// The last command of every connection but the one that asks.
+fn last_commands(server: &RedisServer) -> Vec<String> {
+    let clients = text(&server.command(&[b"CLIENT", b"LIST"]));
+    let mut last: Vec<String> = clients
+        .lines()
+        .filter_map(|line| Some(line.split_once(" cmd=")?.1.split(' ').next()?.to_owned()))
+        .filter(|command| command != "client|list")
+        .collect();
+    last.sort();
+    last
+}
+
+/// Waits until on so many connections all was said that a new one begins with.
+async fn connected(server: &RedisServer, connections: u64) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !command_calls(server)
+        .iter()
+        .any(|(name, calls)| name == "config|get" && *calls == connections)
+    {
+        assert!(Instant::now() < end, "the policy was not asked for");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn each_runtime_has_a_connection_of_its_own() {
+    let server = RedisServer::start();
+    let store = connect(&server, patient());
+    let [learning, requests] = [(); 2].map(|()| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    });
+    let asked = learning.block_on(teach_everything(&store));
+    requests.block_on(async {
+        // The first read takes the connection that is there, and begins its own.
+        assert!(store.load(&asked).await.unwrap().profile.is_some());
+        connected(&server, 2).await;
+        assert!(store.load(&asked).await.unwrap().profile.is_some());
+    });
+    learning.block_on(store.ping()).unwrap();
+    assert_eq!(last_commands(&server), ["mget", "ping"]);
+}
+
 #[tokio::test]
 async fn a_read_is_one_command_in_one_request() {
     let server = RedisServer::start();
@@ -92,14 +138,7 @@ async fn a_read_is_one_command_in_one_request() {
     };
     store.load(&asked).await.unwrap();
     // Once, beside the first calls, the store asks what the server does when its memory is full.
-    let end = Instant::now() + Duration::from_secs(60);
-    while !command_calls(&server)
-        .iter()
-        .any(|(name, _)| name == "config|get")
-    {
-        assert!(Instant::now() < end, "the policy was not asked for");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    connected(&server, 1).await;
     server.command(&[b"CONFIG", b"RESETSTAT"]);
     let before = requests.load(Ordering::SeqCst);
     for _ in 0..100 {

@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -30,12 +31,18 @@ const SHORT_LIVED_MAX: u32 = 3;
 /// packets. A cluster sees to its nodes by itself.
 const FAILURES_MAX: u32 = 8;
 
-/// The one connection of a store.
+/// Whose turn it is to connect. Links to the same server share it: while that is away, one of them tries for all.
+pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// One connection of a store.
 #[derive(Debug)]
 pub(super) struct Link {
     endpoint: Endpoint,
     settings: RedisSettings,
     phase: watch::Sender<Phase>,
+    /// Where it connects; where it is asked, without.
+    runtime: Option<Handle>,
+    turn: Turn,
     connecting: AtomicBool,
     failures: AtomicU32,
     latest: Mutex<Latest>,
@@ -74,10 +81,31 @@ struct Connecting(Weak<Link>);
 impl Link {
     /// A link that connects on first use.
     pub(super) fn new(endpoint: Endpoint, settings: RedisSettings) -> Arc<Self> {
+        Self::with(endpoint, settings, None, Turn::default())
+    }
+
+    /// A link that connects in `runtime` on first use, when it is its turn.
+    pub(super) fn of(
+        runtime: Handle,
+        turn: Turn,
+        endpoint: Endpoint,
+        settings: RedisSettings,
+    ) -> Arc<Self> {
+        Self::with(endpoint, settings, Some(runtime), turn)
+    }
+
+    fn with(
+        endpoint: Endpoint,
+        settings: RedisSettings,
+        runtime: Option<Handle>,
+        turn: Turn,
+    ) -> Arc<Self> {
         Arc::new(Self {
             endpoint,
             settings,
             phase: watch::Sender::new(Phase::Idle { generation: 0 }),
+            runtime,
+            turn,
             connecting: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             latest: Mutex::default(),
@@ -91,6 +119,18 @@ impl Link {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Ready(_))
+    }
+
+    /// Begins to connect, unless there is a connection or somebody has begun.
+    pub(super) fn begin(self: &Arc<Self>) {
+        if !self.is_ready() {
+            self.connect_in_background();
+        }
     }
 
     /// The connection. Waits for the very first attempt; the caller sets the time allowed.
@@ -189,7 +229,11 @@ impl Link {
     fn connect_in_background(self: &Arc<Self>) {
         if !self.connecting.swap(true, Ordering::AcqRel) {
             let guard = Connecting(Arc::downgrade(self));
-            tokio::spawn(async move { connect(&guard).await });
+            let connecting = async move { connect(&guard).await };
+            match &self.runtime {
+                Some(runtime) => runtime.spawn(connecting),
+                None => tokio::spawn(connecting),
+            };
         }
     }
 
@@ -271,6 +315,10 @@ impl Drop for Connecting {
 }
 
 async fn connect(guard: &Connecting) {
+    let Some(turn) = guard.0.upgrade().map(|link| Arc::clone(&link.turn)) else {
+        return;
+    };
+    let turn = turn.lock().await;
     let mut pause = PAUSE_MIN;
     if guard.0.upgrade().is_some_and(|link| link.does_not_last()) {
         tokio::time::sleep(scattered(PAUSE_MAX / 2)).await;
@@ -291,6 +339,7 @@ async fn connect(guard: &Connecting) {
                         generation: phase.generation() + 1,
                     });
                 });
+                drop(turn);
                 link.inspect(inspected).await;
                 return;
             }

@@ -17,6 +17,7 @@ mod endpoint;
 mod keys;
 mod learn;
 mod link;
+mod links;
 mod maintenance;
 mod nodes;
 mod record;
@@ -30,6 +31,7 @@ use crate::adapters::names::Names;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::adapters::redis::link::Held;
 use crate::adapters::redis::link::Link;
+use crate::adapters::redis::links::Links;
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
@@ -109,7 +111,7 @@ pub struct Notice(Arc<dyn Fn(&str) + Send + Sync>);
 /// The store in Redis.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Arc<Link>,
+    links: Links,
     /// Connects when the first ticket is given or redeemed.
     ticket_link: Arc<Link>,
     codec: Codec,
@@ -167,7 +169,7 @@ impl RedisStore {
         let endpoint = endpoint(url, &settings)?;
         let codec = Codec::sealed_since(&settings.seal_key, settings.previous_seal_key.as_ref());
         Ok(Self {
-            link: Link::new(endpoint.clone(), settings.clone()),
+            links: Links::new(endpoint.clone(), settings.clone()),
             ticket_link: Link::new(endpoint, settings.clone()),
             codec,
             settings,
@@ -178,16 +180,16 @@ impl RedisStore {
 
     /// What an operator should know about the server: that it may evict what must not be lost. Empty until connected.
     pub fn warnings(&self) -> Vec<String> {
-        self.link.warnings()
+        self.links.warnings()
     }
 
-    /// Runs `call` on the connection, both within `allowed`.
+    /// Runs `call` on the connection of this runtime, both within `allowed`.
     async fn within<T, F, Fut>(&self, allowed: Duration, call: F) -> Result<T, StateError>
     where
         F: FnOnce(Held) -> Fut,
         Fut: Future<Output = Result<T, RedisError>>,
     {
-        within(&self.link, allowed, call).await
+        within(&self.links.of_this_runtime(), allowed, call).await
     }
 }
 
