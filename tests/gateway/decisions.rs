@@ -154,14 +154,14 @@ async fn decisions_are_shown_to_operators_and_to_nobody_else() {
 /// The fastest of several counts: a machine that stands still makes any of them late.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_shows_within_a_second() {
-    const TRIES: usize = 8;
     const WITHIN: Duration = Duration::from_secs(1);
     let world = with_operators(Options::default()).await;
     let mut vi = Browser::of(&world, "vi").await;
     let request = vi.request(Method::GET, "/console/events");
     let mut events = request.send().await.unwrap();
     let mut fastest = Duration::MAX;
-    for number in 0..TRIES {
+    let end = Instant::now() + PATIENCE;
+    for number in 0.. {
         let start = Instant::now();
         let path = format!(
             "/oauth2/authorize?client_id=live-{number}&response_type=code&scope=openid&redirect_uri=https%3A%2F%2Fapp.example%2F"
@@ -190,6 +190,6 @@ async fn a_decision_shows_within_a_second() {
         if fastest < WITHIN {
             return;
         }
+        assert!(Instant::now() < end, "the fastest took {fastest:?}");
     }
-    panic!("the fastest of {TRIES} took {fastest:?}");
 }

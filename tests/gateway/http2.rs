@@ -280,17 +280,17 @@ async fn a_window_that_stays_shut_is_given_up() {
     let url = format!("https://localhost:{}/oauth2/jwks", world.port);
     let request = request("GET", &url).body(()).expect("a request");
     let mut requests = requests.ready().await.expect("a connection");
+    let start = Instant::now();
     let (answer, _) = requests.send_request(request, true).expect("a stream");
     world.expect_record();
-    let start = Instant::now();
     let mut body = answer.await.expect("a head").into_body();
-    while let Some(Ok(_)) = body.data().await {}
+    let ends = async { while let Some(Ok(_)) = body.data().await {} };
+    tokio::time::timeout(PATIENCE, ends)
+        .await
+        .expect("the gateway gives up");
     let took = start.elapsed();
     eprintln!("a window that stays shut: given up after {took:.1?}");
-    assert!(
-        (Duration::from_millis(1_900)..Duration::from_secs(20)).contains(&took),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_millis(1_900), "{took:?}");
     assert_eq!(world.last_record().await.outcome, "abandoned");
     server.abort();
 }

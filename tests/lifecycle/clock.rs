@@ -10,7 +10,6 @@ use crate::load::scaled;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 /// The path of a library that the system's packages bring.
 pub fn preload(name: &str) -> String {
@@ -75,9 +74,8 @@ async fn a_clock_that_jumps_fails_nobody() {
     let tally = load.end().await;
     tally.assert_all_answered(&world.log());
     let answered = tally.answered.load(Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_millis(200)).await;
     let mut wrong = 0;
-    for record in crate::reload::records(&world) {
+    for record in crate::reload::until_recorded(&world, answered).await {
         seen.push(record.time.clone());
         let is_wrong = record
             .reasons
