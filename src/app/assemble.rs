@@ -377,6 +377,7 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
             ..RedisTls::default()
         };
     }
+    sentinels(config, file, &mut redis)?;
     Ok(StoreSettings {
         embedded: EmbeddedSettings {
             names: Pseudonymizer::new(keys.pseudonyms.expose()).value(NameSpace::Tenant, b"names"),
@@ -384,6 +385,37 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
         },
         redis,
     })
+}
+
+/// As whom Sentinels are asked.
+fn sentinels(config: &Config, file: &str, redis: &mut RedisSettings) -> Result<(), ConfigError> {
+    let wrong = |problem: String| ConfigError::new(file, format!("state.sentinel_{problem}"));
+    let (username, path) = match (
+        &config.state.sentinel_username,
+        &config.state.sentinel_password_file,
+    ) {
+        (None, None) => return Ok(()),
+        (Some(_), None) => {
+            let problem = "username: there is no state.sentinel_password_file, expected both";
+            return Err(wrong(problem.to_owned()));
+        }
+        (username, Some(path)) => (username, path),
+    };
+    if username.as_ref().is_some_and(String::is_empty) {
+        return Err(wrong("username: empty, expected a name".to_owned()));
+    }
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| wrong(format!("password_file: `{shown}` cannot be read: {error}")))?;
+    let password = text.trim();
+    if password.is_empty() {
+        return Err(wrong(format!(
+            "password_file: `{shown}` is empty, expected the password of the Sentinels"
+        )));
+    }
+    redis.sentinel_username.clone_from(username);
+    redis.sentinel_password = Some(Secret::new(password.to_owned()));
+    Ok(())
 }
 
 /// With what the gateway ends sessions, where that is configured.
@@ -525,4 +557,60 @@ pub fn origin(url: &str) -> Result<Origin, &'static str> {
         host: host.trim_matches(['[', ']']).to_owned(),
         port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As whom Sentinels are asked by a configuration whose password file holds `text`.
+    fn asked(said: &str, text: &str) -> Result<(Option<String>, Option<String>), String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sentinel.password");
+        std::fs::write(&path, text).unwrap();
+        let said = said.replace("FILE", &path.display().to_string());
+        let config = Config::parse(&format!("[state]\n{said}")).unwrap();
+        let mut redis = RedisSettings::new(Secret::new(Vec::new()));
+        sentinels(&config, "riskgate.toml", &mut redis).map_err(|error| error.to_string())?;
+        let password = redis.sentinel_password.map(|text| text.expose().clone());
+        Ok((redis.sentinel_username, password))
+    }
+
+    #[test]
+    fn sentinels_are_asked_as_the_file_says() {
+        let some = |text: &str| Some(text.to_owned());
+        let file = "sentinel_password_file = 'FILE'\n";
+        let user = "sentinel_username = 'edge'\n";
+        assert_eq!(asked("", "sesame"), Ok((None, None)));
+        assert_eq!(asked(file, "sesame\n"), Ok((None, some("sesame"))));
+        let both = format!("{user}{file}");
+        assert_eq!(asked(&both, "sesame"), Ok((some("edge"), some("sesame"))));
+    }
+
+    #[test]
+    fn what_sentinels_cannot_be_asked_with_names_its_key() {
+        let file = "sentinel_password_file = 'FILE'\n";
+        for (said, text, expected) in [
+            (
+                "sentinel_username = 'edge'",
+                "",
+                "state.sentinel_username: ",
+            ),
+            (
+                &format!("sentinel_username = ''\n{file}"),
+                "sesame",
+                "state.sentinel_username: empty",
+            ),
+            (file, " \n", "is empty, expected the password"),
+            (
+                "sentinel_password_file = 'FILE.not'",
+                "",
+                "state.sentinel_password_file: `",
+            ),
+        ] {
+            let error = asked(said, text).unwrap_err();
+            assert!(error.contains(expected), "{said}: {error}");
+            assert!(!error.contains("sesame"), "{error}");
+        }
+    }
 }

@@ -318,6 +318,10 @@ pub struct StateSettings {
     pub connect_timeout_ms: u64,
     /// The authority that Redis' certificate is checked against, PEM.
     pub redis_ca_file: Option<PathBuf>,
+    /// Our user at the Sentinels, where they have users of their own.
+    pub sentinel_username: Option<String>,
+    /// A file with the password of the Sentinels, where they have one of their own.
+    pub sentinel_password_file: Option<PathBuf>,
     /// The breaker in front of the store.
     pub breaker: BreakerSettings,
 }
@@ -589,6 +593,8 @@ impl Default for StateSettings {
             response_timeout_ms: 15,
             connect_timeout_ms: 200,
             redis_ca_file: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
             breaker: BreakerSettings::default(),
         }
     }

@@ -313,15 +313,53 @@ async fn each_form_of_redis_is_reached() {
         .map(|found| found.extract::<1>().1[0])
         .collect();
     assert_eq!(forms.len(), 3, "{forms:?}");
-    for form in forms {
+    let configure = |beginning: &Beginning, form: &str, more: &str| {
         let url = beginning.place.here(form);
         let state = format!(
-            "[state]\nurl = '{url}'\nresponse_timeout_ms = 5000\nconnect_timeout_ms = 5000\n[keys]\nsecret_file = 'certs/riskgate.key'\n"
+            "[state]\nurl = '{url}'\nresponse_timeout_ms = 5000\nconnect_timeout_ms = 5000\n{more}\n[keys]\nsecret_file = 'certs/riskgate.key'\n"
         );
         beginning.configure(&format!("{}\n{state}", beginning.mine));
+    };
+    for form in &forms {
+        configure(&beginning, form, "");
         let said = beginning.also("riskgate check -c conf/mine.toml --reach");
         assert!(said.contains("can be used"), "{said}");
     }
+
+    // The Sentinel wants a password from now on.
+    let password: &[&[u8]] = &[
+        b"ACL",
+        b"SETUSER",
+        b"default",
+        b"resetpass",
+        b">open-sesame",
+    ];
+    assert_eq!(sentinel.command(password), b"+OK\r\n");
+    let form = forms.iter().find(|form| form.contains("sentinel"));
+    let form = form.expect("a form for Sentinels");
+    let key = &block(("docs/guides/redis.md", "sentinel_password_file")).text;
+    let key = key.replace("[state]", "");
+    let file = beginning.place.path("certs/sentinel.password");
+    let check = "riskgate check -c conf/mine.toml --reach";
+    let refused = |beginning: &Beginning| {
+        let (is_well, said) = beginning.place.run_text(check);
+        assert!(!is_well, "{said}");
+        assert!(said.contains("state.sentinel_password_file"), "{said}");
+        assert!(!said.contains("sesame"), "{said}");
+        said
+    };
+    configure(&beginning, form, "");
+    let said = refused(&beginning);
+    assert!(said.contains("wants a password"), "{said}");
+    configure(&beginning, form, &key);
+    let said = refused(&beginning);
+    assert!(said.contains("cannot be read"), "{said}");
+    fs::write(&file, "close-sesame").unwrap();
+    let said = refused(&beginning);
+    assert!(said.contains("refuses what"), "{said}");
+    fs::write(&file, "open-sesame\n").unwrap();
+    let said = beginning.also(check);
+    assert!(said.contains("can be used"), "{said}");
 }
 
 /// What follows `$` is run at the root of the repository, what stands below it is what is printed; but for how long it took.

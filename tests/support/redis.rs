@@ -281,14 +281,27 @@ impl RedisServer {
         self.try_command(args).expect("the server answers")
     }
 
+    /// The same, once the password is said.
+    pub fn command_as(&self, password: &str, args: &[&[u8]]) -> Vec<u8> {
+        self.exchange(&[&[b"AUTH", password.as_bytes()], args])
+            .expect("the server answers")
+    }
+
     fn try_command(&self, args: &[&[u8]]) -> io::Result<Vec<u8>> {
+        self.exchange(&[args])
+    }
+
+    fn exchange(&self, commands: &[&[&[u8]]]) -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(START_TIMEOUT))?;
-        let mut request = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args {
-            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-            request.extend_from_slice(arg);
-            request.extend_from_slice(b"\r\n");
+        let mut request = Vec::new();
+        for args in commands {
+            request.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+            for arg in *args {
+                request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+                request.extend_from_slice(arg);
+                request.extend_from_slice(b"\r\n");
+            }
         }
         stream.write_all(&request)?;
         // The server answers what it has read before it notices the end.

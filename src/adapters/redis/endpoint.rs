@@ -31,6 +31,8 @@ use std::net::SocketAddr;
 pub(crate) const FORMS: &str = "redis://, rediss://, redis+sentinel://, redis+cluster://";
 /// Hosts in one URL.
 const HOSTS_MAX: usize = 32;
+/// How an error begins that a Sentinel has caused.
+const NOT_ASKED: &str = "not asked for the master";
 
 /// Why a URL names no Redis. Passwords are never part of it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -177,6 +179,9 @@ impl Endpoint {
                 if let Some(password) = &self.password {
                     builder = builder.set_client_to_redis_password(password.expose());
                 }
+                if let Some(username) = &settings.sentinel_username {
+                    builder = builder.set_client_to_sentinel_username(username);
+                }
                 if let Some(password) = &settings.sentinel_password {
                     builder = builder.set_client_to_sentinel_password(password.expose());
                 }
@@ -186,12 +191,15 @@ impl Endpoint {
                         .set_client_to_redis_certificates(certificates(&settings.tls))
                         .set_client_to_sentinel_certificates(certificates(&settings.tls));
                 }
-                Ok(Connection::Single(
-                    builder
-                        .build()?
-                        .get_async_connection_with_config(&config(settings))
-                        .await?,
-                ))
+                let mut client = builder.build()?;
+                let config = config(settings);
+                match client.get_async_connection_with_config(&config).await {
+                    Ok(connection) => Ok(Connection::Single(connection)),
+                    Err(error) if is_refusal(&error) => {
+                        Err(self.refused_by_sentinels(settings).await.unwrap_or(error))
+                    }
+                    Err(error) => Err(error),
+                }
             }
             Form::Cluster => Ok(Connection::Cluster(Cluster::connect(self, settings).await?)),
         }
@@ -208,13 +216,53 @@ impl Endpoint {
             .await
     }
 
+    /// Whether it is a Sentinel that refuses, and not the server that they name: the library's error is the same.
+    async fn refused_by_sentinels(&self, settings: &RedisSettings) -> Option<RedisError> {
+        let mut credentials = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(username) = &settings.sentinel_username {
+            credentials = credentials.set_username(username);
+        }
+        if let Some(password) = &settings.sentinel_password {
+            credentials = credentials.set_password(password.expose());
+        }
+        for host in &self.hosts {
+            let asked = async {
+                let info = self.address(host).into_connection_info()?;
+                let info = info
+                    .set_redis_settings(credentials.clone())
+                    .set_tcp_settings(tcp());
+                let mut sentinel = self
+                    .open(info, settings)?
+                    .get_multiplexed_async_connection_with_config(&config(settings))
+                    .await?;
+                // What the library asks first.
+                redis::cmd("ROLE").exec_async(&mut sentinel).await
+            };
+            let Err(error) = asked.await else { continue };
+            if is_refusal(&error) {
+                let (host, port) = host;
+                let what = if settings.sentinel_password.is_some() {
+                    "refuses what state.sentinel_password_file and state.sentinel_username say"
+                } else {
+                    "wants a password, expected in state.sentinel_password_file"
+                };
+                let detail = format!("the Sentinel {host}:{port} {what}");
+                return Some((redis::ErrorKind::AuthenticationFailed, NOT_ASKED, detail).into());
+            }
+        }
+        None
+    }
+
     /// The hosts that the URL names.
     pub(super) fn hosts(&self) -> &[(String, u16)] {
         &self.hosts
     }
 
     fn client(&self, host: &(String, u16), settings: &RedisSettings) -> Result<Client, RedisError> {
-        let info = self.info(host)?;
+        self.open(self.info(host)?, settings)
+    }
+
+    fn open(&self, info: ConnectionInfo, settings: &RedisSettings) -> Result<Client, RedisError> {
         if self.tls {
             Client::build_with_tls(info, certificates(&settings.tls))
         } else {
@@ -252,6 +300,12 @@ impl Endpoint {
             ConnectionAddr::Tcp(host.clone(), *port)
         }
     }
+}
+
+/// Whether the other side does not want us, for want of a right password or of permission.
+fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS"))
 }
 
 impl fmt::Display for Endpoint {

@@ -85,6 +85,8 @@ pub struct RedisSettings {
     /// Whether a ticket counts as redeemed only once a replica knows of it, also while no replica is connected. Without
     /// it a redemption waits for a replica where there is one. Default false.
     pub replica_required: bool,
+    /// Our user at the Sentinels, if they have users of their own.
+    pub sentinel_username: Option<String>,
     /// The password of the Sentinels, if they have one of their own.
     pub sentinel_password: Option<Secret<String>>,
     /// Certificates for TLS.
@@ -133,6 +135,7 @@ impl RedisSettings {
             seal_key,
             previous_seal_key: None,
             replica_required: false,
+            sentinel_username: None,
             sentinel_password: None,
             tls: RedisTls::default(),
             on_warning: None,
