@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -16,7 +17,8 @@ const SCARCE: Duration = Duration::from_secs(2);
 /// A body that comes too slowly is refused with an answer when its next piece comes; where none comes, the exchange ends
 /// without one this much later.
 const BODY_GRACE: Duration = Duration::from_secs(1);
-/// How often it is looked whether the deadline has moved.
+/// How often it is looked whether the deadline has moved. Who waits for a head beyond that is not looked at any more until
+/// something happens: of connections that are idle there may be many.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 const NONE: u64 = u64::MAX;
 const MICROS: u64 = 1_000_000;
@@ -105,23 +107,54 @@ impl Pace {
     }
 
     async fn runs_out(&self, places: &Places) -> &'static str {
-        let sleep = tokio::time::sleep(self.wait(places).unwrap_or_default());
+        let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
+        let mut has_waited = false;
         loop {
-            sleep.as_mut().await;
-            let Some(wait) = self.wait(places) else {
+            // Before the look at the deadline, so that nothing is told in between.
+            let scarcity = has_waited.then(|| places.scarcity());
+            let Some(left) = self.left(places) else {
                 return match self.phase.swap(OUT, Ordering::Relaxed) {
                     FIRST_HEAD => "head",
                     NEXT_HEAD => "idle",
                     _ => "body",
                 };
             };
-            sleep.as_mut().reset(Instant::now() + wait);
+            let now = Instant::now();
+            match scarcity {
+                Some(scarcity) if self.waits_for_head() => {
+                    sleep.as_mut().reset(now + left);
+                    tokio::select! {
+                        biased;
+                        () = self.head_came() => {}
+                        () = sleep.as_mut() => {}
+                        () = scarcity => {}
+                    }
+                }
+                _ => {
+                    sleep.as_mut().reset(now + left.min(LOOK_EVERY));
+                    sleep.as_mut().await;
+                }
+            }
+            has_waited = true;
         }
     }
 
-    /// When to look again; `None` when the time is over.
-    fn wait(&self, places: &Places) -> Option<Duration> {
+    fn waits_for_head(&self) -> bool {
+        matches!(self.phase.load(Ordering::Relaxed), FIRST_HEAD | NEXT_HEAD)
+    }
+
+    /// Ready once the head is there. The exchange runs in the same task and before this: it is looked whenever that did.
+    async fn head_came(&self) {
+        std::future::poll_fn(|_| match self.waits_for_head() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// How long it may take yet; `None` when the time is over.
+    fn left(&self, places: &Places) -> Option<Duration> {
         let mut deadline = self.deadline.load(Ordering::Relaxed);
         match self.phase.load(Ordering::Relaxed) {
             FIRST_HEAD | NEXT_HEAD if places.are_scarce() => {
@@ -131,7 +164,7 @@ impl Pace {
             _ => {}
         }
         let left = deadline.saturating_sub(micros(self.began.elapsed()));
-        (left > 0).then(|| Duration::from_micros(left).min(LOOK_EVERY))
+        (left > 0).then(|| Duration::from_micros(left))
     }
 }
 
@@ -167,6 +200,46 @@ mod tests {
         let _held: Vec<_> = (0..4).map(|_| room.take(None).unwrap()).collect();
         let next = Pace::of_head(false, 30 * SECOND);
         assert_eq!(given_up(next, &room).await, ("idle", 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_idle_is_left_alone_until_places_are_scarce() {
+        let room = places();
+        let mut looks = 0;
+        let exchange = std::future::poll_fn(|_| {
+            looks += 1;
+            Poll::<()>::Pending
+        });
+        let start = Instant::now();
+        let kept = Pace::of_head(false, 3_600 * SECOND).keep(&room, exchange);
+        let comes = async {
+            tokio::time::sleep(600 * SECOND).await;
+            let _held: Vec<_> = (0..4).map(|_| room.take(None).unwrap()).collect();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            kept = kept => assert_eq!(kept, Err("idle")),
+            () = comes => {}
+        }
+        assert_eq!(start.elapsed().as_secs(), 600);
+        // The first look, the one after some seconds, the 600th second and the word about the places.
+        assert!(looks <= 4, "{looks} looks");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_after_a_long_silence_has_no_more_time_than_another() {
+        let exchange = async {
+            tokio::time::sleep(100 * SECOND).await;
+            Pace::of_this_exchange().unwrap().body_begins(10 * SECOND);
+            pending::<()>().await;
+        };
+        let start = Instant::now();
+        let room = places();
+        let kept = Pace::of_head(false, 3_600 * SECOND).keep(&room, exchange);
+        assert_eq!(kept.await, Err("body"));
+        let took = start.elapsed();
+        let last = 110 * SECOND + BODY_GRACE + LOOK_EVERY;
+        assert!(took > 110 * SECOND && took <= last, "{took:?}");
     }
 
     #[tokio::test(start_paused = true)]

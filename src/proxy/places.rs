@@ -8,8 +8,18 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
+
+/// How often those that wait are told at most that places are scarce: it wakes all of them.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// Never told.
+const NEVER: u64 = u64::MAX;
 
 /// Room for connections.
 #[derive(Debug)]
@@ -18,6 +28,10 @@ pub struct Places {
     per_address_max: usize,
     taken: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    scarcity: Notify,
+    since: Instant,
+    /// When it was last told, in milliseconds since then.
+    told: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -55,6 +69,9 @@ impl Places {
             per_address_max,
             taken: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            scarcity: Notify::new(),
+            since: Instant::now(),
+            told: AtomicU64::new(NEVER),
             metrics,
         })
     }
@@ -67,8 +84,12 @@ impl Places {
             address: None,
         };
         self.metrics.connection_opened();
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        if self.are_scarce() {
+            self.tell();
+        }
         // The guard counts down again when there was no place.
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
+        if before >= self.max {
             return Err(Full::All);
         }
         if let Some(address) = address {
@@ -91,6 +112,25 @@ impl Places {
     /// Whether less than a fifth is left, so that idle connections should make room.
     pub fn are_scarce(&self) -> bool {
         self.taken() >= self.max - self.max / 5
+    }
+
+    /// Ready when a connection comes while places are scarce. Whoever waits on it looks first whether they are already.
+    pub fn scarcity(&self) -> Notified<'_> {
+        self.scarcity.notified()
+    }
+
+    fn tell(&self) {
+        let now = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(NEVER - 1);
+        let told = self.told.load(Ordering::Relaxed);
+        let is_due = told == NEVER || Duration::from_millis(now.saturating_sub(told)) >= TELL_EVERY;
+        let told_by_us = is_due
+            && self
+                .told
+                .compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if told_by_us {
+            self.scarcity.notify_waiters();
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -129,6 +169,7 @@ fn source(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
 
     fn places(max: usize, per_address_max: usize) -> Arc<Places> {
         Places::new(max, per_address_max, Arc::new(Metrics::new().unwrap()))
@@ -159,6 +200,22 @@ mod tests {
         let _one = places.take(address("2001:db8::1")).unwrap();
         assert!(places.take(address("2001:db8::ffff:1")).is_err());
         assert!(places.take(address("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scarcity_is_told_when_somebody_comes_and_not_over_and_over() {
+        let places = places(5, 0);
+        let mut held: Vec<Place> = (0..3).map(|_| places.take(None).unwrap()).collect();
+        let told = places.scarcity();
+        held.push(places.take(None).unwrap());
+        assert!(told.now_or_never().is_some());
+        let again = places.scarcity();
+        held.push(places.take(None).unwrap());
+        assert!(again.now_or_never().is_none());
+        tokio::time::sleep(TELL_EVERY).await;
+        let again = places.scarcity();
+        places.take(None).unwrap_err();
+        assert!(again.now_or_never().is_some());
     }
 
     #[test]

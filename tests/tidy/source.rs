@@ -60,6 +60,10 @@ const CLOCKS_AND_CHANCE: &[(&str, &str)] = &[
         "bounds how long a batch gathers, on the runtime's clock",
     ),
     ("src/proxy/pace.rs", "bounds how long clients may take"),
+    (
+        "src/proxy/places.rs",
+        "bounds how often all that wait are woken",
+    ),
 ];
 
 #[test]
