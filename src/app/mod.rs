@@ -298,7 +298,6 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     };
     // Pingora opens the public one itself; one of ours is only tried.
     let (public, is_inherited) = socket(config.server.listen, "server.listen")?;
-    let public = is_inherited.then_some(public);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity_server = assemble::identity_server(&config, &file, &upstream_settings)
@@ -308,10 +307,10 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
                 .map(Arc::new)
                 .map_err(|error| one(ConfigError::new(&file, error.to_string())))
         })?;
-    let records = Arc::clone(&audit) as Arc<dyn crate::flow::ports::AuditSink>;
-    let (records, alerting) = alerts::before(records, &config, &file, &metrics).map_err(one)?;
+    let (records, alerting) =
+        alerts::before(audit.clone(), &config, &file, &metrics).map_err(one)?;
     let told = shared_signals::before(records, &config, &file, &metrics, &health);
-    let (records, told) = told.map_err(one)?;
+    let (records, told, receivers) = told.map_err(one)?;
     let (transmitter, published) = told.unzip();
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let dependencies = Dependencies {
@@ -436,6 +435,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         identity_server,
         console,
         sign_in: Mutex::new(sign_in),
+        receivers,
     };
     let reloading = reloader
         .start(config.clone(), assembled.proved, stamp, stop.subscribe())
@@ -453,7 +453,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         &config,
         Arc::clone(&flow),
         (upstream, services),
-        (edge_settings, public, tls),
+        (edge_settings, is_inherited.then_some(public), tls),
         health,
     )?;
 

@@ -16,6 +16,8 @@ use crate::app::keys::Keys;
 use crate::app::models::CARD;
 use crate::app::models::Proved;
 use crate::app::resources;
+use crate::app::shared_signals;
+use crate::app::shared_signals::Receivers;
 use crate::app::sign_in;
 use crate::app::signing;
 use crate::config::Config;
@@ -61,6 +63,8 @@ pub struct Reloader {
     pub console: Console,
     /// By which provider, as it is in force.
     pub sign_in: Mutex<Option<sign_in::Prepared>>,
+    /// Who is told shared signals.
+    pub receivers: Receivers,
 }
 
 /// Age and size of each file that a snapshot is made of.
@@ -178,6 +182,8 @@ impl Reloader {
             .ok()?;
         let management = assemble::management(&config, &file);
         let management = management.map_err(|error| refuse(&error)).ok()?;
+        let receivers = self.receivers.prepare(&config, &file);
+        let receivers = receivers.map_err(|error| refuse(&error)).ok()?;
         let sign_in = match self.other_provider(&config, &file) {
             Ok(other) => other,
             Err(problems) => {
@@ -235,6 +241,11 @@ impl Reloader {
             .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
         self.end_sessions(&config, management);
+        if let Some(published) = &self.flow.dependencies().transmitter
+            && let Some(receivers) = receivers
+        {
+            published.take_outboxes(receivers.take());
+        }
         if let Some((prepared, provider)) = sign_in {
             self.take_provider(prepared, provider);
         }
@@ -324,6 +335,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain([models.join("manifest.toml"), models.join(CARD)])
         .chain(challenger)
         .chain(signing::files(config))
+        .chain(shared_signals::files(config))
         .chain(secrets);
     stamp_of(files)
 }

@@ -1,9 +1,12 @@
 //! From `[shared_signals]` to what tells: issuer, receivers, their authorities and what they want to be shown.
 
+use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::shared_signals::Delivery;
 use crate::adapters::shared_signals::Means;
+use crate::adapters::shared_signals::Prepared;
+use crate::adapters::shared_signals::Reach;
 use crate::adapters::shared_signals::ReceiverSettings;
 use crate::adapters::shared_signals::SignalSettings;
 use crate::adapters::shared_signals::SignallingSink;
@@ -15,6 +18,7 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::shared_signals::Delivery as Way;
 use crate::config::shared_signals::ReceiverSettings as Said;
+use crate::config::shared_signals::SharedSignalSettings;
 use crate::config::shared_signals::SubjectFormat;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::secret::Secret;
@@ -27,6 +31,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Receivers at most.
@@ -263,16 +268,59 @@ pub fn means(flow: &Arc<AuthFlow>, clock: &Arc<dyn Clock>) -> Means {
 /// What runs, and what is served.
 pub type Told = (Transmitter, Published);
 
-/// The sink that records go to, and what tells receivers where there are some.
+/// The sink that records go to, what tells receivers where there are some, and how those are reached.
+pub type Before = (Arc<dyn AuditSink>, Option<Told>, Receivers);
+
+/// The receivers that the process began with, and how they are reached.
+#[derive(Debug)]
+pub struct Receivers {
+    began: SharedSignalSettings,
+    reach: Reach,
+}
+
+impl Receivers {
+    /// What a reload exchanges: nothing where other receivers are named, or others words for them, which waits as a whole for
+    /// the restart. A section that is wrong is refused in any case.
+    pub fn prepare(&self, config: &Config, file: &str) -> Result<Option<Prepared>, ConfigError> {
+        let settings = settings(config, file)?;
+        let settings = settings.filter(|_| self.began.tells_like(&config.shared_signals));
+        let prepared = settings.map(|settings| self.reach.prepare(settings));
+        prepared.transpose().map_err(|error| unusable(file, error))
+    }
+}
+
+fn unusable(file: &str, error: CourierError) -> ConfigError {
+    ConfigError::new(file, format!("shared_signals.receivers: {error}"))
+}
+
+/// The files that receivers name.
+pub fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let receivers = config.shared_signals.receivers.iter();
+    receivers.flat_map(|said| {
+        let files = [
+            &said.authorization_file,
+            &said.token_file,
+            &said.secret_file,
+            &said.ca_file,
+        ];
+        files.into_iter().flatten().cloned()
+    })
+}
+
+/// Puts what tells receivers before `records`.
 pub fn before(
     records: Arc<dyn AuditSink>,
     config: &Config,
     file: &str,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
-) -> Result<(Arc<dyn AuditSink>, Option<Told>), ConfigError> {
+) -> Result<Before, ConfigError> {
+    let receivers = |reach| Receivers {
+        began: config.shared_signals.clone(),
+        reach,
+    };
     let Some(settings) = settings(config, file)? else {
-        return Ok((records, None));
+        return Ok((records, None, receivers(Reach::default())));
     };
     let metadata = shared_signal::metadata(&settings.issuer).to_string();
     let clients = settings.receivers.iter();
@@ -281,9 +329,10 @@ pub fn before(
         .collect();
     let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
     let (sink, transmitter) = SignallingSink::new(records, settings, metrics, health)
-        .map_err(|error| ConfigError::new(file, format!("shared_signals.receivers: {error}")))?;
+        .map_err(|error| unusable(file, error))?;
     let published = Published::new(metadata, transmitter.outboxes(), clients);
-    Ok((Arc::new(sink), Some((transmitter, published))))
+    let receivers = receivers(transmitter.reach());
+    Ok((Arc::new(sink), Some((transmitter, published)), receivers))
 }
 
 #[cfg(test)]

@@ -78,7 +78,11 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         ("geo", *geo != new.geo),
         ("limits", *limits != new.limits),
         ("keys", *keys != new.keys),
-        ("shared_signals", *shared_signals != new.shared_signals),
+        // Where the same receivers are, and the secrets, are taken over.
+        (
+            "shared_signals",
+            !shared_signals.tells_like(&new.shared_signals),
+        ),
         ("traces", *traces != new.traces),
         ("log", *log != new.log),
         // It leads browsers back to the console by its name.
@@ -127,6 +131,11 @@ mod tests {
             ),
             ("", receiver, &["shared_signals"]),
             (
+                receiver,
+                &format!("{receiver}url = 'b'\nevents = []\n"),
+                &["shared_signals"],
+            ),
+            (
                 "",
                 "[upstream]\nclient_certificate = 'a'\nclient_key = 'a'",
                 &["upstream.client_certificate"],
@@ -162,8 +171,13 @@ mod tests {
     fn what_is_taken_over_is_not_named() {
         let management = "[upstream.management]\nclient_id = 'a'\nsecret_file = 'a'\n";
         let ends = format!("{management}end_sessions = true\n");
+        let receiver = "[shared_signals]\nissuer = 'a'\n[[shared_signals.receivers]]\nname = 'a'\n";
+        let moved = format!(
+            "{receiver}url = 'b'\nauthorization_file = 'b'\ntoken_file = 'b'\nsecret_file = 'b'\nca_file = 'b'\n"
+        );
         for (began, new) in [
             ("", management),
+            (receiver, moved.as_str()),
             (management, ends.as_str()),
             ("", "[admin.oidc]\nissuer = 'https://a'\nclient_id = 'a'\n"),
             (

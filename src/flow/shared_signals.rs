@@ -10,6 +10,7 @@ use crate::domain::shared_signal::Named;
 use crate::flow::Dependencies;
 use crate::flow::exchange::Exchange;
 use crate::flow::ports::SignalOutbox;
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::header;
 use moka::policy::EvictionPolicy;
@@ -37,7 +38,7 @@ const GRANTS: [&str; 5] = [
 #[derive(Debug)]
 pub struct Published {
     metadata: String,
-    outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+    outboxes: ArcSwap<Vec<(BearerToken, Arc<dyn SignalOutbox>)>>,
     names: Names,
 }
 
@@ -72,7 +73,7 @@ impl Published {
     ) -> Self {
         Self {
             metadata,
-            outboxes,
+            outboxes: ArcSwap::from_pointee(outboxes),
             names: Names::of(clients),
         }
     }
@@ -91,14 +92,19 @@ impl Published {
 
     /// Whether anything can be fetched.
     pub fn is_polled(&self) -> bool {
-        !self.outboxes.is_empty()
+        !self.outboxes.load().is_empty()
+    }
+
+    /// What is fetched is opened by these tokens from now on, and by no other.
+    pub fn take_outboxes(&self, outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>) {
+        self.outboxes.store(Arc::new(outboxes));
     }
 
     /// The outbox of whoever sends these headers.
     ///
     /// # Errors
     /// It is nobody's.
-    pub fn outbox(&self, headers: &HeaderMap) -> Result<&dyn SignalOutbox, NoOutbox> {
+    pub fn outbox(&self, headers: &HeaderMap) -> Result<Arc<dyn SignalOutbox>, NoOutbox> {
         let mut shown = headers.get_all(header::AUTHORIZATION).iter();
         let value = match (shown.next(), shown.next()) {
             (None, _) => return Err(NoOutbox::Missing),
@@ -107,11 +113,12 @@ impl Published {
             (Some(value), None) => value.to_str().map_err(|_| NoOutbox::Wrong)?,
         };
         // All of them are compared: how long it takes says nothing of whose it might be.
-        let found = self.outboxes.iter().fold(None, |found, (token, outbox)| {
+        let outboxes = self.outboxes.load();
+        let found = outboxes.iter().fold(None, |found, (token, outbox)| {
             let known = token.admits(value).then_some(outbox);
             found.or(known)
         });
-        found.map(AsRef::as_ref).ok_or(NoOutbox::Wrong)
+        found.map(Arc::clone).ok_or(NoOutbox::Wrong)
     }
 }
 

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http::header;
 use pingora::proxy::Session;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Serves one poll.
@@ -52,7 +53,12 @@ pub async fn serve(
             outbox.poll(&request.at_once()).await
         }
     };
-    Answer::json(200, given.json())
+    // Who has waited may have lost his token meanwhile; what he is not given waits on.
+    match published.outbox(&session.req_header().headers) {
+        Ok(now) if Arc::ptr_eq(&now, &outbox) => Answer::json(200, given.json()),
+        Ok(_) => stranger(flow, context, NoOutbox::Wrong),
+        Err(why) => stranger(flow, context, why),
+    }
 }
 
 async fn asked(session: &mut Session, body_deadline: Duration) -> Result<PollRequest, Refusal> {

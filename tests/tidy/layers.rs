@@ -90,7 +90,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/courier",
         &["adapters::target"],
-        &["reqwest", "thiserror", "tokio", "tracing"],
+        &["arc_swap", "reqwest", "thiserror", "tokio", "tracing"],
     ),
     adapter(
         "adapters/embedded",

@@ -6,6 +6,7 @@ use crate::adapters::courier::Cargo;
 use crate::adapters::courier::Courier;
 use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
+use crate::adapters::courier::Line;
 use crate::adapters::courier::Parcel;
 use crate::adapters::courier::signed_fields;
 use crate::domain::alert::Alert;
@@ -48,7 +49,6 @@ pub struct AlertingSink {
 /// Alerts as messages.
 pub struct Alerts {
     receiver: String,
-    secret: Secret<Vec<u8>>,
     lost: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
@@ -79,11 +79,11 @@ impl AlertingSink {
         let lost = Arc::new(AtomicU64::new(0));
         let alerts = Alerts {
             receiver: settings.destination.target.origin(),
-            secret: settings.secret,
             lost: Arc::clone(&lost),
             metrics: Arc::clone(&metrics),
         };
-        let courier = Courier::new(settings.destination, alerts, waiting)?;
+        let line = Line::new(settings.destination, settings.secret)?;
+        let courier = Courier::new(line, alerts, waiting);
         let sink = Self {
             inner,
             rule: settings.rule,
@@ -117,6 +117,7 @@ impl AuditSink for AlertingSink {
 
 impl Cargo for Alerts {
     type Item = Alert;
+    type Shown = Secret<Vec<u8>>;
     const BATCH_MAX: usize = BATCH_MAX;
 
     fn pack(&self, items: &[Alert]) -> Option<Parcel> {
@@ -133,8 +134,13 @@ impl Cargo for Alerts {
         })
     }
 
-    fn fields(&self, parcel: &Parcel, now: Timestamp) -> Vec<(&'static str, String)> {
-        signed_fields(&self.secret, parcel, now)
+    fn fields(
+        &self,
+        secret: &Secret<Vec<u8>>,
+        parcel: &Parcel,
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
+        signed_fields(secret, parcel, now)
     }
 
     fn taken(&self, items: &[Alert], parcel: &Parcel) {

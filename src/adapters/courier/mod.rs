@@ -9,6 +9,7 @@ use crate::domain::alert::signature;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
+use arc_swap::ArcSwap;
 use reqwest::Client;
 use reqwest::Response;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait Cargo: Send + Sync + 'static {
     /// What waits in the queue.
     type Item: Send + Sync + 'static;
+    /// What the receiver is shown of ours, or what that is made with.
+    type Shown: Send + Sync + 'static;
     /// How many of them go into one message.
     const BATCH_MAX: usize;
     /// How much of an answer is read, in bytes.
@@ -36,7 +39,12 @@ pub trait Cargo: Send + Sync + 'static {
     fn pack(&self, items: &[Self::Item]) -> Option<Parcel>;
 
     /// The header fields of an attempt.
-    fn fields(&self, parcel: &Parcel, now: Timestamp) -> Vec<(&'static str, String)>;
+    fn fields(
+        &self,
+        shown: &Self::Shown,
+        parcel: &Parcel,
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)>;
 
     /// What became of an attempt by the status and the beginning of the answer, and why.
     fn receipt(&self, status: u16, _answer: &[u8]) -> (Receipt, String) {
@@ -82,32 +90,28 @@ pub enum CourierError {
     Client(reqwest::Error),
 }
 
-/// Brings messages to one receiver.
-pub struct Courier<C: Cargo> {
+/// Where a receiver is, and what it is shown: exchanged as one, so that a secret goes to nobody but whom it is for.
+pub struct Line<S> {
     http: Client,
     target: Target,
-    cargo: C,
-    queue: mpsc::Receiver<C::Item>,
-    retries: Vec<Duration>,
-    attempt_timeout: Duration,
+    shown: S,
 }
 
-impl<C: Cargo> std::fmt::Debug for Courier<C> {
+/// The line of the moment. An attempt ends by the one that it began with.
+pub type CurrentLine<S> = Arc<ArcSwap<Line<S>>>;
+
+impl<S> std::fmt::Debug for Line<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Courier({})", self.target.origin())
+        write!(f, "Line({})", self.target.origin())
     }
 }
 
-impl<C: Cargo> Courier<C> {
-    /// What brings the items of `queue` there, as `cargo`.
+impl<S> Line<S> {
+    /// What reaches `destination`.
     ///
     /// # Errors
     /// See [`CourierError`].
-    pub fn new(
-        destination: Destination,
-        cargo: C,
-        queue: mpsc::Receiver<C::Item>,
-    ) -> Result<Self, CourierError> {
+    pub fn new(destination: Destination, shown: S) -> Result<Self, CourierError> {
         let http = target::client(&destination.authorities)
             .map_err(CourierError::Authority)?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -116,11 +120,45 @@ impl<C: Cargo> Courier<C> {
         Ok(Self {
             http,
             target: destination.target,
+            shown,
+        })
+    }
+}
+
+/// Brings messages to one receiver.
+pub struct Courier<C: Cargo> {
+    line: CurrentLine<C::Shown>,
+    cargo: C,
+    queue: mpsc::Receiver<C::Item>,
+    retries: Vec<Duration>,
+    attempt_timeout: Duration,
+}
+
+impl<C: Cargo> std::fmt::Debug for Courier<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Courier({})", self.origin())
+    }
+}
+
+impl<C: Cargo> Courier<C> {
+    /// What brings the items of `queue` there, as `cargo`.
+    pub fn new(line: Line<C::Shown>, cargo: C, queue: mpsc::Receiver<C::Item>) -> Self {
+        Self {
+            line: Arc::new(ArcSwap::from_pointee(line)),
             cargo,
             queue,
             retries: RETRIES.to_vec(),
             attempt_timeout: ATTEMPT_TIMEOUT,
-        })
+        }
+    }
+
+    /// Where another line is put in.
+    pub fn line(&self) -> CurrentLine<C::Shown> {
+        Arc::clone(&self.line)
+    }
+
+    fn origin(&self) -> String {
+        self.line.load().target.origin()
     }
 
     /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
@@ -158,7 +196,7 @@ impl<C: Cargo> Courier<C> {
             .await
             .is_err()
         {
-            tracing::warn!(receiver = %self.target.origin(), "the last messages may not have been told");
+            tracing::warn!(receiver = %self.origin(), "the last messages may not have been told");
         }
     }
 
@@ -179,7 +217,7 @@ impl<C: Cargo> Courier<C> {
             let Some(pause) = pauses.next() else {
                 return self.cargo.given_up(items, &parcel, &why);
             };
-            tracing::debug!(receiver = %self.target.origin(), "a message is told again later: {why}");
+            tracing::debug!(receiver = %self.origin(), "a message is told again later: {why}");
             tokio::select! {
                 () = tokio::time::sleep(*pause) => {}
                 _ = stop.wait_for(|stopped| *stopped) => {
@@ -191,11 +229,12 @@ impl<C: Cargo> Courier<C> {
 
     /// One attempt: what became of it, and why.
     async fn attempt(&self, parcel: &Parcel, now: Timestamp) -> (Receipt, String) {
-        let mut request = self
+        let line = self.line.load_full();
+        let mut request = line
             .http
-            .post(self.target.url().clone())
+            .post(line.target.url().clone())
             .timeout(self.attempt_timeout);
-        for (name, value) in self.cargo.fields(parcel, now) {
+        for (name, value) in self.cargo.fields(&line.shown, parcel, now) {
             request = request.header(name, value);
         }
         match request.body(parcel.body.clone()).send().await {

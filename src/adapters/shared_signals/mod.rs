@@ -9,12 +9,16 @@ mod poll;
 /// Sends tokens.
 mod push;
 
+/// What may be exchanged while events wait.
+mod reach;
+
 /// Sends plain JSON.
 mod webhook;
 
 use crate::adapters::courier::Courier;
 use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
+use crate::adapters::courier::Line;
 use crate::domain::audit::AuditEvent;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
@@ -40,6 +44,9 @@ use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
 use poll::Polled;
 use push::Push;
+use reach::Known;
+pub use reach::Prepared;
+pub use reach::Reach;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -126,6 +133,7 @@ pub struct Transmitter {
     pushes: Vec<Courier<Push>>,
     webhooks: Vec<Courier<Webhook>>,
     outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+    reach: Reach,
     standing: Standing,
     metrics: Arc<Metrics>,
 }
@@ -236,6 +244,7 @@ impl SignallingSink {
             pushes: Vec::new(),
             webhooks: Vec::new(),
             outboxes: Vec::new(),
+            reach: Reach::default(),
             standing: Standing::new(health),
             metrics: Arc::clone(&metrics),
         };
@@ -287,7 +296,7 @@ impl Transmitter {
     fn add(&mut self, receiver: ReceiverSettings) -> Result<(), CourierError> {
         let name = receiver.name.clone();
         let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
-        let way = match receiver.delivery {
+        let (way, known) = match receiver.delivery {
             Delivery::Push {
                 audience,
                 destination,
@@ -296,17 +305,19 @@ impl Transmitter {
                 let (queue, waiting) = mpsc::channel(QUEUE_MAX);
                 let push = Push {
                     name,
-                    authorization,
                     metrics,
                     standing,
                 };
-                self.pushes.push(Courier::new(destination, push, waiting)?);
-                Way::Tokens(audience, Tokens::Queue(queue))
+                let courier = Courier::new(Line::new(destination, authorization)?, push, waiting);
+                let known = Known::Push(courier.line());
+                self.pushes.push(courier);
+                (Way::Tokens(audience, Tokens::Queue(queue)), known)
             }
             Delivery::Poll { audience, token } => {
                 let polled = Arc::new(Polled::new(name, metrics, standing));
                 self.outboxes.push((token, Arc::clone(&polled) as _));
-                Way::Tokens(audience, Tokens::Outbox(polled))
+                let known = Known::Poll(Arc::clone(&polled) as _);
+                (Way::Tokens(audience, Tokens::Outbox(polled)), known)
             }
             Delivery::Webhook {
                 destination,
@@ -316,16 +327,17 @@ impl Transmitter {
                 let lost = Arc::default();
                 let webhook = Webhook {
                     name,
-                    secret,
                     lost: Arc::clone(&lost),
                     metrics,
                     standing,
                 };
-                self.webhooks
-                    .push(Courier::new(destination, webhook, waiting)?);
-                Way::Notices(Notices { queue, lost })
+                let courier = Courier::new(Line::new(destination, secret)?, webhook, waiting);
+                let known = Known::Webhook(courier.line());
+                self.webhooks.push(courier);
+                (Way::Notices(Notices { queue, lost }), known)
             }
         };
+        self.reach.add(receiver.name.clone(), known);
         self.streams.push(Stream {
             name: receiver.name,
             events: receiver.events,
@@ -339,6 +351,11 @@ impl Transmitter {
     /// What receivers fetch, and by which token each of them is known.
     pub fn outboxes(&self) -> Vec<(BearerToken, Arc<dyn SignalOutbox>)> {
         self.outboxes.clone()
+    }
+
+    /// Where a reload puts in how receivers are reached from then on.
+    pub fn reach(&self) -> Reach {
+        self.reach.clone()
     }
 
     /// Tells until the sinks are gone, or `stop` says so; then what waits is tried once more.

@@ -17,13 +17,13 @@ use std::sync::Arc;
 /// Tokens as messages.
 pub(super) struct Push {
     pub(super) name: String,
-    pub(super) authorization: Option<Secret<String>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) standing: Standing,
 }
 
 impl Cargo for Push {
     type Item = Token;
+    type Shown = Option<Secret<String>>;
     const BATCH_MAX: usize = 1;
     const ANSWER_BYTES_MAX: usize = REFUSAL_BYTES_MAX;
 
@@ -36,13 +36,21 @@ impl Cargo for Push {
         })
     }
 
-    fn fields(&self, _parcel: &Parcel, _now: Timestamp) -> Vec<(&'static str, String)> {
+    fn fields(
+        &self,
+        authorization: &Option<Secret<String>>,
+        _parcel: &Parcel,
+        _now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
         let mut fields = vec![
             ("content-type", SET_MEDIA_TYPE.to_owned()),
             ("accept", "application/json".to_owned()),
         ];
-        let authorization = self.authorization.as_ref();
-        fields.extend(authorization.map(|value| ("authorization", value.expose().clone())));
+        fields.extend(
+            authorization
+                .as_ref()
+                .map(|value| ("authorization", value.expose().clone())),
+        );
         fields
     }
 

@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 /// Events as messages.
 pub(super) struct Webhook {
     pub(super) name: String,
-    pub(super) secret: Secret<Vec<u8>>,
     pub(super) lost: Arc<AtomicU64>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) standing: Standing,
@@ -44,6 +43,7 @@ impl Notices {
 
 impl Cargo for Webhook {
     type Item = Notice;
+    type Shown = Secret<Vec<u8>>;
     const BATCH_MAX: usize = BATCH_MAX;
 
     fn pack(&self, items: &[Notice]) -> Option<Parcel> {
@@ -55,8 +55,13 @@ impl Cargo for Webhook {
         })
     }
 
-    fn fields(&self, parcel: &Parcel, now: Timestamp) -> Vec<(&'static str, String)> {
-        signed_fields(&self.secret, parcel, now)
+    fn fields(
+        &self,
+        secret: &Secret<Vec<u8>>,
+        parcel: &Parcel,
+        now: Timestamp,
+    ) -> Vec<(&'static str, String)> {
+        signed_fields(secret, parcel, now)
     }
 
     fn taken(&self, items: &[Notice], parcel: &Parcel) {
