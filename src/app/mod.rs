@@ -296,8 +296,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         Some(prepared) => Some(socket(prepared.listen(), "actions.listen")?.0),
         None => None,
     };
-    // Pingora opens the public one itself; one of ours is only tried.
+    // Pingora opens the public one itself; one of ours is only tried, and closed before anybody takes it for Pingora's.
     let (public, is_inherited) = socket(config.server.listen, "server.listen")?;
+    let public = is_inherited.then_some(public);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity_server = assemble::identity_server(&config, &file, &upstream_settings)
@@ -402,9 +403,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
     });
-    let provider = sign_in.as_ref();
-    let provider = provider.map(|prepared| prepared.provider(&keys, Arc::clone(&clock), &file));
-    let provider = provider.transpose().map_err(one)?;
+    let provider = |found: &sign_in::Prepared| found.provider(&keys, Arc::clone(&clock), &file);
+    let provider = sign_in.as_ref().map(provider).transpose().map_err(one)?;
     let console = console::console(&config, &file, &flow, overrides, others, provider);
     let console = console.map_err(one)?;
     let changes = console::changes::Changes::begin(&config, overrides, &console);
@@ -453,7 +453,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         &config,
         Arc::clone(&flow),
         (upstream, services),
-        (edge_settings, is_inherited.then_some(public), tls),
+        (edge_settings, public, tls),
         health,
     )?;
 
