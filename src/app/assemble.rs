@@ -40,6 +40,7 @@ use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
 use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::upstream::UpstreamSettings;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -404,18 +405,23 @@ fn sentinels(config: &Config, file: &str, redis: &mut RedisSettings) -> Result<(
     if username.as_ref().is_some_and(String::is_empty) {
         return Err(wrong("username: empty, expected a name".to_owned()));
     }
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| wrong(format!("password_file: `{shown}` cannot be read: {error}")))?;
-    let password = text.trim();
+    let password = secret_of(path).map_err(|problem| wrong(format!("password_file: {problem}")))?;
     if password.is_empty() {
         return Err(wrong(format!(
-            "password_file: `{shown}` is empty, expected the password of the Sentinels"
+            "password_file: `{}` is empty, expected the password of the Sentinels",
+            path.display()
         )));
     }
     redis.sentinel_username.clone_from(username);
-    redis.sentinel_password = Some(Secret::new(password.to_owned()));
+    redis.sentinel_password = Some(Secret::new(password));
     Ok(())
+}
+
+/// What a file with a secret says.
+fn secret_of(path: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 /// With what the gateway ends sessions, where that is configured.
@@ -428,9 +434,8 @@ pub fn management(
     };
     let wrong = |problem: String| ConfigError::new(file, format!("upstream.management.{problem}"));
     let path = settings.secret_file.display();
-    let secret = std::fs::read_to_string(&settings.secret_file)
-        .map_err(|error| wrong(format!("secret_file: `{path}` cannot be read: {error}")))?;
-    let secret = secret.trim();
+    let secret = secret_of(&settings.secret_file)
+        .map_err(|problem| wrong(format!("secret_file: {problem}")))?;
     if settings.end_sessions && settings.client_id.is_empty() {
         return Err(wrong("end_sessions: `client_id` is empty".to_owned()));
     }
@@ -439,7 +444,7 @@ pub fn management(
     }
     Ok(Some(ManagementCredential {
         client_id: settings.client_id.clone(),
-        secret: Secret::new(secret.to_owned()),
+        secret: Secret::new(secret),
     }))
 }
 
