@@ -122,10 +122,11 @@ async fn a_node_that_ends_loses_no_request() {
     );
 }
 
+/// It drains for longer than any test takes: whatever ends meanwhile has not been ended by the time.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
     let mut world = World::start(Options {
-        config: "server.drain_seconds = 12\nserver.grace_seconds = 10",
+        config: "server.drain_seconds = 3600\nserver.grace_seconds = 10",
         ..Options::default()
     })
     .await;
@@ -140,21 +141,47 @@ async fn while_it_drains_a_node_answers_and_parts_with_its_connections() {
         assert!(Instant::now() < end, "{}", world.log());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    // Old and new connections are served, once each.
+    // Old and new connections are served, once each; one that has been idle meanwhile as well.
     assert!(busy.exchange(&keys).await.expect("an answer").closes());
     let mut fresh = Client::new(world.port, None);
     assert!(fresh.exchange(&keys).await.expect("an answer").closes());
-    tokio::time::sleep(Duration::from_millis(2_000)).await;
     let answer = idle.exchange(&keys).await.expect("an answer");
     assert!(answer.status == 200 && answer.closes(), "{answer:?}");
-    // After the drain time nobody new is let in.
-    let end = Instant::now() + PATIENCE;
-    while Client::new(world.port, None).connect().await.is_ok() {
-        assert!(Instant::now() < end, "still accepted");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(world.ended().await, Some(0), "{}", world.log());
     assert_eq!(until_recorded(&world, 5).await.len(), 5);
+    world.signal("TERM");
+    assert_eq!(world.ended().await, Some(0), "{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_drain_time_nobody_new_is_let_in() {
+    let mut world = World::start(Options {
+        config: "server.drain_seconds = 1\nserver.grace_seconds = 3600",
+        ..Options::default()
+    })
+    .await;
+    // It has a request under way, and so does not end by itself.
+    world.sim.set_response_delay(Duration::from_secs(3600));
+    let mut under_way = Client::new(world.port, None);
+    let keys = load::request(1);
+    let under_way = async {
+        drop(under_way.exchange(&keys).await);
+    };
+    let refused = async {
+        until_received(&world, 1).await;
+        world.signal("TERM");
+        let end = Instant::now() + PATIENCE;
+        while Client::new(world.port, None).connect().await.is_ok() {
+            assert!(Instant::now() < end, "still accepted");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(world.log().contains("requests under way may end"));
+    };
+    tokio::select! {
+        () = refused => {}
+        () = under_way => panic!("the request was cut off: {}", world.log()),
+    }
+    world.signal("TERM");
+    assert_eq!(world.ended().await, Some(0), "{}", world.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

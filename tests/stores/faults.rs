@@ -4,6 +4,7 @@ use crate::facts::*;
 use crate::redis::connect;
 use crate::redis::recovered;
 use crate::redis::teach_everything;
+use crate::redis::text;
 use crate::redis_server::RedisServer;
 use crate::redis_server::free_port;
 use riskgate::adapters::redis::Notice;
@@ -16,93 +17,79 @@ use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
-/// What half of the calls may take beyond their timeout while other tests have the processors.
-const MARGIN: Duration = Duration::from_millis(300);
-/// What a single call may take on a machine whose processors are elsewhere for a while: far less than for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The longest that anything may take to show.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the clock of the runtime counts in.
+const TICK: Duration = Duration::from_millis(1);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+/// While the server hangs the clock stands still but for what the store waits for, so that what a call takes is what the
+/// store has decided, and none of it is the machine's.
+#[tokio::test]
 async fn a_server_that_hangs_costs_no_more_than_the_timeout() {
     let server = RedisServer::start();
     let settings = settings();
     let store = connect(&server, settings.clone());
     recovered(&store).await;
     server.stop();
-    let (mut timeouts, mut took) = (0, Vec::new());
+    tokio::time::pause();
+    let mut timeouts = 0;
     for _ in 0..20 {
-        let started = Instant::now();
+        let started = tokio::time::Instant::now();
         let error = store.load(&query(1, START)).await.unwrap_err();
+        let took = started.elapsed();
         if error == StateError::Timeout {
             timeouts += 1;
-            took.push(started.elapsed());
+            assert!(took <= settings.response_timeout + TICK, "{took:?}");
+        } else {
+            assert_eq!(took, Duration::ZERO, "{error}");
         }
     }
-    took.sort();
-    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
-    assert!(median <= settings.response_timeout + MARGIN, "{median:?}");
-    assert!(slowest <= PATIENCE, "{slowest:?}");
     assert!(timeouts >= 5, "{timeouts}");
     // After some silence the connection is given up, and calls fail without waiting.
-    let mut fastest = Duration::MAX;
     for _ in 0..10 {
-        let started = Instant::now();
-        assert!(matches!(
-            store.load(&query(1, START)).await,
-            Err(StateError::Unavailable(_))
-        ));
-        fastest = fastest.min(started.elapsed());
+        let started = tokio::time::Instant::now();
+        let answer = store.load(&query(1, START)).await;
+        assert!(matches!(answer, Err(StateError::Unavailable(_))));
+        assert_eq!(started.elapsed(), Duration::ZERO);
     }
-    assert!(fastest < settings.response_timeout, "{fastest:?}");
-    let started = Instant::now();
+    let started = tokio::time::Instant::now();
     assert!(store.record(&[learnt(lesson(1, START))]).await.is_err());
-    assert!(started.elapsed() <= settings.write_timeout + PATIENCE);
+    assert!(started.elapsed() <= settings.write_timeout + TICK);
+    tokio::time::resume();
     server.cont();
     let recovery = recovered(&store).await;
-    eprintln!(
-        "hanging server: median {median:?}, slowest {slowest:?}, recovered after {recovery:?}"
-    );
+    eprintln!("hanging server: recovered after {recovery:?}");
 }
 
+/// Calls have so much time that they would still wait at the end of the test: what fails has noticed the end of the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_is_noticed_at_once_and_found_again() {
     let mut server = RedisServer::start();
-    let patient_writes = RedisSettings {
-        write_timeout: patient().write_timeout,
-        ..settings()
-    };
-    let store = connect(&server, patient_writes);
+    let store = connect(
+        &server,
+        RedisSettings {
+            response_timeout: 10 * PATIENCE,
+            write_timeout: 10 * PATIENCE,
+            ..settings()
+        },
+    );
     recovered(&store).await;
     for round in 0..3 {
         server.kill();
-        let (mut took, mut late) = (Vec::new(), 0);
+        let started = Instant::now();
         for _ in 0..50 {
-            let started = Instant::now();
-            match store.load(&query(1, START)).await.unwrap_err() {
-                StateError::Unavailable(_) => took.push(started.elapsed()),
-                // On a busy machine the end of the connection may take longer to arrive than a read has.
-                StateError::Timeout => late += 1,
-                other => panic!("{other}"),
-            }
+            let error = store.load(&query(1, START)).await.unwrap_err();
+            assert!(matches!(error, StateError::Unavailable(_)), "{error}");
         }
-        took.sort();
-        assert!(late < 25, "{late} of 50 calls waited");
-        let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
-        assert!(median < settings().response_timeout + MARGIN, "{median:?}");
-        assert!(slowest < PATIENCE, "{slowest:?}");
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+        // It stays away for some attempts to connect.
         tokio::time::sleep(Duration::from_millis(500)).await;
         server.restart();
         let took = recovered(&store).await;
-        eprintln!("dead server, round {round}: slowest call {slowest:?}, recovered after {took:?}");
+        eprintln!("dead server, round {round}: recovered after {took:?}");
         // The scripts are gone with the old process.
         store.record(&[learnt(lesson(1, START))]).await.unwrap();
-        // On a busy machine an answer may come after the 15 ms that a read has; it is there nevertheless.
-        let end = Instant::now() + PATIENCE;
-        let history = loop {
-            match store.load(&query(1, START)).await {
-                Ok(history) => break history,
-                Err(error) => assert!(Instant::now() < end, "{error}"),
-            }
-        };
+        let history = store.load(&query(1, START)).await.unwrap();
         assert_eq!(history.profile.unwrap().successes, 1);
     }
 }
@@ -252,7 +239,22 @@ async fn an_eviction_policy_that_forgets_profiles_is_reported() {
     )
     .unwrap();
     poor.ping().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(poor.warnings().is_empty());
+    // Both ways of asking were refused; what is asked after them is answered after them.
+    let end = Instant::now() + PATIENCE;
+    while refused(&server, "config|get") == 0 || refused(&server, "info") == 0 {
+        assert!(Instant::now() < end, "nobody asks for the policy");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     poor.ping().await.unwrap();
+    assert!(poor.warnings().is_empty());
+}
+
+/// How often the server has refused a command.
+fn refused(server: &RedisServer, command: &str) -> u64 {
+    let of_command = format!("cmdstat_{command}:");
+    text(&server.command(&[b"INFO", b"commandstats"]))
+        .lines()
+        .find_map(|line| line.strip_prefix(&of_command))
+        .and_then(|counts| counts.split_once("rejected_calls=")?.1.split(',').next())
+        .map_or(0, |count| count.parse().unwrap())
 }

@@ -590,10 +590,9 @@ impl World {
         assert_eq!(found, logins, "logins of {user} that were learnt");
     }
 
-    /// What was observed so far goes to the store after the answer: gives it the time to arrive.
+    /// Waits until what was observed so far is in the store: it goes there after the answer, and before the record is written.
     pub async fn settle(&self) {
         drop(self.records().await);
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 
     pub fn read_records(&self) -> Vec<AuditEvent> {

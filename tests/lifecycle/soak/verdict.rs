@@ -6,6 +6,7 @@ use super::traffic::Seen;
 use super::traffic::Sent;
 use super::traffic::USERS;
 use super::trouble::Window;
+use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::root;
 use crate::load::NUMBER;
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -87,14 +89,12 @@ pub async fn reach(world: &World, sent: &[Sent], windows: &[Window], pace: Pace)
     let answered = count(|seen| matches!(seen, Seen::Answer(_)));
     let left = count(|seen| matches!(seen, Seen::Left));
     let idle = count(|seen| matches!(seen, Seen::Idle));
-    let records = reload::until_recorded(world, answered as u64).await;
-    // Those of clients that left come when their exchange has ended.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let records = if records.len() < answered + left {
-        reload::records(world)
-    } else {
-        records
-    };
+    // What clients have left comes to its end after they have: their connections are counted until then.
+    let end = Instant::now() + PATIENCE;
+    while world.metric("riskgate_connections", &[]).await > 0.5 {
+        assert!(Instant::now() < end, "connections stay\n{}", world.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let mut arrived: HashMap<u64, Vec<RecordedRequest>> = HashMap::new();
     for request in world.received() {
         let number = request
@@ -105,16 +105,16 @@ pub async fn reach(world: &World, sent: &[Sent], windows: &[Window], pace: Pace)
             arrived.entry(number).or_default().push(request);
         }
     }
+    let left_and_arrived = sent
+        .iter()
+        .filter(|sent| matches!(sent.seen, Seen::Left) && arrived.contains_key(&sent.number))
+        .count();
+    let due = answered + left_and_arrived;
+    let records = reload::until_recorded(world, due as u64).await;
     clients(&mut verdict, sent, windows, pace);
     let joined = exchanges(&mut verdict, sent, &arrived, &records, windows, pace);
-    audit(
-        &mut verdict,
-        &records,
-        (answered, left),
-        &joined,
-        sent,
-        &arrived,
-    );
+    let possible = due..=answered + left;
+    audit(&mut verdict, &records, possible, &joined, sent);
     let stateless = scores(&mut verdict, &records, windows, pace);
     let learnt = store(&mut verdict, world, sent, &joined, &records).await;
     for name in [
@@ -234,16 +234,10 @@ fn exchanges<'a>(
 fn audit(
     verdict: &mut Verdict,
     records: &[AuditEvent],
-    (answered, left): (usize, usize),
+    possible: RangeInclusive<usize>,
     joined: &HashMap<u64, &AuditEvent>,
     sent: &[Sent],
-    arrived: &HashMap<u64, Vec<RecordedRequest>>,
 ) {
-    let left_and_arrived = sent
-        .iter()
-        .filter(|sent| matches!(sent.seen, Seen::Left) && arrived.contains_key(&sent.number))
-        .count();
-    let possible = answered + left_and_arrived..=answered + left;
     if !possible.contains(&records.len()) {
         verdict.blame(
             "unaudited",
