@@ -3,15 +3,14 @@
 use crate::chapters::Chapter;
 use crate::place::Faces;
 use crate::screen::Screen;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::audit::is_mark;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::io::AsyncReadExt as _;
@@ -113,7 +112,7 @@ impl Records {
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 
     /// Whether records are missing.

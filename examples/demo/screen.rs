@@ -2,11 +2,10 @@
 //! only sign of anything.
 
 use crate::stop::Stop;
+use parking_lot::Mutex;
 use riskgate::domain::audit::AuditEvent;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 /// Reasons that a row has room for.
 const REASONS_SHOWN: usize = 3;
@@ -69,10 +68,7 @@ impl Screen {
 
     /// One line.
     pub(crate) fn line(&self, text: &str) {
-        let mut has_status = self
-            .has_status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut has_status = self.has_status.lock();
         let clear = if std::mem::take(&mut *has_status) {
             "\r\u{1b}[K"
         } else {
@@ -95,10 +91,7 @@ impl Screen {
     /// A line that the next one replaces; nothing where it could not be replaced.
     pub(crate) fn status(&self, text: &str) {
         if self.is_terminal {
-            let mut has_status = self
-                .has_status
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut has_status = self.has_status.lock();
             *has_status = true;
             self.write(&format!("\r\u{1b}[K{text}"));
         }

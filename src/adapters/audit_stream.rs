@@ -8,11 +8,9 @@ use crate::flow::ports::RecordTap;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -96,13 +94,13 @@ impl AuditStream {
         {
             tracing::warn!("the stream of audit records took too long at the end");
         }
-        self.lost(self.waiting().lines.len());
+        self.lost(self.waiting.lock().lines.len());
     }
 
     /// Comes back when there is something to do.
     async fn due(&self, pause: Duration) {
         tokio::time::sleep(pause).await;
-        if self.waiting().lines.is_empty() {
+        if self.waiting.lock().lines.is_empty() {
             // Nothing came: the stream is asked all the same.
             drop(tokio::time::timeout(PING_EVERY, self.wake.notified()).await);
         }
@@ -130,7 +128,7 @@ impl AuditStream {
     }
 
     fn batch(&self) -> Vec<Vec<u8>> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let mut bytes = 0;
         let mut batch = Vec::new();
         while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
@@ -148,15 +146,11 @@ impl AuditStream {
         let count = u64::try_from(count).unwrap_or_default();
         self.metrics.audit_stream("lost", count);
     }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl RecordTap for AuditStream {
     fn take(&self, line: &[u8]) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         let has_room = waiting.lines.len() < QUEUE_MAX
             && waiting.bytes + line.len() <= QUEUE_BYTES_MAX
             && line.len() <= LINE_BYTES_MAX;
@@ -206,10 +200,7 @@ mod tests {
                 return Err(StateError::Timeout);
             }
             let good: Vec<_> = lines.iter().filter(|line| *line != b"bad").collect();
-            self.lines
-                .lock()
-                .unwrap()
-                .extend(good.iter().copied().cloned());
+            self.lines.lock().extend(good.iter().copied().cloned());
             Ok(good.len())
         }
 
@@ -242,7 +233,7 @@ mod tests {
         assert_eq!(count(&metrics, "lost"), 0);
         stream.is_away.store(false, Ordering::Relaxed);
         queue.send(&stream).await.unwrap();
-        assert_eq!(stream.lines.lock().unwrap().len(), BATCH_MAX + 1);
+        assert_eq!(stream.lines.lock().len(), BATCH_MAX + 1);
         assert_eq!(count(&metrics, "sent"), BATCH_MAX as u64 + 1);
         // What may be there is not sent again.
         stream.breaks.store(true, Ordering::Relaxed);
@@ -255,7 +246,7 @@ mod tests {
         assert!(queue.send(&stream).await.is_err());
         assert_eq!(count(&metrics, "lost"), 2);
         queue.send(&stream).await.unwrap();
-        assert_eq!(stream.lines.lock().unwrap().len(), BATCH_MAX + 3);
+        assert_eq!(stream.lines.lock().len(), BATCH_MAX + 3);
     }
 
     #[test]
@@ -263,18 +254,21 @@ mod tests {
         let metrics = Arc::new(Metrics::new().unwrap());
         let queue = AuditStream::new(Arc::clone(&metrics));
         queue.take(&vec![b'x'; LINE_BYTES_MAX + 1]);
-        assert_eq!((queue.waiting().bytes, count(&metrics, "lost")), (0, 1));
+        assert_eq!(
+            (queue.waiting.lock().bytes, count(&metrics, "lost")),
+            (0, 1)
+        );
         for _ in 0..QUEUE_MAX + 5 {
             queue.take(b"x");
         }
-        assert_eq!(queue.waiting().lines.len(), QUEUE_MAX);
+        assert_eq!(queue.waiting.lock().lines.len(), QUEUE_MAX);
         assert_eq!(count(&metrics, "lost"), 6);
         let long = vec![b'x'; LINE_BYTES_MAX];
         let queue = AuditStream::new(Arc::clone(&metrics));
         for _ in 0..=QUEUE_BYTES_MAX / LINE_BYTES_MAX {
             queue.take(&long);
         }
-        assert!(queue.waiting().bytes <= QUEUE_BYTES_MAX);
+        assert!(queue.waiting.lock().bytes <= QUEUE_BYTES_MAX);
         assert_eq!(count(&metrics, "lost"), 7);
     }
 
@@ -290,7 +284,7 @@ mod tests {
             stop.send(true).unwrap();
             let port = Arc::clone(&stream) as Arc<dyn RecordStream>;
             queue.run(port, Arc::default(), stopped).await;
-            assert_eq!(stream.lines.lock().unwrap().is_empty(), is_away);
+            assert_eq!(stream.lines.lock().is_empty(), is_away);
             assert_eq!(count(&metrics, "lost"), u64::from(is_away));
         }
     }

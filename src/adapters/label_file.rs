@@ -5,6 +5,8 @@ use crate::domain::label::Label;
 use crate::domain::label::Truth;
 use crate::domain::printable;
 use crate::flow::ports::LabelBook;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,9 +20,6 @@ use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 /// Labels that are remembered; beyond them those that were said first no longer show. The file keeps all.
 const LABELS_MAX: usize = 100_000;
@@ -55,7 +54,7 @@ impl LabelFile {
 
     /// What the file holds by now; `None` where there is none.
     fn read(&self) -> io::Result<Option<MutexGuard<'_, Known>>> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         match File::open(&self.path) {
             Ok(mut file) => known.read_on(&mut file)?,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -63,15 +62,11 @@ impl LabelFile {
         }
         Ok(Some(known))
     }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl LabelBook for LabelFile {
     fn add(&self, label: &Label) -> io::Result<bool> {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let mut options = OpenOptions::new();
         options.create(true).append(true).read(true).mode(0o600);
         let mut file = options.open(&self.path)?;

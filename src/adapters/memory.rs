@@ -23,12 +23,10 @@ use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -74,12 +72,12 @@ impl MemoryStore {
 
     /// How many entries there are, expired or not.
     pub fn entries(&self) -> usize {
-        self.map().entries.len()
+        self.map.lock().entries.len()
     }
 
     /// How many entries there are, expired or not, the bytes of their keys and values, and how many of them are profiles.
     pub fn size(&self) -> (usize, usize, usize) {
-        let map = self.map();
+        let map = self.map.lock();
         let values = map.entries.values().map(|(value, _)| value.len());
         let each = size_of::<EntryKey>() + size_of::<(Vec<u8>, Timestamp)>();
         let count = map.entries.len();
@@ -93,24 +91,27 @@ impl MemoryStore {
 
     /// Gives up what has ended by `now`.
     pub fn forget_ended(&self, now: Timestamp) {
-        self.map().entries.retain(|_, (_, expires)| now < *expires);
+        self.map
+            .lock()
+            .entries
+            .retain(|_, (_, expires)| now < *expires);
     }
 
     /// The bytes of a subject's profile, for comparing.
     pub fn profile_bytes(&self, subject: SubjectKey) -> Option<Vec<u8>> {
         let key = EntryKey::subject(Kind::Profile, subject);
-        self.map().entries.get(&key).map(|(bytes, _)| bytes.clone())
-    }
-
-    fn map(&self) -> MutexGuard<'_, Map> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map
+            .lock()
+            .entries
+            .get(&key)
+            .map(|(bytes, _)| bytes.clone())
     }
 }
 
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn load(&self, query: &HistoryQuery) -> Result<History, StateError> {
-        let map = self.map();
+        let map = self.map.lock();
         let keys = entries::keys(query);
         let values = keys.iter().map(|key| {
             let (value, expires) = map.entries.get(key)?;
@@ -125,7 +126,11 @@ impl StateStore for MemoryStore {
     }
 
     async fn record(&self, observations: &[Observation]) -> Result<(), StateError> {
-        match entries::apply(&Plan::of(observations), &Codec::plain(), &mut *self.map()) {
+        match entries::apply(
+            &Plan::of(observations),
+            &Codec::plain(),
+            &mut *self.map.lock(),
+        ) {
             Ok(()) => Ok(()),
             Err(never) => match never {},
         }
@@ -138,7 +143,7 @@ impl StateStore for MemoryStore {
         at: Timestamp,
         ttl: Duration,
     ) -> Result<(), StateError> {
-        let mut map = self.map();
+        let mut map = self.map.lock();
         match entries::issue(&mut *map, &Codec::plain(), ticket, binding, at, ttl) {
             Ok(()) => Ok(()),
             Err(never) => match never {},
@@ -151,7 +156,7 @@ impl StateStore for MemoryStore {
         binding: Pseudonym,
         now: Timestamp,
     ) -> Result<Redemption, StateError> {
-        let mut map = self.map();
+        let mut map = self.map.lock();
         match entries::redeem(&mut *map, &Codec::plain(), ticket, binding, now) {
             Ok(redemption) => Ok(redemption),
             Err(never) => match never {},
@@ -159,14 +164,14 @@ impl StateStore for MemoryStore {
     }
 
     async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
-        let map = self.map();
+        let map = self.map.lock();
         let stored = map.entries.get(&EntryKey::review());
         let queue = stored.and_then(|(bytes, _)| Codec::plain().open_queue(bytes));
         Ok(queue.unwrap_or_default())
     }
 
     async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
-        let mut map = self.map();
+        let mut map = self.map.lock();
         let now = Timestamp::default();
         match entries::change_queue(&mut *map, &Codec::plain(), &change, now) {
             Ok(queue) => Ok(queue),
@@ -180,7 +185,7 @@ impl StateStore for MemoryStore {
         which: WhichDevices,
         now: Timestamp,
     ) -> Result<bool, StateError> {
-        let mut map = self.map();
+        let mut map = self.map.lock();
         let forget = |mut profile: Profile| {
             profile.forget_devices(which, now);
             profile
@@ -193,7 +198,7 @@ impl StateStore for MemoryStore {
     }
 
     async fn population(&self) -> Result<Population, StateError> {
-        Ok(self.map().population.clone())
+        Ok(self.map.lock().population.clone())
     }
 
     async fn ping(&self) -> Result<(), StateError> {
@@ -247,7 +252,7 @@ impl FaultyStore {
 
     /// From now on calls meet `fault`.
     pub fn set(&self, fault: StoreFault) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.fault.lock() = fault;
     }
 
     /// How many calls have been made, whatever became of them.
@@ -257,11 +262,7 @@ impl FaultyStore {
 
     async fn meet(&self) -> Result<(), StateError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let fault = self
-            .fault
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let fault = self.fault.lock().clone();
         match fault {
             StoreFault::Delayed(delay) => tokio::time::sleep(delay).await,
             StoreFault::Failing(error) => return Err(error),

@@ -1,12 +1,11 @@
 //! Addresses behind names. While a name cannot be looked up, the last good addresses stand in for the answer: servers
 //! seldom move, and name servers fail. It connects to nobody.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Names that are remembered: those of one configuration, and of the nodes of a cluster.
@@ -50,7 +49,7 @@ impl Names {
         port: u16,
         found: io::Result<Vec<SocketAddr>>,
     ) -> io::Result<Vec<SocketAddr>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let name = (host.to_owned(), port);
         match found {
             Ok(found) if !found.is_empty() => {

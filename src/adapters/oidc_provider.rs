@@ -18,12 +18,11 @@ use crate::flow::ports::SignInProvider;
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::Mutex;
 use reqwest::Client;
 use reqwest::RequestBuilder;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -158,14 +157,10 @@ impl OidcProvider {
         self.fetch().await.map(drop)
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What is known, if it is fresh and has a key for what is wanted.
     fn fresh(&self, wanted: Option<&UnverifiedHeader>) -> Option<Known> {
         let now = self.clock.instant();
-        let memory = self.memory();
+        let memory = self.memory.lock();
         let (known, at) = memory.known.as_ref()?;
         let serves = now.saturating_duration_since(*at) < FRESH
             && wanted.is_none_or(|wanted| wanted.is_known_to(&known.keys));
@@ -175,7 +170,7 @@ impl OidcProvider {
     /// Whether the provider may be asked now. The attempt counts from this moment.
     fn may_try(&self) -> bool {
         let now = self.clock.instant();
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let [before_last, last] = memory.tried;
         let waits =
             before_last.is_some_and(|tried| now.saturating_duration_since(tried) < RETRY_WITHIN);
@@ -200,7 +195,7 @@ impl OidcProvider {
         if self.may_try() {
             match self.fetch().await {
                 Ok(known) => {
-                    self.memory().known = Some((known, self.clock.instant()));
+                    self.memory.lock().known = Some((known, self.clock.instant()));
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "the provider by which operators sign in cannot be used");

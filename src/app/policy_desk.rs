@@ -24,6 +24,7 @@ use crate::flow::ports::Draft;
 use crate::flow::ports::DraftError;
 use crate::flow::ports::PolicyDesk;
 use crate::flow::ports::PolicyText;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
@@ -33,8 +34,6 @@ use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The folder of earlier versions, in that of everything that is written.
@@ -100,8 +99,7 @@ impl PolicyDesk for FilesOfPolicy {
     fn save(&self, draft: &Draft<'_>, at: Timestamp) -> Result<String, DraftError> {
         let config = self.config()?;
         let path = config.policy_file().ok_or(DraftError::BuiltIn)?;
-        let writing = self.writing.lock();
-        let _writing = writing.unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock();
         let before = read(&path, POLICY_BYTES_MAX as u64)?;
         let from = digest_of(&before);
         if from != draft.base {

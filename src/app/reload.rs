@@ -28,10 +28,9 @@ use crate::flow::AuthFlow;
 use crate::proxy::upstream::Services;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -274,7 +273,7 @@ impl Reloader {
     ) -> Result<Option<OtherProvider>, Vec<ConfigError>> {
         let prepared = sign_in::prepare(config, file)?;
         let origin = console::origin(config, file).map_err(|error| vec![error])?;
-        let in_force = self.sign_in.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_force = self.sign_in.lock();
         if prepared == *in_force || origin != self.console.origin {
             return Ok(None);
         }
@@ -286,7 +285,7 @@ impl Reloader {
     }
 
     fn take_provider(&self, prepared: Option<sign_in::Prepared>, provider: Option<Provider>) {
-        let mut in_force = self.sign_in.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.sign_in.lock();
         *in_force = prepared;
         self.console.take_provider(provider);
         console::begin(&self.console);

@@ -27,9 +27,8 @@ use crate::flow::ports::QueueChange;
 use crate::flow::ports::StateError;
 use crate::flow::review::in_time;
 use crate::flow::review::pass;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The sessions of users whose decision was confirmed as compromised.
@@ -235,14 +234,14 @@ impl AuthFlow {
         let said = Arc::clone(&outcome);
         let change: QueueChange = Arc::new(move |queue| {
             let ruled = queue.rule(&id.to_string(), ruling.clone()).map(drop);
-            *said.lock().unwrap_or_else(PoisonError::into_inner) = ruled;
+            *said.lock() = ruled;
             ruled.is_ok()
         });
         let queue = in_time(self.dependencies.state.change_review_queue(change)).await?;
         self.dependencies
             .reviews
             .keep(self.dependencies.clock.instant(), queue);
-        let ruled = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let ruled = *outcome.lock();
         Ok(ruled?)
     }
 

@@ -26,8 +26,8 @@ use crate::flow::ports::RiskModel;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
 use crate::telemetry::metrics::Metrics;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// Reasons for which it is worked out what the score would have been.
@@ -253,8 +253,8 @@ impl DriftWatch {
         row: &FeatureVector,
         points: u8,
     ) {
-        let watched = self.0.get(kind.index()).map(Mutex::try_lock);
-        let Some(Ok(mut watched)) = watched else {
+        let watched = self.0.get(kind.index()).and_then(Mutex::try_lock);
+        let Some(mut watched) = watched else {
             return;
         };
         if watched.model != model {
@@ -280,7 +280,7 @@ impl DriftWatch {
         kinds
             .filter_map(|(kind, watched)| {
                 let (baseline, window) = {
-                    let watched = watched.lock().ok()?;
+                    let watched = watched.lock();
                     (
                         Arc::clone(watched.baseline.as_ref()?),
                         watched.window.clone(),

@@ -6,13 +6,12 @@ use crate::domain::history::Provenance;
 use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
 use foldhash::fast::RandomState;
 use moka::sync::Cache;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -115,7 +114,7 @@ impl RecentLinks {
         let [first, ..] = key.digest.as_bytes();
         let part = self.0.as_ref()?.get(usize::from(*first) % PARTS)?;
         // Nothing in a part is half written: a panic leaves it as good as it was.
-        Some(part.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(part.lock())
     }
 }
 

@@ -40,10 +40,9 @@ use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -102,14 +101,14 @@ impl Default for Reviews {
 
 impl Reviews {
     pub(in crate::flow) fn fresh(&self, now: Instant) -> Option<Arc<ReviewQueue>> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = self.latest.lock();
         let (read, queue) = latest.as_ref()?;
         (now.saturating_duration_since(*read) < FRESH).then(|| Arc::clone(queue))
     }
 
     pub(in crate::flow) fn keep(&self, now: Instant, queue: ReviewQueue) -> Arc<ReviewQueue> {
         let queue = Arc::new(queue);
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         *latest = Some((now, Arc::clone(&queue)));
         queue
     }
@@ -447,14 +446,14 @@ async fn add(
     let (new, settings) = (login.id, settings.clone());
     let change: QueueChange = Arc::new(move |queue| {
         let held = queue.hold(login.clone(), &asker, &settings).ok();
-        *said.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *said.lock() = held;
         held == Some(new)
     });
     let queue = in_time(dependencies.state.change_review_queue(change)).await?;
     let queue = dependencies
         .reviews
         .keep(dependencies.clock.instant(), queue);
-    let held = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = *outcome.lock();
     // A queue that could not be kept for its length holds nobody.
     Ok(held.filter(|id| queue.items().iter().any(|item| item.id == *id)))
 }

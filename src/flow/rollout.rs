@@ -42,12 +42,10 @@ use crate::flow::exchange::Exchange;
 use crate::flow::ports::PlanFiles;
 use crate::flow::snapshot::Planned;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 /// Windows that are kept: those of two whole plans, so that a reload finds room.
 const WINDOWS_MAX: usize = 512;
@@ -110,10 +108,6 @@ impl RolloutWatch {
         } else {
             mode
         }
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes over what has fallen, and keeps it where it outlives the process.
@@ -199,7 +193,7 @@ pub(in crate::flow) fn note(dependencies: &Dependencies, exchange: &Exchange) {
         return;
     };
     let watch = &dependencies.rollout;
-    let mut inner = watch.inner();
+    let mut inner = watch.inner.lock();
     let has_room = inner.windows.len() < WINDOWS_MAX || inner.windows.contains_key(&mark);
     if !has_room {
         return;
@@ -426,7 +420,7 @@ pub(in crate::flow) fn taken(
         }
     }
     let watch = &dependencies.rollout;
-    let mut inner = watch.inner();
+    let mut inner = watch.inner.lock();
     inner.windows.retain(|mark, _| after.find(*mark).is_some());
     inner.told.retain(|mark| after.find(*mark).is_some());
     let known = inner.falls.fall.len();

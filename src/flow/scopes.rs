@@ -23,9 +23,8 @@ use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify;
 use crate::flow::token_action;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 /// Clients of which something waits to be written; of further ones nothing is gathered until then.
 const CLIENTS_MAX: usize = 4_096;
@@ -57,12 +56,12 @@ impl<'a> Whose<'a> {
 impl ScopeWatch {
     /// What waits to be written of a client.
     pub fn waiting(&self, client: SubjectKey, bearers: Bearers) -> Option<ScopeUse> {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.0.lock();
         waiting.get(&(client, bearers)).cloned()
     }
 
     fn note(&self, whose: Whose<'_>, at: Timestamp, add: impl FnOnce(&mut ScopeUse)) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         let key = (whose.client, whose.bearers);
         if let Some(used) = waiting.get_mut(&key) {
             add(used);
@@ -82,7 +81,7 @@ impl ScopeWatch {
     }
 
     fn take(&self) -> Vec<ScopeUse> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         std::mem::take(&mut *waiting).into_values().collect()
     }
 }

@@ -2,12 +2,11 @@
 //! left for upstreams, state and the operators' listener. It closes nothing itself.
 
 use crate::telemetry::metrics::Metrics;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -93,7 +92,7 @@ impl Places {
             return Err(Full::All);
         }
         if let Some(address) = address {
-            let mut by_address = self.lock();
+            let mut by_address = self.by_address.lock();
             let count = by_address.entry(address).or_default();
             if *count >= self.per_address_max {
                 return Err(Full::Address);
@@ -132,12 +131,6 @@ impl Places {
             self.scarcity.notify_waiters();
         }
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.by_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Place {
@@ -145,7 +138,7 @@ impl Drop for Place {
         self.places.taken.fetch_sub(1, Ordering::Relaxed);
         self.places.metrics.connection_closed();
         let Some(address) = self.address else { return };
-        let mut by_address = self.places.lock();
+        let mut by_address = self.places.by_address.lock();
         if let Some(count) = by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -227,6 +220,6 @@ mod tests {
         assert_eq!(places.take(None).unwrap_err(), Full::All);
         held.clear();
         assert_eq!(places.taken(), 0);
-        assert!(places.lock().is_empty() && !places.are_scarce());
+        assert!(places.by_address.lock().is_empty() && !places.are_scarce());
     }
 }

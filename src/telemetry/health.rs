@@ -1,10 +1,9 @@
 //! Liveness and readiness. Ready means that requests are served; a dependency that is away degrades the answer but does
 //! not take the node out, because every login still goes through.
 
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -48,19 +47,12 @@ impl Health {
 
     /// How `part` is doing from now on.
     pub fn set(&self, part: &'static str, status: PartStatus) {
-        self.parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(part, status);
+        self.parts.lock().insert(part, status);
     }
 
     /// Whether traffic should come, and how each part is doing.
     pub fn readiness(&self) -> (bool, Readiness) {
-        let parts = self
-            .parts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let parts = self.parts.lock().clone();
         let degraded = parts.values().any(|part| *part != PartStatus::Ok);
         let (ready, status) = match (
             self.draining.load(Ordering::Acquire),

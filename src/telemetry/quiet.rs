@@ -52,9 +52,9 @@ impl Visit for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
     use std::io::Write;
     use std::sync::Arc;
-    use std::sync::Mutex;
     use tracing_subscriber::layer::SubscriberExt;
 
     #[derive(Clone, Default)]
@@ -62,7 +62,7 @@ mod tests {
 
     impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
+            self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -82,7 +82,7 @@ mod tests {
             tracing::error!("Downstream handshake error from {}: x", "192.0.2.1");
             tracing::error!("Accept() failed");
         });
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(buffer.0.lock().clone()).unwrap();
         assert!(
             text.contains("Accept() failed") && !text.contains("192.0.2.1"),
             "{text}"
@@ -103,7 +103,7 @@ mod tests {
             tracing::trace!(target: "log", "a secret at trace");
             tracing::info!(target: "log", "theirs at info");
         });
-        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let text = String::from_utf8(buffer.0.lock().clone()).unwrap();
         assert!(
             text.contains("ours at debug")
                 && text.contains("theirs at info")

@@ -52,7 +52,13 @@ const LAYERS: &[Layer] = &[
     Layer {
         part: "telemetry",
         own_crate: &["telemetry", "domain"],
-        outside: &["prometheus", "serde", "tracing", "tracing_subscriber"],
+        outside: &[
+            "parking_lot",
+            "prometheus",
+            "serde",
+            "tracing",
+            "tracing_subscriber",
+        ],
     },
     Layer {
         part: "flow",
@@ -65,6 +71,7 @@ const LAYERS: &[Layer] = &[
             "governor",
             "http",
             "moka",
+            "parking_lot",
             "percent_encoding",
             "quick_cache",
             "serde",
@@ -83,9 +90,13 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/audit_log",
         &["adapters::priority", "adapters::replace"],
-        &["thiserror", "tracing"],
+        &["parking_lot", "thiserror", "tracing"],
     ),
-    adapter("adapters/audit_stream", &[], &["tokio", "tracing"]),
+    adapter(
+        "adapters/audit_stream",
+        &[],
+        &["parking_lot", "tokio", "tracing"],
+    ),
     adapter("adapters/clock", &[], &[]),
     adapter(
         "adapters/courier",
@@ -100,6 +111,7 @@ const LAYERS: &[Layer] = &[
             "async_trait",
             "dashmap",
             "foldhash",
+            "parking_lot",
             "redb",
             "thiserror",
             "tokio",
@@ -121,6 +133,7 @@ const LAYERS: &[Layer] = &[
             "form_urlencoded",
             "http",
             "moka",
+            "parking_lot",
             "reqwest",
             "rustls",
             "serde",
@@ -133,7 +146,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/memory",
         &["adapters::store"],
-        &["async_trait", "tokio"],
+        &["async_trait", "parking_lot", "tokio"],
     ),
     adapter(
         "adapters/oidc_provider",
@@ -142,6 +155,7 @@ const LAYERS: &[Layer] = &[
             "async_trait",
             "base64",
             "form_urlencoded",
+            "parking_lot",
             "reqwest",
             "serde",
             "serde_json",
@@ -156,8 +170,12 @@ const LAYERS: &[Layer] = &[
         &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
     ),
     adapter("adapters/issuer", &[], &["rcgen", "thiserror"]),
-    adapter("adapters/label_file", &[], &["serde_json", "tracing"]),
-    adapter("adapters/names", &[], &["tokio", "tracing"]),
+    adapter(
+        "adapters/label_file",
+        &[],
+        &["parking_lot", "serde_json", "tracing"],
+    ),
+    adapter("adapters/names", &[], &["parking_lot", "tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
     adapter("adapters/priority", &[], &["rustix", "tracing"]),
     adapter("adapters/replace", &[], &[]),
@@ -173,6 +191,7 @@ const LAYERS: &[Layer] = &[
         &["adapters::native"],
         &[
             "ort",
+            "parking_lot",
             "prost",
             "serde",
             "serde_json",
@@ -188,6 +207,7 @@ const LAYERS: &[Layer] = &[
         &[
             "async_trait",
             "base64",
+            "parking_lot",
             "percent_encoding",
             "rand",
             "redis",
@@ -205,9 +225,13 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/shared_signals",
         &["adapters::courier"],
-        &["async_trait", "tokio", "tracing"],
+        &["async_trait", "parking_lot", "tokio", "tracing"],
     ),
-    adapter("adapters/trail", &[], &["serde_json", "tokio", "tracing"]),
+    adapter(
+        "adapters/trail",
+        &[],
+        &["parking_lot", "serde_json", "tokio", "tracing"],
+    ),
     // The one place that chooses between the stores; it also holds what they have in common.
     adapter(
         "adapters/store",
@@ -233,6 +257,7 @@ const LAYERS: &[Layer] = &[
             "base64",
             "bytes",
             "http",
+            "parking_lot",
             "pingora",
             "rustls",
             "serde_json",
@@ -254,6 +279,7 @@ const LAYERS: &[Layer] = &[
             "form_urlencoded",
             "futures_util",
             "maud",
+            "parking_lot",
             "percent_encoding",
             // Reads model cards.
             "pulldown_cmark",
@@ -324,6 +350,7 @@ const LAYERS: &[Layer] = &[
             "listenfd",
             // Looks for an id in large files.
             "memchr",
+            "parking_lot",
             "pingora",
             // Charts, as SVG.
             "plotters",

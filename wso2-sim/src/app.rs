@@ -1,11 +1,10 @@
 //! What every door shares: the server's state, and the context of one request (realm, URLs, cookies, clock). It must not
 //! contain the behaviour of a door.
 
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
+use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
 
 use crate::action::Action;
@@ -48,11 +47,11 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock()
     }
 
     pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 
     pub(crate) fn action(&self) -> Option<Arc<Action>> {
@@ -69,22 +68,19 @@ impl App {
 
     /// The keys that sign now.
     pub(crate) fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read())
     }
 
     pub(crate) fn flaws(&self) -> Flaws {
-        *self.flaws.read().unwrap_or_else(PoisonError::into_inner)
+        *self.flaws.read()
     }
 
     pub(crate) fn public_url(&self) -> String {
-        self.public_url
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.public_url.read().clone()
     }
 
     pub(crate) fn outage(&self) -> Outage {
-        *self.outage.read().unwrap_or_else(PoisonError::into_inner)
+        *self.outage.read()
     }
 
     pub(crate) fn client<'a>(&'a self, realm: &str, client_id: &str) -> Option<&'a Client> {
@@ -96,10 +92,7 @@ impl App {
 }
 
 fn held(action: &RwLock<Option<Arc<Action>>>) -> Option<Arc<Action>> {
-    action
-        .read()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone()
+    action.read().clone()
 }
 
 /// One request with everything around it.

@@ -1,9 +1,8 @@
 //! The memory of what was received, so that a test can prove what a gateway forwarded.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -75,7 +74,7 @@ impl Recorder {
     }
 
     pub(crate) fn push(&self, request: RecordedRequest) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock();
         while kept.len() >= self.kept_max {
             if kept.pop_front().is_none() {
                 return;
@@ -85,15 +84,12 @@ impl Recorder {
     }
 
     pub(crate) fn all(&self) -> Vec<RecordedRequest> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock();
         kept.iter().cloned().collect()
     }
 
     pub(crate) fn clear(&self) {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.kept.lock().clear();
     }
 }
 

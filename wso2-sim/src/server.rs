@@ -1,12 +1,11 @@
 //! The running server: listening, TLS, connections, faults, stopping. It must not look into requests beyond recording
 //! them.
 
+use parking_lot::Mutex;
+use parking_lot::RwLock;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -155,11 +154,7 @@ impl Sim {
     /// Stops listening and closes idle connections; requests under way are answered first.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
-        let accepting = self
-            .accepting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let accepting = self.accepting.lock().take();
         if let Some(task) = accepting {
             // The task ends by itself once told; a panic in it has been reported already.
             drop(task.await);
@@ -183,11 +178,7 @@ impl Sim {
 
     /// Sets the start of the server's own URLs: what is in front of it often learns its port later.
     pub fn set_public_url(&self, url: &str) {
-        *self
-            .app
-            .public_url
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = url.trim_end_matches('/').to_owned();
+        *self.app.public_url.write() = url.trim_end_matches('/').to_owned();
     }
 
     /// The start of the server's own URLs.
@@ -242,20 +233,12 @@ impl Sim {
 
     /// Plays a fault until told otherwise.
     pub fn set_outage(&self, outage: Outage) {
-        *self
-            .app
-            .outage
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = outage;
+        *self.app.outage.write() = outage;
     }
 
     /// Makes tokens wrong until told otherwise.
     pub fn set_flaws(&self, flaws: Flaws) {
-        *self
-            .app
-            .flaws
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = flaws;
+        *self.app.flaws.write() = flaws;
     }
 
     /// Signs with a new key from now on and publishes it in place of the old one.
@@ -265,11 +248,7 @@ impl Sim {
     /// No key can be made.
     pub fn rotate_keys(&self) -> anyhow::Result<()> {
         let fresh = Arc::new(Keys::generate()?);
-        *self
-            .app
-            .keys
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.app.keys.write() = fresh;
         Ok(())
     }
 
@@ -446,6 +425,6 @@ async fn answer(app: &App, request: Request) -> Option<Response> {
 
 fn set(held: &RwLock<Option<Arc<Action>>>, settings: Option<ActionSettings>) -> anyhow::Result<()> {
     let action = settings.map(Action::new).transpose()?.map(Arc::new);
-    *held.write().unwrap_or_else(PoisonError::into_inner) = action;
+    *held.write() = action;
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! Events to a receiver: loginSuccess, loginFailed, userAccountLocked, sessionRevoked, credentialUpdated. The queue is bounded and delivery is
 //! in the background; what does not fit or does not arrive is counted. It must not slow a login down.
 
+use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -93,10 +92,7 @@ impl Webhooks {
     }
 
     pub(crate) fn set(&self, settings: Option<WebhookSettings>) {
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = settings;
+        *self.settings.write() = settings;
     }
 
     pub(crate) fn dropped(&self) -> u64 {
@@ -105,11 +101,7 @@ impl Webhooks {
 
     /// Queues an event; never waits.
     pub(crate) fn publish(&self, ctx: &Ctx<'_>, event: &Event<'_>) {
-        let settings = self
-            .settings
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let settings = self.settings.read().clone();
         let Some(settings) = settings else {
             return;
         };

@@ -24,10 +24,9 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::RecordTap;
 use crate::telemetry::metrics::Metrics;
+use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -207,16 +206,8 @@ impl AuditLog {
     /// Writes what is queued and ends the chain and the thread. Records that come later are dropped and counted.
     pub fn close(&self) {
         self.shared.ends.store(true, Ordering::Relaxed);
-        self.queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .records
-            .take();
-        let writer = self
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.queue.lock().records.take();
+        let writer = self.writer.lock().take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the audit writer panicked");
         }
@@ -225,7 +216,7 @@ impl AuditLog {
 
 impl AuditSink for AuditLog {
     fn write(&self, mut event: AuditEvent) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue.lock();
         let mut sent = false;
         if let Some(records) = &queue.records {
             event.seq = queue.seq + 1;

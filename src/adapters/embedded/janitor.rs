@@ -4,7 +4,6 @@ use crate::adapters::embedded::Inner;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
-use crate::adapters::embedded::unwritten::lock;
 use crate::adapters::priority;
 use crate::adapters::store::entities::Kind;
 use crate::domain::time::Timestamp;
@@ -87,7 +86,7 @@ impl Inner {
         let mut removed = 0;
         loop {
             removed += self.sweep(now, &mut cursors)?;
-            let (more, _) = lock(&self.file).ended(now, 1);
+            let (more, _) = self.file.lock().ended(now, 1);
             if cursors.iter().all(Option::is_none) && more.is_empty() {
                 return Ok(removed);
             }
@@ -124,7 +123,7 @@ impl Inner {
             }
         }
         // Of bundles it is known when they end.
-        let (ended, links) = lock(&self.file).ended(now, STEP);
+        let (ended, links) = self.file.lock().ended(now, STEP);
         if expired.is_empty() && ended.is_empty() {
             return Ok(0);
         }
@@ -141,10 +140,7 @@ impl Inner {
     /// Shows readers what has been written.
     pub(super) fn publish(&self) -> Result<(), redb::Error> {
         // Two writers may come here in either order; each takes its snapshot within the lock, so that the later stays.
-        let _order = self
-            .publishing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _order = self.publishing.lock();
         self.snapshot.store(Arc::new(Snapshot::of(&self.database)?));
         Ok(())
     }

@@ -24,7 +24,6 @@ use crate::adapters::embedded::tables::Tables;
 use crate::adapters::embedded::unwritten::File;
 use crate::adapters::embedded::unwritten::Layers;
 use crate::adapters::embedded::unwritten::Lesson;
-use crate::adapters::embedded::unwritten::lock;
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
@@ -47,6 +46,7 @@ use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use redb::Database;
 use redb::DatabaseError;
 use redb::Durability;
@@ -56,7 +56,6 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU32;
@@ -461,7 +460,7 @@ impl Inner {
             self.flush()?;
         }
         {
-            let _learning = lock(&self.learning);
+            let _learning = self.learning.lock();
             // In this order: see the head of `unwritten.rs`.
             let layers = self.layers.load();
             let snapshot = self.snapshot.load();

@@ -3,12 +3,11 @@
 
 use crate::adapters::embedded::bundle::BundleId;
 use crate::adapters::embedded::bundle::ShortName;
-use crate::adapters::embedded::unwritten::lock;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
 
 /// Parts, each with a lock of its own: a table that grows is copied, and nobody should wait for all of it.
 const PARTS: usize = 64;
@@ -58,11 +57,11 @@ impl Places {
 
     /// How many links there are.
     pub(super) fn len(&self) -> u64 {
-        self.0.iter().map(|part| lock(part).len() as u64).sum()
+        self.0.iter().map(|part| part.lock().len() as u64).sum()
     }
 
     fn part(&self, name: ShortName) -> Option<MutexGuard<'_, Part>> {
-        self.0.get(name.part(PARTS)).map(lock)
+        self.0.get(name.part(PARTS)).map(Mutex::lock)
     }
 }
 

@@ -25,12 +25,10 @@ use crate::domain::time::Timestamp;
 use arc_swap::ArcSwap;
 use arc_swap::Guard;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use redb::AccessGuard;
 use redb::StorageError;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 /// How often a link is looked for whose bundle has just gone.
 const LOOKS: usize = 8;
@@ -195,7 +193,7 @@ impl Layer {
 
     /// Whether nothing waits for the file.
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && lock(&self.population).total == 0
+        self.entries.is_empty() && self.population.lock().total == 0
     }
 
     /// The link under `key`, if one waits.
@@ -243,7 +241,7 @@ impl Layer {
                 None => file.remove(&key)?,
             }
         }
-        let population = lock(&self.population).clone();
+        let population = self.population.lock().clone();
         if population.total > 0 {
             file.add(&population)?;
         }
@@ -252,7 +250,7 @@ impl Layer {
 
     fn add(&self, more: &Population) {
         let counts = more.counts.iter().map(|(value, count)| (*value, *count));
-        add_to_population(&mut lock(&self.population), more.total, counts);
+        add_to_population(&mut self.population.lock(), more.total, counts);
     }
 }
 
@@ -342,7 +340,7 @@ impl Layers {
                 let waiting = current.filling.entries.entry(*entry.key());
                 waiting.or_insert_with(|| entry.value().clone());
             }
-            current.filling.add(&lock(&apart.population));
+            current.filling.add(&apart.population.lock());
             layers.store(Arc::new(Self {
                 filling: Arc::clone(&current.filling),
                 being_written: None,
@@ -424,9 +422,4 @@ impl Entries for Lesson<'_> {
         self.layers.filling.add(more);
         Ok(())
     }
-}
-
-/// A lock whose holder panicked holds what it held: entries are replaced whole.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,6 @@ use crate::adapters::embedded::ledger::Ledger;
 use crate::adapters::embedded::tables::Tables;
 use crate::adapters::embedded::unwritten::Layer;
 use crate::adapters::embedded::unwritten::Layers;
-use crate::adapters::embedded::unwritten::lock;
 use crate::domain::time::Timestamp;
 use redb::Durability;
 use std::collections::HashMap;
@@ -21,8 +20,8 @@ impl Inner {
         durability: Durability,
         change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
-        let mut file = lock(&self.file);
-        let _learning = lock(&self.learning);
+        let mut file = self.file.lock();
+        let _learning = self.learning.lock();
         let apart = Layers::set_apart(&self.layers);
         let done = self.transact(&mut file, durability, false, &apart, change);
         self.settle(&done);
@@ -40,17 +39,17 @@ impl Inner {
 
     /// Brings to the disk all that was learnt and written so far.
     pub(super) fn flush(&self) -> Result<(), redb::Error> {
-        let mut file = lock(&self.file);
+        let mut file = self.file.lock();
         let apart = {
-            let _learning = lock(&self.learning);
+            let _learning = self.learning.lock();
             Layers::set_apart(&self.layers)
         };
         if apart.is_empty() && !self.dirty.load(Ordering::Acquire) {
-            *lock(&self.outgoing) = Layers::forget_written(&self.layers);
+            *self.outgoing.lock() = Layers::forget_written(&self.layers);
             return Ok(());
         }
         let done = self.persist(&mut file, &apart);
-        let _learning = done.is_err().then(|| lock(&self.learning));
+        let _learning = done.is_err().then(|| self.learning.lock());
         self.settle(&done);
         done
     }
@@ -101,7 +100,7 @@ impl Inner {
         }
         // After it can be seen, and before what waited is let go of.
         ledger.apply(turnover, &self.places);
-        *lock(&self.outgoing) = Some(Layers::let_go(&self.layers, stays));
+        *self.outgoing.lock() = Some(Layers::let_go(&self.layers, stays));
         Ok(done)
     }
 

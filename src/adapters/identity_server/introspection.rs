@@ -10,11 +10,10 @@ use crate::domain::resource::IntrospectionClient;
 use crate::flow::ports::IntrospectionAway;
 use crate::flow::ports::Introspector;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use reqwest::Method;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use tokio::sync::OnceCell;
 
 /// Questions that may be on their way at the same time. Beyond, a caller is told that the identity server is away.
@@ -36,7 +35,7 @@ struct Place<'a> {
 impl Pending {
     /// A place in the question about `key`, unless too many are on their way.
     fn enter(&self, key: TokenDigest) -> Option<Place<'_>> {
-        let mut questions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut questions = self.0.lock();
         if questions.len() >= PENDING_MAX && !questions.contains_key(&key) {
             return None;
         }
@@ -51,8 +50,7 @@ impl Pending {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let questions = self.pending.0.lock();
-        let mut questions = questions.unwrap_or_else(PoisonError::into_inner);
+        let mut questions = self.pending.0.lock();
         if questions
             .get(&self.key)
             .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell))

@@ -11,11 +11,10 @@ use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
 use async_trait::async_trait;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use reqwest::Method;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -86,14 +85,14 @@ impl Realm {
 
     /// The keys, if they are not older than `age`.
     fn held(&self, now: Instant, age: Duration) -> Option<Arc<RealmKeys>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let (keys, at) = known.keys.as_ref()?;
         (now.saturating_duration_since(*at) < age).then(|| Arc::clone(keys))
     }
 
     /// Whether the identity server may be asked now. The attempt counts from this moment.
     fn may_try(&self, now: Instant) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let [before_last, last] = known.tried;
         let waits =
             before_last.is_some_and(|tried| now.saturating_duration_since(tried) < RETRY_WITHIN);
@@ -104,7 +103,7 @@ impl Realm {
     }
 
     fn keep(&self, mut keys: RealmKeys, now: Instant) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if keys.issuer.is_none() {
             // An issuer does not change; that it could not be read this time says nothing.
             keys.issuer = known.keys.as_ref().and_then(|(old, _)| old.issuer.clone());

@@ -3,13 +3,12 @@
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
+use parking_lot::Mutex;
 use std::env;
 use std::fmt::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 /// The variable that names the library; the same that the `ort` crate reads.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
@@ -65,7 +64,7 @@ pub(super) fn runtime(library: Option<&Path>) -> Result<Runtime, RuntimeError> {
     });
     // A named file is checked even when another library is loaded already: a wrong setting must show.
     let named = named.map(|path| absolute(&path)).transpose()?;
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = LOADED.lock();
     if let Some(runtime) = loaded.as_ref() {
         if let Some(path) = named.filter(|path| *path != runtime.library) {
             tracing::warn!(

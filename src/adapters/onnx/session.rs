@@ -21,10 +21,9 @@ use ort::session::Session;
 use ort::session::SessionOutputs;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::Tensor;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::fmt;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::TryLockError;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -81,13 +80,8 @@ impl OnnxModel {
         loop {
             let watched = self.slots.iter().zip(self.watchdog.watches());
             for (slot, watch) in watched.cycle().skip(first).take(count) {
-                match slot.try_lock() {
-                    Ok(slot) => return Ok((slot, watch)),
-                    // Nothing panics while a session is held; if it did, the session would still be whole.
-                    Err(TryLockError::Poisoned(poisoned)) => {
-                        return Ok((poisoned.into_inner(), watch));
-                    }
-                    Err(TryLockError::WouldBlock) => {}
+                if let Some(slot) = slot.try_lock() {
+                    return Ok((slot, watch));
                 }
             }
             if Instant::now() >= deadline.instant() {

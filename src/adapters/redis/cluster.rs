@@ -18,6 +18,7 @@ use crate::adapters::redis::slots::Address;
 use crate::adapters::redis::slots::Range;
 use crate::adapters::redis::slots::ranges;
 use crate::adapters::redis::slots::redirected;
+use parking_lot::RwLock;
 use redis::Cmd;
 use redis::ErrorKind;
 use redis::RedisError;
@@ -27,8 +28,6 @@ use redis::aio::MultiplexedConnection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -327,12 +326,12 @@ impl Cluster {
     }
 
     fn owner(&self, slot: u16) -> Option<Arc<Node>> {
-        let map = self.0.map.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.0.map.read();
         map.owner(slot)
     }
 
     fn nodes(&self) -> Vec<Arc<Node>> {
-        let map = self.0.map.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.0.map.read();
         map.nodes.clone()
     }
 
@@ -356,7 +355,7 @@ impl Cluster {
     }
 
     fn write_map(&self, change: impl FnOnce(&mut Map)) {
-        change(&mut self.0.map.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.map.write());
     }
 
     /// Makes the line to `node`, unless it has one.

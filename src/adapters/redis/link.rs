@@ -5,13 +5,12 @@ use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::flow::ports::StateError;
+use parking_lot::Mutex;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::ServerErrorKind;
 use redis::Value;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
@@ -115,10 +114,7 @@ impl Link {
 
     /// What an operator should know about the server, found when connecting.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.warnings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.warnings.lock().clone()
     }
 
     /// Whether there is a connection.
@@ -259,7 +255,7 @@ impl Link {
 
     /// Whether one connection after the other was lost a moment after it was made.
     fn does_not_last(&self) -> bool {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         let made = latest.made.take();
         latest.short_lived = match made {
             Some(made) if made.elapsed() < PAUSE_MAX => latest.short_lived.saturating_add(1),
@@ -275,7 +271,7 @@ impl Link {
             return;
         };
         let warning = policies.iter().find_map(|policy| eviction_warning(policy));
-        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warnings = self.warnings.lock();
         // The server of now counts, not the one before a failover.
         warnings.clear();
         if let Some(warning) = warning {
@@ -328,10 +324,7 @@ async fn connect(guard: &Connecting) {
         match link.attempt().await {
             Ok(connection) => {
                 link.failures.store(0, Ordering::Relaxed);
-                link.latest
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .made = Some(Instant::now());
+                link.latest.lock().made = Some(Instant::now());
                 let inspected = connection.clone();
                 link.phase.send_modify(|phase| {
                     *phase = Phase::Ready(Held {

@@ -5,9 +5,8 @@ use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::adapters::redis::link::Link;
 use crate::adapters::redis::link::Turn;
+use parking_lot::RwLock;
 use std::sync::Arc;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use tokio::runtime::Handle;
 use tokio::runtime::Id;
 
@@ -37,7 +36,7 @@ impl Links {
 
     /// What an operator should know about the server; the first connection tells.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let links = self.of.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.of.read();
         let first = links.first().map(|(_, link)| link.warnings());
         first.unwrap_or_default()
     }
@@ -46,12 +45,12 @@ impl Links {
     /// whether the server is there.
     pub(super) fn of_this_runtime(&self) -> Arc<Link> {
         let runtime = Handle::current();
-        let links = self.of.read().unwrap_or_else(PoisonError::into_inner);
+        let links = self.of.read();
         if let Some(link) = serving(&links, runtime.id()) {
             return link;
         }
         drop(links);
-        let mut links = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.of.write();
         if let Some(link) = serving(&links, runtime.id()) {
             return link;
         }

@@ -4,13 +4,12 @@ use crate::adapters::redis::slots::Address;
 use crate::adapters::redis::slots::NODES_MAX;
 use crate::adapters::redis::slots::Range;
 use crate::adapters::redis::slots::SLOTS;
+use parking_lot::Mutex;
 use redis::ErrorKind;
 use redis::RedisError;
 use redis::aio::MultiplexedConnection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -108,7 +107,7 @@ impl Node {
 
     /// The line and which one of all it is; `None` while there is none.
     pub(super) fn line(&self) -> Option<(MultiplexedConnection, u64)> {
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = self.line.lock();
         let connection = line.connection.clone()?;
         Some((connection, line.generation))
     }
@@ -116,7 +115,7 @@ impl Node {
     /// Takes a new line.
     pub(super) fn take(&self, connection: MultiplexedConnection) {
         self.answered();
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line.lock();
         line.generation += 1;
         line.connection = Some(connection);
     }
@@ -136,7 +135,7 @@ impl Node {
 
     /// Gives up the line, unless it has been replaced meanwhile.
     pub(super) fn lose(&self, generation: u64) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line.lock();
         if line.generation == generation {
             line.connection = None;
         }

@@ -31,12 +31,11 @@ use cursor::Step;
 use follow::Follower;
 use follow::Source;
 pub use others::Others;
+use parking_lot::Mutex;
+use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -126,7 +125,7 @@ impl Trail for AuditTrail {
         }
         let shared = Arc::clone(&self.shared);
         let follower = Follower::new(self.file.clone());
-        shared.write().start = (follower.bytes(), 0);
+        shared.index.write().start = (follower.bytes(), 0);
         let spawned = std::thread::Builder::new()
             .name("riskgate-trail".to_owned())
             .spawn(move || shared.follow(follower));
@@ -134,7 +133,7 @@ impl Trail for AuditTrail {
             tracing::error!(error = %error, "the console sees no records: no thread");
         }
         if let Some(others) = &self.others {
-            let mut reader = others.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reader = others.reader.lock();
             if let Some(reader) = reader.take() {
                 reader.start(Arc::clone(&others.shared));
             }
@@ -142,7 +141,7 @@ impl Trail for AuditTrail {
     }
 
     fn progress(&self) -> (u64, u64) {
-        self.shared.read().start
+        self.shared.index.read().start
     }
 
     fn seen(&self) -> watch::Receiver<u64> {
@@ -222,9 +221,9 @@ impl Trail for AuditTrail {
     }
 
     fn stretches(&self, span: Span, now: i64) -> Vec<(i64, Tally)> {
-        let mut stretches = self.shared.read().tallies.stretches(span, now);
+        let mut stretches = self.shared.index.read().tallies.stretches(span, now);
         if let Some(others) = &self.others {
-            let theirs = others.shared.read().tallies.stretches(span, now);
+            let theirs = others.shared.index.read().tallies.stretches(span, now);
             for ((_, tally), (_, more)) in stretches.iter_mut().zip(&theirs) {
                 tally.merge(more);
             }
@@ -234,10 +233,6 @@ impl Trail for AuditTrail {
 }
 
 impl Shared {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The record of this id, and its node.
     fn find(&self, id: &str) -> Option<(AuditEvent, Option<String>)> {
         let filter = Filter {
@@ -263,17 +258,16 @@ impl Shared {
     }
 
     fn missing(&self) -> Option<String> {
-        let missing = self.missing.lock();
-        missing.unwrap_or_else(PoisonError::into_inner).clone()
+        self.missing.lock().clone()
     }
 
     fn set_missing(&self, why: Option<String>) {
-        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        *self.missing.lock() = why;
     }
 
     /// Gives up what stands in `source`, which is the oldest.
     fn forget(&self, source: &Arc<Source>) {
-        let mut index = self.write();
+        let mut index = self.index.write();
         while index
             .blocks
             .front()
@@ -285,13 +279,13 @@ impl Shared {
     }
 
     fn newest(&self) -> u64 {
-        let index = self.read();
+        let index = self.index.read();
         (index.first + index.blocks.len() as u64).saturating_sub(1)
     }
 
     /// The latest block up to the one of this number that may hold all of `terms`, and its number.
     fn block_at(&self, number: u64, terms: &[u64]) -> Option<(Block, u64)> {
-        let index = self.read();
+        let index = self.index.read();
         let place = usize::try_from(number.checked_sub(index.first)?).ok()?;
         let place = place.min(index.blocks.len().checked_sub(1)?);
         (0..=place).rev().find_map(|place| {
@@ -307,7 +301,7 @@ impl Shared {
     fn follow(&self, mut follower: Follower) {
         while !self.stop.load(Ordering::Relaxed) {
             let Some((source, offset, lines)) = follower.next() else {
-                let mut index = self.write();
+                let mut index = self.index.write();
                 index.start.1 = index.start.0;
                 drop(index);
                 std::thread::sleep(LOOK_EVERY);
@@ -328,7 +322,7 @@ impl Shared {
             at += line.len() as u64;
         }
         let count = found.len() as u64;
-        let mut index = self.write();
+        let mut index = self.index.write();
         for (at, length, entry) in found {
             let fits = index
                 .blocks
@@ -351,10 +345,6 @@ impl Shared {
         if count > 0 {
             self.seen.send_modify(|seen| *seen += count);
         }
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

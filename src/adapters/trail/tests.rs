@@ -208,7 +208,7 @@ impl Written {
     }
 
     fn add_line(&self, line: Option<Vec<u8>>) {
-        let mut entries = self.entries.lock().unwrap();
+        let mut entries = self.entries.lock();
         let id = StreamId {
             millis: entries.len() as u64 + 1,
             seq: 0,
@@ -231,13 +231,13 @@ impl RecordStream for Written {
         if self.is_away.load(Ordering::Relaxed) {
             return Err(StateError::Timeout);
         }
-        let entries = self.entries.lock().unwrap();
+        let entries = self.entries.lock();
         let found = entries.iter().filter(|entry| entry.id >= from);
         Ok(found.take(most).cloned().collect())
     }
 
     async fn up_to(&self, to: StreamId, most: usize) -> Result<Vec<StreamEntry>, StateError> {
-        let entries = self.entries.lock().unwrap();
+        let entries = self.entries.lock();
         let found = entries.iter().rev().filter(|entry| entry.id <= to);
         Ok(found.take(most).cloned().collect())
     }

@@ -95,11 +95,10 @@ use axum::routing::any;
 use axum::routing::get;
 use axum::routing::post;
 use layout::failed;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 pub use provider::Provider;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -290,15 +289,15 @@ impl Console {
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        held(&self.desk.sessions)
+        self.desk.sessions.lock()
     }
 
     fn tries(&self) -> MutexGuard<'_, Tries> {
-        held(&self.desk.tries)
+        self.desk.tries.lock()
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
-        held(&self.desk.used)
+        self.desk.used.lock()
     }
 
     /// Random text that fits into a cookie, a field and a link.
@@ -546,11 +545,6 @@ async fn nothing() -> Response {
         "Nothing here",
         "There is no page at this address.",
     )
-}
-
-/// What is behind a lock, also after a panic of whoever held it.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Compares secrets in a time that does not tell where they differ.

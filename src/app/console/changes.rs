@@ -14,6 +14,7 @@ use crate::domain::operator::roster::Roster;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::rollout::Rollout;
 use crate::flow::AuthFlow;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,9 +25,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 /// What was seen last, in the folder of everything that is written.
 const SEEN: &str = "changes-seen.json";
@@ -105,7 +103,7 @@ impl Changes {
             .iter()
             .map(|operator| (operator.name().to_string(), SeenOperator::of(operator)))
             .collect();
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         let changes = differences(&seen.operators, &now);
         if changes.is_empty() {
             return;
@@ -122,7 +120,7 @@ impl Changes {
     /// This configuration, read from `file`, is in force: leaves a record where verdicts are acted on for others than before.
     pub(in crate::app) fn mode(&self, config: &Config, file: Option<&Path>, is_other: bool) {
         let now = mode_text(config);
-        let mut seen = self.seen();
+        let mut seen = self.seen.lock();
         let before = seen.mode.replace(now.clone());
         if before.as_ref() == Some(&now) && !is_other {
             return;
@@ -133,10 +131,6 @@ impl Changes {
             self.flow.record_mode(by.as_deref(), &before, &now);
         }
         self.keep(&seen);
-    }
-
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn keep(&self, seen: &Seen) {

@@ -10,9 +10,8 @@ use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::flow::ports::GeoLookup;
+use parking_lot::Mutex;
 use std::net::IpAddr;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -65,17 +64,13 @@ impl EventNetworks {
 
     /// What the file says of the next address.
     pub(super) fn say(&self, facts: NetworkFacts) {
-        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = facts;
+        *self.said.lock() = facts;
     }
 }
 
 impl GeoLookup for EventNetworks {
     fn lookup(&self, address: IpAddr) -> NetworkFacts {
-        let said = self
-            .said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let said = self.said.lock().clone();
         let Some(databases) = &self.databases else {
             return said;
         };

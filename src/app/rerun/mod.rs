@@ -49,6 +49,7 @@ use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::flow::ports::RiskModel;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io::Seek;
 use std::io::SeekFrom;
@@ -56,8 +57,6 @@ use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -303,7 +302,7 @@ fn starts(plan: &Plan, files: &[PathBuf]) -> Result<Vec<(PathBuf, u64)>, RunErro
 fn judge_all(pieces: &Mutex<Receiver<Piece>>, judge: &Judge<'_>, mut names: Names) -> Tally {
     let mut tally = Tally::default();
     loop {
-        let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let piece = pieces.lock().recv();
         let Ok(Piece { file, block }) = piece else {
             return tally;
         };

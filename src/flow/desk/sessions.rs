@@ -21,10 +21,9 @@ use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwapOption;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
@@ -234,7 +233,7 @@ impl Memory {
 
     /// Whether it has to be done now; it has begun then. A word that is said twice ends them once.
     fn begins(&self, decision: &str, is_new_word: bool, at: Timestamp) -> bool {
-        let _one_at_a_time = self.begins.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.begins.lock();
         match self.endings.get(decision).map(|ending| ending.result) {
             Some(None) => return false,
             Some(Some(result)) if result.is_done() && !is_new_word => return false,

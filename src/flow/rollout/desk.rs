@@ -18,7 +18,6 @@ use crate::flow::AuthFlow;
 use crate::flow::rollout::Entry;
 use crate::flow::rollout::record;
 use std::path::Path;
-use std::sync::PoisonError;
 
 /// Why an operator's word has no effect.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +62,7 @@ impl AuthFlow {
         let planned = snapshot.plan.as_ref().ok_or(RolloutError::NoPlan)?;
         let plan = self.plan_of(&planned.file)?;
         let minute = self.dependencies.clock.now().seconds().div_euclid(60);
-        let mut inner = self.dependencies.rollout.inner();
+        let mut inner = self.dependencies.rollout.inner.lock();
         let falls = inner.falls.fall.clone();
         let mut status = Status::of(&plan, Some(&planned.plan), &falls, |mark| {
             let window = inner.windows.get_mut(&mark);
@@ -110,8 +109,7 @@ impl AuthFlow {
         let snapshot = self.snapshot();
         let planned = snapshot.plan.as_ref().ok_or(RolloutError::NoPlan)?;
         let watch = &dependencies.rollout;
-        let asking = watch.asking.lock();
-        let _asking = asking.unwrap_or_else(PoisonError::into_inner);
+        let _asking = watch.asking.lock();
         let mut plan = self.plan_of(&planned.file)?;
         let at = dependencies.clock.now().to_rfc3339();
         let done = change(
@@ -180,7 +178,7 @@ impl AuthFlow {
         let mut rows = Vec::new();
         if let Some(planned) = &snapshot.plan {
             let minute = dependencies.clock.now().seconds().div_euclid(60);
-            let mut inner = dependencies.rollout.inner();
+            let mut inner = dependencies.rollout.inner.lock();
             for stage in planned.plan.all().filter(|stage| stage.enforces()) {
                 let scope = stage.scope.as_ref();
                 let name = scope_name(

@@ -1,9 +1,8 @@
 //! A circuit breaker as a state machine. `Closed` means that calls flow. Time is an argument, so that every transition
 //! is tested without waiting.
 
+use parking_lot::Mutex;
 use serde::Deserialize;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -146,11 +145,11 @@ impl Breaker {
 
     /// The state at this moment.
     pub fn state(&self) -> BreakerState {
-        self.lock().state()
+        self.inner.lock().state()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let before = inner.state();
         let result = change(&mut inner);
         let after = inner.state();
@@ -161,10 +160,6 @@ impl Breaker {
             listener(before, after);
         }
         result
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,7 +241,7 @@ mod tests {
         let listener = std::sync::Arc::clone(&told);
         let (breaker, now) = breaker();
         let breaker = breaker.telling(Box::new(move |before, after| {
-            listener.lock().unwrap().push((before, after));
+            listener.lock().push((before, after));
         }));
         breaker.succeeded();
         (0..5).for_each(|_| breaker.failed(now));
@@ -266,6 +261,6 @@ mod tests {
             (Open, HalfOpen),
             (HalfOpen, Closed),
         ];
-        assert_eq!(*told.lock().unwrap(), expected);
+        assert_eq!(*told.lock(), expected);
     }
 }

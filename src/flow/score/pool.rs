@@ -9,9 +9,8 @@ use crate::domain::risk::ModelOutput;
 use crate::domain::time::Deadline;
 use crate::flow::ports::ModelError;
 use crate::flow::ports::RiskModel;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
@@ -84,7 +83,7 @@ pub fn cause_of(error: &ModelError) -> FallbackCause {
 
 fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = queue.lock().recv();
         let Ok(job) = next else { return };
         // A caller that has stopped waiting needs no answer.
         if job.answer.is_closed() {

@@ -2,8 +2,7 @@
 //! their source are not counted, so that a source does not decide by itself what the others get.
 
 use crate::domain::time::Timestamp;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use parking_lot::Mutex;
 
 /// Seconds that are looked at.
 const SECONDS: usize = 10;
@@ -27,7 +26,7 @@ impl UnscoredShare {
     /// One request was assessed.
     pub fn note(&self, now: Timestamp, is_unscored: bool) {
         let at = now.seconds();
-        let mut seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = self.0.lock();
         let place = usize::try_from(at.rem_euclid(SECONDS as i64)).unwrap_or_default();
         if let Some(second) = seconds.get_mut(place) {
             if second.at != at {
@@ -44,7 +43,7 @@ impl UnscoredShare {
     /// The share in percent, rounded down; 0 where there are too few requests to tell.
     pub fn percent(&self, now: Timestamp) -> u8 {
         let now = now.seconds();
-        let seconds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = self.0.lock();
         let recent = seconds
             .iter()
             .filter(|second| second.at <= now && now - second.at < SECONDS as i64);
