@@ -1,8 +1,8 @@
 //! The load bench: what riskgate costs per request beside a bare Pingora pass-through and the upstream itself, measured
 //! in one run on loopback so that the ratios hold even where the machine is noisy.
 //!
-//! `make bench`, or `cargo bench --bench load`; with names of traffic or gateways (`-- token nginx-pass`) those alone, beside
-//! the bare proxy. One binary in three roles: without a role it runs the whole bench, with `bare` it is the pass-through,
+//! `make bench`, or `cargo bench --bench load`; with names of traffic or gateways (`-- token enforce`) those alone, beside
+//! the bare proxy. `BENCH_BESIDE` names another build of riskgate that is measured in the same rounds. One binary in three roles: without a role it runs the whole bench, with `bare` it is the pass-through,
 //! with `scorer` the least that a peer can ask. The gateway under test has core 0 for itself, with what it asks; the load
 //! and the upstream share core 1.
 //! It measures the proxies' own work and says nothing about WSO2 or a network: docs/PERFORMANCE.md.
@@ -81,6 +81,8 @@ enum Gateway {
     Enforce,
     /// The same with the models in ONNX Runtime.
     Onnx,
+    /// `Enforce` with another build of riskgate, the one that `BENCH_BESIDE` names.
+    Beside,
     /// nginx that passes on.
     NginxPass,
     /// nginx that asks a scorer which answers at once (`auth_request`).
@@ -104,92 +106,43 @@ struct Variant {
     traffic: Traffic,
 }
 
+const fn variant(gateway: Gateway, traffic: Traffic) -> Variant {
+    Variant { gateway, traffic }
+}
+
 /// In the order in which they run within a round: what is compared stands side by side.
-const VARIANTS: [Variant; 21] = [
-    Variant {
-        gateway: Gateway::Direct,
-        traffic: Traffic::Passed,
-    },
-    Variant {
-        gateway: Gateway::Bare,
-        traffic: Traffic::Passed,
-    },
-    Variant {
-        gateway: Gateway::Monitor,
-        traffic: Traffic::Passed,
-    },
-    Variant {
-        gateway: Gateway::NginxPass,
-        traffic: Traffic::Passed,
-    },
-    Variant {
-        gateway: Gateway::Bare,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::Monitor,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::Enforce,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::Onnx,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::NginxPass,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::NginxEmpty,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::NginxAsgi,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::NginxFastapi,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::HaproxyPass,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::EnvoyPass,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::EnvoyEmpty,
-        traffic: Traffic::Token,
-    },
-    Variant {
-        gateway: Gateway::Bare,
-        traffic: Traffic::Login,
-    },
-    Variant {
-        gateway: Gateway::Enforce,
-        traffic: Traffic::Login,
-    },
-    Variant {
-        gateway: Gateway::Bare,
-        traffic: Traffic::Authorize,
-    },
-    Variant {
-        gateway: Gateway::Enforce,
-        traffic: Traffic::Authorize,
-    },
-    Variant {
-        gateway: Gateway::Bare,
-        traffic: Traffic::Resource,
-    },
-    Variant {
-        gateway: Gateway::Enforce,
-        traffic: Traffic::Resource,
-    },
+const VARIANTS: [Variant; 23] = [
+    variant(Gateway::Direct, Traffic::Passed),
+    variant(Gateway::Bare, Traffic::Passed),
+    variant(Gateway::Monitor, Traffic::Passed),
+    variant(Gateway::Beside, Traffic::Passed),
+    variant(Gateway::NginxPass, Traffic::Passed),
+    variant(Gateway::Bare, Traffic::Token),
+    variant(Gateway::Monitor, Traffic::Token),
+    variant(Gateway::Enforce, Traffic::Token),
+    variant(Gateway::Beside, Traffic::Token),
+    variant(Gateway::Onnx, Traffic::Token),
+    variant(Gateway::NginxPass, Traffic::Token),
+    variant(Gateway::NginxEmpty, Traffic::Token),
+    variant(Gateway::NginxAsgi, Traffic::Token),
+    variant(Gateway::NginxFastapi, Traffic::Token),
+    variant(Gateway::HaproxyPass, Traffic::Token),
+    variant(Gateway::EnvoyPass, Traffic::Token),
+    variant(Gateway::EnvoyEmpty, Traffic::Token),
+    variant(Gateway::Bare, Traffic::Login),
+    variant(Gateway::Enforce, Traffic::Login),
+    variant(Gateway::Bare, Traffic::Authorize),
+    variant(Gateway::Enforce, Traffic::Authorize),
+    variant(Gateway::Bare, Traffic::Resource),
+    variant(Gateway::Enforce, Traffic::Resource),
+];
+
+/// Those that are riskgate.
+const OWN: [Gateway; 4] = [
+    Gateway::Monitor,
+    Gateway::Enforce,
+    Gateway::Onnx,
+    Gateway::Beside,
 ];
 
 /// All of them that are somebody else's.
@@ -211,6 +164,7 @@ impl Gateway {
             Self::Monitor => "monitor",
             Self::Enforce => "enforce",
             Self::Onnx => "onnx",
+            Self::Beside => "beside",
             Self::NginxPass => "nginx-pass",
             Self::NginxEmpty => "nginx-empty",
             Self::NginxAsgi => "nginx-asgi",
@@ -275,20 +229,30 @@ fn main() -> Result<()> {
     }
 }
 
-/// Those of the named traffic or gateways, beside the bare proxy; all of them without names.
+/// Those of the named traffic at the named gateways, beside the bare proxy; all traffic, or all gateways, where none is named.
 fn variants(named: &[&str]) -> Result<Vec<Variant>> {
-    let is_named = |variant: &Variant, name: &str| {
-        [variant.traffic.as_str(), variant.gateway.as_str()].contains(&name)
+    let of_traffic = |variant: &Variant, name: &str| variant.traffic.as_str() == name;
+    let of_gateway = |variant: &Variant, name: &str| variant.gateway.as_str() == name;
+    let is_known = |name: &str, is: fn(&Variant, &str) -> bool| {
+        VARIANTS.iter().any(|variant| is(variant, name))
     };
     for name in named {
-        if !VARIANTS.iter().any(|variant| is_named(variant, name)) {
+        if !is_known(name, of_traffic) && !is_known(name, of_gateway) {
             bail!("no traffic and no gateway is called `{name}`");
         }
     }
+    let is_wanted = |variant: &Variant, is: fn(&Variant, &str) -> bool| {
+        let mut names = named.iter().filter(|name| is_known(name, is)).peekable();
+        names.peek().is_none() || names.any(|name| is(variant, name))
+    };
     let picked: Vec<Variant> = VARIANTS
         .into_iter()
-        .filter(|variant| named.is_empty() || named.iter().any(|name| is_named(variant, name)))
+        .filter(|variant| variant.gateway != Gateway::Beside || beside().is_some())
+        .filter(|variant| is_wanted(variant, of_traffic) && is_wanted(variant, of_gateway))
         .collect();
+    if picked.is_empty() {
+        bail!("none of these gateways is measured with this traffic");
+    }
     // Ratios are to the bare proxy with the same traffic.
     let is_base = |variant: &Variant| {
         variant.gateway == Gateway::Bare
@@ -298,6 +262,11 @@ fn variants(named: &[&str]) -> Result<Vec<Variant>> {
         .into_iter()
         .filter(|variant| picked.contains(variant) || is_base(variant))
         .collect())
+}
+
+/// Another build of riskgate, to be measured in the same rounds.
+fn beside() -> Option<PathBuf> {
+    std::env::var_os("BENCH_BESIDE").map(PathBuf::from)
 }
 
 /// Of the named traffic, or of all that have a bare proxy beside them.
@@ -361,12 +330,8 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
     let mut report = Report::begin();
 
     println!("--> warming up: every user signs in a few times");
-    for gateway in [
-        Gateway::Bare,
-        Gateway::Monitor,
-        Gateway::Enforce,
-        Gateway::Onnx,
-    ] {
+    let warmed = [Gateway::Bare].into_iter().chain(OWN);
+    for gateway in warmed.filter(|own| targets.contains_key(own)) {
         for traffic in [
             Traffic::Login,
             Traffic::Token,
@@ -375,7 +340,8 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
             Traffic::Issue,
             Traffic::Resource,
         ] {
-            if traffic == Traffic::Resource && matches!(gateway, Gateway::Monitor | Gateway::Onnx) {
+            if traffic == Traffic::Resource && !matches!(gateway, Gateway::Bare | Gateway::Enforce)
+            {
                 continue;
             }
             let length = if matches!(traffic, Traffic::Login | Traffic::Token | Traffic::Issue) {
@@ -513,7 +479,12 @@ async fn start(
         },
     );
 
-    for gateway in [Gateway::Monitor, Gateway::Enforce, Gateway::Onnx] {
+    let is_wanted = |gateway| variants.iter().any(|variant| variant.gateway == gateway);
+    for gateway in OWN.into_iter().filter(|own| is_wanted(*own)) {
+        let program = match gateway {
+            Gateway::Beside => beside().context("`BENCH_BESIDE` names no other build")?,
+            _ => PathBuf::from(env!("CARGO_BIN_EXE_riskgate")),
+        };
         let (listen, admin) = (process::free_address()?, process::free_address()?);
         let file = data.join(format!("{}.toml", gateway.as_str()));
         std::fs::write(&file, configuration(gateway, data, listen, admin, upstream))?;
@@ -523,12 +494,7 @@ async fn start(
             file.display().to_string(),
         ];
         let log = folder.join(format!("{}.log", gateway.as_str()));
-        let child = Child::start(
-            &PathBuf::from(env!("CARGO_BIN_EXE_riskgate")),
-            &arguments,
-            "0",
-            &log,
-        )?;
+        let child = Child::start(&program, &arguments, "0", &log)?;
         process::reachable(listen)
             .await
             .with_context(|| format!("see `{}`", log.display()))?;
@@ -546,10 +512,7 @@ async fn start(
         logs: folder,
         upstream,
     };
-    for gateway in PEERS {
-        if !variants.iter().any(|variant| variant.gateway == gateway) {
-            continue;
-        }
+    for gateway in PEERS.into_iter().filter(|peer| is_wanted(*peer)) {
         match peers::start(gateway, &place).await? {
             Ok(target) => {
                 targets.insert(gateway, target);

@@ -279,14 +279,14 @@ impl Report {
         )
     }
 
-    /// What riskgate uses for a scored token request over what each peer uses for the same request.
+    /// What riskgate uses for a scored token request over what each peer, or another build, uses for the same request.
     fn write_peers(&self, out: &mut String) -> std::fmt::Result {
         let of = |gateway| Variant {
             gateway,
             traffic: Traffic::Token,
         };
         let own = of(Gateway::Enforce);
-        let peers = PEERS.map(of).into_iter();
+        let peers = PEERS.into_iter().chain([Gateway::Beside]).map(of);
         let peers = peers.filter(|peer| self.of(*peer, false).next().is_some());
         let peers: Vec<Variant> = peers.collect();
         if peers.is_empty() || self.of(own, false).next().is_none() {
@@ -431,8 +431,10 @@ impl Report {
     pub(crate) fn check(&self, refused_max: f64) -> Result<()> {
         for entry in &self.samples {
             let (variant, sample) = (entry.variant, &entry.sample);
-            let may_refuse = matches!(variant.gateway, Gateway::Enforce | Gateway::Onnx)
-                && variant.traffic != Traffic::Passed;
+            let may_refuse = matches!(
+                variant.gateway,
+                Gateway::Enforce | Gateway::Onnx | Gateway::Beside
+            ) && variant.traffic != Traffic::Passed;
             let refused_max = if may_refuse { refused_max } else { 0.0 };
             let failed = sample.round.statuses.keys().any(|status| *status >= 500);
             if failed || sample.refused() > refused_max || sample.round.nanos.is_empty() {
