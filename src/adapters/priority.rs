@@ -14,9 +14,42 @@ pub fn step_back() {
     }
 }
 
+/// Gives way now and then: one that waits for the processor gets it after a few pieces of work, and not with the next tick of
+/// the clock, up to 4 ms later, or after all of it.
+#[derive(Debug)]
+pub struct Turns {
+    pieces: u32,
+    done: u32,
+}
+
+impl Turns {
+    /// Gives way after so many pieces.
+    pub fn every(pieces: u32) -> Self {
+        Self { pieces, done: 0 }
+    }
+
+    /// A piece of work is done.
+    pub fn did(&mut self) {
+        self.done = self.done.wrapping_add(1);
+        if self.done.is_multiple_of(self.pieces) {
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_go_on_past_the_greatest() {
+        let mut turns = Turns {
+            pieces: 4,
+            done: u32::MAX,
+        };
+        turns.did();
+        assert_eq!(turns.done, 0);
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -203,7 +203,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/redis",
-        &["adapters::names", "adapters::store"],
+        &["adapters::names", "adapters::priority", "adapters::store"],
         &[
             "async_trait",
             "base64",

@@ -6,6 +6,7 @@ use super::people::People;
 use super::segment;
 use super::segment::Broken;
 use super::segment::Segment;
+use crate::adapters::priority::Turns;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::chain::HASH_BYTES;
 use crate::domain::audit::chain::Place;
@@ -29,6 +30,8 @@ use std::time::Instant;
 const GATHER: Duration = Duration::from_millis(20);
 /// Records that are written with one flush.
 const BATCH_MAX: usize = 4096;
+/// Records that are made before whoever waits for the processor gets it: a batch takes milliseconds.
+const MADE_AT_ONCE: u32 = 4;
 /// How long strict mode waits before it tries the disk again.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long strict mode goes on trying once the process ends.
@@ -140,9 +143,11 @@ impl Writer {
             if let Some(erased) = erased {
                 journal.erased(lines, chance.time(), erased)?;
             }
+            let mut turns = Turns::every(MADE_AT_ONCE);
             let events = std::iter::once(first).chain(records.try_iter().take(BATCH_MAX));
             for mut event in events {
                 taken += 1;
+                turns.did();
                 event.subject = event.subject.map(|subject| people.name(subject));
                 if let Err(error) = journal.record(lines, &event, &time) {
                     // Its number is missing then, like that of every record that is lost.
@@ -221,7 +226,9 @@ impl Writer {
         let Some(tap) = &self.settings.tap else {
             return;
         };
+        let mut turns = Turns::every(MADE_AT_ONCE);
         for line in landed.split_inclusive(|byte| *byte == b'\n') {
+            turns.did();
             if let Some(line) = line.strip_suffix(b"\n").filter(|line| !is_mark(line)) {
                 tap.take(line);
             }

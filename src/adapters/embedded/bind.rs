@@ -194,7 +194,7 @@ impl Tables<'_> {
                     next += 1;
                 }
                 filling.push(&item.key, &value, item.expires, item.ends);
-                self.turns.wrote();
+                self.turns.did();
             }
             if !filling.is_empty() {
                 write(next, &mut filling, &mut rows, &mut names, &mut turnover)?;

@@ -11,6 +11,7 @@ use crate::adapters::embedded::bundle::Names;
 use crate::adapters::embedded::damaged;
 use crate::adapters::embedded::ledger::Ledger;
 use crate::adapters::embedded::places::Places;
+use crate::adapters::priority::Turns;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries::Entries;
@@ -37,7 +38,7 @@ pub(super) const KINDS: [Kind; 26] = Kind::ALL;
 const HEADER_BYTES: usize = 16;
 /// Entries that are written before whoever waits for the processor gets it: learning takes milliseconds and a flush
 /// many, and where they share a core with requests, these would wait for all of it.
-const WRITTEN_AT_ONCE: u32 = 64;
+pub(super) const WRITTEN_AT_ONCE: u32 = 16;
 /// The share of a full table that makes room: one in so many.
 pub(super) const ROOM: u64 = 20;
 
@@ -77,22 +78,6 @@ pub(super) struct Tables<'t> {
     /// Whether entries had to go for want of room.
     pub(super) made_room: bool,
     open: Vec<(Kind, Table<'t, Key, Value>)>,
-}
-
-/// Gives way to others now and then.
-#[derive(Default)]
-pub(super) struct Turns {
-    written: u32,
-}
-
-impl Turns {
-    /// An entry was written.
-    pub(super) fn wrote(&mut self) {
-        self.written = self.written.wrapping_add(1);
-        if self.written.is_multiple_of(WRITTEN_AT_ONCE) {
-            std::thread::yield_now();
-        }
-    }
 }
 
 /// The table of a kind.
@@ -260,7 +245,7 @@ impl<'t> Tables<'t> {
             binder,
             entries_max,
             made_room: false,
-            turns: Turns::default(),
+            turns: Turns::every(WRITTEN_AT_ONCE),
             open: Vec::with_capacity(KINDS.len()),
         }
     }
@@ -368,7 +353,7 @@ impl<'t> Tables<'t> {
     /// Writes what [`with_header`] made.
     pub(super) fn put_stored(&mut self, key: &EntryKey, stored: &[u8]) -> Result<(), redb::Error> {
         self.table(key.kind)?.insert(key.id().as_slice(), stored)?;
-        self.turns.wrote();
+        self.turns.did();
         Ok(())
     }
 

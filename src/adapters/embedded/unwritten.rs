@@ -12,6 +12,7 @@ use crate::adapters::embedded::bundle::Slot;
 use crate::adapters::embedded::places::Places;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::Snapshot;
+use crate::adapters::priority::Turns;
 use crate::adapters::store::codec::Codec;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
@@ -98,7 +99,7 @@ type Row = AccessGuard<'static, &'static [u8]>;
 pub(super) struct Lesson<'f> {
     layers: Guard<Arc<Layers>>,
     file: File<'f>,
-    turns: tables::Turns,
+    turns: Turns,
 }
 
 /// What is in the file, for whoever reads.
@@ -356,7 +357,7 @@ impl<'f> Lesson<'f> {
         Self {
             layers,
             file,
-            turns: tables::Turns::default(),
+            turns: Turns::every(tables::WRITTEN_AT_ONCE),
         }
     }
 }
@@ -381,7 +382,7 @@ impl Entries for Lesson<'_> {
             .filling
             .entries
             .insert(*key, Value::Stored(Arc::from(stored)));
-        self.turns.wrote();
+        self.turns.did();
         Ok(())
     }
 
@@ -391,7 +392,7 @@ impl Entries for Lesson<'_> {
         let new = old.map_or(*more, |old| old.merged(key.kind, more));
         let value = Value::Rates(new, new.at().plus(new.ttl(key.kind)));
         self.layers.filling.entries.insert(*key, value);
-        self.turns.wrote();
+        self.turns.did();
         Ok(())
     }
 
@@ -409,7 +410,7 @@ impl Entries for Lesson<'_> {
             expires,
         };
         self.layers.filling.entries.insert(*key, Value::Link(link));
-        self.turns.wrote();
+        self.turns.did();
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Learning profiles, baselines and demands: read, learn, replace if nobody else was quicker. The learning itself is pure.
 
+use crate::adapters::priority::Turns;
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
+use crate::adapters::redis::record::MADE_AT_ONCE;
 use crate::adapters::redis::record::Step;
 use crate::adapters::redis::record::run;
 use crate::adapters::redis::scripts;
@@ -38,10 +40,14 @@ impl RedisStore {
         let mut attempts = read(connection, plan).await?;
         // What was kept under a previous name and is now under the present one.
         let mut moved = Vec::new();
+        let mut turns = Turns::every(MADE_AT_ONCE);
         for _ in 0..ROUNDS_MAX {
             let (tried, steps): (Vec<_>, Vec<_>) = attempts
                 .into_iter()
-                .filter_map(|attempt| self.replacement(&attempt).map(|step| (attempt, step)))
+                .filter_map(|attempt| {
+                    turns.did();
+                    self.replacement(&attempt).map(|step| (attempt, step))
+                })
                 .unzip();
             if steps.is_empty() {
                 return forget(connection, moved).await;

@@ -1,5 +1,6 @@
 //! Writing what was learnt: one call of a script per entry, many of them in one pipeline.
 
+use crate::adapters::priority::Turns;
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::cluster::Answer;
 use crate::adapters::redis::connection::Connection;
@@ -26,6 +27,8 @@ use redis::aio::MultiplexedConnection;
 pub(super) const VALUES_PER_CALL: usize = 1_000;
 /// Steps of which a batch makes one pipeline: the server is busy with them for some 0.3 ms.
 const PIPELINE_MIN: usize = 32;
+/// Steps that are made before whoever waits for the processor gets it: a batch has hundreds.
+pub(super) const MADE_AT_ONCE: u32 = 8;
 /// Pipelines that a batch is cut into at most: each costs one way to the server and back.
 const PIPELINES_MAX: usize = 16;
 /// The field of the population that counts logins.
@@ -79,7 +82,9 @@ impl RedisStore {
 
     fn steps(&self, plan: &Plan<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
+        let mut turns = Turns::every(MADE_AT_ONCE);
         for (key, rates) in &plan.rates {
+            turns.did();
             let mut call = scripts::RATES
                 .call(vec![keys::entry(key)])
                 .number(rates.at().millis())
@@ -92,6 +97,7 @@ impl RedisStore {
             steps.push(Step::Call(call));
         }
         for ((key, epoch), values) in &plan.distinct {
+            turns.did();
             let values: Vec<_> = values.iter().collect();
             for some in values.chunks(VALUES_PER_CALL) {
                 let ttl = key.kind.ttl().as_millis();
@@ -104,6 +110,7 @@ impl RedisStore {
             }
         }
         for (key, (provenance, at, ttl)) in &plan.links {
+            turns.did();
             let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
             if let Some(value) = self.codec.link(key, provenance, at.plus(*ttl)) {
                 let name = keys::entry(key);
@@ -171,7 +178,11 @@ pub(super) async fn run(
 
 /// Runs `steps` in one pipeline. Those whose script the server did not know are sent once more with its text.
 async fn pipeline(connection: &mut Connection, steps: &[Step]) -> Result<Vec<Answer>, RedisError> {
-    let known = steps.iter().map(|step| (step.key(), step.command(true)));
+    let mut turns = Turns::every(MADE_AT_ONCE);
+    let known = steps.iter().map(|step| {
+        turns.did();
+        (step.key(), step.command(true))
+    });
     let mut answers = connection.commands(known).await?;
     let unknown: Vec<usize> = answers
         .iter()
