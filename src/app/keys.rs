@@ -5,11 +5,10 @@ use crate::adapters::replace::Access;
 use crate::adapters::replace::unwritten;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Entropy;
-use hmac::Hmac;
 use hmac::Mac;
-use sha2::Sha256;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
@@ -247,9 +246,7 @@ fn make(path: &Path, entropy: &dyn Entropy) -> Result<(), ConfigError> {
 
 /// HMAC-SHA-256 of the usage under the secret: the expand step of HKDF (RFC 5869) with one block.
 fn derive(secret: &[u8], usage: &str) -> Vec<u8> {
-    // HMAC takes keys of every length; the fallback keeps the function total.
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret)
-        .unwrap_or_else(|_| Hmac::new(&Default::default()));
+    let mut mac = hmac_sha256(secret);
     mac.update(b"riskgate v1 ");
     mac.update(usage.as_bytes());
     mac.update(&[1]);

@@ -1,10 +1,10 @@
 //! Tokens by which programs are known to a listener of the gateway (RFC 6750): those of operators, and of receivers that
 //! fetch what they are told.
 
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::secret::Secret;
-use hmac::Hmac;
 use hmac::Mac;
-use sha2::Sha256;
 
 /// The shortest token, in characters.
 pub const TOKEN_CHARS_MIN: usize = 32;
@@ -63,10 +63,8 @@ impl BearerToken {
         Self::mac(self.expose()).verify(&tag).is_ok()
     }
 
-    fn mac(token: &str) -> Hmac<Sha256> {
-        <Hmac<Sha256> as Mac>::new_from_slice(token.as_bytes())
-            .unwrap_or_else(|_| Hmac::new(&Default::default()))
-            .chain_update(b"riskgate bearer token")
+    fn mac(token: &str) -> HmacSha256 {
+        hmac_sha256(token.as_bytes()).chain_update(b"riskgate bearer token")
     }
 }
 

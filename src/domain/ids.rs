@@ -1,10 +1,10 @@
 //! Names of things, pseudonymised. Nothing here can be turned back into a username or an address without the key.
 
-use hmac::Hmac;
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use hmac::Mac;
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Sha256;
 use std::fmt;
 use unicode_normalization::UnicodeNormalization;
 
@@ -68,7 +68,7 @@ pub enum NameSpace {
 /// While the secret is being exchanged it knows the previous one as well: see [`Pseudonymizer::previous`].
 #[derive(Clone)]
 pub struct Pseudonymizer {
-    mac: Hmac<Sha256>,
+    mac: HmacSha256,
     previous: Option<Box<Pseudonymizer>>,
 }
 
@@ -153,11 +153,8 @@ impl NameSpace {
 impl Pseudonymizer {
     /// A pseudonymizer with a secret of any length (32 random bytes are what the gateway generates).
     pub fn new(key: &[u8]) -> Self {
-        // HMAC takes keys of every length, so that the fallback is never used; it keeps the constructor total.
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
-            .unwrap_or_else(|_| Hmac::new(&Default::default()));
         Self {
-            mac,
+            mac: hmac_sha256(key),
             previous: None,
         }
     }

@@ -1,5 +1,8 @@
 //! Pure values and decisions, in the order in which a request meets them. No async, no clock, no IO, no log.
 
+/// Message authentication codes.
+pub mod mac;
+
 /// Names of things, pseudonymised.
 pub mod ids;
 

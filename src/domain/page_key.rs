@@ -2,12 +2,12 @@
 //! come back. Each is made for one purpose, bound to what it was made for, ends by itself and is checked without state
 //! (HMAC-SHA-256). Nothing in them is hidden: what must not be seen does not belong into one.
 
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::Hmac;
 use hmac::Mac;
-use sha2::Sha256;
 use std::fmt;
 
 const VERSION: u8 = 1;
@@ -37,17 +37,15 @@ pub enum Purpose {
 /// Seals and checks.
 #[derive(Clone)]
 pub struct PageKey {
-    mac: Hmac<Sha256>,
+    mac: HmacSha256,
     previous: Option<Box<PageKey>>,
 }
 
 impl PageKey {
     /// A key from secret bytes.
     pub fn new(key: &[u8]) -> Self {
-        // HMAC takes keys of every length; the fallback keeps the constructor total.
         Self {
-            mac: <Hmac<Sha256> as Mac>::new_from_slice(key)
-                .unwrap_or_else(|_| Hmac::new(&Default::default())),
+            mac: hmac_sha256(key),
             previous: None,
         }
     }
@@ -110,7 +108,7 @@ impl PageKey {
         mac.finalize().into_bytes().into()
     }
 
-    fn mac(&self, purpose: Purpose, body: &[u8], bound: &[&[u8]]) -> Hmac<Sha256> {
+    fn mac(&self, purpose: Purpose, body: &[u8], bound: &[&[u8]]) -> HmacSha256 {
         let tag = match purpose {
             Purpose::Browser => b'b',
             Purpose::Form => b'f',

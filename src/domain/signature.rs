@@ -5,12 +5,12 @@
 //! own: `v1`, the time, the key id, the method, the target as forwarded, the client address, and each risk header as
 //! `name:value` in the order in which it is sent.
 
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::Hmac;
 use hmac::Mac;
-use sha2::Sha256;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,16 +21,16 @@ pub const SIGNATURE_SECONDS: i64 = 30;
 #[derive(Clone)]
 pub struct HeaderSigner {
     key_id: String,
-    mac: Hmac<Sha256>,
+    mac: HmacSha256,
 }
 
 impl HeaderSigner {
     /// A signer with a shared secret and the id under which verifiers know it.
     pub fn new(key_id: String, key: &[u8]) -> Self {
-        // HMAC takes keys of every length; the fallback keeps the constructor total.
-        let mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
-            .unwrap_or_else(|_| Hmac::new(&Default::default()));
-        Self { key_id, mac }
+        Self {
+            key_id,
+            mac: hmac_sha256(key),
+        }
     }
 
     /// The header value for these headers on this request.

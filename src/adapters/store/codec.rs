@@ -21,17 +21,17 @@ use crate::domain::history::VALUES_MAX;
 use crate::domain::history::client::SCOPES_MAX;
 use crate::domain::history::scopes::Further;
 use crate::domain::ids::Pseudonym;
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::review::HeldLogin;
 use crate::domain::review::ReviewQueue;
 use crate::domain::secret::Secret;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
-use hmac::Hmac;
 use hmac::Mac;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::Sha256;
 use std::fmt;
 
 /// The longest value that is written or read. A full profile takes some 4 KiB.
@@ -53,8 +53,8 @@ const REASONS_MAX: usize = 32;
 /// Writes and reads values.
 #[derive(Clone)]
 pub struct Codec {
-    mac: Option<Hmac<Sha256>>,
-    previous: Option<Hmac<Sha256>>,
+    mac: Option<HmacSha256>,
+    previous: Option<HmacSha256>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -81,12 +81,12 @@ impl Codec {
     /// For a store that others may write to. The key for values is derived from `key`, so that one secret of the
     /// gateway can serve several purposes.
     pub fn sealed(key: &Secret<Vec<u8>>) -> Self {
-        let derived = hmac(key.expose())
+        let derived = hmac_sha256(key.expose())
             .chain_update(b"riskgate state values 1")
             .finalize()
             .into_bytes();
         Self {
-            mac: Some(hmac(&derived)),
+            mac: Some(hmac_sha256(&derived)),
             previous: None,
         }
     }
@@ -340,7 +340,7 @@ impl Codec {
             None => bytes,
             Some(mac) => {
                 let (body, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
-                let is_of = |mac: &Hmac<Sha256>| {
+                let is_of = |mac: &HmacSha256| {
                     mac.clone()
                         .chain_update(key.binding())
                         .chain_update(body)
@@ -395,11 +395,6 @@ fn bytes_max(key: &EntryKey) -> usize {
         Kind::Scopes => SCOPES_BYTES_MAX,
         _ => VALUE_BYTES_MAX,
     }
-}
-
-fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    // HMAC takes keys of every length, so that the fallback is never used; it keeps the function total.
-    <Hmac<Sha256> as Mac>::new_from_slice(key).unwrap_or_else(|_| Hmac::new(&Default::default()))
 }
 
 pub(super) fn in_range(coordinates: Coordinates) -> bool {

@@ -18,7 +18,7 @@
 //! "Secure Audit Logs to Support Computer Forensics", ACM TISSEC 2(2), 1999, and of Bellare and Yee, "Forward Integrity for
 //! Secure Audit Logs", UCSD technical report, 1997. Nothing here reads a clock, a file or chance.
 
-use hmac::Hmac;
+use crate::domain::mac::hmac_sha256;
 use hmac::Mac;
 use serde::Deserialize;
 use serde::Serialize;
@@ -389,11 +389,11 @@ fn find_last(text: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 fn mac(key: &[u8], message: &[u8]) -> [u8; HASH_BYTES] {
-    // HMAC takes keys of every length; the fallback keeps the function total.
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key)
-        .unwrap_or_else(|_| Hmac::new(&Default::default()));
-    mac.update(message);
-    mac.finalize().into_bytes().into()
+    hmac_sha256(key)
+        .chain_update(message)
+        .finalize()
+        .into_bytes()
+        .into()
 }
 
 #[cfg(test)]

@@ -5,12 +5,12 @@
 
 use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
+use crate::domain::mac::HmacSha256;
+use crate::domain::mac::hmac_sha256;
 use crate::domain::time::Timestamp;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::Hmac;
 use hmac::Mac;
-use sha2::Sha256;
 use std::fmt;
 
 /// The name of the device cookie. The prefix binds it to this host and to TLS (RFC 6265bis section 4.1.3.2).
@@ -54,7 +54,7 @@ pub enum DeviceCookie {
 /// Signs and checks device cookies.
 #[derive(Clone)]
 pub struct DeviceCookieKey {
-    mac: Hmac<Sha256>,
+    mac: HmacSha256,
     previous: Option<Box<DeviceCookieKey>>,
 }
 
@@ -83,10 +83,8 @@ impl DeviceToken {
 impl DeviceCookieKey {
     /// A key from secret bytes.
     pub fn new(key: &[u8]) -> Self {
-        // HMAC takes keys of every length; the fallback keeps the constructor total.
         Self {
-            mac: <Hmac<Sha256> as Mac>::new_from_slice(key)
-                .unwrap_or_else(|_| Hmac::new(&Default::default())),
+            mac: hmac_sha256(key),
             previous: None,
         }
     }
