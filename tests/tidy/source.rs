@@ -18,10 +18,6 @@ const LONG: &[(&str, &str)] = &[
         "one walk over the syntax tree of a condition: its cases need to be seen side by side",
     ),
     (
-        "src/domain/history.rs",
-        "the values that every store keeps, with their arithmetic; what stands alone has moved to history/",
-    ),
-    (
         "tests/stores/contract.rs",
         "one contract, case by case, that every store is held to",
     ),
