@@ -59,6 +59,7 @@ use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
+use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use serde_json::json;
 use std::net::IpAddr;
@@ -145,7 +146,7 @@ fn flow() -> AuthFlow {
         demands: RecentDemands::default(),
         reviews: Reviews::default(),
         barred: BarredTokens::default(),
-        transmitter: None,
+        transmitter: Published::default(),
         sessions: Sessions::default(),
         scopes: ScopeWatch::default(),
         rollout: RolloutWatch::default(),

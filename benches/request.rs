@@ -64,6 +64,7 @@ use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
+use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -179,7 +180,7 @@ impl Bench {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
-            transmitter: None,
+            transmitter: Published::default(),
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

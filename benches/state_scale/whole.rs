@@ -50,6 +50,7 @@ use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
+use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -189,7 +190,7 @@ impl Gateway {
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
             barred: BarredTokens::default(),
-            transmitter: None,
+            transmitter: Published::default(),
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

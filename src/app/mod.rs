@@ -310,9 +310,9 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         })?;
     let (records, alerting) =
         alerts::before(audit.clone(), &config, &file, &metrics).map_err(one)?;
-    let told = shared_signals::before(records, &config, &file, &metrics, &health);
-    let (records, told, receivers) = told.map_err(one)?;
-    let (transmitter, published) = told.unzip();
+    let means = (&clock, &metrics, &health);
+    let told = shared_signals::before(records, &config, &file, runtime.handle(), means);
+    let (records, transmitter, published, receivers) = told.map_err(one)?;
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let dependencies = Dependencies {
         state: Arc::clone(&state),
@@ -382,10 +382,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let exporting = exporter.map(|exporter| runtime.spawn(exporter.run(stopped.clone())));
     let alerting =
         alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
-    let signalling = transmitter.map(|transmitter| {
-        let means = shared_signals::means(&flow, &clock);
-        runtime.spawn(transmitter.run(means, stopped.clone()))
-    });
+    let means = shared_signals::means(&flow, &clock);
+    let signalling = runtime.spawn(transmitter.run(means, stopped.clone()));
     if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
         let _context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
@@ -486,9 +484,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
             // It bounds its own farewell.
             drop(tokio::time::timeout(Duration::from_secs(3), alerting).await);
         }
-        if let Some(signalling) = signalling {
-            drop(tokio::time::timeout(Duration::from_secs(3), signalling).await);
-        }
+        drop(tokio::time::timeout(Duration::from_secs(3), signalling).await);
     });
     learning.shutdown_timeout(Duration::from_secs(1));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -3,6 +3,7 @@
 
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::identity_server::ManagementCredential;
+use crate::adapters::shared_signals::Receivers;
 use crate::admin::console::Console;
 use crate::admin::console::Provider;
 use crate::app;
@@ -17,7 +18,6 @@ use crate::app::models::CARD;
 use crate::app::models::Proved;
 use crate::app::resources;
 use crate::app::shared_signals;
-use crate::app::shared_signals::Receivers;
 use crate::app::sign_in;
 use crate::app::signing;
 use crate::config::Config;
@@ -63,7 +63,7 @@ pub struct Reloader {
     /// By which provider, as it is in force.
     pub sign_in: Mutex<Option<sign_in::Prepared>>,
     /// Who is told shared signals.
-    pub receivers: Receivers,
+    pub receivers: Arc<Receivers>,
 }
 
 /// Age and size of each file that a snapshot is made of.
@@ -181,8 +181,8 @@ impl Reloader {
             .ok()?;
         let management = assemble::management(&config, &file);
         let management = management.map_err(|error| refuse(&error)).ok()?;
-        let receivers = self.receivers.prepare(&config, &file);
-        let receivers = receivers.map_err(|error| refuse(&error)).ok()?;
+        let told = shared_signals::prepare(&config, &file);
+        let told = told.map_err(|error| refuse(&error)).ok()?;
         let sign_in = match self.other_provider(&config, &file) {
             Ok(other) => other,
             Err(problems) => {
@@ -240,11 +240,9 @@ impl Reloader {
             .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
         self.end_sessions(&config, management);
-        if let Some(published) = &self.flow.dependencies().transmitter
-            && let Some(receivers) = receivers
-        {
-            published.take_outboxes(receivers.take());
-        }
+        // After the snapshot, which holds the keys that sign.
+        let published = &self.flow.dependencies().transmitter;
+        shared_signals::take(told, &self.receivers, published);
         if let Some((prepared, provider)) = sign_in {
             self.take_provider(prepared, provider);
         }

@@ -1,13 +1,12 @@
 //! From `[shared_signals]` to what tells: issuer, receivers, their authorities and what they want to be shown.
 
-use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::shared_signals::Delivery;
 use crate::adapters::shared_signals::Means;
 use crate::adapters::shared_signals::Prepared;
-use crate::adapters::shared_signals::Reach;
 use crate::adapters::shared_signals::ReceiverSettings;
+use crate::adapters::shared_signals::Receivers;
 use crate::adapters::shared_signals::SignalSettings;
 use crate::adapters::shared_signals::SignallingSink;
 use crate::adapters::shared_signals::Transmitter;
@@ -18,7 +17,6 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::shared_signals::Delivery as Way;
 use crate::config::shared_signals::ReceiverSettings as Said;
-use crate::config::shared_signals::SharedSignalSettings;
 use crate::config::shared_signals::SubjectFormat;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::secret::Secret;
@@ -27,12 +25,14 @@ use crate::flow::AuthFlow;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::shared_signals::Published;
+use crate::flow::shared_signals::Said as Says;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// Receivers at most.
 const RECEIVERS_MAX: usize = 8;
@@ -259,38 +259,34 @@ pub fn means(flow: &Arc<AuthFlow>, clock: &Arc<dyn Clock>) -> Means {
         clock: Arc::clone(clock),
         entropy: Arc::new(OsEntropy),
         name: Box::new(move |client, subject| {
-            let published = names.dependencies().transmitter.as_ref();
-            published.and_then(|published| published.name(client, subject))
+            let published = &names.dependencies().transmitter;
+            published.name(client, subject)
         }),
     }
 }
 
-/// What runs, and what is served.
-pub type Told = (Transmitter, Published);
+/// The sink that records go to, what tells receivers once it runs, what is served to them, and who they are.
+pub type Before = (Arc<dyn AuditSink>, Transmitter, Published, Arc<Receivers>);
 
-/// The sink that records go to, what tells receivers where there are some, and how those are reached.
-pub type Before = (Arc<dyn AuditSink>, Option<Told>, Receivers);
-
-/// The receivers that the process began with, and how they are reached.
-#[derive(Debug)]
-pub struct Receivers {
-    began: SharedSignalSettings,
-    reach: Reach,
+/// Who is told as the section says it; `None` where it is nobody.
+pub fn prepare(config: &Config, file: &str) -> Result<Option<Prepared>, ConfigError> {
+    let prepared = settings(config, file)?.map(Prepared::of);
+    prepared.transpose().map_err(|(place, error)| {
+        ConfigError::new(file, format!("shared_signals.receivers[{place}]: {error}"))
+    })
 }
 
-impl Receivers {
-    /// What a reload exchanges: nothing where other receivers are named, or others words for them, which waits as a whole for
-    /// the restart. A section that is wrong is refused in any case.
-    pub fn prepare(&self, config: &Config, file: &str) -> Result<Option<Prepared>, ConfigError> {
-        let settings = settings(config, file)?;
-        let settings = settings.filter(|_| self.began.tells_like(&config.shared_signals));
-        let prepared = settings.map(|settings| self.reach.prepare(settings));
-        prepared.transpose().map_err(|error| unusable(file, error))
-    }
-}
-
-fn unusable(file: &str, error: CourierError) -> ConfigError {
-    ConfigError::new(file, format!("shared_signals.receivers: {error}"))
+/// These are told from now on, and what is served is theirs.
+pub fn take(prepared: Option<Prepared>, receivers: &Receivers, published: &Published) {
+    let says = |prepared: &Prepared| Says {
+        metadata: Some(shared_signal::metadata(prepared.issuer()).to_string()),
+        outboxes: Vec::new(),
+        clients: prepared.clients().collect(),
+    };
+    let says = prepared.as_ref().map(says).unwrap_or_default();
+    receivers.take(prepared, |outboxes| {
+        published.take(Says { outboxes, ..says });
+    });
 }
 
 /// The files that receivers name.
@@ -307,32 +303,25 @@ pub fn files(config: &Config) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Puts what tells receivers before `records`.
+/// Puts what tells receivers before `records`. They are told on `runtime`.
 pub fn before(
     records: Arc<dyn AuditSink>,
     config: &Config,
     file: &str,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
+    runtime: &Handle,
+    (clock, metrics, health): (&Arc<dyn Clock>, &Arc<Metrics>, &Arc<Health>),
 ) -> Result<Before, ConfigError> {
-    let receivers = |reach| Receivers {
-        began: config.shared_signals.clone(),
-        reach,
-    };
-    let Some(settings) = settings(config, file)? else {
-        return Ok((records, None, receivers(Reach::default())));
-    };
-    let metadata = shared_signal::metadata(&settings.issuer).to_string();
-    let clients = settings.receivers.iter();
-    let clients = clients
-        .filter_map(|receiver| receiver.named_to.clone())
-        .collect();
-    let (metrics, health) = (Arc::clone(metrics), Arc::clone(health));
-    let (sink, transmitter) = SignallingSink::new(records, settings, metrics, health)
-        .map_err(|error| unusable(file, error))?;
-    let published = Published::new(metadata, transmitter.outboxes(), clients);
-    let receivers = receivers(transmitter.reach());
-    Ok((Arc::new(sink), Some((transmitter, published)), receivers))
+    let prepared = prepare(config, file)?;
+    let receivers = Arc::new(Receivers::new(
+        runtime.clone(),
+        Arc::clone(clock),
+        Arc::clone(metrics),
+        Arc::clone(health),
+    ));
+    let published = Published::default();
+    take(prepared, &receivers, &published);
+    let (sink, transmitter) = SignallingSink::new(records, Arc::clone(&receivers));
+    Ok((Arc::new(sink), transmitter, published, receivers))
 }
 
 #[cfg(test)]
@@ -445,6 +434,24 @@ mod tests {
         }
         assert!(Config::parse(&with("events = ['account-disabled']")).is_err());
         assert!(Config::parse(&with("delivery = 'pull'")).is_err());
+    }
+
+    #[test]
+    fn an_authority_that_is_none_is_named_with_its_receiver() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, pem).unwrap();
+        let tls = ONE.replace("http://127.0.0.1:9", "https://app.example.com");
+        let second = tls.replace("'app'", "'other'");
+        let text = format!("{HEAD}{tls}{second}ca_file = '{}'\n", path.display());
+        let error = prepare(&Config::parse(&text).unwrap(), "test").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with("test: shared_signals.receivers[1]"),
+            "{error}"
+        );
+        assert!(!error.contains("s3cret"), "{error}");
     }
 
     #[test]

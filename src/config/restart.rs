@@ -47,7 +47,7 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         signing: _,
         audit,
         alerts,
-        shared_signals,
+        shared_signals: _,
         traces,
         log,
     } = began;
@@ -78,11 +78,6 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         ("geo", *geo != new.geo),
         ("limits", *limits != new.limits),
         ("keys", *keys != new.keys),
-        // Where the same receivers are, and the secrets, are taken over.
-        (
-            "shared_signals",
-            !shared_signals.tells_like(&new.shared_signals),
-        ),
         ("traces", *traces != new.traces),
         ("log", *log != new.log),
         // It leads browsers back to the console by its name.
@@ -120,20 +115,12 @@ mod tests {
     #[test]
     fn what_needs_a_restart_is_named_key_by_key() {
         let oidc = "[admin.oidc]\nissuer = 'https://a'\nclient_id = 'a'\n";
-        let receiver =
-            "[shared_signals]\nissuer = 'https://a'\n[[shared_signals.receivers]]\nname = 'a'\n";
         for (began, new, expected) in [
             ("", "", &[][..]),
             (
                 "",
                 &format!("[admin]\norigin = 'https://b'\n{oidc}"),
                 &["admin.origin", "admin.oidc"],
-            ),
-            ("", receiver, &["shared_signals"]),
-            (
-                receiver,
-                &format!("{receiver}url = 'b'\nevents = []\n"),
-                &["shared_signals"],
             ),
             (
                 "",
@@ -172,12 +159,13 @@ mod tests {
         let management = "[upstream.management]\nclient_id = 'a'\nsecret_file = 'a'\n";
         let ends = format!("{management}end_sessions = true\n");
         let receiver = "[shared_signals]\nissuer = 'a'\n[[shared_signals.receivers]]\nname = 'a'\n";
-        let moved = format!(
-            "{receiver}url = 'b'\nauthorization_file = 'b'\ntoken_file = 'b'\nsecret_file = 'b'\nca_file = 'b'\n"
-        );
+        let other = "[shared_signals]\nissuer = 'b'\nmodes = ['monitor']\n[[shared_signals.receivers]]\nname = 'b'\n\
+                     delivery = 'poll'\ntoken_file = 'b'\nevents = []\n";
         for (began, new) in [
             ("", management),
-            (receiver, moved.as_str()),
+            ("", receiver),
+            (receiver, other),
+            (receiver, ""),
             (management, ends.as_str()),
             ("", "[admin.oidc]\nissuer = 'https://a'\nclient_id = 'a'\n"),
             (

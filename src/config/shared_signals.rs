@@ -82,26 +82,6 @@ impl Default for SharedSignalSettings {
     }
 }
 
-impl SharedSignalSettings {
-    /// Whether the same receivers are told of the same, in the same ways and in the same words: wherever they are, whatever they
-    /// are shown and whatever they show.
-    pub fn tells_like(&self, other: &Self) -> bool {
-        self.without_reach() == other.without_reach()
-    }
-
-    fn without_reach(&self) -> Self {
-        let mut settings = self.clone();
-        for receiver in &mut settings.receivers {
-            receiver.url = None;
-            receiver.authorization_file = None;
-            receiver.token_file = None;
-            receiver.secret_file = None;
-            receiver.ca_file = None;
-        }
-        settings
-    }
-}
-
 fn every_kind() -> Vec<SignalKind> {
     SignalKind::ALL.to_vec()
 }

@@ -227,8 +227,8 @@ pub struct Dependencies {
     pub reviews: Reviews,
     /// Access tokens that were withheld.
     pub barred: BarredTokens,
-    /// What is served to receivers of shared signals, where there are some.
-    pub transmitter: Option<Published>,
+    /// What is served to receivers of shared signals.
+    pub transmitter: Published,
     /// Whose sessions may be ended.
     pub sessions: desk::sessions::Sessions,
     /// Friction budgets, and stages of the rollout that have fallen back.

@@ -34,24 +34,33 @@ const GRANTS: [&str; 5] = [
     "urn:openid:params:grant-type:ciba",
 ];
 
-/// What a transmitter publishes.
-#[derive(Debug)]
+/// What a transmitter publishes; nothing, where nobody is told.
+#[derive(Debug, Default)]
 pub struct Published {
-    metadata: String,
-    outboxes: ArcSwap<Vec<(BearerToken, Arc<dyn SignalOutbox>)>>,
+    said: ArcSwap<Said>,
     names: Names,
+}
+
+/// What of it a reload exchanges, as one.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What it says of itself: JSON.
+    pub metadata: Option<String>,
+    /// What can be fetched, by whoever shows which token.
+    pub outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
+    /// Clients whose users are to be named.
+    pub clients: BTreeSet<String>,
 }
 
 /// How the identity server names users to clients whose receivers know them so: by its own word in ID tokens that it has just
 /// issued. In memory alone; nothing at all where no receiver asks for it.
-pub struct Names {
-    clients: BTreeSet<String>,
+struct Names {
     users: Cache<(String, String), Named>,
 }
 
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Names({:?})", self.clients)
+        f.write_str("Names")
     }
 }
 
@@ -65,16 +74,12 @@ pub enum NoOutbox {
 }
 
 impl Published {
-    /// What it says of itself (JSON), outboxes for whoever shows their tokens, and clients whose users are to be named.
-    pub fn new(
-        metadata: String,
-        outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
-        clients: BTreeSet<String>,
-    ) -> Self {
-        Self {
-            metadata,
-            outboxes: ArcSwap::from_pointee(outboxes),
-            names: Names::of(clients),
+    /// This is published from now on, and nothing else.
+    pub fn take(&self, said: Said) {
+        let said = Arc::new(said);
+        let before = self.said.swap(Arc::clone(&said));
+        if !before.clients.is_subset(&said.clients) {
+            self.names.keep(&said.clients);
         }
     }
 
@@ -85,19 +90,14 @@ impl Published {
             .get(&(client.to_owned(), subject.to_owned()))
     }
 
-    /// What it says of itself: JSON.
-    pub fn metadata(&self) -> &str {
-        &self.metadata
+    /// What it says of itself, where somebody is told: JSON.
+    pub fn metadata(&self) -> Option<String> {
+        self.said.load().metadata.clone()
     }
 
     /// Whether anything can be fetched.
     pub fn is_polled(&self) -> bool {
-        !self.outboxes.load().is_empty()
-    }
-
-    /// What is fetched is opened by these tokens from now on, and by no other.
-    pub fn take_outboxes(&self, outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>) {
-        self.outboxes.store(Arc::new(outboxes));
+        !self.said.load().outboxes.is_empty()
     }
 
     /// The outbox of whoever sends these headers.
@@ -113,8 +113,8 @@ impl Published {
             (Some(value), None) => value.to_str().map_err(|_| NoOutbox::Wrong)?,
         };
         // All of them are compared: how long it takes says nothing of whose it might be.
-        let outboxes = self.outboxes.load();
-        let found = outboxes.iter().fold(None, |found, (token, outbox)| {
+        let said = self.said.load();
+        let found = said.outboxes.iter().fold(None, |found, (token, outbox)| {
             let known = token.admits(value).then_some(outbox);
             found.or(known)
         });
@@ -122,14 +122,25 @@ impl Published {
     }
 }
 
-impl Names {
-    fn of(clients: BTreeSet<String>) -> Self {
+impl Default for Names {
+    fn default() -> Self {
         let users = Cache::builder()
             .max_capacity(NAMES_MAX)
             .eviction_policy(EvictionPolicy::lru())
             .time_to_live(NAME_TTL)
             .build();
-        Self { clients, users }
+        Self { users }
+    }
+}
+
+impl Names {
+    /// Forgets what other clients call users.
+    fn keep(&self, clients: &BTreeSet<String>) {
+        for (key, _) in &self.users {
+            if !clients.contains(&key.0) {
+                self.users.invalidate(&*key);
+            }
+        }
     }
 
     /// Takes in what the identity server has just issued to `client` for the user with this pseudonym.
@@ -153,10 +164,10 @@ impl Names {
 
 /// The identity server has answered a token request with `body`. Costs nothing where no name is asked for.
 pub(in crate::flow) fn issued(dependencies: &Dependencies, exchange: &Exchange, body: &[u8]) {
-    let names = dependencies.transmitter.as_ref().map(|it| &it.names);
-    let Some(names) = names.filter(|names| !names.clients.is_empty()) else {
+    let said = dependencies.transmitter.said.load();
+    if said.clients.is_empty() {
         return;
-    };
+    }
     let Some(assessed) = exchange.assessed.as_ref() else {
         return;
     };
@@ -166,11 +177,12 @@ pub(in crate::flow) fn issued(dependencies: &Dependencies, exchange: &Exchange, 
     let link = assessed.provenance.as_deref();
     let client = assessed.signals.client_id.as_deref();
     let client = client.or_else(|| link.and_then(|link| link.application.as_deref()));
-    let client = client.filter(|client| names.clients.contains(*client));
+    let client = client.filter(|client| said.clients.contains(*client));
     let grant = assessed.facts.grant_type.as_deref();
     if let (Some(client), Some(grant), Some(subject)) = (client, grant, assessed.subject())
         && let Some(token) = IssuedTokens::read(body).and_then(|tokens| tokens.id_token)
     {
+        let names = &dependencies.transmitter.names;
         names.note(client, grant, &subject.to_string(), &token);
     }
 }
@@ -206,7 +218,11 @@ mod tests {
             (BearerToken::parse(&letter.repeat(32)).unwrap(), outbox)
         };
         let outboxes = vec![of("a", "orders"), of("b", "siem")];
-        let published = Published::new("{}".to_owned(), outboxes, BTreeSet::new());
+        let published = Published::default();
+        published.take(Said {
+            outboxes,
+            ..Said::default()
+        });
         let mut headers = HeaderMap::new();
         for value in shown {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
@@ -242,7 +258,7 @@ mod tests {
     #[test]
     fn a_name_is_the_word_of_an_id_token_for_that_client() {
         let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-        let names = Names::of(BTreeSet::from(["app".to_owned()]));
+        let names = Names::default();
         let code = "authorization_code";
         let good = token("{\"iss\":\"https://is\",\"sub\":\"alice\",\"aud\":[\"x\",\"app\"]}");
         let long = "x".repeat(NAME_BYTES_MAX + 1);
@@ -281,5 +297,11 @@ mod tests {
             ("https://is", "alice")
         );
         assert!(!format!("{names:?}").contains("alice"));
+        // It is forgotten with the receiver that asks for it, and no other is.
+        names.note("app", code, "71ab", &good);
+        names.keep(&BTreeSet::from(["app".to_owned()]));
+        assert!(name(&names).is_some());
+        names.keep(&BTreeSet::from(["x".to_owned()]));
+        assert_eq!(name(&names), None);
     }
 }

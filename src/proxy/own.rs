@@ -55,12 +55,12 @@ pub async fn serve(
         return Answer::key_set(keys.document().to_owned());
     }
     if exchange.target.as_ref().map(CanonicalTarget::path) == Some(SIGNALS_PATH)
-        && let Some(published) = &flow.dependencies().transmitter
+        && let Some(metadata) = flow.dependencies().transmitter.metadata()
     {
-        return Answer::metadata(published.metadata().to_owned());
+        return Answer::metadata(metadata);
     }
+    let published = &flow.dependencies().transmitter;
     if exchange.target.as_ref().map(CanonicalTarget::path) == Some(POLL_PATH)
-        && let Some(published) = &flow.dependencies().transmitter
         && published.is_polled()
     {
         return polls::serve(flow, published, session, context, body_deadline, drain).await;

@@ -50,6 +50,11 @@ impl Health {
         self.parts.lock().insert(part, status);
     }
 
+    /// `part` is there no more.
+    pub fn forget(&self, part: &'static str) {
+        self.parts.lock().remove(part);
+    }
+
     /// Whether traffic should come, and how each part is doing.
     pub fn readiness(&self) -> (bool, Readiness) {
         let parts = self.parts.lock().clone();

@@ -69,6 +69,7 @@ mod saml;
 mod scopes;
 mod sessions;
 mod shared_signals;
+mod signals_come_and_go;
 mod signals_taken_over;
 mod signing;
 mod smuggling;

@@ -65,6 +65,7 @@ use riskgate::flow::rollout::RolloutWatch;
 use riskgate::flow::scopes::ScopeWatch;
 use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
+use riskgate::flow::shared_signals::Published;
 use riskgate::flow::tracing::Traces;
 use riskgate::telemetry::metrics::Metrics;
 use std::net::IpAddr;
@@ -262,7 +263,7 @@ impl Town {
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),
-            transmitter: None,
+            transmitter: Published::default(),
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

@@ -225,7 +225,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/shared_signals",
         &["adapters::courier"],
-        &["async_trait", "parking_lot", "tokio", "tracing"],
+        &["arc_swap", "async_trait", "parking_lot", "tokio", "tracing"],
     ),
     adapter(
         "adapters/trail",

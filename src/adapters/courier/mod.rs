@@ -176,8 +176,10 @@ impl<C: Cargo> Courier<C> {
         let mut batch = Vec::with_capacity(C::BATCH_MAX);
         loop {
             let taken = tokio::select! {
-                taken = self.queue.recv_many(&mut batch, C::BATCH_MAX) => taken,
+                // In this order: an end bounds its farewell, whether or not the queue is closed as well.
+                biased;
                 _ = stop.wait_for(|stopped| *stopped) => break,
+                taken = self.queue.recv_many(&mut batch, C::BATCH_MAX) => taken,
             };
             if taken == 0 {
                 return;

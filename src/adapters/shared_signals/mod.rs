@@ -3,6 +3,9 @@
 //! Another task finds out what has changed, signs, and puts a token into the queue of each receiver. What finds no place is
 //! counted.
 
+/// What is counted and said of one receiver.
+mod account;
+
 /// Keeps what is in the queue of one receiver until it is fetched.
 mod poll;
 
@@ -10,15 +13,12 @@ mod poll;
 mod push;
 
 /// What may be exchanged while events wait.
-mod reach;
+mod receivers;
 
 /// Sends plain JSON.
 mod webhook;
 
-use crate::adapters::courier::Courier;
-use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
-use crate::adapters::courier::Line;
 use crate::domain::audit::AuditEvent;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
@@ -30,33 +30,21 @@ use crate::domain::shared_signal::SET_TYPE;
 use crate::domain::shared_signal::Signal;
 use crate::domain::shared_signal::SignalKind;
 use crate::domain::shared_signal::Token;
-use crate::domain::shared_signal::held::Held;
 use crate::domain::shared_signal::watch::Seen;
 use crate::domain::shared_signal::watch::Told;
-use crate::domain::shared_signal::watch::Watch;
 use crate::domain::signing::SigningKeys;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
-use crate::flow::ports::SignalOutbox;
-use crate::telemetry::health::Health;
-use crate::telemetry::health::PartStatus;
-use crate::telemetry::metrics::Metrics;
-use poll::Polled;
-use push::Push;
-use reach::Known;
-pub use reach::Prepared;
-pub use reach::Reach;
-use std::collections::BTreeMap;
+pub use receivers::Outboxes;
+pub use receivers::Prepared;
+pub use receivers::Receivers;
+use receivers::Stream;
+use receivers::Way;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use webhook::Notices;
-use webhook::Webhook;
 
 /// What was seen and is not looked at yet. One has some 300 bytes.
 const SEEN_MAX: usize = 4_000;
@@ -120,22 +108,15 @@ pub enum Delivery {
 /// Stands before a sink of records.
 pub struct SignallingSink {
     inner: Arc<dyn AuditSink>,
-    modes: Vec<Mode>,
+    receivers: Arc<Receivers>,
     seen: mpsc::Sender<Seen>,
-    metrics: Arc<Metrics>,
 }
 
 /// Makes tokens of what was seen, and has them sent.
+#[derive(Debug)]
 pub struct Transmitter {
-    issuer: String,
+    receivers: Arc<Receivers>,
     seen: mpsc::Receiver<Seen>,
-    streams: Vec<Stream>,
-    pushes: Vec<Courier<Push>>,
-    webhooks: Vec<Courier<Webhook>>,
-    outboxes: Vec<(BearerToken, Arc<dyn SignalOutbox>)>,
-    reach: Reach,
-    standing: Standing,
-    metrics: Arc<Metrics>,
 }
 
 /// What the transmitter needs once it runs.
@@ -153,48 +134,9 @@ pub struct Means {
 /// From a client and a pseudonym to a name.
 pub type NameOf = dyn Fn(&str, &str) -> Option<Named> + Send + Sync;
 
-/// One receiver, and the way to it.
-struct Stream {
-    name: String,
-    events: Vec<SignalKind>,
-    named_to: Option<String>,
-    held: Held,
-    way: Way,
-}
-
-/// Where events for one receiver go.
-enum Way {
-    /// As tokens for this audience.
-    Tokens(String, Tokens),
-    /// As they are.
-    Notices(Notices),
-}
-
-/// Where tokens for one receiver go.
-enum Tokens {
-    /// Into the queue of what sends them.
-    Queue(mpsc::Sender<Token>),
-    /// Into its outbox.
-    Outbox(Arc<Polled>),
-}
-
-/// Which receivers do not take what they are sent, and why.
-#[derive(Clone)]
-struct Standing {
-    away: Arc<Mutex<BTreeMap<String, String>>>,
-    health: Arc<Health>,
-}
-
 impl std::fmt::Debug for SignallingSink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SignallingSink({:?})", self.modes)
-    }
-}
-
-impl std::fmt::Debug for Transmitter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = self.streams.iter().map(|stream| stream.name.as_str());
-        f.debug_list().entries(names).finish()
+        write!(f, "SignallingSink({:?})", self.receivers)
     }
 }
 
@@ -226,47 +168,29 @@ impl SignalSettings {
 }
 
 impl SignallingSink {
-    /// The sink, and what tells its events once it is run.
-    ///
-    /// # Errors
-    /// See [`CourierError`].
-    pub fn new(
-        inner: Arc<dyn AuditSink>,
-        settings: SignalSettings,
-        metrics: Arc<Metrics>,
-        health: Arc<Health>,
-    ) -> Result<(Self, Transmitter), CourierError> {
+    /// The sink, and what tells its events to `receivers` once it is run.
+    pub fn new(inner: Arc<dyn AuditSink>, receivers: Arc<Receivers>) -> (Self, Transmitter) {
         let (seen, waiting) = mpsc::channel(SEEN_MAX);
-        let mut transmitter = Transmitter {
-            issuer: settings.issuer,
+        let transmitter = Transmitter {
+            receivers: Arc::clone(&receivers),
             seen: waiting,
-            streams: Vec::new(),
-            pushes: Vec::new(),
-            webhooks: Vec::new(),
-            outboxes: Vec::new(),
-            reach: Reach::default(),
-            standing: Standing::new(health),
-            metrics: Arc::clone(&metrics),
         };
-        for receiver in settings.receivers {
-            transmitter.add(receiver)?;
-        }
         let sink = Self {
             inner,
-            modes: settings.modes,
+            receivers,
             seen,
-            metrics,
         };
-        Ok((sink, transmitter))
+        (sink, transmitter)
     }
 }
 
 impl AuditSink for SignallingSink {
     fn write(&self, event: AuditEvent) {
-        if let Some(seen) = Seen::of(&event, &self.modes)
+        if let Some(seen) = self.receivers.seen(&event)
             && self.seen.try_send(seen).is_err()
         {
-            self.metrics.shared_signal_overlooked("queue_full");
+            let metrics = &self.receivers.metrics;
+            metrics.shared_signal_overlooked("queue_full");
         }
         self.inner.write(event);
     }
@@ -281,143 +205,50 @@ impl AuditSink for SignallingSink {
 }
 
 impl Transmitter {
-    /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
-    #[cfg(test)]
-    fn hastily(mut self, retries: &[std::time::Duration], attempt: std::time::Duration) -> Self {
-        let pushes = self.pushes.into_iter();
-        self.pushes = pushes.map(|push| push.hastily(retries, attempt)).collect();
-        let webhooks = self.webhooks.into_iter();
-        self.webhooks = webhooks
-            .map(|webhook| webhook.hastily(retries, attempt))
-            .collect();
-        self
-    }
-
-    fn add(&mut self, receiver: ReceiverSettings) -> Result<(), CourierError> {
-        let name = receiver.name.clone();
-        let (metrics, standing) = (Arc::clone(&self.metrics), self.standing.clone());
-        let (way, known) = match receiver.delivery {
-            Delivery::Push {
-                audience,
-                destination,
-                authorization,
-            } => {
-                let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-                let push = Push {
-                    name,
-                    metrics,
-                    standing,
-                };
-                let courier = Courier::new(Line::new(destination, authorization)?, push, waiting);
-                let known = Known::Push(courier.line());
-                self.pushes.push(courier);
-                (Way::Tokens(audience, Tokens::Queue(queue)), known)
-            }
-            Delivery::Poll { audience, token } => {
-                let polled = Arc::new(Polled::new(name, metrics, standing));
-                self.outboxes.push((token, Arc::clone(&polled) as _));
-                let known = Known::Poll(Arc::clone(&polled) as _);
-                (Way::Tokens(audience, Tokens::Outbox(polled)), known)
-            }
-            Delivery::Webhook {
-                destination,
-                secret,
-            } => {
-                let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-                let lost = Arc::default();
-                let webhook = Webhook {
-                    name,
-                    lost: Arc::clone(&lost),
-                    metrics,
-                    standing,
-                };
-                let courier = Courier::new(Line::new(destination, secret)?, webhook, waiting);
-                let known = Known::Webhook(courier.line());
-                self.webhooks.push(courier);
-                (Way::Notices(Notices { queue, lost }), known)
-            }
-        };
-        self.reach.add(receiver.name.clone(), known);
-        self.streams.push(Stream {
-            name: receiver.name,
-            events: receiver.events,
-            named_to: receiver.named_to,
-            held: Held::default(),
-            way,
-        });
-        Ok(())
-    }
-
-    /// What receivers fetch, and by which token each of them is known.
-    pub fn outboxes(&self) -> Vec<(BearerToken, Arc<dyn SignalOutbox>)> {
-        self.outboxes.clone()
-    }
-
-    /// Where a reload puts in how receivers are reached from then on.
-    pub fn reach(&self) -> Reach {
-        self.reach.clone()
-    }
-
     /// Tells until the sinks are gone, or `stop` says so; then what waits is tried once more.
     pub async fn run(mut self, means: Means, mut stop: watch::Receiver<bool>) {
-        // Couriers end once what was seen before the end is in their queues.
-        let (end, ended) = watch::channel(false);
-        let mut couriers = JoinSet::new();
-        for push in std::mem::take(&mut self.pushes) {
-            couriers.spawn(push.run(Arc::clone(&means.clock), ended.clone()));
-        }
-        for webhook in std::mem::take(&mut self.webhooks) {
-            couriers.spawn(webhook.run(Arc::clone(&means.clock), ended.clone()));
-        }
-        let mut watch = Watch::default();
         loop {
             let seen = tokio::select! {
                 seen = self.seen.recv() => seen,
                 _ = stop.wait_for(|stopped| *stopped) => break,
             };
             let Some(seen) = seen else { break };
-            self.tell(&mut watch, seen, &means);
+            self.tell(seen, &means);
         }
         self.seen.close();
         while let Ok(seen) = self.seen.try_recv() {
-            self.tell(&mut watch, seen, &means);
+            self.tell(seen, &means);
         }
-        for stream in &mut self.streams {
-            let held = stream.held.end();
-            stream.forget(held, &self.metrics);
-            if let Way::Tokens(_, Tokens::Outbox(polled)) = &stream.way {
-                polled.end();
-            }
-        }
-        end.send_replace(true);
-        while let Some(ended) = couriers.join_next().await {
-            // Each bounds its own farewell.
-            if ended.is_err() {
-                tracing::error!("what tells a receiver of shared signals panicked");
-            }
-        }
+        // Once what was seen before the end is in their queues.
+        self.receivers.end().await;
     }
 
-    fn tell(&mut self, watch: &mut Watch, seen: Seen, means: &Means) {
+    fn tell(&self, seen: Seen, means: &Means) {
+        // Nobody is told any more of what was seen before.
+        let Some(telling) = self.receivers.telling() else {
+            return;
+        };
         let subject = seen.subject().map(str::to_owned);
-        let told = watch.observe(seen);
+        let told = telling.watch.lock().observe(seen);
         let keys = (means.keys)();
         let letters = Letters {
-            issuer: &self.issuer,
+            issuer: &telling.issuer,
             keys: keys.as_deref(),
             means,
         };
         // The name of a user may have become known with what was seen.
-        for stream in &mut self.streams {
-            let held = subject.as_deref().filter(|it| stream.held.has(it));
-            for signal in held.map(|it| stream.held.take(it)).unwrap_or_default() {
-                stream.tell(signal, &letters, &self.metrics);
+        for stream in &telling.streams {
+            let held = subject.iter().flat_map(|it| stream.lane.held().take(it));
+            // It may be told of other events meanwhile.
+            for signal in held.filter(|held| stream.events.contains(&held.kind())) {
+                stream.tell(signal, &letters);
             }
         }
         let signal = match told {
             Told::Nothing => return,
             Told::Unknown => {
-                self.metrics.shared_signal_overlooked("subject_unknown");
+                let metrics = &self.receivers.metrics;
+                metrics.shared_signal_overlooked("subject_unknown");
                 tracing::warn!(
                     "a confirmed compromise is not told to receivers of shared signals: whose decision it was is not \
                      known, or nobody had signed in"
@@ -426,9 +257,9 @@ impl Transmitter {
             }
             Told::Signal(signal) => signal,
         };
-        for stream in &mut self.streams {
+        for stream in &telling.streams {
             if stream.events.contains(&signal.kind()) {
-                stream.tell(signal.clone(), &letters, &self.metrics);
+                stream.tell(signal.clone(), &letters);
             }
         }
     }
@@ -436,35 +267,46 @@ impl Transmitter {
 
 impl Stream {
     /// Puts an event on its way, or holds it until the receiver's name for the user is known.
-    fn tell(&mut self, signal: Signal, letters: &Letters<'_>, metrics: &Metrics) {
+    fn tell(&self, signal: Signal, letters: &Letters<'_>) {
         let kind = signal.kind();
-        let id = id(letters.means.entropy.as_ref());
-        let is_put = match &self.way {
-            Way::Notices(notices) => Some(notices.put(Notice { id, signal })),
-            Way::Tokens(audience, tokens) => {
-                let client = self.named_to.as_deref();
-                let name = client.map(|client| (letters.means.name)(client, &signal.subject));
-                if let Some(None) = name {
-                    let lost = self.held.put(signal);
-                    return self.forget(lost, metrics);
-                }
-                let token = letters.token(&signal, id, audience, name.flatten().as_ref());
-                token.map(|token| tokens.put(token))
+        let is_put = match &self.lane.way {
+            Way::Push(queue, _) => {
+                let token = self.token(signal, letters);
+                token.is_none_or(|token| queue.try_send(token).is_ok())
             }
+            Way::Poll(polled) => {
+                // It makes room, and counts what it loses.
+                if let Some(token) = self.token(signal, letters) {
+                    polled.put(token);
+                }
+                true
+            }
+            Way::Webhook(notices, _) => notices.put(Notice {
+                id: letters.id(),
+                signal,
+            }),
         };
-        let result = match is_put {
-            Some(true) => return,
-            Some(false) => "queue_full",
-            None => "no_key",
-        };
-        metrics.shared_signal(&self.name, kind, result);
+        if !is_put {
+            self.lane.account.count(kind, "queue_full");
+        }
     }
 
-    /// What was held is not told: the user's name did not become known.
-    fn forget(&self, lost: Vec<Signal>, metrics: &Metrics) {
-        for signal in lost {
-            metrics.shared_signal(&self.name, signal.kind(), "subject_unknown");
+    /// The token of an event; `None` where it is held, or nothing can sign it.
+    fn token(&self, signal: Signal, letters: &Letters<'_>) -> Option<Token> {
+        let client = self.named_to.as_deref();
+        let name = client.map(|client| (letters.means.name)(client, &signal.subject));
+        if let Some(None) = name {
+            // What makes room for it is not told.
+            for lost in self.lane.held().put(signal) {
+                self.lane.account.count(lost.kind(), "subject_unknown");
+            }
+            return None;
         }
+        let token = letters.token(&signal, &self.audience, name.flatten().as_ref());
+        if token.is_none() {
+            self.lane.account.count(signal.kind(), "no_key");
+        }
+        token
     }
 }
 
@@ -476,14 +318,20 @@ struct Letters<'a> {
 }
 
 impl Letters<'_> {
+    /// An id unlike every other.
+    fn id(&self) -> String {
+        let mut bytes = [0; ID_BYTES];
+        self.means.entropy.fill(&mut bytes);
+        bytes.iter().fold(String::new(), |mut id, byte| {
+            // Writing to a string does not fail.
+            write!(id, "{byte:02x}").unwrap_or(());
+            id
+        })
+    }
+
     /// The token for one receiver; `None` where nothing can sign it.
-    fn token(
-        &self,
-        signal: &Signal,
-        id: String,
-        audience: &str,
-        name: Option<&Named>,
-    ) -> Option<Token> {
+    fn token(&self, signal: &Signal, audience: &str, name: Option<&Named>) -> Option<Token> {
+        let id = self.id();
         let claims = signal.claims(&Envelope {
             issuer: self.issuer,
             audience,
@@ -502,65 +350,6 @@ impl Letters<'_> {
                 None
             }
         }
-    }
-}
-
-impl Tokens {
-    /// Whether there is room for one more.
-    fn put(&self, token: Token) -> bool {
-        match self {
-            Self::Queue(queue) => queue.try_send(token).is_ok(),
-            Self::Outbox(polled) => {
-                // It makes room, and counts what it loses.
-                polled.put(token);
-                true
-            }
-        }
-    }
-}
-
-/// An id unlike every other.
-fn id(entropy: &dyn Entropy) -> String {
-    let mut bytes = [0; ID_BYTES];
-    entropy.fill(&mut bytes);
-    bytes.iter().fold(String::new(), |mut id, byte| {
-        // Writing to a string does not fail.
-        write!(id, "{byte:02x}").unwrap_or(());
-        id
-    })
-}
-
-/// An event will not reach its receiver.
-fn given_up(name: &str, kind: SignalKind, why: &str, metrics: &Metrics, standing: &Standing) {
-    metrics.shared_signal(name, kind, "given_up");
-    standing.set(name, Some(why));
-    tracing::warn!(receiver = %name, event = kind.as_str(), "a shared signal is given up: {why}");
-}
-
-impl Standing {
-    fn new(health: Arc<Health>) -> Self {
-        let away = Arc::default();
-        health.set("shared_signals", PartStatus::Ok);
-        Self { away, health }
-    }
-
-    /// What became of the last token of a receiver: `Some` with the reason where it was given up.
-    fn set(&self, receiver: &str, why: Option<&str>) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        match why {
-            Some(why) => away.insert(receiver.to_owned(), why.to_owned()),
-            None => away.remove(receiver),
-        };
-        let texts: Vec<String> = away
-            .iter()
-            .map(|(name, why)| format!("{name}: {why}"))
-            .collect();
-        let status = if texts.is_empty() {
-            PartStatus::Ok
-        } else {
-            PartStatus::Degraded(texts.join("; "))
-        };
-        self.health.set("shared_signals", status);
     }
 }
 

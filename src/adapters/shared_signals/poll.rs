@@ -2,19 +2,17 @@
 //! and number; it holds no thread, and may be dropped at any moment.
 
 use super::QUEUE_MAX;
-use super::Standing;
+use super::account::Account;
 use crate::domain::shared_signal::Token;
 use crate::domain::shared_signal::poll::Outbox;
 use crate::domain::shared_signal::poll::PollAnswer;
 use crate::domain::shared_signal::poll::PollRequest;
 use crate::domain::shared_signal::poll::Settled;
 use crate::flow::ports::SignalOutbox;
-use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use parking_lot::MutexGuard;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -25,33 +23,29 @@ const POLLS_MAX: u64 = 4;
 
 /// What waits for one receiver.
 pub(super) struct Polled {
-    name: String,
+    account: Arc<Account>,
     outbox: Mutex<Outbox>,
-    /// How many tokens were put in.
+    /// How many tokens were put in, and the end.
     put: watch::Sender<u64>,
     /// How many polls have begun to wait.
     polls: watch::Sender<u64>,
     wait: Duration,
-    metrics: Arc<Metrics>,
-    standing: Standing,
 }
 
 impl std::fmt::Debug for Polled {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Polled({})", self.name)
+        write!(f, "Polled({})", self.account.name())
     }
 }
 
 impl Polled {
-    pub(super) fn new(name: String, metrics: Arc<Metrics>, standing: Standing) -> Self {
+    pub(super) fn new(account: Arc<Account>) -> Self {
         Self {
-            name,
+            account,
             outbox: Mutex::new(Outbox::new(QUEUE_MAX)),
             put: watch::Sender::default(),
             polls: watch::Sender::default(),
             wait: WAIT_MAX,
-            metrics,
-            standing,
         }
     }
 
@@ -65,47 +59,41 @@ impl Polled {
     pub(super) fn put(&self, token: Token) {
         let lost = self.outbox().put(token);
         if let Some(lost) = lost {
-            self.metrics
-                .shared_signal(&self.name, lost.kind, "queue_full");
-            self.standing
-                .set(&self.name, Some("it does not fetch what waits for it"));
+            self.account.count(lost.kind, "queue_full");
+            let why = "it does not fetch what waits for it";
+            self.account.stands(Some(why));
         }
         self.put.send_modify(|put| *put += 1);
     }
 
-    /// Nobody will fetch anything any more.
+    /// Nobody will fetch anything any more. Who waits is answered.
     pub(super) fn end(&self) {
         let lost = self.outbox().take();
         for token in &lost {
-            self.metrics
-                .shared_signal(&self.name, token.kind, "given_up");
+            self.account.count(token.kind, "given_up");
         }
         if !lost.is_empty() {
-            tracing::warn!(receiver = %self.name, events = lost.len(), "shared signals were not fetched and are lost");
+            let receiver = self.account.name();
+            tracing::warn!(receiver = %receiver, events = lost.len(), "shared signals were not fetched and are lost");
         }
+        self.put.send_modify(|put| *put += 1);
     }
 
     fn settle(&self, request: &PollRequest) {
         let settled = self.outbox().settle(request);
         for settled in settled {
             match settled {
-                Settled::Taken(kind) => {
-                    self.metrics.shared_signal(&self.name, kind, "delivered");
-                    self.standing.set(&self.name, None);
+                Settled::Taken(kind) => self.account.delivered(kind),
+                Settled::Refused(kind, why) => {
+                    let why = format!("the receiver says {why}");
+                    self.account.given_up(kind, &why);
                 }
-                Settled::Refused(kind, why) => super::given_up(
-                    &self.name,
-                    kind,
-                    &format!("the receiver says {why}"),
-                    &self.metrics,
-                    &self.standing,
-                ),
             }
         }
     }
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.outbox.lock()
     }
 }
 
@@ -137,9 +125,11 @@ impl SignalOutbox for Polled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::shared_signals::account::Standing;
     use crate::domain::shared_signal::SignalKind;
     use crate::telemetry::health::Health;
     use crate::telemetry::health::PartStatus;
+    use crate::telemetry::metrics::Metrics;
     use serde_json::Value;
 
     const LONG: Duration = Duration::from_secs(600);
@@ -147,9 +137,10 @@ mod tests {
     fn polled(wait: Duration) -> (Arc<Polled>, Arc<Health>) {
         let health = Arc::new(Health::default());
         let standing = Standing::new(Arc::clone(&health));
+        standing.begin();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let polled = Polled::new("app".to_owned(), metrics, standing).waiting(wait);
-        (Arc::new(polled), health)
+        let account = Account::new("app".to_owned(), metrics, standing);
+        (Arc::new(Polled::new(account).waiting(wait)), health)
     }
 
     fn token(id: &str) -> Token {
@@ -191,7 +182,7 @@ mod tests {
     }
 
     fn told(polled: &Polled, result: &str) -> u64 {
-        let text = polled.metrics.render();
+        let text = polled.account.metrics().render();
         let line = text.lines().find(|line| {
             line.starts_with("riskgate_shared_signals_total{")
                 && line.contains(&format!("result=\"{result}\""))
@@ -267,6 +258,16 @@ mod tests {
         let taken = "{\"ack\": [\"b\"], \"returnImmediately\": true}";
         assert!(poll(&polled, taken).await.is_empty());
         assert!(!is_degraded(&health));
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_answered_at_the_end() {
+        let (polled, _) = polled(LONG);
+        let waiting = begin(&polled, "{}");
+        until_waiting(&polled, 1).await;
+        polled.end();
+        let answered = tokio::time::timeout(LONG / 10, waiting).await;
+        assert!(answered.expect("an answer").unwrap().is_empty());
     }
 
     #[tokio::test]

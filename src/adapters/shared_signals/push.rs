@@ -1,7 +1,6 @@
 //! Tokens that are sent to one receiver as they are (RFC 8935), one in a message.
 
-use super::Standing;
-use super::given_up;
+use super::account::Account;
 use crate::adapters::courier::Cargo;
 use crate::adapters::courier::Parcel;
 use crate::domain::alert::Receipt;
@@ -11,14 +10,11 @@ use crate::domain::shared_signal::SET_MEDIA_TYPE;
 use crate::domain::shared_signal::Token;
 use crate::domain::shared_signal::receipt;
 use crate::domain::time::Timestamp;
-use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 
 /// Tokens as messages.
 pub(super) struct Push {
-    pub(super) name: String,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) standing: Standing,
+    pub(super) account: Arc<Account>,
 }
 
 impl Cargo for Push {
@@ -60,15 +56,13 @@ impl Cargo for Push {
 
     fn taken(&self, items: &[Token], _parcel: &Parcel) {
         for token in items {
-            self.metrics
-                .shared_signal(&self.name, token.kind, "delivered");
+            self.account.delivered(token.kind);
         }
-        self.standing.set(&self.name, None);
     }
 
     fn given_up(&self, items: &[Token], _parcel: &Parcel, why: &str) {
         for token in items {
-            given_up(&self.name, token.kind, why, &self.metrics, &self.standing);
+            self.account.given_up(token.kind, why);
         }
     }
 }

@@ -11,17 +11,24 @@ use crate::adapters::courier::tests::receiver;
 use crate::adapters::entropy::OsEntropy;
 use crate::adapters::target::Target;
 use crate::domain::alert::signature;
+use crate::domain::shared_signal::poll::PollRequest;
 use crate::domain::signing::Ring;
 use crate::domain::signing::SigningAlgorithm;
 use crate::domain::signing::SigningKey;
+use crate::telemetry::health::Health;
+use crate::telemetry::health::PartStatus;
+use crate::telemetry::metrics::Metrics;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::Validation;
 use jsonwebtoken::jwk::JwkSet;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 const SHORT: [Duration; 3] = [Duration::from_millis(20); 3];
 const ISSUER: &str = "https://sso.example.com";
@@ -71,6 +78,7 @@ type Names = Arc<Mutex<BTreeMap<(String, String), Named>>>;
 
 struct Running {
     sink: SignallingSink,
+    receivers: Arc<Receivers>,
     records: Arc<Counted>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
@@ -105,18 +113,34 @@ fn start(urls: &[(&str, &[SignalKind])]) -> Running {
     start_with(receivers.collect())
 }
 
-fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let records = Arc::new(Counted::default());
-    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
+fn prepared(receivers: Vec<ReceiverSettings>) -> Prepared {
     let settings = SignalSettings {
         issuer: ISSUER.to_owned(),
         modes: vec![Mode::Enforce],
         receivers,
     };
+    Prepared::of(settings).unwrap()
+}
+
+fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
+    start_at(receivers, &SHORT)
+}
+
+fn start_at(receivers: Vec<ReceiverSettings>, retries: &[Duration]) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let records = Arc::new(Counted::default());
+    let inner = Arc::clone(&records) as Arc<dyn AuditSink>;
     let (keys, health) = (keys(), Arc::new(Health::default()));
-    let (sink, transmitter) =
-        SignallingSink::new(inner, settings, Arc::clone(&metrics), Arc::clone(&health)).unwrap();
+    let mut all = Receivers::new(
+        Handle::current(),
+        Arc::new(SystemClock),
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    );
+    all.haste = Some((retries.to_vec(), Duration::from_millis(500)));
+    let all = Arc::new(all);
+    all.take(Some(prepared(receivers)), drop);
+    let (sink, transmitter) = SignallingSink::new(inner, Arc::clone(&all));
     let (stop, stopped) = watch::channel(false);
     let used = Arc::clone(&keys);
     let names = Names::default();
@@ -132,10 +156,10 @@ fn start_with(receivers: Vec<ReceiverSettings>) -> Running {
             })
         },
     };
-    let transmitter = transmitter.hastily(&SHORT, Duration::from_millis(500));
     let task = tokio::spawn(transmitter.run(means, stopped));
     Running {
         sink,
+        receivers: all,
         records,
         metrics,
         health,
@@ -422,6 +446,109 @@ async fn who_knows_users_by_a_client_is_told_once_that_client_has_met_them() {
     running.until("app-1", "delivered", 5).await;
     running.stop.send(true).unwrap();
     running.until("app-0", "subject_unknown", 1).await;
+}
+
+fn pushed(name: &str, url: &str) -> ReceiverSettings {
+    ReceiverSettings {
+        name: name.to_owned(),
+        events: SignalKind::ALL.to_vec(),
+        named_to: None,
+        delivery: Delivery::Push {
+            audience: AUDIENCE.to_owned(),
+            destination: destination(url),
+            authorization: None,
+        },
+    }
+}
+
+#[tokio::test]
+async fn who_goes_is_told_what_waits_once_more_and_leaves_nothing_behind() {
+    let taken = Answer::Says("202 Accepted", "");
+    let (goes, of_goes) = receiver(vec![Answer::Says("503 Busy", ""), taken]).await;
+    let (stays, of_stays) = receiver(vec![taken]).await;
+    let (comes, of_comes) = receiver(vec![taken]).await;
+    let never = [Duration::from_secs(3_600)];
+    let running = start_at(vec![pushed("goes", &goes), pushed("stays", &stays)], &never);
+    running.sink.write(event("1", "high"));
+    running.sink.write(event("2", "low"));
+    running.until("stays", "delivered", 2).await;
+    // The first has been tried, and the second waits behind it.
+    until(|| of_goes.lock().unwrap().len() == 1).await;
+    let next = vec![pushed("comes", &comes), pushed("stays", &stays)];
+    running.receivers.take(Some(prepared(next)), drop);
+    until(|| of_goes.lock().unwrap().len() == 2).await;
+    running.sink.write(event("3", "high"));
+    running.until("stays", "delivered", 3).await;
+    running.until("comes", "delivered", 1).await;
+    let texts = |received: &Received| -> Vec<Value> {
+        let received = received.lock().unwrap();
+        let claims = received.iter().map(|(_, body)| running.verified(body).1);
+        claims.map(|claims| claims["txn"].clone()).collect()
+    };
+    assert_eq!(texts(&of_goes), ["1", "2"]);
+    assert_eq!(texts(&of_stays), ["1", "2", "3"]);
+    assert_eq!(texts(&of_comes), ["3"]);
+    // What became of the last two is counted nowhere, nor is its receiver away.
+    assert!(!running.metrics.render().contains("goes"));
+    assert!(running.health.readiness().1.parts["shared_signals"] == PartStatus::Ok);
+
+    // With the last of them the section is off: levels are forgotten, and health is silent.
+    running.receivers.take(None, drop);
+    running.sink.write(event("4", "low"));
+    assert!(!running.metrics.render().contains("stays"));
+    assert_eq!(
+        running.health.readiness().1.parts.get("shared_signals"),
+        None
+    );
+    let again = prepared(vec![pushed("stays", &stays)]);
+    running.receivers.take(Some(again), drop);
+    running.sink.write(event("5", "high"));
+    running.until("stays", "delivered", 1).await;
+    assert_eq!(texts(&of_stays), ["1", "2", "3", "5"]);
+    running.stop.send(true).unwrap();
+    running.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_receiver_of_the_same_name_that_is_told_in_another_way_is_another_one() {
+    let (url, received) = receiver(vec![Answer::Says("202 Accepted", "")]).await;
+    let polled = |token: &str| ReceiverSettings {
+        delivery: Delivery::Poll {
+            audience: AUDIENCE.to_owned(),
+            token: BearerToken::parse(&token.repeat(32)).unwrap(),
+        },
+        ..pushed("app-0", &url)
+    };
+    let running = start_with(vec![polled("a")]);
+    let mut fetched = Outboxes::new();
+    let (same, other) = (prepared(vec![polled("b")]), prepared(vec![polled("c")]));
+    running.receivers.take(Some(same), |found| fetched = found);
+    let first = Arc::clone(&fetched[0].1);
+    running.receivers.take(Some(other), |found| fetched = found);
+    assert!(Arc::ptr_eq(&first, &fetched[0].1));
+    // Who waits is answered once it has gone, and not before what is fetched is another.
+    let asked = PollRequest::parse(b"{}").unwrap();
+    let waiting = tokio::spawn(async move { first.poll(&asked).await });
+    tokio::task::yield_now().await;
+    let next = prepared(vec![pushed("app-0", &url)]);
+    running.receivers.take(Some(next), |found| {
+        assert!(found.is_empty() && !waiting.is_finished());
+        fetched = found;
+    });
+    assert!(waiting.await.unwrap().is_empty());
+    running.sink.write(event("1", "high"));
+    running.until("app-0", "delivered", 1).await;
+    assert_eq!(received.lock().unwrap().len(), 1);
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let done = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(done.is_ok(), "it did not come to be");
 }
 
 fn webhook(url: &str) -> Running {

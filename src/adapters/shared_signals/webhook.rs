@@ -1,7 +1,6 @@
 //! Events for a receiver that reads no tokens: in plain JSON, many in a message, signed as alerts are.
 
-use super::Standing;
-use super::given_up;
+use super::account::Account;
 use crate::adapters::courier::Cargo;
 use crate::adapters::courier::Parcel;
 use crate::adapters::courier::signed_fields;
@@ -10,7 +9,6 @@ use crate::domain::secret::Secret;
 use crate::domain::shared_signal::Notice;
 use crate::domain::shared_signal::notices;
 use crate::domain::time::Timestamp;
-use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -18,10 +16,8 @@ use tokio::sync::mpsc;
 
 /// Events as messages.
 pub(super) struct Webhook {
-    pub(super) name: String,
+    pub(super) account: Arc<Account>,
     pub(super) lost: Arc<AtomicU64>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) standing: Standing,
 }
 
 /// The way into its queue.
@@ -67,17 +63,14 @@ impl Cargo for Webhook {
     fn taken(&self, items: &[Notice], parcel: &Parcel) {
         self.lost.fetch_sub(parcel.lost, Ordering::Relaxed);
         for notice in items {
-            let kind = notice.signal.kind();
-            self.metrics.shared_signal(&self.name, kind, "delivered");
+            self.account.delivered(notice.signal.kind());
         }
-        self.standing.set(&self.name, None);
     }
 
     fn given_up(&self, items: &[Notice], _parcel: &Parcel, why: &str) {
         for notice in items {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            let kind = notice.signal.kind();
-            given_up(&self.name, kind, why, &self.metrics, &self.standing);
+            self.account.given_up(notice.signal.kind(), why);
         }
     }
 }

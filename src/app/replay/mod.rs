@@ -55,6 +55,7 @@ use crate::flow::score::ScoreSettings;
 use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::flow::score::breaker::BreakerSettings;
+use crate::flow::shared_signals::Published;
 use crate::flow::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
@@ -170,7 +171,7 @@ impl Replay {
             // What was just written is in the store before the next event.
             recent: RecentLinks::none(),
             barred: BarredTokens::default(),
-            transmitter: None,
+            transmitter: Published::default(),
             sessions: Sessions::default(),
             scopes: ScopeWatch::default(),
             rollout: RolloutWatch::default(),

@@ -46,11 +46,6 @@ impl Held {
         lost.unwrap_or_default()
     }
 
-    /// Whether something of a user is held.
-    pub fn has(&self, subject: &str) -> bool {
-        self.signals.contains_key(subject)
-    }
-
     /// What is held of a user, which is held no longer.
     pub fn take(&mut self, subject: &str) -> Vec<Signal> {
         let Some(held) = self.signals.remove(subject) else {
@@ -102,7 +97,7 @@ mod tests {
             assert!(held.put(signal("a", level)).is_empty());
         }
         held.put(signal("b", medium));
-        assert!(held.has("a") && !held.has("c"));
+        assert!(held.take("c").is_empty());
         assert_eq!(held.take("a"), [signal("a", None), signal("a", high)]);
         assert!(held.take("a").is_empty());
         assert_eq!(held.end(), [signal("b", medium)]);

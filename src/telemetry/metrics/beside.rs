@@ -5,6 +5,8 @@ use super::Metrics;
 use crate::domain::friction::Count;
 use crate::domain::shared_signal::SignalKind;
 use crate::domain::time::Timestamp;
+use prometheus::core::Collector;
+use std::collections::HashMap;
 use std::time::Duration;
 
 impl Metrics {
@@ -50,6 +52,21 @@ impl Metrics {
         self.shared_signals
             .with_label_values(&[receiver, kind.as_str(), result])
             .inc();
+    }
+
+    /// A receiver of shared signals is told no more: its series end.
+    pub fn shared_signal_receiver_gone(&self, receiver: &str) {
+        let families = self.shared_signals.collect();
+        for metric in families.iter().flat_map(|family| family.get_metric()) {
+            let labels = metric.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                labels.map(|label| (label.name(), label.value())).collect();
+            if labels.get("receiver") == Some(&receiver)
+                && self.shared_signals.remove(&labels).is_err()
+            {
+                tracing::debug!(receiver, "a series has ended before");
+            }
+        }
     }
 
     /// Something that receivers would have been told of was not looked at, or could not be told to anybody.
