@@ -237,7 +237,7 @@ pub fn conclude_head(door: Door, hands_over: HandsOver, head: &ResponseHead) -> 
     match door {
         Door::Basic => Conclusion::new(match head.status {
             401 => AuthOutcome::Failed,
-            200..=399 => AuthOutcome::Succeeded,
+            200..=299 => AuthOutcome::Succeeded,
             _ => AuthOutcome::None,
         }),
         Door::Authorize

@@ -107,6 +107,23 @@ pub enum RouteError {
     },
 }
 
+/// Whether the identity server answers a request with success only to a user whom it has authenticated. Much beneath its
+/// APIs is for everybody (schemas, branding, recovery), and what is for everybody is answered whatever password comes along:
+/// such an answer says nothing about whose it was. What is not known for sure is not in here; creating is left out, as users
+/// may be allowed to register themselves.
+pub fn authenticates(method: &str, target: &CanonicalTarget) -> bool {
+    const FRONTS: [&str; 6] = [
+        "/scim2/Groups",
+        "/scim2/Me",
+        "/scim2/Roles",
+        "/scim2/Users",
+        "/scim2/v2/Roles",
+        "/scim2/v3/Roles",
+    ];
+    ["DELETE", "GET", "PATCH", "PUT"].contains(&method)
+        && FRONTS.iter().any(|front| is_within(target.path(), front))
+}
+
 /// The inventory, ready for look-ups.
 #[derive(Clone, Debug)]
 pub struct RouteTable {

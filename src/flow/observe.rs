@@ -27,6 +27,7 @@ use crate::domain::policy::decision::Verdict;
 use crate::domain::resource::Denial;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
+use crate::domain::route;
 use crate::domain::route::Door;
 use crate::domain::signals::Subject;
 use crate::domain::signals::session::DeviceCookie;
@@ -69,7 +70,15 @@ pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclus
         .as_ref()
         .map(|assessed| assessed.facts.hands_over)
         .unwrap_or_default();
-    let conclusion = outcome::conclude_head(door, hands_over, head);
+    let mut conclusion = outcome::conclude_head(door, hands_over, head);
+    let target = exchange.target.as_ref();
+    let proves = |target| route::authenticates(exchange.method, target);
+    if door == Door::Basic
+        && conclusion.outcome == AuthOutcome::Succeeded
+        && !target.is_some_and(proves)
+    {
+        conclusion.outcome = AuthOutcome::None;
+    }
     exchange.outcome = conclusion.outcome;
     conclusion
 }

@@ -427,6 +427,9 @@ async fn basic_credentials_at_an_api_are_a_login() {
         ("/scim2/Me", "wrong", 401, "failed"),
         ("/api/users/v1/me/sessions", "wrong", 401, "failed"),
         ("/t/example.com/scim2/Me", "wonderland", 200, "succeeded"),
+        // Whoever asks gets this one: that it was answered says nothing about the password.
+        ("/console/", "wrong", 200, "none"),
+        ("/console/", "wonderland", 200, "none"),
     ] {
         let mark = world.mark().await;
         let request = world
@@ -435,6 +438,7 @@ async fn basic_credentials_at_an_api_are_a_login() {
         assert_eq!(world.send(request).await.status, status, "{path}");
         let record = scored(&world, mark, "basic").await;
         assert_eq!(record.outcome, outcome, "{path}");
+        assert!(!record.learnt || outcome == "succeeded", "{path}");
         assert!(record.subject.is_some());
     }
     // A bearer token is no login, and a client's own credentials at its endpoints are no user's.

@@ -371,3 +371,32 @@ fn names_of_doors_are_distinct() {
         assert!(!(door.is_browser() && door.accepts_json()), "{door}");
     }
 }
+
+#[test]
+fn success_proves_credentials_where_nobody_else_gets_it() {
+    let proves = |method: &str, path: &str| {
+        authenticates(method, &CanonicalTarget::parse(path.as_bytes()).unwrap())
+    };
+    for path in [
+        "/scim2/Me",
+        "/scim2/Me/",
+        "/t/example.com/scim2/Me?attributes=emails",
+        "/o/0a1b2c3d-5e6f-4a7b-8c9d-0123456789ab/scim2/Users/1",
+        "/scim2/v2/Roles",
+    ] {
+        assert!(proves("GET", path), "{path}");
+        // Answered before anybody is authenticated: CORS, and registration where it is open.
+        assert!(!proves("OPTIONS", path), "{path}");
+        assert!(!proves("POST", path), "{path}");
+    }
+    for path in [
+        "/console/",
+        "/scim2/ServiceProviderConfig",
+        "/scim2/Schemas",
+        "/scim2/Meadow",
+        "/api/server/v1/branding-preference/resolve",
+        "/api/x/scim2/Me",
+    ] {
+        assert!(!proves("GET", path), "{path}");
+    }
+}
