@@ -216,11 +216,14 @@ impl RouteTable {
             pattern: Arc::from(format!("{list}:{entry}")),
         };
         for entry in checked("unblock", &settings.unblock)? {
-            let shipped = INVENTORY
+            let mut shipped = INVENTORY
                 .iter()
                 .filter(|line| line.class == RouteClass::Blocked);
-            let mut fronts = shipped.filter_map(|line| line.pattern.strip_suffix("/*"));
-            if !fronts.any(|front| is_within(entry, front)) {
+            let opens = |line: &Entry| match line.pattern.strip_suffix("/*") {
+                Some(front) => is_within(entry, front),
+                None => matches_template(line.pattern, entry),
+            };
+            if !shipped.any(opens) {
                 return Err(wrong("unblock", entry, "a path that is blocked as shipped"));
             }
             let class = RouteClass::Passed(PassedKind::Configured);
@@ -390,7 +393,9 @@ impl RouteTable {
             .iter()
             .find(|(template, _)| matches_template(template, path))
         {
-            return Some(route);
+            // A path that is blocked as shipped and listed under `unblock`.
+            let opened = self.blocked.get(path).filter(|_| route.is_blocked());
+            return Some(opened.unwrap_or(route));
         }
         // The servlet behind a door also answers to paths beneath it, so that these must not slip through as passed.
         if self.is_beneath_door(path) {

@@ -89,6 +89,11 @@ async fn what_is_not_for_the_public_is_not_there() {
         ("/t/example.com/carbon/admin/login.jsp", "blocked"),
         ("/registry/resource", "blocked"),
         ("/manager/html", "blocked"),
+        ("/api/identity/auth/v1.1/authenticate", "blocked"),
+        (
+            "/t/example.com/api/identity/auth/v1.2/authenticate",
+            "blocked",
+        ),
         ("/unknown", "unknown"),
         ("/oauth2/unknown", "unknown"),
         ("/commonauth/x", "unknown"),

@@ -105,6 +105,10 @@ pub(super) const INVENTORY: &[Entry] = &[
     blocked("/wso2/*"),
     blocked("/manager/*"),
     blocked("/host-manager/*"),
+    // Blocked: takes a username and a password in JSON from whoever asks, and says whether they are right. Nothing of WSO2's
+    // own needs it from outside; what its login pages fetch beside it (`context`, `data`) passes.
+    blocked("/api/identity/auth/{}/authenticate"),
+    blocked("/api/o/identity/auth/{}/authenticate"),
 ];
 
 const fn scored(pattern: &'static str, door: Door, methods: Methods) -> Entry {

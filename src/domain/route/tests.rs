@@ -122,6 +122,11 @@ const PATHS: &[(&str, &str, RouteClass)] = &[
     ("GET", "/carbon", RouteClass::Blocked),
     ("POST", "/fileupload/keystore", RouteClass::Blocked),
     ("GET", "/manager/html", RouteClass::Blocked),
+    ("POST", "/api/identity/auth/v1.1/authenticate", RouteClass::Blocked),
+    ("POST", "/api/identity/auth/v1.2/authenticate/", RouteClass::Blocked),
+    ("POST", "/api/o/identity/auth/v1.1/authenticate", RouteClass::Blocked),
+    ("GET", "/api/identity/auth/v1.1/data/OauthConsentKey/1", RouteClass::Passed(P::Api)),
+    ("GET", "/api/identity/auth/v1.1/context/1", RouteClass::Passed(P::Api)),
     ("GET", "/host-manager/html", RouteClass::Blocked),
 ];
 
@@ -399,4 +404,20 @@ fn success_proves_credentials_where_nobody_else_gets_it() {
     ] {
         assert!(!proves("GET", path), "{path}");
     }
+}
+
+#[test]
+fn a_template_that_is_blocked_can_be_opened_path_by_path() {
+    const OPEN: &str = "/api/identity/auth/v1.1/authenticate";
+    let table = RouteTable::with_settings(&settings(&[], &[], &[OPEN])).unwrap();
+    let class = |path: &str| classify(&table, "POST", path).class;
+    let opened = RouteClass::Passed(P::Configured);
+    assert_eq!(class(OPEN), opened);
+    assert_eq!(class(&format!("/t/example.com{OPEN}")), opened);
+    assert_eq!(
+        class("/api/identity/auth/v1.2/authenticate"),
+        RouteClass::Blocked
+    );
+    let wrong = settings(&[], &[], &["/api/identity/auth/v1.1/data"]);
+    assert!(RouteTable::with_settings(&wrong).is_err());
 }
