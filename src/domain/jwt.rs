@@ -132,6 +132,17 @@ impl UnverifiedHeader {
     }
 }
 
+/// Whom a token says it is about, whoever made it: nothing is verified.
+pub fn claimed_subject(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Claims {
+        sub: String,
+    }
+    let (_, claims, _) = parts(token).ok()?;
+    let Claims { sub } = decoded(claims).ok()?;
+    (!sub.is_empty()).then_some(sub)
+}
+
 impl Audience {
     /// The names, however many there are.
     pub(in crate::domain) fn into_names(self) -> Vec<String> {

@@ -130,6 +130,33 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch, head: usize) -> Result<Option<Do
     }
 }
 
+/// Whether `Connection` names a field that is there and is meant for the identity server: what it names is not forwarded
+/// (RFC 9110 section 7.6.1), so that a request would be judged by cookies and credentials that do not arrive.
+fn takes_away(headers: &http::HeaderMap) -> bool {
+    const OF_THE_CONNECTION: [&str; 9] = [
+        "close",
+        "http2-settings",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let named = headers.get_all(http::header::CONNECTION).iter();
+    named
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter_map(|name| std::str::from_utf8(name).ok())
+        .any(|name| {
+            let is_own = OF_THE_CONNECTION
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(name));
+            !is_own && headers.contains_key(name)
+        })
+}
+
 /// Framing that two parsers could read in two ways.
 fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
     if knock.headers.keys().any(resembles_framing) {
@@ -181,6 +208,13 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
                 "HTTP/1.0 knows no transfer coding",
             ));
         }
+    }
+    if takes_away(knock.headers) {
+        return Err(Refusal::closing(
+            400,
+            "framing",
+            "a field that is not of the connection alone is named as if it were",
+        ));
     }
     if knock.headers.contains_key(http::header::UPGRADE) && knock.version < http::Version::HTTP_2 {
         return Err(Refusal::closing(400, "upgrade", "upgrades are not offered"));

@@ -10,6 +10,7 @@ use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
+use crate::domain::jwt;
 use crate::domain::outcome::HandsOver;
 use crate::domain::outcome::access_token_key;
 use crate::domain::outcome::user_code_key;
@@ -131,6 +132,58 @@ pub fn check_response_type(door: Door, parameters: Option<&Parameters>) -> Resul
     Ok(())
 }
 
+/// Whether credentials name whoever they name in one reading.
+///
+/// # Errors
+/// Basic credentials that cannot be read here, since another reader may be more lenient; or credentials of another client
+/// than the parameters name, since the identity server takes the word of the credentials.
+pub fn check_credentials(
+    door: Door,
+    parameters: Option<&Parameters>,
+    headers: &http::HeaderMap,
+) -> Result<(), Refusal> {
+    let is_client = match door {
+        Door::Token | Door::Par | Door::DeviceAuthorize | Door::Ciba => true,
+        Door::Basic | Door::Pdp => false,
+        Door::Authn
+        | Door::Authorize
+        | Door::CibaAuthorize
+        | Door::Device
+        | Door::Flow
+        | Door::Login
+        | Door::Saml
+        | Door::WsFed => return Ok(()),
+    };
+    let refused = |message: &'static str| Err(Refusal::new(400, "credentials", message));
+    let fields = headers.get_all(http::header::AUTHORIZATION);
+    if fields.iter().nth(1).is_some() {
+        return refused("a request is authorized by one field");
+    }
+    let basic = basic_credentials(headers);
+    if basic.is_none() && has_basic_credentials(headers) {
+        return refused("the Basic credentials are not readable");
+    }
+    let Some(parameters) = parameters.filter(|_| is_client) else {
+        return Ok(());
+    };
+    let named = parameters.get("client_id").filter(|id| !id.is_empty());
+    let is_other = |id: &str| {
+        let of_basic = basic
+            .as_deref()
+            .is_some_and(|name| id != name && id != form_decoded(name));
+        of_basic || asserted_client(parameters).is_some_and(|client| client != id)
+    };
+    if named.is_some_and(is_other) {
+        return refused("the request names two clients");
+    }
+    Ok(())
+}
+
+/// The client that an assertion is about (RFC 7523 section 3), by its own word: the identity server says whether it is true.
+fn asserted_client(parameters: &Parameters) -> Option<String> {
+    jwt::claimed_subject(parameters.get("client_assertion")?)
+}
+
 /// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API); `application` is the one
 /// that a SAML message names.
 pub fn identify(
@@ -164,6 +217,7 @@ pub fn identify(
                 .as_ref()
                 .filter(|_| !basic_is_user)
                 .map(|name| form_decoded(name))
+                .or_else(|| parameters.and_then(asserted_client))
         }),
     };
     let client = client_id.as_deref().map(|id| people.client(tenant, id));
@@ -422,11 +476,75 @@ fn form_decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::parameters::BodyHeaders;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
     fn headers(authorization: &str) -> http::HeaderMap {
         let mut headers = http::HeaderMap::new();
         headers.insert(http::header::AUTHORIZATION, authorization.parse().unwrap());
         headers
+    }
+
+    #[test]
+    fn credentials_have_one_reading() {
+        let of = |door, authorization: &str, body: &str| {
+            let parameters = Parameters::parse(
+                Door::Token,
+                &http::Method::POST,
+                None,
+                BodyHeaders {
+                    content_type: Some("application/x-www-form-urlencoded"),
+                    ..BodyHeaders::default()
+                },
+                body.as_bytes(),
+            )
+            .unwrap();
+            check_credentials(door, Some(&parameters), &headers(authorization))
+                .map_err(|refusal| refusal.status)
+        };
+        let encode = |text: &str| format!("Basic {}", STANDARD.encode(text));
+        for (name, body) in [
+            ("app:secret", "grant_type=password"),
+            ("app:secret", "client_id=app"),
+            ("app:secret", "client_id="),
+            ("a%20b:secret", "client_id=a%20b"),
+        ] {
+            assert_eq!(
+                of(Door::Token, &encode(name), body),
+                Ok(()),
+                "{name} {body}"
+            );
+        }
+        for door in [Door::Token, Door::Par, Door::DeviceAuthorize, Door::Ciba] {
+            let two = of(door, &encode("app:secret"), "client_id=other");
+            assert_eq!(two, Err(400), "{door}");
+        }
+        for unreadable in [
+            "Basic",
+            "Basic ",
+            "Basic %%%",
+            "Basic YTpi, Bearer x",
+            "BasicYTpi",
+            "Basic\tYTpi",
+        ] {
+            for door in [Door::Token, Door::Basic, Door::Pdp] {
+                assert_eq!(of(door, unreadable, "x=y"), Err(400), "{door} {unreadable}");
+            }
+        }
+        assert_eq!(of(Door::Token, "Bearer abc", "client_id=other"), Ok(()));
+        let assertion = format!(
+            "client_assertion=h.{}.s",
+            URL_SAFE_NO_PAD.encode(r#"{"sub":"app"}"#)
+        );
+        for (client, expected) in [("app", Ok(())), ("other", Err(400)), ("", Ok(()))] {
+            let body = format!("{assertion}&client_id={client}");
+            assert_eq!(of(Door::Token, "Bearer abc", &body), expected, "{client}");
+        }
+        // A page before the login may have credentials of its own.
+        assert_eq!(
+            of(Door::Authorize, &encode("a:b"), "client_id=other"),
+            Ok(())
+        );
     }
 
     #[test]

@@ -413,6 +413,7 @@ impl AuthFlow {
         };
         let dependencies = &self.dependencies;
         let inner = identify::check_response_type(door, request.parameters)
+            .and_then(|()| identify::check_credentials(door, request.parameters, request.headers))
             .and_then(|()| identify::inner_door(door, request.parameters));
         let door = match inner {
             Ok(door) => door,

@@ -99,6 +99,9 @@ async fn at_the_token_door_with_an_oauth_error() {
         ("no content type", post("/oauth2/token", "", CLIENT), 415),
         ("multipart", post("/oauth2/token", "Content-Type: multipart/form-data; boundary=b\r\n", "--b\r\n\r\n--b--"), 415),
         ("text", post("/oauth2/token", "Content-Type: text/plain\r\n", CLIENT), 415),
+        ("credentials of another client", post("/oauth2/token", &format!("{FORM}Authorization: Basic YTpi\r\n"), "grant_type=client_credentials&client_id=c"), 400),
+        ("two authorizations", post("/oauth2/token", &format!("{FORM}Authorization: Bearer x\r\nAuthorization: Basic YTpi\r\n"), "grant_type=client_credentials"), 400),
+        ("credentials that are unreadable", post("/oauth2/token", &format!("{FORM}Authorization: Basic YTpi=\r\n"), "grant_type=client_credentials"), 400),
         ("gzip", post("/oauth2/token", &format!("{FORM}Content-Encoding: gzip\r\n"), "\u{1f}x"), 415),
         ("JSON that is none", post("/oauth2/token", JSON, "{\"grant_type\":"), 400),
         ("a JSON list", post("/oauth2/token", JSON, "[]"), 400),
@@ -245,6 +248,20 @@ async fn framing_and_host_have_one_reading() {
             "chunked twice",
             format!(
                 "{}Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                head("Host: localhost\r\n")
+            ),
+        ),
+        (
+            "cookies that would not arrive",
+            format!(
+                "{}Connection: keep-alive, Cookie\r\nCookie: commonAuthId=x\r\nContent-Length: 29\r\n\r\n{body}",
+                head("Host: localhost\r\n")
+            ),
+        ),
+        (
+            "credentials that would not arrive",
+            format!(
+                "{}Connection: authorization\r\nAuthorization: Basic YTpi\r\nContent-Length: 29\r\n\r\n{body}",
                 head("Host: localhost\r\n")
             ),
         ),
