@@ -266,6 +266,22 @@ impl Assessed {
         self.signals.subject.key().or_else(behind)
     }
 
+    /// Whether a login names somebody else than the user whose password was accepted in it before. From then on the identity
+    /// server knows whose login it is and does not read a name beside the next factor: that it succeeds says nothing about
+    /// whoever is named, though it is judged as theirs.
+    pub fn is_misnamed(&self, door: Door) -> bool {
+        let accepted = self
+            .provenance
+            .as_deref()
+            .filter(|link| link.has_password())
+            .and_then(|link| link.subject);
+        let is_login = matches!(door, Door::Login | Door::Authn | Door::Flow);
+        match (accepted, self.signals.subject.key()) {
+            (Some(accepted), Some(named)) => is_login && accepted != named,
+            _ => false,
+        }
+    }
+
     /// Whose side of a percentage the request is on, the same each time for the same user. A name that is a mere hint does
     /// not count beside a session or a token, which stand for somebody: else one could write into a link which side it
     /// takes. Without a user the address decides.

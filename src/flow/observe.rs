@@ -181,8 +181,9 @@ pub(in crate::flow) fn provenance(
         exchange.outcome,
         AuthOutcome::Succeeded | AuthOutcome::NextFactor
     );
+    let misnamed = assessed.is_misnamed(door);
     let step = match (
-        accepted && assessed.facts.credentials,
+        accepted && assessed.facts.credentials && !misnamed,
         assessed.facts.second_factor,
     ) {
         (false, _) => 0,
@@ -195,7 +196,7 @@ pub(in crate::flow) fn provenance(
     // What one user has proved says nothing about another who is named in the same login.
     let named = assessed.signals.subject.key();
     let known_factors = before.filter(|link| match (named, link.subject) {
-        (Some(named), Some(other)) => named == other,
+        (Some(named), Some(other)) => named == other || misnamed,
         _ => true,
     });
     let known_factors = known_factors.map_or(0, |link| link.factors);
@@ -238,7 +239,9 @@ pub(in crate::flow) fn provenance(
             .signals
             .client
             .or_else(|| before.and_then(|link| link.client)),
-        subject: assessed.subject(),
+        subject: before
+            .filter(|_| misnamed)
+            .map_or_else(|| assessed.subject(), |link| link.subject),
         score,
         reasons: reasons.unwrap_or_default(),
         demanded,
@@ -350,8 +353,11 @@ fn lesson_subject(
     };
     let low = exchange.decided.as_ref()?.decision.level == Some(RiskLevel::Low);
     let stepped_up = assessed.facts.second_factor;
-    let learns =
-        confirmed && assessed.facts.credentials && (low || stepped_up) && assessed.state_answered;
+    let learns = confirmed
+        && assessed.facts.credentials
+        && (low || stepped_up)
+        && assessed.state_answered
+        && !assessed.is_misnamed(door);
     assessed.subject().filter(|_| learns)
 }
 

@@ -162,6 +162,40 @@ on_both_stores!(
 );
 
 on_both_stores!(
+    a_name_beside_the_code_of_somebody_else_teaches_nothing,
+    |store: Store| async move {
+        let world = World::start(Options {
+            mode: "enforce",
+            store,
+            ..Options::default()
+        })
+        .await;
+        // They give their own code and say that they are Carol, with a password for good measure: the identity server does
+        // not read either.
+        for (name, more) in [
+            ("bob", &[("username", "carol")][..]),
+            ("alice", &[("username", "carol"), ("password", "x")]),
+        ] {
+            let mut other = world.person(name).from(TOR);
+            let answer = other.try_password().await;
+            let page = other.follow(answer).await;
+            assert!(page.is_page("totp.do"), "{page:?}");
+            let answer = other.submit_code_with(&page, more).await;
+            let record = world.last_record_of("login").await;
+            assert_eq!(
+                (&*record.outcome, record.learnt),
+                ("succeeded", false),
+                "{more:?}: {record:#?}"
+            );
+            assert!(other.cookie(COOKIE).is_none(), "{more:?}");
+            assert!(other.follow(answer).await.code().is_some(), "{more:?}");
+        }
+        world.settle().await;
+        assert_eq!(world.history_of("carol").await, 0);
+    }
+);
+
+on_both_stores!(
     names_that_nobody_has_leave_nothing,
     |store: Store| async move {
         let mut world = World::start(Options {

@@ -358,6 +358,11 @@ impl<'a> Person<'a> {
 
     /// Sends the one-time code to a TOTP page: the answer to the POST itself.
     pub async fn submit_code(&mut self, page: &Answer) -> Answer {
+        self.submit_code_with(page, &[]).await
+    }
+
+    /// Sends the one-time code to a TOTP page, with further fields: the answer to the POST itself.
+    pub async fn submit_code_with(&mut self, page: &Answer, more: &[(&str, &str)]) -> Answer {
         let key = param(&page.url, "sessionDataKey")
             .unwrap_or_else(|| panic!("no page for a code: {page:?}"));
         let secret = self
@@ -365,8 +370,9 @@ impl<'a> Person<'a> {
             .clone()
             .expect("a user with a second factor");
         let code = wso2_sim::totp_at(&secret, self.world.sim.now_s());
-        self.post("/commonauth", &[("token", &code), ("sessionDataKey", &key)])
-            .await
+        let mut fields = vec![("token", code.as_str()), ("sessionDataKey", &key)];
+        fields.extend(more);
+        self.post("/commonauth", &fields).await
     }
 
     /// Opens the application and sends the password: the answer to the POST itself.
