@@ -2,6 +2,7 @@
 //! of a code for an ID token. Requests go to the configured issuer and to the endpoints that it names, over TLS or to
 //! loopback, and nothing that came from a browser names a host. Nothing of it is on the path of requests.
 
+use crate::adapters::outbound;
 use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::jwt::KeySet;
@@ -245,7 +246,7 @@ impl OidcProvider {
 
     /// Status and body of an answer, which is short.
     async fn answer(&self, request: RequestBuilder) -> Result<(u16, Vec<u8>), OidcProviderError> {
-        let http = |error: reqwest::Error| OidcProviderError::Http(told(&error.without_url()));
+        let http = |error: reqwest::Error| OidcProviderError::Http(outbound::told(error));
         let place = tokio::time::timeout(TURN_TIMEOUT, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else {
             return Err(OidcProviderError::Http("too many ask at once".to_owned()));
@@ -342,17 +343,6 @@ fn basic(client_id: &str, secret: &str) -> String {
     let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encoded(client_id), encoded(secret));
     format!("Basic {}", STANDARD.encode(pair))
-}
-
-/// An error with what caused it: the library's own text stops before the cause.
-fn told(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

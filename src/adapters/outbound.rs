@@ -60,6 +60,19 @@ pub fn identified(
     Ok(client.identity(reqwest::Identity::from_pem(text.as_bytes())?))
 }
 
+/// An error with what caused it, since the library's own text stops before the cause. Without the address, whose path may
+/// hold a secret.
+pub fn told(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,16 @@
 //! From the configuration to the parts, all of it before any port is bound. `run`, `check` and reload call the same
 //! functions, so that what one accepts the others accept.
 
+/// Values that no configuration can have.
+mod bounds;
+
 use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisTls;
+use crate::adapters::store;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
 use crate::app::keys::Keys;
@@ -180,18 +184,8 @@ pub fn snapshot_with(
             keep(Err(at(&key, &remedy)));
         }
     }
-    if config.score.budget_ms == 0 {
-        keep(Err(at(
-            "score.budget_ms",
-            &"0, expected at least 1 millisecond",
-        )));
-    }
-    if config.model.challenger.sample_percent > 100 {
-        let found = config.model.challenger.sample_percent;
-        keep(Err(at(
-            "model.challenger.sample_percent",
-            &format!("{found}, expected 0 to 100"),
-        )));
+    for problem in bounds::problems(config, file) {
+        keep(Err(problem));
     }
     if let Some(problem) = config.review.problem() {
         keep(Err(at("review", &problem)));
@@ -493,7 +487,10 @@ pub fn upstream(config: &Config, file: &str) -> Result<UpstreamSettings, ConfigE
     let origin = origin(&settings.url).map_err(|expected| {
         ConfigError::new(
             file,
-            format!("upstream.url: `{}`: {expected}", settings.url),
+            format!(
+                "upstream.url: `{}`: {expected}",
+                store::without_credentials(&settings.url)
+            ),
         )
     })?;
     let authorities = trust::of_file(settings.ca_file.as_deref())
@@ -617,5 +614,15 @@ mod tests {
             assert!(error.contains(expected), "{said}: {error}");
             assert!(!error.contains("sesame"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_with_a_password_is_refused_without_showing_it() {
+        let config = Config::parse("upstream.url = 'https://admin:sesame@wso2'").unwrap();
+        let error = upstream(&config, "f").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "f: upstream.url: `https://…@wso2`: expected no credentials"
+        );
     }
 }

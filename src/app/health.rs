@@ -75,7 +75,7 @@ impl Readiness {
         for (name, part) in &self.parts {
             let (name, status) = (printable(name), printable(&part.status));
             let detail = part.detail.as_deref().map(printable).unwrap_or_default();
-            let line = format!("{name:<8}{status:<10}{detail}");
+            let line = format!("{name:<12}{status:<10}{detail}");
             // Writing to a string does not fail.
             writeln!(text, "{}", line.trim_end()).unwrap_or(());
         }

@@ -3,6 +3,7 @@
 
 use crate::proxy::upstream::UpstreamSettings;
 use rustls::AlertDescription;
+use rustls::CertificateError;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::RootCertStore;
@@ -89,7 +90,7 @@ fn alert(error: &std::io::Error) -> Option<AlertDescription> {
 
 fn refused(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Error) -> String {
     let Some(alert) = alert(error) else {
-        return format!("the certificate of {address} is not accepted: {error}");
+        return unaccepted(settings, address, error);
     };
     let remedy = if settings.certificate.is_some() {
         "does it take client certificates of the authority of ours?"
@@ -97,6 +98,30 @@ fn refused(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Er
         "where it asks for a client certificate, set `client_certificate` and `client_key`"
     };
     format!("{address} ends the handshake with `{alert:?}`; {remedy}")
+}
+
+/// Why this side ends a handshake.
+fn unaccepted(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Error) -> String {
+    let cause = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            format!("{address} does not speak TLS: {error}; is it `http://`?")
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            let asked = if settings.authorities.is_empty() {
+                "the system knows; name it in `ca_file`"
+            } else {
+                "`ca_file` holds"
+            };
+            format!(
+                "the certificate of {address} is not accepted: {error}: it was issued by no authority that {asked}"
+            )
+        }
+        Some(_) => format!("the certificate of {address} is not accepted: {error}"),
+        None => format!("{address} ends the handshake: {error}"),
+    }
 }
 
 fn roots(settings: &UpstreamSettings) -> Result<RootCertStore, String> {
@@ -114,4 +139,52 @@ fn roots(settings: &UpstreamSettings) -> Result<RootCertStore, String> {
         }
     }
     Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::assemble;
+    use crate::config::Config;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    fn upstream_at(url: &str) -> UpstreamSettings {
+        let config = Config::parse(&format!("upstream.url = '{url}'")).unwrap();
+        assemble::upstream(&config, "f").unwrap()
+    }
+
+    #[test]
+    fn a_server_without_tls_is_told_from_one_with_a_wrong_certificate() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .unwrap();
+        });
+        let found = upstream(&upstream_at(&format!("https://127.0.0.1:{port}"))).unwrap_err();
+        assert!(found.contains("does not speak TLS"), "{found}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_authority_leads_to_the_key() {
+        let address = "127.0.0.1:9443".parse().unwrap();
+        let error = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let error = std::io::Error::other(error);
+        let mut settings = upstream_at("https://wso2");
+        let found = unaccepted(&settings, address, &error);
+        assert!(
+            found.ends_with("by no authority that the system knows; name it in `ca_file`"),
+            "{found}"
+        );
+        settings.authorities = vec![Vec::new()];
+        let found = unaccepted(&settings, address, &error);
+        assert!(
+            found.ends_with("by no authority that `ca_file` holds"),
+            "{found}"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! From `[[resource]]` to the API routes: what is asked of a token, and where the service is.
 
+use crate::adapters::store;
 use crate::app::assemble;
 use crate::app::own_certificates;
 use crate::app::own_certificates::Named;
@@ -224,8 +225,15 @@ fn peer(
     general: &GeneralSettings,
 ) -> Result<(UpstreamSettings, Option<PairFiles>), ConfigError> {
     let wrong = |key: &str, problem: &str| at(file, place, key, problem);
-    let origin = assemble::origin(&settings.upstream)
-        .map_err(|expected| wrong("upstream", &format!("`{}`: {expected}", settings.upstream)))?;
+    let origin = assemble::origin(&settings.upstream).map_err(|expected| {
+        wrong(
+            "upstream",
+            &format!(
+                "`{}`: {expected}",
+                store::without_credentials(&settings.upstream)
+            ),
+        )
+    })?;
     let authorities = trust::of_file(settings.ca_file.as_deref())
         .map_err(|error| wrong("ca_file", &error.to_string()))?;
     let own = Named {

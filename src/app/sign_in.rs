@@ -2,6 +2,7 @@
 
 use crate::adapters::oidc_provider::OidcProvider;
 use crate::adapters::oidc_provider::OidcProviderSettings;
+use crate::adapters::store;
 use crate::adapters::target::Target;
 use crate::admin::console::Origin;
 use crate::admin::console::Provider;
@@ -107,7 +108,7 @@ fn prepare_with(
         Ok(target)
     });
     if let Err(expected) = issuer {
-        let found = &said.issuer;
+        let found = store::without_credentials(&said.issuer);
         wrong(
             "oidc.issuer",
             format!("`{found}`: {expected}; it stands as `issuer` in the discovery document"),

@@ -19,3 +19,58 @@ impl ConfigError {
         }
     }
 }
+
+/// What the parser says, without names of Rust's types.
+pub(super) fn plain(error: &toml::de::Error) -> String {
+    const WORDS: [(&str, &str); 6] = [
+        ("expected usize", WHOLE),
+        ("expected u64", WHOLE),
+        ("expected u32", WHOLE),
+        ("expected u16", WHOLE),
+        ("expected u8", "expected a whole number from 0 to 255"),
+        (
+            "invalid socket address syntax",
+            "expected an IP address and a port, such as `127.0.0.1:8080`",
+        ),
+    ];
+    const WHOLE: &str = "expected a whole number, 0 or more";
+    let text = error.to_string();
+    let text = text.trim_end();
+    let word = WORDS.iter().find_map(|(from, to)| {
+        let before = text.strip_suffix(from)?;
+        Some(format!("{before}{to}"))
+    });
+    word.unwrap_or_else(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn what_was_expected_is_said_in_words() {
+        for (text, expected) in [
+            (
+                "server.threads = 'four'",
+                "expected a whole number, 0 or more",
+            ),
+            ("score.budget_ms = -1", "expected a whole number, 0 or more"),
+            (
+                "mode.percentage = 300",
+                "expected a whole number from 0 to 255",
+            ),
+            (
+                "server.listen = 'localhost:8080'",
+                "such as `127.0.0.1:8080`",
+            ),
+            (
+                "server.listen = '127.0.0.1:99999'",
+                "such as `127.0.0.1:8080`",
+            ),
+        ] {
+            let error = Config::parse(text).unwrap_err();
+            assert!(error.ends_with(expected), "{error}");
+            assert!(error.contains(text), "the line is shown: {error}");
+        }
+    }
+}

@@ -410,7 +410,7 @@ impl Config {
 
     /// Reads a text.
     pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+        toml::from_str(text).map_err(|error| error::plain(&error))
     }
 
     /// The policy file that is in force, if any.
@@ -640,7 +640,7 @@ mod tests {
         );
         let error = Config::parse("[server]\nlisten = \"localhost\"\n").unwrap_err();
         assert!(
-            error.contains("listen") && error.contains("socket address"),
+            error.contains("listen") && error.contains("expected an IP address and a port"),
             "{error}"
         );
     }

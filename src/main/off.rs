@@ -57,8 +57,9 @@ pub(crate) fn run(args: &OffArgs) -> Result<(), RunError> {
             switched.overrides
         );
         println!(
-            "as it was: {}; `riskgate off --undo` puts it back",
-            switched.kept.display()
+            "as it was: {}; `riskgate off --undo -c {}` puts it back",
+            switched.kept.display(),
+            file.display()
         );
         switched.unsaid
     };

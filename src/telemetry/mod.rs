@@ -30,6 +30,24 @@ pub enum LogFormat {
     Text,
 }
 
+/// Why `filter` cannot be used, or nothing. A word of its own must be a level: the library would take any other for the name
+/// of a module, and leave out the lines of all the rest.
+pub fn filter_problem(filter: &str) -> Option<String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_odd = |word: &&str| {
+        !word.is_empty()
+            && !word.contains(['=', '['])
+            && !LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    if let Some(word) = filter.split(',').map(str::trim).find(is_odd) {
+        return Some(format!(
+            "`{word}`: expected a level (error, warn, info, debug, trace, off) or TARGET=LEVEL, such as `info,pingora=warn`"
+        ));
+    }
+    let error = EnvFilter::try_new(filter).err()?;
+    Some(format!("`{filter}`: {error}"))
+}
+
 /// Starts logging to standard error. `filter` is a level or a list of `target=level`; the variable `RUST_LOG` wins over
 /// it. Returns an error when the filter cannot be read or logging was started before.
 pub fn start_logging(filter: &str, format: LogFormat) -> Result<(), String> {

@@ -10,7 +10,7 @@ async fn the_health_command_says_how_the_gateway_is_and_when_it_is_gone() {
     assert_eq!(code, Some(0), "{out}{err}");
     let lines: Vec<&str> = out.lines().collect();
     assert!(matches!(lines[0], "ready" | "degraded"), "{out}");
-    assert!(lines.contains(&"state   ok"), "{out}");
+    assert!(lines.contains(&"state       ok"), "{out}");
     let (code, out, err) = world.command(&["health", "--live"]);
     assert_eq!((code, out.as_str()), (Some(0), "alive\n"), "{err}");
 

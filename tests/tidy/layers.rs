@@ -100,7 +100,7 @@ const LAYERS: &[Layer] = &[
     adapter("adapters/clock", &[], &[]),
     adapter(
         "adapters/courier",
-        &["adapters::target"],
+        &["adapters::outbound", "adapters::target"],
         &["arc_swap", "reqwest", "thiserror", "tokio", "tracing"],
     ),
     adapter(
@@ -150,7 +150,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/oidc_provider",
-        &["adapters::target"],
+        &["adapters::outbound", "adapters::target"],
         &[
             "async_trait",
             "base64",

@@ -1,6 +1,7 @@
 //! Sends what waits in a queue to one receiver: one message under way, in order, tried again with growing pauses. A receiver
 //! that is away costs messages, which their owner counts, and never a login. What it answers is read to a bound.
 
+use crate::adapters::outbound;
 use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::alert::RETRIES;
@@ -245,8 +246,7 @@ impl<C: Cargo> Courier<C> {
                 let beginning = beginning(answer, C::ANSWER_BYTES_MAX).await;
                 self.cargo.receipt(status, &beginning)
             }
-            // Its text may name the address, whose path may hold a secret.
-            Err(error) => (Receipt::Later, error.without_url().to_string()),
+            Err(error) => (Receipt::Later, outbound::told(error)),
         }
     }
 }

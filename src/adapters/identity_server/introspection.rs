@@ -2,6 +2,7 @@
 //! no answer is kept beyond that: it would hold a token good that was taken back.
 
 use crate::adapters::identity_server::IdentityServer;
+use crate::adapters::outbound;
 use crate::domain::access_token::TokenDigest;
 use crate::domain::access_token::digest;
 use crate::domain::introspection::ANSWER_BYTES_MAX;
@@ -91,7 +92,7 @@ impl IdentityServer {
             .body(form)
             .send()
             .await;
-        let mut answer = sent.map_err(|error| away(&error.without_url()))?;
+        let mut answer = sent.map_err(|error| away(&outbound::told(error)))?;
         if answer.status() != http::StatusCode::OK {
             return Err(away(&format_args!("status {}", answer.status().as_u16())));
         }
@@ -99,7 +100,7 @@ impl IdentityServer {
         while let Some(chunk) = answer
             .chunk()
             .await
-            .map_err(|error| away(&error.without_url()))?
+            .map_err(|error| away(&outbound::told(error)))?
         {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(away(&"the answer is too long"));

@@ -2,6 +2,7 @@
 //! many logins ask and however often, the identity server sees two attempts per realm and [`RETRY_WITHIN`] at most.
 
 use crate::adapters::identity_server::IdentityServer;
+use crate::adapters::outbound;
 use crate::domain::jwt::KeySet;
 use crate::domain::jwt::KeySetError;
 use crate::domain::jwt::RealmKeys;
@@ -57,7 +58,7 @@ enum FetchError {
     #[error("the answer has the status {0}")]
     Status(u16),
     #[error("{0}")]
-    Http(reqwest::Error),
+    Http(String),
 }
 
 #[derive(Deserialize)]
@@ -164,7 +165,7 @@ impl IdentityServer {
 
     /// A small document.
     async fn document(&self, realm: &str, path: &str) -> Result<Vec<u8>, FetchError> {
-        let http = |error: reqwest::Error| FetchError::Http(error.without_url());
+        let http = |error: reqwest::Error| FetchError::Http(outbound::told(error));
         let mut answer = self
             .request(Method::GET, realm, path)
             .header(http::header::ACCEPT, "application/json")

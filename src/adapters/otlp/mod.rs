@@ -173,7 +173,7 @@ impl Exporter {
             .body(body.to_owned())
             .send()
             .await
-            .map_err(|error| (true, error.without_url().to_string()))?;
+            .map_err(|error| (true, outbound::told(error)))?;
         match sent.status().as_u16() {
             200..=299 => Ok(()),
             // The statuses that OTLP has a client repeat.

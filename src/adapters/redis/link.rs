@@ -359,6 +359,7 @@ fn said(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
+        _ if error.kind() == ErrorKind::Parse => "what answers there is no Redis".to_owned(),
         _ => error.to_string(),
     }
 }
