@@ -228,7 +228,7 @@ fn a_value_of_another_type() {
     let _alone = alone_without_runtime();
     assert_refused(
         "score.budget_ms = \"twenty\"",
-        &["budget_ms", "expected u64"],
+        &["budget_ms", "expected a whole number"],
     );
     assert_refused("mode.default = \"enforced\"", &["enforced", "`enforce`"]);
     assert_refused(
