@@ -80,6 +80,25 @@ fn production_code_does_not_panic_on_purpose() {
 }
 
 #[test]
+fn locks_survive_a_panic() {
+    // Those of tokio have no poison either.
+    let poisoned = Regex::new(r"\bstd::sync::(?:Mutex|RwLock|PoisonError)\b").unwrap();
+    let findings = production()
+        .iter()
+        .flat_map(|source| {
+            poisoned
+                .find_iter(&source.text)
+                .map(|found| format!("{}: {}", source.path, found.as_str()))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    nothing(
+        "locks that a panic leaves unusable; use parking_lot",
+        findings,
+    );
+}
+
+#[test]
 fn time_and_chance_come_through_the_ports() {
     let reads = Regex::new(
         r"\bInstant::now\b|\bSystemTime::now\b|\brand::|\bOsRng\b|Uuid::(?:new_v4|now_v7)",
