@@ -233,7 +233,7 @@ fn a_value_of_another_type() {
     assert_refused("mode.default = \"enforced\"", &["enforced", "`enforce`"]);
     assert_refused(
         "score.budget_ms = 0",
-        &["score.budget_ms", "expected at least 1"],
+        &["score.budget_ms: 0", "expected 1 to 60000"],
     );
 }
 
