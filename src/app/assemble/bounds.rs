@@ -84,29 +84,27 @@ fn numbers(config: &Config, found: &mut Found<'_>) {
     found.number("server.drain_seconds", &server.drain_seconds, &day);
     found.number("server.grace_seconds", &server.grace_seconds, &day);
 
-    let waits = |connect: u64, read: u64, idle: u64| {
-        [
-            ("connect_timeout_ms", connect, &milliseconds),
-            ("read_timeout_seconds", read, &seconds),
-            ("idle_timeout_seconds", idle, &seconds),
-        ]
-    };
-    let of_upstream = waits(
+    let of_upstream = (
+        "upstream".to_owned(),
         upstream.connect_timeout_ms,
         upstream.read_timeout_seconds,
         upstream.idle_timeout_seconds,
     );
-    for (key, value, range) in of_upstream {
-        found.number(&format!("upstream.{key}"), &value, range);
-    }
-    for (place, resource) in config.resource.iter().enumerate() {
-        let of_resource = waits(
+    let of_resources = config.resource.iter().enumerate().map(|(place, resource)| {
+        (
+            format!("resource[{place}]"),
             resource.connect_timeout_ms,
             resource.read_timeout_seconds,
             resource.idle_timeout_seconds,
-        );
-        for (key, value, range) in of_resource {
-            found.number(&format!("resource[{place}].{key}"), &value, range);
+        )
+    });
+    for (section, connect, read, idle) in std::iter::once(of_upstream).chain(of_resources) {
+        for (key, value, range) in [
+            ("connect_timeout_ms", connect, &milliseconds),
+            ("read_timeout_seconds", read, &seconds),
+            ("idle_timeout_seconds", idle, &seconds),
+        ] {
+            found.number(&format!("{section}.{key}"), &value, range);
         }
     }
 
