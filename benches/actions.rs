@@ -178,6 +178,7 @@ async fn decide(flow: &AuthFlow) -> String {
         peer: IpAddr::from([10, 0, 0, 5]),
         tls: false,
         has_length: false,
+        has_body: false,
     });
     admitted.expect("a good request");
     let door = exchange.door.expect("a scored door");

@@ -260,6 +260,7 @@ impl Bench {
             peer: IpAddr::from([10, 0, 0, 5]),
             tls: false,
             has_length: false,
+            has_body: false,
         }
     }
 

@@ -226,6 +226,7 @@ impl Gateway {
             peer: IpAddr::from([10, 0, 0, 5]),
             tls: false,
             has_length: false,
+            has_body: false,
         };
         let started = Instant::now();
         let (mut exchange, admitted) = self.flow.admit(&knock);

@@ -228,6 +228,13 @@ impl CanonicalTarget {
         &self.text
     }
 
+    /// The same without its query.
+    #[must_use]
+    pub fn without_query(mut self) -> Self {
+        self.text.truncate(self.path_end);
+        self
+    }
+
     fn slice(&self, range: Range<usize>) -> Option<&str> {
         self.text.get(range)
     }

@@ -40,6 +40,8 @@ pub struct Knock<'a> {
     pub tls: bool,
     /// Whether the raw head names a length beside a transfer coding, which the HTTP library has removed by now.
     pub has_length: bool,
+    /// Whether a body follows the head, or may.
+    pub has_body: bool,
 }
 
 /// How far a head could be read, and whether the request may go on.
@@ -87,6 +89,11 @@ pub fn admit(knock: &Knock<'_>, snapshot: &Snapshot) -> Admission {
     };
     let route = snapshot.routes.classify(knock.method, &target);
     let result = enter(knock, &route, head);
+    // A browser repeats the query of the request to come, which nobody has read here and no answer to it depends on.
+    let target = match route.class {
+        RouteClass::Passed(PassedKind::Preflight) => target.without_query(),
+        _ => target,
+    };
     Admission {
         destination: Some((target, route)),
         result,
@@ -110,12 +117,11 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch, head: usize) -> Result<Option<Do
         RouteClass::Blocked | RouteClass::Unknown => {
             Err(Refusal::new(404, "not_found", "there is nothing here"))
         }
-        _ if !route.method_is_allowed => {
-            let mut refusal =
-                Refusal::new(405, "method", "the method is not allowed for this path");
-            refusal.allow = Some(route.methods.allow_header());
-            Err(refusal)
+        _ if !route.method_is_allowed => Err(not_allowed(route)),
+        RouteClass::Passed(PassedKind::Preflight) if !is_preflight(knock.method, knock.headers) => {
+            Err(not_allowed(route))
         }
+        RouteClass::Passed(PassedKind::Preflight) => without_body(knock).map(|()| None),
         RouteClass::Scored(door) => Ok(Some(door)),
         // A user's password on an API is a login like any other.
         RouteClass::Passed(
@@ -124,10 +130,40 @@ fn enter(knock: &Knock<'_>, route: &RouteMatch, head: usize) -> Result<Option<Do
         RouteClass::Resource(_) => {
             // The assertion is longer than what goes to the identity server.
             fits(head, resource::OWN_HEAD_BYTES)?;
+            if is_preflight(knock.method, knock.headers) {
+                without_body(knock)?;
+            }
             Ok(None)
         }
         RouteClass::Own | RouteClass::Passed(_) => Ok(None),
     }
+}
+
+fn not_allowed(route: &RouteMatch) -> Refusal {
+    let mut refusal = Refusal::new(405, "method", "the method is not allowed for this path");
+    refusal.allow = Some(route.methods.allow_header());
+    refusal
+}
+
+/// Whether a browser asks if a page of another origin may send a request (CORS): that carries no credentials, and only who
+/// answers the request knows.
+pub(in crate::flow) fn is_preflight(method: &http::Method, headers: &http::HeaderMap) -> bool {
+    *method == http::Method::OPTIONS
+        && headers.contains_key(http::header::ORIGIN)
+        && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
+        && !headers.contains_key(http::header::AUTHORIZATION)
+}
+
+/// What passes unread brings nothing along that could be acted on.
+fn without_body(knock: &Knock<'_>) -> Result<(), Refusal> {
+    if knock.has_body {
+        return Err(Refusal::closing(
+            400,
+            "preflight",
+            "a preflight has no body",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether `Connection` names a field that is there and is meant for the identity server: what it names is not forwarded

@@ -46,6 +46,7 @@ use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
 use crate::domain::trace::Stage;
 use crate::flow::Dependencies;
+use crate::flow::admit;
 use crate::flow::assess;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
@@ -193,7 +194,7 @@ async fn judge(
     headers: &http::HeaderMap,
 ) -> Result<ForwardPermit, Denial> {
     let resource = Arc::clone(&visit.resource);
-    if is_preflight(method, headers) {
+    if admit::is_preflight(method, headers) {
         let plan = HeaderPlan(vec![(headers::X_RISK_STATUS, "off".to_owned())]);
         let permit = ForwardPermit::assertion(Grounds::Exempt, plan);
         return Ok(permit.leading_to(Arc::clone(&resource.upstream)));
@@ -291,15 +292,6 @@ async fn judge(
     scopes::spent(dependencies, people, &resource.tenant, grant, needed);
     let permit = ForwardPermit::assertion(grounds, plan);
     Ok(permit.leading_to(Arc::clone(&resource.upstream)))
-}
-
-/// A question of a browser whether a page of another origin may call the service (CORS): it carries no credentials, and
-/// only the service knows the answer.
-fn is_preflight(method: &http::Method, headers: &http::HeaderMap) -> bool {
-    *method == http::Method::OPTIONS
-        && headers.contains_key(http::header::ORIGIN)
-        && headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
-        && !headers.contains_key(http::header::AUTHORIZATION)
 }
 
 impl<'a> Presented<'a> {

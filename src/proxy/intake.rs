@@ -166,6 +166,7 @@ fn admit(
         peer: peer_address(session.client_addr()),
         tls: digest.is_some_and(|digest| digest.ssl_digest.is_some()),
         has_length: names_length(session),
+        has_body: has_body(session),
     };
     let (exchange, admitted) = flow.admit(&knock);
     let door = exchange.door;
@@ -297,6 +298,18 @@ fn names_length(session: &Session) -> bool {
         line.get(..15)
             .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
     })
+}
+
+/// Whether a body follows the head, as far as the head says it: over HTTP/2 one may follow unless the head ends the stream.
+fn has_body(session: &Session) -> bool {
+    if let Some(http2) = session.as_downstream().as_http2() {
+        return !http2.is_body_empty();
+    }
+    let headers = &session.req_header().headers;
+    headers.contains_key(http::header::TRANSFER_ENCODING)
+        || headers
+            .get(http::header::CONTENT_LENGTH)
+            .is_some_and(|length| length.as_bytes() != b"0")
 }
 
 /// A connection without an address (a Unix socket) is local.

@@ -179,6 +179,40 @@ async fn over_http2_a_scored_body_has_its_limit() {
     world.records().await;
 }
 
+/// Over HTTP/2 a body needs no length: it follows where the head does not end the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http2_a_preflight_ends_with_its_head() {
+    let world = world().await;
+    let client = Http2::connect(&world).await;
+    let asks = [
+        ("origin", "https://app.example.com"),
+        ("access-control-request-method", "POST"),
+    ];
+    let body = "grant_type=password&username=alice&password=x";
+    let answer = client
+        .send(&world, "OPTIONS", "/oauth2/token", &asks, body, 16_000)
+        .await;
+    assert_eq!(answer.status, 400, "{answer:?}");
+    assert_eq!(
+        world.last_record().await.error.as_deref(),
+        Some("preflight")
+    );
+    assert!(world.received().is_empty());
+    let url = format!("https://localhost:{}/oauth2/token", world.port);
+    let head = asks
+        .iter()
+        .fold(request("OPTIONS", &url), |head, (name, value)| {
+            head.header(*name, *value)
+        });
+    world.expect_record();
+    client
+        .ask(head.body(()).expect("a request"))
+        .await
+        .expect("an answer");
+    assert_eq!(world.last_record().await.action, "forwarded");
+    assert_eq!(world.received().len(), 1);
+}
+
 /// Streams that are opened and reset at once: the connection ends after a few, and nothing of it is felt elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets_end_the_connection() {

@@ -113,6 +113,9 @@ async fn only_a_preflight_passes_without_a_token() {
         .header("origin", "https://a.example");
     let get = get.header("access-control-request-method", "GET");
     refused(&world.send(get).await, 401, "");
+    assert_eq!(world.send(asks().body("{}")).await.status, 400);
+    let record = world.last_record().await;
+    assert_eq!(record.error.as_deref(), Some("preflight"));
     assert_eq!(service.seen().len(), 1);
 }
 

@@ -36,7 +36,6 @@ async fn passed_paths_are_forwarded_unscored() {
         (Method::GET, "/api/server/v1/applications"),
         (Method::GET, "/favicon.ico"),
         (Method::HEAD, "/"),
-        (Method::OPTIONS, "/oauth2/token"),
         (Method::GET, "/sim/static"),
     ] {
         let mark = world.mark().await;
@@ -64,6 +63,94 @@ async fn passed_paths_are_forwarded_unscored() {
             [&("x-risk-status".to_owned(), "off".to_owned())],
             "{path}"
         );
+    }
+}
+
+/// A browser's question at a door passes unscored, and nothing with it that somebody could act on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preflight_at_a_door_brings_nothing_along() {
+    const ASKS: &str = "Origin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\n";
+    const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let world = World::start(Options {
+        mode: "enforce",
+        ..Options::default()
+    })
+    .await;
+    let options = |path: &str, headers: &str, body: &str| {
+        format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n{body}"
+        )
+        .into_bytes()
+    };
+    for (path, arrives) in [
+        ("/oauth2/token", "/oauth2/token"),
+        (
+            "/oauth2/token?grant_type=password&username=alice&password=x",
+            "/oauth2/token",
+        ),
+        (
+            "/t/example.com/oauth2/authn?",
+            "/t/example.com/oauth2/authn",
+        ),
+    ] {
+        let mark = world.mark().await;
+        let asked = options(path, &format!("{ASKS}Content-Length: 0\r\n"), "");
+        world.raw(&asked).await;
+        let record = world.record_since(mark).await;
+        assert_eq!(
+            (&*record.class, &*record.action, record.score),
+            ("passed", "forwarded", None),
+            "{path}"
+        );
+        let received = world.received_one_since(mark);
+        assert_eq!(
+            (received.method.as_str(), received.target.as_str()),
+            ("OPTIONS", arrives)
+        );
+    }
+    let body = "grant_type=password&username=alice&password=x";
+    let length = format!("Content-Length: {}\r\n", body.len());
+    let chunks = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (what, headers, body, status, error) in [
+        (
+            "a body",
+            format!("{ASKS}{FORM}{length}"),
+            body,
+            400,
+            "preflight",
+        ),
+        (
+            "a body in chunks",
+            format!("{ASKS}{FORM}Transfer-Encoding: chunked\r\n"),
+            chunks.as_str(),
+            400,
+            "preflight",
+        ),
+        ("no question", String::new(), "", 405, "method"),
+        (
+            "no method to come",
+            "Origin: https://app.example.com\r\n".to_owned(),
+            "",
+            405,
+            "method",
+        ),
+        (
+            "credentials",
+            format!("{ASKS}Authorization: Basic YTpi\r\n"),
+            "",
+            405,
+            "method",
+        ),
+    ] {
+        let mark = world.mark().await;
+        let asked = options("/oauth2/token", &headers, body);
+        let answer = world.raw(&asked).await;
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        let allow = (status == 405).then_some("POST");
+        assert_eq!(answer.header("allow"), allow, "{what}");
+        let record = world.record_since(mark).await;
+        assert_eq!(record.error.as_deref(), Some(error), "{what}");
+        assert!(world.received_since(mark).is_empty(), "{what}");
     }
 }
 

@@ -381,6 +381,7 @@ impl Town {
             peer: IpAddr::from([10, 0, 0, 5]),
             tls: false,
             has_length: false,
+            has_body: false,
         };
         let (mut exchange, admitted) = self.flow.admit(&knock);
         admitted.unwrap();
@@ -516,6 +517,7 @@ impl Town {
             peer: IpAddr::from([10, 0, 0, 5]),
             tls: false,
             has_length: false,
+            has_body: false,
         };
         let (mut exchange, admitted) = self.flow.admit(&knock);
         admitted.unwrap();

@@ -465,6 +465,7 @@ impl Replay {
             peer: event.address,
             tls: true,
             has_length: false,
+            has_body: false,
         };
         let (mut exchange, admitted) = self.flow.admit(&knock);
         let judged = match admitted {
