@@ -65,26 +65,47 @@ struct Cli {
 enum Command {
     /// Run the gateway in the foreground until SIGTERM
     ///
+    /// Everything can be set in the configuration file; flags stand in for its keys. With the defaults it listens on
+    /// 127.0.0.1:8080, forwards to https://localhost:9443 and only watches (mode monitor).
+    ///
+    /// Signals: SIGTERM drains, SIGINT ends at once, SIGHUP reads the files again (they are looked at every 2 seconds).
+    ///
     /// Examples:
     ///   riskgate run --listen 127.0.0.1:8080 --upstream https://wso2.internal:9443
     ///   riskgate run -c conf/riskgate.toml --mode enforce
+    ///
+    /// Exit codes: 0 drained, 1 something of the system failed, 2 the configuration cannot be used.
     #[command(verbatim_doc_comment)]
     Run(Overrides),
     /// Check configuration, policy, model and certificates without binding a port
     ///
-    /// Prints what is fine, what to know and what is wrong: file, key, what was expected. Exit code 2 when something is
-    /// wrong.
+    /// Prints what is fine, what to know and what is wrong: file, key, what was expected. Writes nothing. Takes the flags
+    /// of `run`, so that the same command line can be checked.
+    ///
+    /// Examples:
+    ///   riskgate check -c conf/mine.toml
+    ///   riskgate check -c conf/mine.toml --reach
+    ///
+    /// Exit codes: 0 it can be used (read the warnings all the same), 2 something is wrong.
+    #[command(verbatim_doc_comment)]
     Check {
         #[command(flatten)]
         overrides: Overrides,
-        /// Also contact the identity server and Redis
+        /// Also contact the identity server, Redis and the provider of operators
         #[arg(long)]
         reach: bool,
     },
     /// Ask the gateway that runs how it is, for health checks
     ///
+    /// Prints what /health/ready says: each part, and what is wrong with it.
+    ///
+    /// Examples:
+    ///   riskgate health -c conf/mine.toml
+    ///   riskgate health --admin 127.0.0.1:9090 --live
+    ///
     /// Exit codes: 0 it is ready, or degraded, which serves every login; 1 it is starting or draining, or does not answer;
     /// 2 the configuration is wrong.
+    #[command(verbatim_doc_comment)]
     Health {
         #[command(flatten)]
         desk: Desk,
@@ -154,7 +175,7 @@ enum Command {
     /// Inspect or evaluate a model
     Model {
         #[command(subcommand)]
-        command: ModelCommand,
+        command: eval::ModelCommand,
     },
     /// Try a policy
     Policy {
@@ -193,7 +214,7 @@ enum Command {
     /// Exchange the secret of the deployment, or the keys that sign
     Keys {
         #[command(subcommand)]
-        command: KeysCommand,
+        command: keys::KeysCommand,
     },
     Certs(certs::CertsArgs),
 }
@@ -224,7 +245,14 @@ enum StateCommand {
     },
     /// Print what is remembered of a user: counts and ages, no values
     ///
-    /// Exit code 3 when nothing is. With the embedded store the gateway must not run meanwhile.
+    /// With the embedded store the gateway must not run meanwhile; with Redis it may.
+    ///
+    /// Examples:
+    ///   riskgate state show --user alice
+    ///   riskgate state show --client expenses --tenant example.com
+    ///
+    /// Exit codes: 0 printed, 1 the store failed, 2 it cannot be used, 3 nothing is remembered.
+    #[command(verbatim_doc_comment)]
     Show {
         #[command(flatten)]
         place: Place,
@@ -233,12 +261,14 @@ enum StateCommand {
     },
     /// Forget devices of a user, or everything
     ///
-    /// Device cookies from before no longer speak for the user. Exit code 3 when there was nothing to forget. With the
-    /// embedded store the gateway must not run meanwhile.
+    /// Device cookies from before no longer speak for the user. With the embedded store the gateway must not run
+    /// meanwhile; with Redis it may.
     ///
     /// Examples:
     ///   riskgate state forget --user alice --all-devices
     ///   riskgate state forget --user alice --tenant example.com --device 9f0c31d2a4b58e77
+    ///
+    /// Exit codes: 0 forgotten, 1 the store failed, 2 it cannot be used, 3 there was nothing to forget.
     #[command(verbatim_doc_comment)]
     Forget {
         #[command(flatten)]
@@ -251,50 +281,15 @@ enum StateCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum ModelCommand {
-    /// Say what a model is, whether it passes every check, and how long it takes here
-    ///
-    /// Takes a model (.onnx), a manifest.toml or the folder of both. A model file alone is checked without golden vectors.
-    ///
-    /// Examples:
-    ///   riskgate model inspect conf/model
-    ///   riskgate model inspect candidate.onnx --json
-    ///
-    /// Exit codes: 0 the gateway would use it, 2 it would refuse it.
-    #[command(verbatim_doc_comment)]
-    Inspect {
-        /// A model (.onnx), its manifest.toml or the folder of both
-        #[arg(value_name = "FILE")]
-        model: PathBuf,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The ONNX Runtime library [default: as the gateway finds it]
-        #[arg(long, value_name = "FILE")]
-        library: Option<PathBuf>,
-    },
-    /// Play login events through the gateway's own path and say how good the model is
-    ///
-    /// The events are a CSV with the columns of the public RBA data set and, if there, further ones (docs/reference/events.md),
-    /// in the order of time. Each is scored before its outcome is known, decided by the policy in mode enforce, and learnt from
-    /// by the gateway's own rule. With --audit it is the rows of a gateway's own audit log that are scored, as recorded.
-    /// Nothing is written but what the flags name.
-    ///
-    /// Examples:
-    ///   riskgate model eval conf/model --events logins.csv
-    ///   riskgate model eval risk.onnx --events - --from 2020-03-01 --scores out.csv < logins.csv
-    ///   riskgate model eval candidate --audit data/audit.jsonl --labels known.csv --json figures.json
-    ///
-    /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
-    #[command(verbatim_doc_comment)]
-    Eval(Box<eval::EvalArgs>),
-}
-
-#[derive(Debug, Subcommand)]
 enum ReviewCommand {
     /// Print the logins that wait: application, score, reasons, no names
     ///
-    /// Exit code 2 when no gateway answers, or not to this token.
+    /// Examples:
+    ///   riskgate review list
+    ///   riskgate review list --all --json
+    ///
+    /// Exit codes: 0 printed, 2 no gateway answers, or not to this token.
+    #[command(verbatim_doc_comment)]
     List {
         #[command(flatten)]
         desk: Desk,
@@ -322,8 +317,12 @@ enum ReviewCommand {
     },
     /// Turn a held login away: its user is told so and pointed to the help desk
     ///
+    /// Examples:
+    ///   riskgate review refuse 71ab04e9 --as ann --reason "nobody answers on the known number"
+    ///
     /// Exit codes: 0 refused, 2 no gateway answers, or not to this token, 3 no held login has that id, or it has been
     /// released.
+    #[command(verbatim_doc_comment)]
     Refuse {
         #[command(flatten)]
         desk: Desk,
@@ -338,10 +337,10 @@ struct Desk {
     /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Folder of everything that riskgate writes (key state.data_dir)
+    /// Folder of everything that riskgate writes, as shipped data (key state.data_dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Address and port of the gateway's admin listener (key admin.listen)
+    /// Address and port of the gateway's admin listener, as shipped 127.0.0.1:9090 (key admin.listen)
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
 }
@@ -360,37 +359,16 @@ struct RulingArgs {
     reason: String,
 }
 
-#[derive(Debug, Subcommand)]
-enum KeysCommand {
-    /// Make a new secret and keep the present one as the previous one
-    ///
-    /// While both are there, what is known under the previous secret is found and moves to the new one with the next
-    /// login. Copy both files to every node, then restart the nodes. Remove the previous secret after some weeks.
-    Rotate {
-        #[command(flatten)]
-        place: Place,
-        /// Exchange the keys that sign tokens and assertions instead: the next ones sign, and new next ones are made
-        ///
-        /// The gateway takes them over while it runs. Copy the folder to every node. Refused within 24 hours of the last
-        /// time: tokens of the keys that would be given up are still about.
-        #[arg(long)]
-        signing: bool,
-        /// Give up a previous secret, or previous signing keys, that may still be in use
-        #[arg(long)]
-        force: bool,
-    },
-}
-
 /// Where the configuration is.
 #[derive(Args, Debug)]
 struct Place {
     /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where history is kept (key state.url)
+    /// Where history is kept, such as embedded: or redis://HOST:PORT (key state.url)
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Folder of everything that riskgate writes (key state.data_dir)
+    /// Folder of everything that riskgate writes, as shipped data (key state.data_dir)
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -442,12 +420,12 @@ fn main() -> ExitCode {
         Command::State { command } => state(command),
         Command::Review { command } => review(command),
         Command::Model { command } => match command {
-            ModelCommand::Inspect {
+            eval::ModelCommand::Inspect {
                 model,
                 json,
                 library,
             } => inspect(&model, json, library),
-            ModelCommand::Eval(args) => eval::run(*args).map(done),
+            eval::ModelCommand::Eval(args) => eval::run(*args).map(done),
         },
         Command::Policy { command } => policy::run(command).map(done),
         Command::Keys { command } => keys::rotate(&command).map(done),

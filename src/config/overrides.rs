@@ -14,31 +14,32 @@ pub struct Overrides {
     /// Configuration file [default: conf/riskgate.toml if it is there, else the built-in defaults]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address and port of the public listener, such as 0.0.0.0:443 (key server.listen)
+    /// Address and port of the public listener, such as 0.0.0.0:443 (key server.listen, as shipped 127.0.0.1:8080)
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
-    /// URL of WSO2 IS, such as https://wso2.internal:9443 (key upstream.url)
+    /// URL of WSO2 IS, such as https://wso2.internal:9443 (key upstream.url, as shipped https://localhost:9443)
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
-    /// Address and port of metrics and health (key admin.listen)
+    /// Address and port of console, metrics and health (key admin.listen, as shipped 127.0.0.1:9090)
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
-    /// Address and port that WSO2's actions call (key actions.listen)
+    /// Address and port that WSO2's actions call (key actions.listen, as shipped 127.0.0.1:9091)
     #[arg(long, value_name = "ADDR:PORT")]
     pub actions: Option<SocketAddr>,
-    /// Where history is kept: embedded: or redis://HOST:PORT and its forms (key state.url)
+    /// Where history is kept: embedded: or redis://HOST:PORT and its forms (key state.url, as shipped embedded:)
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// Folder of everything that riskgate writes (key state.data_dir)
+    /// Folder of everything that riskgate writes (key state.data_dir, as shipped data)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// off, monitor, advise or enforce, for everybody (key mode.default; the file's exceptions and its rollout no longer apply)
+    /// off, monitor, advise or enforce, for everybody (key mode.default, as shipped monitor; the file's exceptions and its
+    /// rollout no longer apply)
     #[arg(long, value_name = "MODE", value_parser = mode)]
     pub mode: Option<Mode>,
     /// Network whose X-Forwarded-For is believed; may be given more than once (key server.trusted_proxies)
     #[arg(long, value_name = "CIDR")]
     pub trusted_proxy: Vec<String>,
-    /// Worker threads; 0 for one per core (key server.threads)
+    /// Worker threads, at most 1024; 0, as shipped, for one per core (key server.threads)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }

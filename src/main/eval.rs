@@ -1,7 +1,8 @@
-//! `riskgate model eval`: the flags, and what is printed.
+//! `riskgate model`: its commands; the flags of `eval`, and what that prints.
 
 use super::values;
 use clap::Args;
+use clap::Subcommand;
 use clap::ValueEnum;
 use riskgate::app;
 use riskgate::app::RunError;
@@ -11,6 +12,47 @@ use riskgate::app::model::eval::Input;
 use riskgate::app::replay::events::Label;
 use riskgate::domain::time::Timestamp;
 use std::path::PathBuf;
+
+/// What to do with a model.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Say what a model is, whether it passes every check, and how long it takes here
+    ///
+    /// Takes a model (.onnx), a manifest.toml or the folder of both. A model file alone is checked without golden vectors.
+    ///
+    /// Examples:
+    ///   riskgate model inspect conf/model
+    ///   riskgate model inspect candidate.onnx --json
+    ///
+    /// Exit codes: 0 the gateway would use it, 2 it would refuse it.
+    #[command(verbatim_doc_comment)]
+    Inspect {
+        /// A model (.onnx), its manifest.toml or the folder of both
+        #[arg(value_name = "FILE")]
+        model: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The ONNX Runtime library [default: as the gateway finds it]
+        #[arg(long, value_name = "FILE")]
+        library: Option<PathBuf>,
+    },
+    /// Play login events through the gateway's own path and say how good the model is
+    ///
+    /// The events are a CSV with the columns of the public RBA data set and, if there, further ones (docs/reference/events.md),
+    /// in the order of time. Each is scored before its outcome is known, decided by the policy in mode enforce, and learnt from
+    /// by the gateway's own rule. With --audit it is the rows of a gateway's own audit log that are scored, as recorded.
+    /// Nothing is written but what the flags name.
+    ///
+    /// Examples:
+    ///   riskgate model eval conf/model --events logins.csv
+    ///   riskgate model eval risk.onnx --events - --from 2020-03-01 --scores out.csv < logins.csv
+    ///   riskgate model eval candidate --audit data/audit.jsonl --labels known.csv --json figures.json
+    ///
+    /// Exit codes: 0 done, 1 something of the system failed, 2 the model or an event cannot be used.
+    #[command(verbatim_doc_comment)]
+    Eval(Box<EvalArgs>),
+}
 
 /// What to evaluate.
 #[derive(Args, Debug)]

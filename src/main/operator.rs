@@ -20,7 +20,7 @@ use std::process::ExitCode;
 pub(crate) enum OperatorCommand {
     /// Let somebody sign in to the console, or give them another role and password
     ///
-    /// The password is read from standard input, one line; on a terminal it shows as it is typed. A gateway that runs takes
+    /// The password is read from standard input, one line of at least 15 characters; on a terminal it shows as it is typed. A gateway that runs takes
     /// the change over within a second or two; sessions with the old password end.
     ///
     /// Examples:
@@ -32,10 +32,11 @@ pub(crate) enum OperatorCommand {
     Add {
         #[command(flatten)]
         desk: Desk,
-        /// Letters, digits, `-`, `_`, `.` and `@`
+        /// Letters, digits, `-`, `_`, `.` and `@`, at most 64
         #[arg(value_name = "NAME")]
         name: String,
-        /// What they may do: look; also decide about held logins; also end sessions of others
+        /// viewer: looks. analyst: also decides about held logins and confirms decisions. admin: also edits the policy,
+        /// changes the rollout and ends sessions of other operators
         #[arg(long, value_name = "ROLE")]
         role: RoleName,
         /// Who does it, for the record [default: $USER]
@@ -44,7 +45,11 @@ pub(crate) enum OperatorCommand {
     },
     /// Take an operator away; their sessions end
     ///
-    /// Exit code 3 when there is none of that name.
+    /// Examples:
+    ///   riskgate operator remove ann --as bo
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 3 there is none of that name.
+    #[command(verbatim_doc_comment)]
     Remove {
         #[command(flatten)]
         desk: Desk,
@@ -56,6 +61,12 @@ pub(crate) enum OperatorCommand {
         operator: Option<String>,
     },
     /// Print roles and names
+    ///
+    /// Examples:
+    ///   riskgate operator list -c conf/mine.toml
+    ///
+    /// Exit codes: 0 printed, 2 the file cannot be used.
+    #[command(verbatim_doc_comment)]
     List {
         #[command(flatten)]
         desk: Desk,

@@ -29,6 +29,8 @@ pub(crate) enum PolicyCommand {
     ///   riskgate policy try --door login --score 40 --user alice --logins 12 --country NO
     ///   riskgate policy try --policy draft.toml --door token --grant-type refresh_token --score 72
     ///   riskgate policy try --door login --cause overload --demanded
+    ///
+    /// Exit codes: 0 done, 2 the policy cannot be used or a word is none.
     #[command(verbatim_doc_comment)]
     Try(Box<TryArgs>),
 }
@@ -41,16 +43,17 @@ pub(crate) struct TryArgs {
     /// The policy [default: that of the configuration]
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// The door: authorize, login, token, ...
+    /// The door: authorize, login, authn, flow, token, par, device_authorize, device, ciba, ciba_authorize, saml, wsfed, pdp, basic
     #[arg(long, value_name = "DOOR", value_parser = door)]
     door: Door,
     /// The score, 0 to 100; without it the request has none
     #[arg(long, value_name = "POINTS", value_parser = clap::value_parser!(u8).range(0..=100), required_unless_present = "cause")]
     score: Option<u8>,
-    /// Why there is no score, or why it came from a lower rung: model_timeout, overload, ...
+    /// Why there is no score, or why it came from a lower rung: model_timeout, model_missing, model_error, model_output,
+    /// breaker_open, overload, state_unavailable, state_timeout
     #[arg(long, value_name = "CAUSE", value_parser = cause)]
     cause: Option<FallbackCause>,
-    /// Which rung gave it
+    /// What gave the score: model, native, cache, provenance, stateless
     #[arg(long, value_name = "SOURCE", value_parser = source, default_value = "native")]
     source: ScoreSource,
     /// A reason of the score; may be repeated, the strongest first

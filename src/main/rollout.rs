@@ -16,6 +16,13 @@ use std::process::ExitCode;
 #[derive(Debug, Subcommand)]
 pub(crate) enum RolloutCommand {
     /// Print the stages, their friction budgets, what waits for approval and what has fallen back
+    ///
+    /// Examples:
+    ///   riskgate rollout status
+    ///   riskgate rollout status --json --admin 10.0.0.7:9090
+    ///
+    /// Exit codes: 0 printed, 2 no gateway answers, or it has no rollout file.
+    #[command(verbatim_doc_comment)]
     Status {
         #[command(flatten)]
         desk: Desk,
@@ -25,7 +32,8 @@ pub(crate) enum RolloutCommand {
     },
     /// Go on to a stronger mode, or to more users
     ///
-    /// Where the file says `approvals = 2`, another operator has to approve it.
+    /// Where the file says `approvals = 2`, another operator has to approve it. The operator's password is read from
+    /// standard input, one line. Without --application and --tenant it is about everybody for whom there is no stage.
     ///
     /// Examples:
     ///   riskgate rollout promote --application expenses --to enforce --percent 10 --as ada --reason "a quiet week"
@@ -43,7 +51,14 @@ pub(crate) enum RolloutCommand {
     },
     /// Go back to a weaker mode, or to fewer users: at once, by one operator
     ///
-    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done.
+    /// The operator's password is read from standard input, one line.
+    ///
+    /// Examples:
+    ///   riskgate rollout demote --application expenses --to monitor --as ada --reason "complaints from the field"
+    ///   riskgate rollout demote --application expenses --to enforce --percent 10 --as ada
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done: the line says why.
+    #[command(verbatim_doc_comment)]
     Demote {
         #[command(flatten)]
         desk: Desk,
@@ -54,7 +69,13 @@ pub(crate) enum RolloutCommand {
     },
     /// Approve what another operator has asked for
     ///
-    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done.
+    /// The operator's password is read from standard input, one line.
+    ///
+    /// Examples:
+    ///   riskgate rollout approve --application expenses --as bo
+    ///
+    /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done: the line says why.
+    #[command(verbatim_doc_comment)]
     Approve {
         #[command(flatten)]
         desk: Desk,
