@@ -96,6 +96,28 @@ fn every_link_leads_somewhere() {
     assert!(followed > 20, "{followed} links were followed");
 }
 
+/// A page that no list names is found by nobody.
+#[test]
+fn the_index_names_every_page() {
+    let index = read("docs/README.md");
+    let is_listed = |page: &Source| {
+        let path = page.path.trim_start_matches("docs/");
+        // Decision records have an index of their own.
+        path == "README.md"
+            || (path.starts_with("adr/") && path != "adr/README.md")
+            || index.contains(&format!("]({path})"))
+    };
+    let pages = sources("docs", &[".md"]);
+    let unlisted = pages.iter().filter(|page| !is_listed(page));
+    let unlisted = unlisted.map(|page| page.path.clone()).collect();
+    nothing("pages that docs/README.md does not list", unlisted);
+    assert!(
+        pages.len() > 40 && read("README.md").contains("](docs/README.md)"),
+        "{} pages",
+        pages.len()
+    );
+}
+
 #[test]
 fn every_make_target_exists() {
     let makefile = read("Makefile");
