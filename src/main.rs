@@ -1,10 +1,12 @@
 //! The command line. Exit codes: 0 done, 1 something of the system failed, 2 the configuration or the command is wrong,
-//! 3 nothing is known of whom was asked about, 4 audit records are not what was written.
+//! 3 nothing is known of whom was asked about, 4 what was looked at is not as it should be.
 
 #[path = "main/audit.rs"]
 mod audit;
 #[path = "main/certs.rs"]
 mod certs;
+#[path = "main/check.rs"]
+mod check;
 #[path = "main/eval.rs"]
 mod eval;
 #[path = "main/explain.rs"]
@@ -80,21 +82,18 @@ enum Command {
     /// Check configuration, policy, model and certificates without binding a port
     ///
     /// Prints what is fine, what to know and what is wrong: file, key, what was expected. Writes nothing. Takes the flags
-    /// of `run`, so that the same command line can be checked.
+    /// of `run`, so that the same command line can be checked. What is missing and can be gone without, such as a model, is
+    /// a warning, since the gateway starts without it.
     ///
     /// Examples:
     ///   riskgate check -c conf/mine.toml
     ///   riskgate check -c conf/mine.toml --reach
+    ///   riskgate check -c conf/mine.toml --strict
     ///
-    /// Exit codes: 0 it can be used (read the warnings all the same), 2 something is wrong.
+    /// Exit codes: 0 it can be used (read the warnings all the same), 2 something is wrong, 4 with --strict: nothing is
+    /// wrong, but there are warnings.
     #[command(verbatim_doc_comment)]
-    Check {
-        #[command(flatten)]
-        overrides: Overrides,
-        /// Also contact the identity server, Redis and the provider of operators
-        #[arg(long)]
-        reach: bool,
-    },
+    Check(check::CheckArgs),
     /// Ask the gateway that runs how it is, for health checks
     ///
     /// Prints what /health/ready says: each part, and what is wrong with it.
@@ -411,7 +410,7 @@ fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
         Command::Run(overrides) => app::run(&overrides).map(done),
-        Command::Check { overrides, reach } => check(&overrides, reach).map(done),
+        Command::Check(args) => check::run(&args),
         Command::Health { desk, live } => health(&desk, live),
         Command::Off(args) => off::run(&args).map(done),
         Command::Explain(args) => explain::run(*args),
@@ -595,31 +594,5 @@ impl Whom {
             is_client,
             tenant: self.tenant.clone(),
         }
-    }
-}
-
-fn check(overrides: &Overrides, reach: bool) -> Result<(), RunError> {
-    let config = overrides
-        .config()
-        .map_err(|error| RunError::Config(vec![error]))?;
-    let file = overrides
-        .file()
-        .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| RunError::System(format!("no runtime: {error}")))?;
-    let findings = runtime.block_on(app::check::check(&config, &file, reach));
-    for line in &findings.fine {
-        println!("ok       {}", printable::plain(line));
-    }
-    for line in &findings.warnings {
-        println!("warning  {}", printable::plain(line));
-    }
-    if findings.problems.is_empty() {
-        println!("{file} can be used");
-        Ok(())
-    } else {
-        Err(RunError::Config(findings.problems))
     }
 }

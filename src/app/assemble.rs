@@ -4,6 +4,9 @@
 /// Values that no configuration can have.
 mod bounds;
 
+/// Whether what is written can be.
+pub(in crate::app) mod writable;
+
 use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
@@ -70,6 +73,16 @@ const REQUESTS_MAX: usize = 100_000;
 /// Everything that is wrong with a configuration.
 pub type Problems = Vec<ConfigError>;
 
+/// Whether every place that is written to can be, as far as that shows before it is.
+pub fn can_be_written(config: &Config, file: &str) -> Result<(), Problems> {
+    let problems = writable::look(config, file).problems;
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
+}
+
 /// Builds a snapshot. All problems are found in one go.
 pub fn snapshot(
     config: &Config,
@@ -93,7 +106,9 @@ pub fn snapshot_after(
     // What is missing degrades and never stops: every login still goes through.
     let mut loaded =
         models::load(config, &config.model_dir(), before, &mut found).unwrap_or_else(|error| {
-            let text = format!("no model: {error}; every request is unscored");
+            let text = format!(
+                "model.dir: no model: {error}; every request is unscored until there is one that `riskgate model inspect` accepts"
+            );
             found.push(text.clone());
             models::Loaded::nothing(text)
         });

@@ -8,12 +8,14 @@ use crate::adapters::store;
 use crate::app::actions;
 use crate::app::alerts;
 use crate::app::assemble;
+use crate::app::assemble::writable;
 use crate::app::audit;
 use crate::app::certificates;
 use crate::app::certificates::Expiry;
 use crate::app::console;
 use crate::app::edge;
 use crate::app::keys::Keys;
+use crate::app::operators;
 use crate::app::reach;
 use crate::app::rerun::glance;
 use crate::app::resources;
@@ -61,6 +63,12 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         let read = path.as_ref().map(|path| crate::app::keys::read(path, key));
         findings.problems.extend(read.and_then(Result::err));
     }
+    let places = writable::look(config, file);
+    findings.problems.extend(places.problems);
+    findings.warnings.extend(places.warnings);
+    if config.admin.token_file.is_some() {
+        findings.problems.extend(operators::existing(config).err());
+    }
     match assemble::snapshot(config, file, &keys, 0) {
         Ok(assembled) => {
             let snapshot = &assembled.snapshot;
@@ -105,7 +113,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     }
     if let Some(tls) = &config.server.tls {
         match certificates::load("server", tls, &listener::PROTOCOLS, file) {
-            Ok(loaded) => of_listener(&mut findings, &tls.certificate, &loaded),
+            Ok(loaded) => of_listener(&mut findings, "server", &tls.certificate, &loaded),
             Err(error) => findings.problems.push(error),
         }
     }
@@ -118,7 +126,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 .fine
                 .push(format!("WSO2 may ask at: {}", prepared.listen()));
             if let (Some(tls), Some(loaded)) = (&config.actions.tls, prepared.tls()) {
-                of_listener(&mut findings, &tls.certificate, &loaded);
+                of_listener(&mut findings, "actions", &tls.certificate, &loaded);
             }
         }
         Ok(None) => {}
@@ -129,9 +137,11 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         "address databases: {}",
         geo.version().unwrap_or("of unknown version")
     ));
-    findings
-        .warnings
-        .extend(missing.iter().map(|warning| format!("geo: {warning}")));
+    findings.warnings.extend(
+        missing
+            .iter()
+            .map(|warning| format!("{}: {warning}", warning.role.key())),
+    );
 
     if let Ok(metrics) = Metrics::new() {
         let traces = traces::traces(config, file, &Arc::new(metrics));
@@ -154,6 +164,8 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(problems) => findings.problems.extend(problems),
     }
     match console::read(&config.operators_file()) {
+        // What the matter is was said of the folder.
+        _ if places.is_data_lost && config.admin.operators_file.is_none() => {}
         Ok(roster) => findings.fine.push(format!(
             "console: {} operators may sign in",
             roster.operators().len()
@@ -214,7 +226,8 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
             let client = &config.upstream.client_certificate;
             if let (Some(own), Some(path)) = (&upstream.certificate, client) {
                 let ends = own.present().not_after();
-                certificate(&mut findings, "client certificate", path, ends);
+                let key = "upstream.client_certificate";
+                certificate(&mut findings, ("client certificate", key), path, ends);
             }
             if reach && let Err(problem) = reach::upstream(&upstream) {
                 findings
@@ -246,26 +259,36 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     findings
 }
 
-fn of_listener(findings: &mut Findings, path: &Path, tls: &ListenerTls) {
-    certificate(findings, "certificate", path, tls.not_after());
+fn of_listener(findings: &mut Findings, section: &str, path: &Path, tls: &ListenerTls) {
+    let key = format!("{section}.tls.certificate");
+    certificate(findings, ("certificate", &key), path, tls.not_after());
 }
 
 /// Says of a certificate that can be used when it ends.
-fn certificate(findings: &mut Findings, called: &str, path: &Path, not_after: Timestamp) {
-    let ends = not_after.to_rfc3339();
-    match Expiry::of(not_after, SystemClock.now()) {
-        Expiry::Fine => findings
-            .fine
-            .push(format!("{called}: {}, until {ends}", path.display())),
-        Expiry::Ended => findings.warnings.push(format!(
-            "the {called} in `{}` has ended at {ends}",
-            path.display()
-        )),
-        Expiry::Month | Expiry::Week | Expiry::Day => findings.warnings.push(format!(
-            "the {called} in `{}` ends at {ends}",
-            path.display()
-        )),
-    }
+fn certificate(
+    findings: &mut Findings,
+    (called, key): (&str, &str),
+    path: &Path,
+    not_after: Timestamp,
+) {
+    let (path, ends) = (path.display(), not_after.to_rfc3339());
+    let remedy =
+        "write the renewed one over it, with its key; a gateway that runs takes it over by itself";
+    let warning = match Expiry::of(not_after, SystemClock.now()) {
+        Expiry::Fine => {
+            let line = format!("{called}: {path}, until {ends}");
+            return findings.fine.push(line);
+        }
+        Expiry::Ended => {
+            format!(
+                "{key}: the {called} in `{path}` has ended at {ends}, and nobody accepts it; {remedy}"
+            )
+        }
+        Expiry::Month | Expiry::Week | Expiry::Day => {
+            format!("{key}: the {called} in `{path}` ends at {ends}; {remedy}")
+        }
+    };
+    findings.warnings.push(warning);
 }
 
 /// What there is to say of the keys that sign, where something is signed.
@@ -295,7 +318,8 @@ fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
     for own in &peers.certificates {
         let ends = own.certificate.present().not_after();
         let path = &own.files.certificate;
-        certificate(findings, "client certificate", path, ends);
+        let key = format!("{}.client_certificate", own.section);
+        certificate(findings, ("client certificate", &key), path, ends);
     }
     if !reach {
         return;

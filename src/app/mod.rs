@@ -217,6 +217,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let one = |error: ConfigError| RunError::Config(vec![error]);
 
     // Everything that can be wrong is found before a port is bound.
+    assemble::can_be_written(&config, &file).map_err(RunError::Config)?;
     let keys = Keys::load(&config, &OsEntropy).map_err(one)?;
     signing::prepare(&config).map_err(one)?;
     let assembled = assemble::snapshot(&config, &file, &keys, 1).map_err(RunError::Config)?;
@@ -241,12 +242,11 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         "geo",
         missing.iter().map(ToString::to_string).collect(),
     );
-    for warning in assembled
-        .warnings
-        .iter()
-        .cloned()
-        .chain(missing.iter().map(|warning| format!("geo: {warning}")))
-    {
+    for warning in assembled.warnings.iter().cloned().chain(
+        missing
+            .iter()
+            .map(|warning| format!("{}: {warning}", warning.role.key())),
+    ) {
         tracing::warn!("{warning}");
     }
     health.set(

@@ -225,7 +225,7 @@ pub fn challenger(
             })
         }
         Err(error) => {
-            warnings.push(format!("no challenger: {error}"));
+            warnings.push(format!("model.challenger.dir: no challenger: {error}"));
             None
         }
     }
@@ -481,7 +481,7 @@ mod tests {
         assert!(
             warnings
                 .iter()
-                .any(|text| text.starts_with("no challenger"))
+                .any(|text| text.starts_with("model.challenger.dir: no challenger"))
         );
     }
 }

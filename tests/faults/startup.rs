@@ -9,7 +9,6 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -486,13 +485,164 @@ fn a_check_reaches_out_when_told_to() {
 #[test]
 fn what_is_written_is_a_folder_that_can_be_written() {
     let _alone = alone_without_runtime();
-    let file = Path::new("/dev/null/data");
-    let setup = Setup::with(&format!("state.data_dir = '{}'", file.display()));
-    setup
-        .run()
-        .assert_says(&["state.data_dir", "/dev/null/data"]);
-    let setup = Setup::with("audit.file = '/nonexistent/audit.jsonl'");
-    setup
-        .run()
-        .assert_says(&[&setup.file(), "audit.file", "/nonexistent/audit.jsonl"]);
+    assert_refused(
+        "state.data_dir = '/dev/null/data'",
+        &["state.data_dir", "`/dev/null/data`", "`/dev/null`"],
+    );
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("data");
+    fs::write(&file, "").expect("a file");
+    let changes = format!("state.data_dir = '{}'", file.display());
+    assert_refused(&changes, &["state.data_dir", "expected a folder"]);
+    // What is in it is not complained of as well.
+    let said = Setup::with(&changes).check(&[]).text;
+    assert!(!said.contains("operators_file"), "{said}");
+    assert_refused(
+        "audit.file = '/nonexistent/audit.jsonl'",
+        &["audit.file", "`/nonexistent/audit.jsonl`", "make it"],
+    );
+    assert_refused(
+        &format!("audit.file = '{}'", folder.path().display()),
+        &["audit.file", "is a folder, expected a file"],
+    );
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    assert_refused(
+        "admin.token_file = '/nonexistent/admin.token'",
+        &["/nonexistent/admin.token", "admin.token_file"],
+    );
+}
+
+#[test]
+fn records_may_lie_in_a_data_folder_that_is_made() {
+    let _alone = alone_without_runtime();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, secret) = (folder.path().join("new"), folder.path().join("secret"));
+    fs::write(&secret, [7; 32]).expect("a secret");
+    let taken = taken();
+    let port = taken.local_addr().expect("its address").port();
+    // Nothing but the log of records makes the folder before the port that is taken is tried.
+    let setup = Setup::on(
+        port,
+        free_port(),
+        &format!(
+            "state.data_dir = '{}'\naudit.file = '{}'\nkeys.secret_file = '{}'\nstate.url = 'redis://127.0.0.1:{}'",
+            data.display(),
+            data.join("audit.jsonl").display(),
+            secret.display(),
+            free_port()
+        ),
+    );
+    let check = setup.check(&[]);
+    assert_eq!(check.code, Some(0), "{}", check.text);
+    assert!(!data.exists());
+    setup.run_unwatched().assert_says(&["cannot be bound"]);
+    assert!(data.join("audit.jsonl").exists());
+}
+
+#[test]
+fn what_the_gateway_goes_without_is_a_warning_with_its_key() {
+    let _alone = alone_without_runtime();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let mut params =
+        rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a certificate");
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let ended = params.self_signed(&key).expect("a certificate");
+    fs::write(at("server.crt"), ended.pem()).expect("a file");
+    fs::write(at("server.key"), key.serialize_pem()).expect("a file");
+    let damaged = at("model");
+    fs::create_dir(&damaged).expect("a folder");
+    for file in fs::read_dir(root().join("conf/model")).expect("the models") {
+        let file = file.expect("a file");
+        let mut bytes = fs::read(file.path()).expect("a file");
+        if file.path().extension().is_some_and(|name| name == "onnx") {
+            bytes.truncate(bytes.len() / 2);
+        }
+        fs::write(damaged.join(file.file_name()), bytes).expect("a file");
+    }
+    let missing = at("no-model").display().to_string();
+    let geo = root().join("tests/data/geo").display().to_string();
+    let geo = format!(
+        "geo.country = '{geo}/country.mmdb'\ngeo.city = ['{geo}/city-ipv4.mmdb', '{geo}/city-ipv6.mmdb']\n\
+         geo.asn = '{geo}/asn.csv'"
+    );
+    let kinds = format!(
+        "geo.kinds = '{}/tests/data/geo/network-kinds.csv'",
+        root().display()
+    );
+    for (changes, parts) in [
+        (
+            format!(
+                "server.tls.certificate = '{}'\nserver.tls.key = '{}'",
+                at("server.crt").display(),
+                at("server.key").display()
+            ),
+            &[
+                "server.tls.certificate: ",
+                "server.crt",
+                "has ended at 2021-01-01",
+                "renewed",
+            ][..],
+        ),
+        (
+            format!("model.dir = '{missing}'"),
+            &[
+                "model.dir: no model",
+                &missing,
+                "every request is unscored",
+                "riskgate model inspect",
+            ],
+        ),
+        (
+            format!("model.dir = '{}'", damaged.display()),
+            &["model.dir: no model", ".onnx", "every request is unscored"],
+        ),
+        (
+            format!("geo.kinds = '{missing}.csv'"),
+            &[
+                "geo.kinds: network kind database",
+                &missing,
+                "cannot be read",
+            ],
+        ),
+        (
+            format!("model.challenger.dir = '{missing}'"),
+            &["model.challenger.dir: no challenger", &missing],
+        ),
+    ] {
+        let rest = if changes.starts_with("geo.kinds") {
+            ""
+        } else {
+            &kinds
+        };
+        let setup = Setup::with(&format!("{geo}\n{rest}\n{changes}"));
+        let lenient = setup.check(&[]);
+        assert_eq!(lenient.code, Some(0), "{}", lenient.text);
+        let warnings: Vec<&str> = lenient
+            .text
+            .lines()
+            .filter(|line| line.starts_with("warning  "))
+            .collect();
+        let [warning] = warnings[..] else {
+            panic!("not one warning: {}", lenient.text);
+        };
+        for part in parts {
+            assert!(warning.contains(part), "`{part}` is not in: {warning}");
+        }
+        let strict = setup.check(&["--strict"]);
+        assert_eq!(strict.code, Some(4), "{}", strict.text);
+        assert!(strict.text.contains(warning), "{}", strict.text);
+        assert!(
+            strict.text.contains("there are warnings (1)"),
+            "{}",
+            strict.text
+        );
+    }
+    // What is wrong stays what it is, and what is right too.
+    let wrong = Setup::with("score.budget_ms = 0").check(&["--strict"]);
+    assert_eq!(wrong.code, Some(2), "{}", wrong.text);
+    let right = Setup::with(&format!("{geo}\n{kinds}")).check(&["--strict"]);
+    assert_eq!(right.code, Some(0), "{}", right.text);
 }

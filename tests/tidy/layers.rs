@@ -178,7 +178,7 @@ const LAYERS: &[Layer] = &[
     adapter("adapters/names", &[], &["parking_lot", "tokio", "tracing"]),
     adapter("adapters/plan_files", &["adapters::replace"], &[]),
     adapter("adapters/priority", &[], &["rustix", "tracing"]),
-    adapter("adapters/replace", &[], &[]),
+    adapter("adapters/replace", &[], &["rustix"]),
     adapter("adapters/outbound", &[], &["pem", "reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(

@@ -140,6 +140,8 @@ impl AuditLog {
             folder: settings.folder.clone(),
             cause,
         };
+        // The file is here, where nothing else says so.
+        std::fs::create_dir_all(&settings.folder).map_err(of_keys)?;
         let (segment, found) = Segment::open(&settings.file, clock.now()).map_err(of_file)?;
         let taken = keys::take(&settings.folder, settings.node.as_deref(), entropy.as_ref())
             .map_err(of_keys)?;

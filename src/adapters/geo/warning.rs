@@ -81,6 +81,19 @@ pub enum GeoProblem {
     },
 }
 
+impl GeoRole {
+    /// The key of the configuration that names the file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Country => "geo.country",
+            Self::City => "geo.city",
+            Self::Asn => "geo.asn",
+            Self::Ranges => "geo.kinds",
+            Self::Manifest => "geo",
+        }
+    }
+}
+
 impl fmt::Display for GeoRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
