@@ -36,6 +36,11 @@ const DRIFT_EVERY: u32 = 12;
 const SHARE_EVERY: Duration = Duration::from_secs(1);
 /// How often what was gathered of scopes is written.
 const SCOPES_EVERY: Duration = Duration::from_secs(5);
+/// The pause before the keys of the identity server are asked for a second time. It doubles, and leaves room for what a
+/// login needs within the bound on such attempts.
+const KEYS_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// The longest pause.
+const KEYS_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How often the identity server's name is resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest that the listener may take to come up; Pingora alone would go on without one.
@@ -107,13 +112,21 @@ pub async fn write_scopes(flow: Arc<AuthFlow>) {
     }
 }
 
-/// Learns the keys of the super tenant before the first login needs them. A failure is no matter: they are fetched when
-/// they are needed.
+/// Learns the keys of the super tenant before the first login needs them, and tries again until they are known.
 pub async fn learn_keys(source: Arc<dyn KeySource>) {
-    if source.keys("", None).await.is_err() {
-        tracing::warn!(
-            "the keys of the identity server are not known yet; a login that owes a stronger factor cannot be proved without them"
-        );
+    let mut pause = KEYS_PAUSE_MIN;
+    while source.keys("", None).await.is_err() {
+        if pause == KEYS_PAUSE_MIN {
+            tracing::warn!(
+                "the keys of the identity server are not known yet and are asked for until they are; a login that owes a stronger \
+                 factor cannot be proved without them"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(KEYS_PAUSE_MAX);
+    }
+    if pause > KEYS_PAUSE_MIN {
+        tracing::info!("the keys of the identity server are known now");
     }
 }
 
@@ -249,5 +262,57 @@ impl ShutdownSignalWatch for Shutdown {
         }
         // Whatever was to end has ended, or is not waited for.
         ShutdownSignal::FastShutdown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::jwt::KeySet;
+    use crate::domain::jwt::RealmKeys;
+    use crate::domain::jwt::UnverifiedHeader;
+    use crate::flow::ports::KeysAway;
+    use parking_lot::Mutex;
+    use tokio::time::Instant;
+
+    /// Has keys once it was asked that often in vain, and knows when that was.
+    struct Late {
+        began: Instant,
+        asked: Mutex<Vec<u64>>,
+        away: usize,
+    }
+
+    #[async_trait]
+    impl KeySource for Late {
+        async fn keys(
+            &self,
+            _realm: &str,
+            _wanted: Option<&UnverifiedHeader>,
+        ) -> Result<Arc<RealmKeys>, KeysAway> {
+            let mut asked = self.asked.lock();
+            asked.push(self.began.elapsed().as_secs());
+            if asked.len() <= self.away {
+                return Err(KeysAway);
+            }
+            let keys = KeySet::default();
+            Ok(Arc::new(RealmKeys { issuer: None, keys }))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_asked_for_until_they_are_known() {
+        for (away, expected) in [
+            (0, &[0][..]),
+            (1, &[0, 5]),
+            (7, &[0, 5, 15, 35, 75, 135, 195, 255]),
+        ] {
+            let source = Arc::new(Late {
+                began: Instant::now(),
+                asked: Mutex::default(),
+                away,
+            });
+            learn_keys(Arc::clone(&source) as Arc<dyn KeySource>).await;
+            assert_eq!(*source.asked.lock(), expected, "{away}");
+        }
     }
 }

@@ -30,12 +30,17 @@ use crate::domain::time::Timestamp;
 use crate::domain::trail::foreign::StreamId;
 use crate::flow::ports::Clock;
 use crate::flow::ports::RecordStream;
+use crate::flow::ports::StateError;
 use crate::proxy::listener;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How often Redis is asked, and the pause between.
+const LOOKS: u128 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -334,8 +339,11 @@ fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
 
 /// What keeps a stream from being used, if something does.
 async fn reach_stream(stream: &dyn RecordStream, file: &str) -> Option<ConfigError> {
-    let entries = stream.up_to(StreamId::LAST, 1).await;
-    let error = entries.err()?;
+    let mut error = stream.up_to(StreamId::LAST, 1).await.err()?;
+    if matches!(error, StateError::Timeout) {
+        // By now it is known why no connection came about.
+        error = stream.up_to(StreamId::LAST, 1).await.err()?;
+    }
     let problem = format!("audit.stream.url: {}", error.of_stream());
     Some(ConfigError::new(file, problem))
 }
@@ -349,12 +357,21 @@ async fn reach_store(
         |error: &dyn std::fmt::Display| ConfigError::new(file, format!("state.url: {error}"));
     let store = store::open(&config.state.url, &config.state.data_dir, settings)
         .map_err(|error| failed(&error))?;
-    // The first call of a lazy connection may come too early; a second look settles it.
-    for _ in 0..20 {
-        if store.ping().await.is_ok() {
-            return Ok(());
+    // The first call of a lazy connection may come too early; a second look settles it. What takes longer says more than
+    // that it does: the connection and one look at what is there have their own time.
+    let mut looks = 0;
+    let patience =
+        LOOKS + 2 * settings.redis.connection_timeout.as_millis() / LOOK_EVERY.as_millis();
+    loop {
+        let error = match store.ping().await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        looks += 1;
+        let is_late = matches!(error, StateError::Timeout);
+        if looks >= patience || looks >= LOOKS && !is_late {
+            return Err(failed(&error));
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    store.ping().await.map_err(|error| failed(&error))
 }

@@ -4,9 +4,12 @@ use crate::domain::fault::Fault;
 use crate::domain::outcome::AuthOutcome;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
+use crate::flow::permit::ForwardPermit;
 use crate::proxy::answer::Answer;
 use crate::proxy::body;
 use crate::proxy::context::RequestContext;
+use crate::telemetry::remedy;
+use crate::telemetry::remedy::Side;
 use pingora::Error;
 use pingora::ErrorSource;
 use pingora::ErrorType;
@@ -84,7 +87,8 @@ pub async fn rescue(
             );
         }
         Fault::Upstream | Fault::Dependency => {
-            tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "an upstream failed");
+            let remedy = remedy::of_tls(&cause, side(context));
+            tracing::warn!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, remedy, "an upstream failed");
         }
         Fault::Ours => {
             tracing::error!(kind, request.id = %reference, error = %error.etype().as_str(), cause = %cause, "a request could not be served");
@@ -142,6 +146,16 @@ async fn replace(session: &mut Session, answer: Answer) -> FailToProxy {
     }
 }
 
+/// Where the request was to go.
+fn side(context: &RequestContext) -> Side {
+    let exchange = context.exchange.as_ref();
+    let permit = exchange.and_then(|exchange| exchange.permit.as_ref());
+    match permit.and_then(ForwardPermit::resource) {
+        Some(_) => Side::Service,
+        None => Side::IdentityServer,
+    }
+}
+
 /// Why it failed. Of a handshake the cause is in the context alone, which names nothing but the upstream.
 fn cause(error: &Error, kind: &str) -> String {
     let cause = error.cause.as_ref().map(ToString::to_string);
@@ -191,6 +205,38 @@ fn sort(error: &Error) -> (Fault, u16, &'static str) {
 mod tests {
     use super::*;
     use rustls::AlertDescription;
+    use rustls::CertificateError;
+    use rustls::InvalidMessage;
+
+    #[test]
+    fn a_certificate_that_is_not_taken_leads_to_the_key() {
+        let side = Side::IdentityServer;
+        for (error, expected) in [
+            (
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer),
+                "in upstream.ca_file",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::NotValidForName),
+                "the host of upstream.url",
+            ),
+            (
+                rustls::Error::InvalidCertificate(CertificateError::Expired),
+                "has ended",
+            ),
+            (
+                rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType),
+                "expected http:// in upstream.url",
+            ),
+        ] {
+            let cause = format!("TLS connect() failed: {error}, SNI: localhost");
+            let found = remedy::of_tls(&cause, side).unwrap_or_else(|| panic!("{cause}"));
+            assert!(found.contains(expected), "{cause}: {found}");
+        }
+        // What another side says of ours is told elsewhere.
+        let said = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
+        assert_eq!(remedy::of_tls(&said.to_string(), side), None);
+    }
 
     #[test]
     fn alerts_about_our_certificate_are_told_from_others() {

@@ -7,6 +7,9 @@ pub mod metrics;
 /// Liveness and readiness.
 pub mod health;
 
+/// What mends a connection.
+pub mod remedy;
+
 /// One event, one line.
 mod plain;
 

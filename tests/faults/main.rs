@@ -30,4 +30,5 @@ mod sources;
 mod startup;
 mod state;
 mod stream;
+mod trust;
 mod upstream;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const FOUND_WITHIN: Duration = Duration::from_secs(90);
 
 /// A configuration in a folder of its own.
-struct Setup {
+pub struct Setup {
     folder: TempDir,
     listen: u16,
     admin: u16,
@@ -28,14 +28,14 @@ struct Setup {
 
 /// How a process ended.
 #[derive(Debug)]
-struct Ending {
+pub struct Ending {
     code: Option<i32>,
-    text: String,
+    pub text: String,
 }
 
 impl Setup {
     /// A configuration that is right, with `changes` in dotted keys; `changes` wins.
-    fn with(changes: &str) -> Self {
+    pub fn with(changes: &str) -> Self {
         Self::on(free_port(), free_port(), changes)
     }
 
@@ -70,7 +70,7 @@ impl Setup {
         }
     }
 
-    fn file(&self) -> String {
+    pub fn file(&self) -> String {
         self.folder
             .path()
             .join("riskgate.toml")
@@ -78,7 +78,7 @@ impl Setup {
             .to_string()
     }
 
-    fn start(&self, args: &[&str]) -> Child {
+    pub fn start(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_riskgate"))
             .args(args)
             .args(["-c", &self.file()])
@@ -130,7 +130,7 @@ impl Setup {
         finish(child)
     }
 
-    fn check(&self, args: &[&str]) -> Ending {
+    pub fn check(&self, args: &[&str]) -> Ending {
         let mut all = vec!["check"];
         all.extend(args);
         finish(self.start(&all))
@@ -151,7 +151,7 @@ fn finish(mut child: Child) -> Ending {
 
 impl Ending {
     /// Exit code 2, and one message says all of this.
-    fn assert_says(&self, parts: &[&str]) {
+    pub fn assert_says(&self, parts: &[&str]) {
         assert_eq!(self.code, Some(2), "{}", self.text);
         for part in parts {
             assert!(

@@ -10,6 +10,8 @@ use crate::domain::jwt::UnverifiedHeader;
 use crate::domain::jwt::keys::DOCUMENT_BYTES_MAX;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::KeysAway;
+use crate::telemetry::remedy;
+use crate::telemetry::remedy::Side;
 use async_trait::async_trait;
 use moka::sync::Cache;
 use parking_lot::Mutex;
@@ -133,7 +135,8 @@ impl KeySource for IdentityServer {
                 match self.fetch(realm).await {
                     Ok(keys) => entry.keep(keys, self.clock.instant()),
                     Err(error) => {
-                        tracing::warn!(realm, error = %error, "the keys of the identity server could not be fetched");
+                        let remedy = remedy::of_tls(&error.to_string(), Side::IdentityServer);
+                        tracing::warn!(realm, error = %error, remedy, "the keys of the identity server could not be fetched");
                     }
                 }
             }

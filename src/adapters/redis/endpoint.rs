@@ -26,6 +26,9 @@ use redis::sentinel::SentinelClientBuilder;
 use redis::sentinel::SentinelServerType;
 use std::fmt;
 use std::net::SocketAddr;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// The URL forms, for error messages.
 pub(crate) const FORMS: &str = "redis://, rediss://, redis+sentinel://, redis+cluster://";
@@ -251,6 +254,23 @@ impl Endpoint {
             }
         }
         None
+    }
+
+    /// Whether one of the hosts answers a command that comes without TLS. It is told nothing else.
+    pub(super) async fn is_without_tls(&self, settings: &RedisSettings) -> bool {
+        for (host, port) in &self.hosts {
+            let asked = async {
+                let found = settings.names.lookup(host, *port).await?;
+                let mut stream = TcpStream::connect(found.as_slice()).await?;
+                stream.write_all(b"PING\r\n").await?;
+                // The beginning of an answer or of an error; a TLS server sends an alert, whose first byte is another.
+                Ok::<bool, std::io::Error>(matches!(stream.read_u8().await?, b'+' | b'-'))
+            };
+            if matches!(asked.await, Ok(true)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The hosts that the URL names.

@@ -240,17 +240,36 @@ impl Link {
                 // Something in between may take connections for a server that is not there.
                 connection.everywhere(&redis::cmd("PING")).await?;
             }
-            Ok(connection)
+            Ok::<_, RedisError>(connection)
         };
         match tokio::time::timeout(self.settings.connection_timeout, attempt).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(format!(
-                "no connection to {}: {}",
-                self.endpoint,
-                said(&error)
-            )),
-            Err(_) => Err(format!("no connection to {}: timed out", self.endpoint)),
+            Ok(Err(error)) if error.is_io_error() || error.is_timeout() => {
+                let mut why = said(&error);
+                if error.is_connection_dropped() && !self.endpoint.is_tls() {
+                    why.push_str("; if it speaks TLS, it needs rediss:// or `tls=true`");
+                }
+                Err(self.no_connection(&why).await)
+            }
+            Ok(Err(error)) => Err(self.told(&said(&error))),
+            Err(_) => Err(self.no_connection("timed out").await),
         }
+    }
+
+    fn told(&self, why: &str) -> String {
+        format!("no connection to {}: {why}", self.endpoint)
+    }
+
+    /// Why nothing came of an attempt that failed on the wire. A server without TLS takes a handshake for the beginning of a
+    /// command and waits for the rest of it: one that answers without is told from one that does not answer.
+    async fn no_connection(&self, why: &str) -> String {
+        if !self.endpoint.is_tls() {
+            return self.told(why);
+        }
+        let asked = self.endpoint.is_without_tls(&self.settings);
+        let is_plain = tokio::time::timeout(self.settings.connection_timeout, asked).await;
+        let plain = "the server there speaks no TLS: expected redis:// in place of rediss://, no `tls=true`, or the server's `tls-port`";
+        self.told(if is_plain == Ok(true) { plain } else { why })
     }
 
     /// Whether one connection after the other was lost a moment after it was made.
@@ -360,7 +379,13 @@ fn said(error: &RedisError) -> String {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
         _ if error.kind() == ErrorKind::Parse => "what answers there is no Redis".to_owned(),
-        _ => error.to_string(),
+        _ => {
+            let mut text = error.to_string();
+            if text.contains("UnknownIssuer") {
+                text.push_str("; name the authority that issued its certificate in state.redis_ca_file, or in audit.stream.ca_file for a Redis of the stream alone");
+            }
+            text
+        }
     }
 }
 
