@@ -1,5 +1,5 @@
-//! The edge that faces operators, on a listener of their own: metrics and health for whoever reaches it, the review queue
-//! for whoever has the operators' token, the console for whoever signs in.
+//! The edge that faces operators, on a listener of their own: metrics and health for whoever reaches it by a name that it
+//! has, the review queue for whoever has the operators' token, the console for whoever signs in.
 
 /// What programs ask, read.
 mod asked;
@@ -30,6 +30,7 @@ use crate::telemetry::metrics::Metrics;
 use axum::Json;
 use axum::Router;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -55,6 +56,23 @@ pub struct AdminState {
     pub operators: BearerToken,
     /// Pages for analysts.
     pub console: Console,
+    /// Further names under which metrics and health are asked for, with their port or without.
+    pub hosts: Arc<[String]>,
+}
+
+impl AdminState {
+    /// Whether a request names this listener: by an address, as localhost, by the console's name or by one of its own. One
+    /// that names no host is no browser's, which a foreign page could have sent here under a name of its own.
+    fn is_named_by(&self, headers: &HeaderMap) -> bool {
+        if !headers.contains_key(header::HOST) {
+            return true;
+        }
+        let host = review::host(headers);
+        let bare = without_port(host);
+        let is_ours =
+            |name: &String| name.eq_ignore_ascii_case(host) || name.eq_ignore_ascii_case(bare);
+        self.console.is_named_by(headers) || self.hosts.iter().any(is_ours)
+    }
 }
 
 /// The routes.
@@ -75,17 +93,21 @@ pub fn router(state: AdminState) -> Router {
 /// Whether a Host header is an address or localhost. A name that somebody else can let resolve to this machine is not
 /// (DNS rebinding).
 fn is_address(host: &str) -> bool {
-    let without_port = match host.rsplit_once(':') {
-        Some((front, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
-            front
-        }
-        _ => host,
-    };
+    let without_port = without_port(host);
     let bare = without_port
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(without_port);
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((front, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            front
+        }
+        _ => host,
+    }
 }
 
 /// Serves until `stop` says so.
@@ -108,8 +130,12 @@ async fn live() -> &'static str {
     "alive\n"
 }
 
-async fn ready(State(state): State<AdminState>) -> Response {
-    let (ready, report) = state.health.readiness();
+/// A balancer that asks under whatever name learns whether to send users; how each part is doing is not for everybody.
+async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    let (ready, mut report) = state.health.readiness();
+    if !state.is_named_by(&headers) {
+        report.parts.clear();
+    }
     let status = if ready {
         StatusCode::OK
     } else {
@@ -118,7 +144,14 @@ async fn ready(State(state): State<AdminState>) -> Response {
     (status, Json(report)).into_response()
 }
 
-async fn metrics(State(state): State<AdminState>) -> Response {
+async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    if !state.is_named_by(&headers) {
+        return (
+            StatusCode::MISDIRECTED_REQUEST,
+            "metrics are asked for by an address, as localhost, or by a name in admin.hosts\n",
+        )
+            .into_response();
+    }
     gauges(&state);
     // What is not known keeps its last value.
     if let Ok(waiting) = state.flow.waiting_logins().await {

@@ -413,6 +413,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         flow: Arc::clone(&flow),
         operators,
         console: console.clone(),
+        hosts: config.admin.hosts.clone().into(),
     };
     start_admin(&runtime, admin_listener, admin_state, stopped)?;
     runtime.spawn(background::watch_state(flow.clone(), health.clone()));

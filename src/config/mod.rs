@@ -225,6 +225,8 @@ pub struct AdminSettings {
     pub operators_file: Option<PathBuf>,
     /// `https://NAME` under which browsers reach the console behind a proxy; addresses and `localhost` always do.
     pub origin: Option<String>,
+    /// Names under which metrics and the report of readiness are asked for as well.
+    pub hosts: Vec<String>,
     /// The provider by which operators sign in as well; those with passwords alone when absent.
     pub oidc: Option<OidcSettings>,
 }
@@ -559,6 +561,7 @@ impl Default for AdminSettings {
             token_file: None,
             operators_file: None,
             origin: None,
+            hosts: Vec::new(),
             oidc: None,
         }
     }

@@ -61,7 +61,7 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
             reuse_for_posts, danger],
         reload: [client_certificate, client_key, management]);
     differing!(found, "admin", AdminSettings, admin, &new.admin,
-        start: [listen, token_file, operators_file, origin], reload: [oidc]);
+        start: [listen, token_file, operators_file, origin, hosts], reload: [oidc]);
     differing!(found, "actions", ActionsSettings, actions, &new.actions,
         start: [listen, secret_file, previous_secret_file], reload: [tls]);
     differing!(found, "score", ScoreSettings, score, &new.score,

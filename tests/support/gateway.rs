@@ -56,6 +56,7 @@ pub use person::param;
 pub use process::Process;
 pub use process::Sockets;
 pub use raw::RawAnswer;
+pub use raw::exchange;
 pub use starter::policy as beside_starter;
 pub use starter::shipped as shipped_policy;
 

@@ -30,7 +30,8 @@ pub(super) fn problems(config: &Config, file: &str) -> Vec<ConfigError> {
         problems: Vec::new(),
     };
     numbers(config, &mut found);
-    hosts(&config.server.hosts, &mut found);
+    hosts("server.hosts", &config.server.hosts, &mut found);
+    hosts("admin.hosts", &config.admin.hosts, &mut found);
     listeners(config, &mut found);
     if let Some(problem) = telemetry::filter_problem(&config.log.filter) {
         found.add(format!("log.filter: {problem}"));
@@ -133,7 +134,7 @@ fn numbers(config: &Config, found: &mut Found<'_>) {
 }
 
 /// A name that no `Host` can equal would turn everybody away.
-fn hosts(hosts: &[String], found: &mut Found<'_>) {
+fn hosts(key: &str, hosts: &[String], found: &mut Found<'_>) {
     for host in hosts {
         let is_name = !host.is_empty()
             && host
@@ -141,7 +142,7 @@ fn hosts(hosts: &[String], found: &mut Found<'_>) {
                 .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         if !is_name {
             found.add(format!(
-                "server.hosts: `{host}`: expected a name as in `Host`, such as `login.example.com`, without scheme, path \
+                "{key}: `{host}`: expected a name as in `Host`, such as `login.example.com`, without scheme, path \
                  and `*`"
             ));
         }
@@ -217,11 +218,13 @@ mod tests {
             );
         }
         for wrong in ["https://login.example.com", "*.example.com", "", "a b"] {
-            let found = of(&format!("server.hosts = ['{wrong}']"));
-            let [problem] = found.as_slice() else {
-                panic!("{wrong}: {found:?}");
-            };
-            assert!(problem.starts_with(&format!("f: server.hosts: `{wrong}`: expected a name")));
+            for key in ["server.hosts", "admin.hosts"] {
+                let found = of(&format!("{key} = ['{wrong}']"));
+                let [problem] = found.as_slice() else {
+                    panic!("{wrong}: {found:?}");
+                };
+                assert!(problem.starts_with(&format!("f: {key}: `{wrong}`: expected a name")));
+            }
         }
     }
 
