@@ -79,7 +79,14 @@ pub(crate) enum AuditCommand {
     /// Print the name under which somebody is in records
     ///
     /// Records name people by a pseudonym that only the deployment's secret and the key of people's names lead to. Two lines
-    /// while the secret is being exchanged.
+    /// while the secret is being exchanged. With the pseudonym the console lists every decision about this person.
+    ///
+    /// Examples:
+    ///   riskgate audit subject --user alice
+    ///   grep "$(riskgate audit subject --user alice --tenant example.com)" data/audit.jsonl
+    ///
+    /// Exit codes: 0 printed, 2 there is no key, or no secret.
+    #[command(verbatim_doc_comment)]
     Subject {
         #[command(flatten)]
         place: Place,

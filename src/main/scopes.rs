@@ -18,7 +18,7 @@ pub(crate) enum ScopesCommand {
     ///   riskgate scopes suggest --client 1u31N7of6gCNR9FqkG1neSlsF_Qa
     ///   riskgate scopes suggest --tenant example.com --json
     ///
-    /// Exit code 3 when nothing is known.
+    /// Exit codes: 0 printed, 1 the store failed, 2 it cannot be used, 3 nothing is known.
     #[command(verbatim_doc_comment)]
     Suggest {
         #[command(flatten)]

@@ -91,6 +91,32 @@ impl Helps {
     }
 }
 
+/// Every command that does something teaches it by an example, and says what its exit codes mean.
+#[test]
+fn every_help_text_has_an_example_and_exit_codes() {
+    let mut helps = Helps::default();
+    let mut findings = Vec::new();
+    let mut leaves = 0;
+    let mut paths: Vec<Vec<String>> = vec![Vec::new()];
+    while let Some(path) = paths.pop() {
+        let beneath = helps.commands(&path);
+        if beneath.is_empty() {
+            leaves += 1;
+            let help = helps.of(&path);
+            let missing = ["Examples:\n", "Exit codes"]
+                .into_iter()
+                .filter(|part| !help.contains(part));
+            findings.extend(missing.map(|part| format!("{}: {part:?}", path.join(" "))));
+            continue;
+        }
+        for command in beneath.into_iter().filter(|command| command != "help") {
+            paths.push([path.clone(), vec![command]].concat());
+        }
+    }
+    nothing("help texts that leave out a part", findings);
+    assert!(leaves >= 25, "{leaves} commands");
+}
+
 fn pages() -> Vec<Source> {
     sources("", &[".md"])
 }
