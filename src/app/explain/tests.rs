@@ -223,6 +223,26 @@ fn the_model_is_found_by_its_digest_and_what_is_missing_is_named() {
 }
 
 #[test]
+fn a_refused_request_says_what_was_wrong_with_it() {
+    let (model, digest) = login_model();
+    let scored = record(&model, &digest, &row(&[Some(0.5); Feature::COUNT]));
+    let said = |event: &AuditEvent| {
+        let told = explained(event, &at_hand(&model));
+        crate::domain::explain::text::text(&told, Language::English)
+    };
+    assert!(!said(&scored).contains("Error"));
+    let refused = AuditEvent {
+        error: Some(Word::from("target_empty_segment")),
+        ..scored
+    };
+    let said = said(&refused);
+    assert!(
+        said.contains("Error        target_empty_segment\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn another_policy_says_what_it_would_say() {
     let (model, digest) = login_model();
     let event = record(&model, &digest, &row(&[Some(0.0); Feature::COUNT]));

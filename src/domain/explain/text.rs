@@ -234,6 +234,9 @@ impl Page {
             ("outcome", &*event.outcome),
         ];
         self.line(1, &fill(self.words.done, &values));
+        if let Some(code) = event.error.as_deref() {
+            self.line(1, &fill(self.words.refused_for, &[("code", code)]));
+        }
     }
 
     fn why(&mut self, explanation: &Explanation) {

@@ -61,6 +61,7 @@ pub struct Words {
     pub standing: fn(&str) -> &'static str,
     pub shown: &'static str,
     pub done: &'static str,
+    pub refused_for: &'static str,
     pub reasons: &'static str,
     // Why the score is what it is.
     pub why: &'static str,

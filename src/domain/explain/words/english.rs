@@ -44,6 +44,7 @@ pub(super) static WORDS: Words = Words {
     standing,
     shown: "Until the name was proved, {verdict} showed, as a name that nobody has would get",
     done: "Done         {action}, status {status}; outcome {outcome}",
+    refused_for: "Error        {code}",
     reasons: "Reasons",
     why: "Why the score is {score}",
     why_note: "Log-odds: what each feature adds to those of a typical login, the largest first.",
