@@ -127,9 +127,6 @@ use crate::adapters::entropy::OsEntropy;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
 use crate::adapters::identity_server::IdentityServer;
-use crate::adapters::store;
-use crate::adapters::store::StoreError;
-use crate::adapters::store::StoreSettings;
 use crate::adapters::trail::Others;
 use crate::admin;
 use crate::admin::AdminState;
@@ -154,7 +151,6 @@ use crate::flow::ports::Clock;
 use crate::flow::ports::Introspector;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
-use crate::flow::ports::StateStore;
 use crate::flow::resource::tokens::VerifiedTokens;
 use crate::flow::review::Reviews;
 use crate::flow::scopes::ScopeWatch;
@@ -267,7 +263,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let state = {
         let _context = runtime.enter();
         let settings = assemble::store(&config, &file, &keys).map_err(one)?;
-        let opened = open_store(&config, &settings, !inherited.is_empty());
+        let opened = inherited::open_store(&config, &settings, !inherited.is_empty());
         opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
     // After the store: with a file, the process before has ended when it is ours, and writes no more records.
@@ -489,7 +485,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     });
     learning.shutdown_timeout(Duration::from_secs(1));
     runtime.shutdown_timeout(Duration::from_secs(1));
-    let_go(state);
+    inherited::let_go(state);
     audit.close();
     if let Some(stream) = stream {
         stream.end();
@@ -540,49 +536,6 @@ fn serve(
         }),
     });
     Ok(())
-}
-
-/// Opens the store. A process that takes over the sockets of another one waits until that has let go of the file: the
-/// sockets are open meanwhile, and who comes waits with it.
-fn open_store(
-    config: &Config,
-    settings: &StoreSettings,
-    takes_over: bool,
-) -> Result<Arc<dyn StateStore>, StoreError> {
-    const LOOK_EVERY: Duration = Duration::from_millis(5);
-    const SPARE: Duration = Duration::from_secs(15);
-    let longest = Duration::from_secs(config.server.drain_seconds + config.server.grace_seconds);
-    let start = SystemClock.instant();
-    let mut is_said = false;
-    loop {
-        let opened = store::open(&config.state.url, &config.state.data_dir, settings);
-        let waits = takes_over && opened.as_ref().is_err_and(StoreError::is_in_use);
-        if !waits || SystemClock.instant().duration_since(start) > longest + SPARE {
-            return opened;
-        }
-        if !is_said {
-            is_said = true;
-            tracing::info!("waiting for the process before to let go of the state");
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// Drops the store once nobody else holds it: a file that is closed need not be looked through at the next start. The
-/// proxy's workers drop what they have on their own time, which is waited for, but not for long.
-fn let_go(state: Arc<dyn StateStore>) {
-    const LONGEST: Duration = Duration::from_secs(3);
-    const LOOK_EVERY: Duration = Duration::from_millis(2);
-    let start = SystemClock.instant();
-    while Arc::strong_count(&state) > 1 {
-        if SystemClock.instant().duration_since(start) > LONGEST {
-            tracing::warn!("the state is still held by somebody and ends with the process");
-            return;
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    drop(state);
-    tracing::debug!("the state is let go of");
 }
 
 fn start_admin(
