@@ -12,7 +12,6 @@ use crate::adapters::identity_server::IdentityServerSettings;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::redis::Notice;
 use crate::adapters::redis::RedisSettings;
-use crate::adapters::redis::RedisTls;
 use crate::adapters::store;
 use crate::adapters::store::StoreSettings;
 use crate::app::keys;
@@ -372,21 +371,11 @@ pub fn store(config: &Config, file: &str, keys: &Keys) -> Result<StoreSettings, 
     redis.response_timeout = Duration::from_millis(config.state.response_timeout_ms.max(1));
     redis.connection_timeout = Duration::from_millis(config.state.connect_timeout_ms.max(1));
     redis.on_warning = Some(Notice::to(|text| tracing::warn!("{text}")));
-    if let Some(path) = &config.state.redis_ca_file {
-        let pem = std::fs::read(path).map_err(|error| {
-            ConfigError::new(
-                file,
-                format!(
-                    "state.redis_ca_file: `{}` cannot be read: {error}",
-                    path.display()
-                ),
-            )
-        })?;
-        redis.tls = RedisTls {
-            authorities: Some(pem),
-            ..RedisTls::default()
-        };
-    }
+    redis.tls = trust::redis(
+        config.state.redis_ca_file.as_deref(),
+        "state.redis_ca_file",
+        file,
+    )?;
     sentinels(config, file, &mut redis)?;
     Ok(StoreSettings {
         embedded: EmbeddedSettings {

@@ -210,6 +210,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     })?;
     // Taken before the files are read in earnest, so that an edit in between is seen as one.
     let stamp = reload::stamp(overrides, &config);
+    let mut trusted = trust::Trusted::before(&config);
     let one = |error: ConfigError| RunError::Config(vec![error]);
 
     // Everything that can be wrong is found before a port is bound.
@@ -263,11 +264,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let state = {
         let _context = runtime.enter();
         let settings = assemble::store(&config, &file, &keys).map_err(one)?;
+        trusted.state(&config, &settings.redis.tls);
         let opened = inherited::open_store(&config, &settings, !inherited.is_empty());
         opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
     };
     // After the store: with a file, the process before has ended when it is ours, and writes no more records.
     let mut audit = audit::settings(&config, &file).map_err(one)?;
+    if let Some(stream) = &stream {
+        trusted.stream(&config, stream);
+    }
     let stream = stream
         .map(|stream| audit::stream::Running::start(stream, &metrics, &health))
         .transpose()
@@ -354,6 +359,13 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let own = OwnCertificates::new(shown.map(|shown| (shown, Arc::clone(&identity_server))));
     own.set_services(peers.certificates);
     let upstream = Arc::new(Upstream::new(upstream_settings, address));
+    trusted.upstream(&config, &upstream, &identity_server);
+    if let Some(alerting) = &alerting {
+        trusted.alerts(&config, alerting);
+    }
+    if let Some(exporter) = &exporter {
+        trusted.traces(&config, exporter);
+    }
     let services = Arc::new(Services::default());
     services.set(peers.named, resolve);
 
@@ -425,6 +437,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         flow: Arc::clone(&flow),
         services: Arc::clone(&services),
         certificates: Arc::clone(&certificates),
+        trusted,
         health: Arc::clone(&health),
         changes,
         identity_server,

@@ -20,6 +20,8 @@ use crate::app::resources;
 use crate::app::shared_signals;
 use crate::app::sign_in;
 use crate::app::signing;
+use crate::app::trust;
+use crate::app::trust::Trusted;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::overrides::Overrides;
@@ -52,6 +54,8 @@ pub struct Reloader {
     pub services: Arc<Services>,
     /// The certificates of the listeners, and those that upstreams are shown.
     pub certificates: Arc<Certificates>,
+    /// Whom our own connections trust.
+    pub trusted: Trusted,
     /// The health.
     pub health: Arc<Health>,
     /// What is on record of changes.
@@ -104,6 +108,8 @@ impl Reloader {
 
     async fn run(self, mut config: Config, mut proved: Proved, mut seen: Stamp) {
         let mut seen_certificates = stamp_of(certificates::files(&config));
+        // The first look compares with what they held when the process began.
+        let mut seen_trusted = Stamp::new();
         let began = config.clone();
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
@@ -123,6 +129,12 @@ impl Reloader {
                 seen_certificates = now;
                 self.certificates.reload(&config, &self.name());
             }
+            let now = stamp_of(trust::files(&config));
+            if forced || now != seen_trusted {
+                seen_trusted = now;
+                let metrics = &self.flow.dependencies().metrics;
+                self.trusted.reload(&config, &self.name(), metrics);
+            }
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
                 continue;
@@ -134,6 +146,7 @@ impl Reloader {
                 remind(&began, &config);
                 seen = stamp(&self.overrides, &config);
                 seen_certificates = stamp_of(certificates::files(&config));
+                seen_trusted = stamp_of(trust::files(&config));
             }
         }
     }
@@ -175,6 +188,12 @@ impl Reloader {
             prepared.map_err(|error| refuse(&error)).ok()?
         } else {
             Prepared::default()
+        };
+        let other_authorities = if trust::differ(&config, old) {
+            let prepared = self.trusted.prepare(&config, &file);
+            prepared.map_err(|error| refuse(&error)).ok()?
+        } else {
+            trust::Prepared::default()
         };
         signing::prepare(&config)
             .map_err(|error| refuse(&error))
@@ -239,6 +258,7 @@ impl Reloader {
         self.changes
             .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
+        self.trusted.take(other_authorities, metrics);
         self.end_sessions(&config, management);
         // After the snapshot, which holds the keys that sign.
         let published = &self.flow.dependencies().transmitter;
@@ -320,6 +340,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let management = config.upstream.management.as_ref();
     let oidc = config.admin.oidc.as_ref();
     let oidc = oidc.map(|said| [said.client_secret_file.clone(), said.ca_file.clone()]);
+    let services = config.resource.iter();
     let secrets = management
         .map(|said| said.secret_file.clone())
         .into_iter()
@@ -332,6 +353,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain([models.join("manifest.toml"), models.join(CARD)])
         .chain(challenger)
         .chain(signing::files(config))
+        .chain(services.filter_map(|service| service.ca_file.clone()))
         .chain(shared_signals::files(config))
         .chain(secrets);
     stamp_of(files)

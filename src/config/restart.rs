@@ -57,9 +57,9 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
             drain_seconds, grace_seconds],
         reload: [hosts, trusted_proxies, tls]);
     differing!(found, "upstream", UpstreamSettings, upstream, &new.upstream,
-        start: [url, ca_file, connect_timeout_ms, read_timeout_seconds, idle_timeout_seconds, requests_max,
+        start: [url, connect_timeout_ms, read_timeout_seconds, idle_timeout_seconds, requests_max,
             reuse_for_posts, danger],
-        reload: [client_certificate, client_key, management]);
+        reload: [ca_file, client_certificate, client_key, management]);
     differing!(found, "admin", AdminSettings, admin, &new.admin,
         start: [listen, token_file, operators_file, origin, hosts], reload: [oidc]);
     differing!(found, "actions", ActionsSettings, actions, &new.actions,
@@ -68,17 +68,27 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         start: [concurrency_max, cache_seconds, cache_entries, pool_threads, breaker], reload: [budget_ms]);
     differing!(found, "audit", AuditSettings, audit, &new.audit,
         start: [file, mode, node, people_key_file, checkpoint_records, checkpoint_seconds, rotate_mib, rotate_hours,
-            keep_files, keep_days, stream],
-        reload: [passed]);
+            keep_files, keep_days],
+        reload: [passed, stream]);
     differing!(found, "alerts", AlertSettings, alerts, &new.alerts,
-        start: [url, secret_file, ca_file, verdicts, score_min], reload: []);
+        start: [url, secret_file, verdicts, score_min], reload: [ca_file]);
     // Of these nothing is taken over.
+    // Authorities are, where they are asked for something.
+    let mut others = new.clone();
+    others.state.redis_ca_file.clone_from(&state.redis_ca_file);
+    others.traces.ca_file.clone_from(&traces.ca_file);
+    others
+        .audit
+        .stream
+        .ca_file
+        .clone_from(&audit.stream.ca_file);
     let whole = [
-        ("state", *state != new.state),
+        ("state", *state != others.state),
+        ("audit.stream", audit.stream != others.audit.stream),
         ("geo", *geo != new.geo),
         ("limits", *limits != new.limits),
         ("keys", *keys != new.keys),
-        ("traces", *traces != new.traces),
+        ("traces", *traces != others.traces),
         ("log", *log != new.log),
         // It leads browsers back to the console by its name.
         (
@@ -179,6 +189,11 @@ mod tests {
             (
                 "[server.tls]\ncertificate = 'a'\nkey = 'a'\n[upstream]\nclient_certificate = 'a'\nclient_key = 'a'",
                 "[server.tls]\ncertificate = 'b'\nkey = 'b'\n[upstream]\nclient_certificate = 'b'\nclient_key = 'b'",
+            ),
+            (
+                "[upstream]\nca_file = 'a'",
+                "[upstream]\nca_file = 'b'\n[state]\nredis_ca_file = 'b'\n[alerts]\nca_file = 'b'\n[traces]\nca_file = 'b'\n\
+                 [audit.stream]\nca_file = 'b'",
             ),
             (
                 "[server.tls]\ncertificate = 'a'\nkey = 'a'",

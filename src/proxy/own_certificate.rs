@@ -111,8 +111,13 @@ impl OwnCertificate {
     }
 }
 
+/// A group of connections that are in both.
+pub(super) fn joined(one: u64, other: u64) -> u64 {
+    (one ^ other) | GROUP
+}
+
 /// The same for the same chain and key, so that reading them again costs no connection.
-fn group(chain: &[Vec<u8>], key: &[u8]) -> u64 {
+pub(super) fn group(chain: &[Vec<u8>], key: &[u8]) -> u64 {
     let mut hash = Sha256::new();
     for part in chain.iter().map(Vec::as_slice).chain([key]) {
         hash.update(part.len().to_be_bytes());

@@ -12,6 +12,7 @@ use crate::flow::permit::ForwardPermit;
 use crate::flow::tracing::TRACEPARENT;
 use crate::flow::tracing::TRACESTATE;
 use crate::proxy::context::RequestContext;
+use crate::proxy::own_certificate;
 use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::rewrite;
 use crate::proxy::under_way::Turn;
@@ -66,9 +67,43 @@ pub struct UpstreamSettings {
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
-    authorities: Option<Arc<[WrappedX509]>>,
+    trusted: ArcSwap<Trusted>,
     address: ArcSwap<SocketAddr>,
     under_way: Arc<UnderWay>,
+}
+
+/// Whom an upstream's certificate is checked against: as Pingora takes it, made once and shared by all requests, and the group
+/// of the connections that were made under it.
+#[derive(Debug)]
+struct Trusted {
+    authorities: Option<Arc<[WrappedX509]>>,
+    group: u64,
+}
+
+impl Trusted {
+    fn of(authorities: &[Vec<u8>]) -> Self {
+        let parsed = authorities
+            .iter()
+            .map(|der| WrappedX509::new(der.clone(), parse_x509));
+        let group = if authorities.is_empty() {
+            0
+        } else {
+            own_certificate::group(authorities, &[])
+        };
+        Self {
+            authorities: (!authorities.is_empty()).then(|| parsed.collect()),
+            group,
+        }
+    }
+
+    /// The peer is checked against them, over connections that were made under them and no others.
+    fn put(&self, peer: &mut HttpPeer) {
+        peer.options.ca.clone_from(&self.authorities);
+        if self.group != 0 {
+            // Pingora does not tell authorities apart.
+            peer.group_key = own_certificate::joined(peer.group_key, self.group);
+        }
+    }
 }
 
 /// Sets connections apart that nobody else shall use. Zero is for all others.
@@ -88,15 +123,9 @@ impl Upstream {
     }
 
     fn with(settings: UpstreamSettings, address: SocketAddr, under_way: Arc<UnderWay>) -> Self {
-        let authorities: Vec<WrappedX509> = settings
-            .authorities
-            .iter()
-            .map(|der| WrappedX509::new(der.clone(), parse_x509))
-            .collect();
-        let authorities = (!authorities.is_empty()).then(|| Arc::from(authorities));
         Self {
+            trusted: ArcSwap::from_pointee(Trusted::of(&settings.authorities)),
             settings,
-            authorities,
             address: ArcSwap::from_pointee(address),
             under_way,
         }
@@ -116,6 +145,12 @@ impl Upstream {
     /// What it was made from.
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
+    }
+
+    /// Connections from now on are checked against these authorities (DER, each of them usable; none for those of the system).
+    /// Requests that are under way end on theirs; no other takes those over.
+    pub fn trust(&self, authorities: &[Vec<u8>]) {
+        self.trusted.store(Arc::new(Trusted::of(authorities)));
     }
 
     /// The name resolves to another address from now on.
@@ -151,6 +186,7 @@ impl Upstream {
         if let Some(own) = &self.settings.certificate {
             own.present().put(&mut peer);
         }
+        self.trusted.load().put(&mut peer);
         if is_fresh {
             peer.options.idle_timeout = Some(Duration::ZERO);
             peer.group_key = OWN_CONNECTIONS.fetch_add(1, Ordering::Relaxed);
@@ -158,7 +194,6 @@ impl Upstream {
         let options = &mut peer.options;
         options.verify_cert = self.settings.verify;
         options.verify_hostname = self.settings.verify;
-        options.ca.clone_from(&self.authorities);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         peer
     }
@@ -373,5 +408,48 @@ fn replace_content_type(
             Ok(())
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::upstreams::peer::Peer;
+
+    fn authority() -> Vec<u8> {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        made.unwrap().cert.der().to_vec()
+    }
+
+    fn peer(authorities: &[Vec<u8>], own: u64) -> HttpPeer {
+        let mut peer = HttpPeer::new("127.0.0.1:9443", true, "localhost".to_owned());
+        peer.group_key = own;
+        Trusted::of(authorities).put(&mut peer);
+        peer
+    }
+
+    #[test]
+    fn connections_are_shared_under_the_same_authorities_and_no_others() {
+        let (one, other) = (authority(), authority());
+        let hash = |authorities: &[Vec<u8>]| peer(authorities, 0).reuse_hash();
+        assert_eq!(
+            hash(std::slice::from_ref(&one)),
+            hash(std::slice::from_ref(&one))
+        );
+        assert_ne!(
+            hash(std::slice::from_ref(&one)),
+            hash(std::slice::from_ref(&other))
+        );
+        assert_ne!(
+            hash(std::slice::from_ref(&one)),
+            hash(&[one.clone(), other])
+        );
+        assert_ne!(hash(std::slice::from_ref(&one)), hash(&[]));
+        // Whoever is shown a certificate is told apart by both.
+        let shown = |own| peer(std::slice::from_ref(&one), own).reuse_hash();
+        assert_ne!(shown((1 << 63) + 1), shown((1 << 63) + 2));
+        assert_eq!(peer(&[], 0).group_key, 0);
+        assert_eq!(peer(&[], 0).get_ca().map(|list| list.len()), None);
+        assert_eq!(peer(&[one], 0).get_ca().map(|list| list.len()), Some(1));
     }
 }

@@ -28,4 +28,5 @@ mod own_certificates;
 mod panics;
 mod reload;
 mod soak;
+mod trust;
 mod upgrade;

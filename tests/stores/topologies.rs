@@ -6,6 +6,7 @@ use crate::redis::keys;
 use crate::redis::teach_everything;
 use crate::redis::text;
 use crate::redis_server::RedisServer;
+use riskgate::adapters::redis::RedisAuthorities;
 use riskgate::adapters::redis::RedisSettings;
 use riskgate::adapters::redis::RedisStore;
 use riskgate::adapters::redis::RedisTls;
@@ -27,7 +28,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let server = RedisServer::start_tls(&certificate, &key, &certificate);
     let trusting = RedisTls {
-        authorities: Some(made.cert.pem().into_bytes()),
+        authorities: RedisAuthorities::of(made.cert.pem().into_bytes()),
         client: None,
     };
     let store = connect(
@@ -42,7 +43,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     // Whoever does not know the authority does not talk.
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let wary = RedisTls {
-        authorities: Some(other.cert.pem().into_bytes()),
+        authorities: RedisAuthorities::of(other.cert.pem().into_bytes()),
         client: None,
     };
     let store = connect(
@@ -58,7 +59,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
     ));
     // Certificates that are none are found before anything is started.
     let broken = RedisTls {
-        authorities: Some(b"-----BEGIN CERTIFICATE-----\nx\n".to_vec()),
+        authorities: RedisAuthorities::of(b"-----BEGIN CERTIFICATE-----\nx\n".to_vec()),
         client: None,
     };
     assert!(

@@ -167,7 +167,14 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/otlp",
         &["adapters::outbound"],
-        &["reqwest", "serde_json", "thiserror", "tokio", "tracing"],
+        &[
+            "arc_swap",
+            "reqwest",
+            "serde_json",
+            "thiserror",
+            "tokio",
+            "tracing",
+        ],
     ),
     adapter("adapters/issuer", &[], &["rcgen", "thiserror"]),
     adapter(
@@ -205,6 +212,7 @@ const LAYERS: &[Layer] = &[
         "adapters/redis",
         &["adapters::names", "adapters::priority", "adapters::store"],
         &[
+            "arc_swap",
             "async_trait",
             "base64",
             "parking_lot",
@@ -351,6 +359,8 @@ const LAYERS: &[Layer] = &[
             // Looks for an id in large files.
             "memchr",
             "parking_lot",
+            // Authorities for Redis, which takes text alone.
+            "pem",
             "pingora",
             // Charts, as SVG.
             "plotters",

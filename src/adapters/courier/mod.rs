@@ -124,6 +124,27 @@ impl<S> Line<S> {
             shown,
         })
     }
+
+    /// The same line to a receiver whose certificate is checked against these authorities (certificates, DER).
+    ///
+    /// # Errors
+    /// See [`CourierError`].
+    pub fn trusting(&self, authorities: Vec<Vec<u8>>) -> Result<Self, CourierError>
+    where
+        S: Clone,
+    {
+        let target = self.target.clone();
+        let destination = Destination {
+            target,
+            authorities,
+        };
+        Self::new(destination, self.shown.clone())
+    }
+
+    /// Whether it is spoken over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.target.is_tls()
+    }
 }
 
 /// Brings messages to one receiver.

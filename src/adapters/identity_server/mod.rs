@@ -24,6 +24,7 @@ use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use introspection::Pending;
 use keys::Realms;
+use parking_lot::Mutex;
 use reqwest::Client;
 use reqwest::Method;
 use reqwest::RequestBuilder;
@@ -100,6 +101,8 @@ pub enum IdentityServerError {
 pub struct IdentityServer {
     http: ArcSwap<Client>,
     settings: IdentityServerSettings,
+    /// Those of the settings, until there are others.
+    tls: Mutex<Tls>,
     /// The one of the settings, until there is another.
     management: ArcSwapOption<ManagementCredential>,
     realms: Realms,
@@ -107,9 +110,16 @@ pub struct IdentityServer {
     clock: Arc<dyn Clock>,
 }
 
-/// A client with another certificate, which is not in use yet.
+/// Whom the identity server is to us, and we to it.
+#[derive(Clone, Debug)]
+struct Tls {
+    authorities: Vec<Vec<u8>>,
+    identity: Option<Identity>,
+}
+
+/// A client with another certificate or other authorities, which is not in use yet.
 #[derive(Debug)]
-pub struct Renewed(Client);
+pub struct Renewed(Client, Tls);
 
 impl std::fmt::Debug for IdentityServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,6 +139,10 @@ impl IdentityServer {
         Ok(Self {
             http: ArcSwap::from_pointee(http(settings)?),
             management: ArcSwapOption::from_pointee(settings.management.clone()),
+            tls: Mutex::new(Tls {
+                authorities: settings.authorities.clone(),
+                identity: settings.identity.clone(),
+            }),
             settings: settings.clone(),
             realms: Realms::default(),
             pending: Pending::default(),
@@ -141,16 +155,37 @@ impl IdentityServer {
     /// # Errors
     /// It cannot be used.
     pub fn renew(&self, identity: Identity) -> Result<Renewed, IdentityServerError> {
-        let settings = IdentityServerSettings {
-            identity: Some(identity),
-            ..self.settings.clone()
-        };
-        http(&settings).map(Renewed)
+        let identity = Some(identity);
+        self.made(Tls {
+            identity,
+            ..self.tls.lock().clone()
+        })
     }
 
-    /// Requests from now on show that certificate, on connections of their own. Those that are under way end on theirs.
+    /// Makes ready what trusts other authorities (certificates, DER).
+    ///
+    /// # Errors
+    /// One of them is no certificate.
+    pub fn trust(&self, authorities: Vec<Vec<u8>>) -> Result<Renewed, IdentityServerError> {
+        self.made(Tls {
+            authorities,
+            ..self.tls.lock().clone()
+        })
+    }
+
+    fn made(&self, tls: Tls) -> Result<Renewed, IdentityServerError> {
+        let settings = IdentityServerSettings {
+            authorities: tls.authorities.clone(),
+            identity: tls.identity.clone(),
+            ..self.settings.clone()
+        };
+        http(&settings).map(|http| Renewed(http, tls))
+    }
+
+    /// Requests from now on go by that client, on connections of their own. Those that are under way end on theirs.
     pub fn exchange(&self, renewed: Renewed) {
         self.http.store(Arc::new(renewed.0));
+        *self.tls.lock() = renewed.1;
     }
 
     /// Sessions are ended with this credential from now on; without one none is.

@@ -8,6 +8,7 @@ use crate::adapters::outbound;
 use crate::domain::trace::FinishedTrace;
 use crate::flow::ports::TraceSink;
 use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
 use reqwest::Client;
 use reqwest::Url;
 use std::sync::Arc;
@@ -52,11 +53,26 @@ pub struct OtlpSink {
 /// Sends what was taken.
 #[derive(Debug)]
 pub struct Exporter {
-    http: Client,
+    http: CollectorClient,
     url: Url,
     service: String,
     queue: mpsc::Receiver<FinishedTrace>,
     metrics: Arc<Metrics>,
+}
+
+/// What the collector is reached by. A message that is under way ends by the one that it began with.
+#[derive(Clone, Debug)]
+pub struct CollectorClient(Arc<ArcSwap<Client>>);
+
+impl CollectorClient {
+    /// The collector's certificate is checked against these authorities from now on.
+    ///
+    /// # Errors
+    /// One of them is no certificate.
+    pub fn trust(&self, authorities: &[Vec<u8>]) -> Result<(), OtlpError> {
+        self.0.store(Arc::new(client(authorities)?));
+        Ok(())
+    }
 }
 
 /// Checks the address of a collector.
@@ -86,13 +102,7 @@ pub fn sink(
     service: &str,
     metrics: Arc<Metrics>,
 ) -> Result<(OtlpSink, Exporter), OtlpError> {
-    let http = outbound::client(authorities)
-        .map_err(OtlpError::Authority)?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(MESSAGE_TIMEOUT)
-        .pool_max_idle_per_host(1)
-        .build()
-        .map_err(OtlpError::Client)?;
+    let http = CollectorClient(Arc::new(ArcSwap::from_pointee(client(authorities)?)));
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let taking = OtlpSink {
         queue: sender,
@@ -108,6 +118,16 @@ pub fn sink(
     Ok((taking, exporter))
 }
 
+fn client(authorities: &[Vec<u8>]) -> Result<Client, OtlpError> {
+    outbound::client(authorities)
+        .map_err(OtlpError::Authority)?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(MESSAGE_TIMEOUT)
+        .pool_max_idle_per_host(1)
+        .build()
+        .map_err(OtlpError::Client)
+}
+
 impl TraceSink for OtlpSink {
     fn write(&self, trace: FinishedTrace) {
         if self.queue.try_send(trace).is_err() {
@@ -117,6 +137,16 @@ impl TraceSink for OtlpSink {
 }
 
 impl Exporter {
+    /// What the collector is reached by.
+    pub fn client(&self) -> CollectorClient {
+        self.http.clone()
+    }
+
+    /// Whether it is reached over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
     /// Sends until the sinks are gone or `stop` says so; what waits then is sent once, within a message's time.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -166,8 +196,8 @@ impl Exporter {
 
     /// One attempt. The error says whether another may help, and why it failed.
     async fn attempt(&self, body: &str) -> Result<(), (bool, String)> {
-        let sent = self
-            .http
+        let http = self.http.0.load_full();
+        let sent = http
             .post(self.url.clone())
             .header("content-type", "application/json")
             .body(body.to_owned())

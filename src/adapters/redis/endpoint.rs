@@ -379,7 +379,7 @@ fn certificates(tls: &RedisTls) -> TlsCertificates {
                 client_cert: certificate.clone(),
                 client_key: key.expose().clone(),
             }),
-        root_cert: tls.authorities.clone(),
+        root_cert: tls.authorities.pem(),
     }
 }
 

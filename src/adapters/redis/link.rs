@@ -1,6 +1,7 @@
 //! The connection to Redis: made when it is first needed, remade in the background with growing, scattered pauses when
 //! it breaks. A call never waits for a connection that has already failed once: it is told so at once.
 
+use crate::adapters::redis::RedisAuthorities;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::endpoint::Endpoint;
@@ -115,6 +116,11 @@ impl Link {
     /// What an operator should know about the server, found when connecting.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.warnings.lock().clone()
+    }
+
+    /// Whom its connections trust.
+    pub(super) fn authorities(&self) -> RedisAuthorities {
+        self.settings.tls.authorities.clone()
     }
 
     /// Whether there is a connection.

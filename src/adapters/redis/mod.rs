@@ -54,6 +54,7 @@ use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use redis::RedisError;
 use redis::Value;
@@ -97,11 +98,32 @@ pub struct RedisSettings {
     pub names: Names,
 }
 
+/// The authorities that servers are checked against, as PEM; those of the system without. Whoever has a clone sees an
+/// exchange: connections from then on are checked against the new ones, those that are open stay.
+#[derive(Clone, Debug, Default)]
+pub struct RedisAuthorities(Arc<ArcSwapOption<Vec<u8>>>);
+
+impl RedisAuthorities {
+    /// These.
+    pub fn of(pem: Vec<u8>) -> Self {
+        Self(Arc::new(ArcSwapOption::from_pointee(pem)))
+    }
+
+    /// Others from now on.
+    pub fn exchange(&self, pem: Option<Vec<u8>>) {
+        self.0.store(pem.map(Arc::new));
+    }
+
+    fn pem(&self) -> Option<Vec<u8>> {
+        self.0.load().as_deref().cloned()
+    }
+}
+
 /// Certificates for TLS, as PEM.
 #[derive(Clone, Debug, Default)]
 pub struct RedisTls {
-    /// The authorities that servers are checked against; the system's without.
-    pub authorities: Option<Vec<u8>>,
+    /// The authorities that servers are checked against.
+    pub authorities: RedisAuthorities,
     /// The certificate and the key of this client.
     pub client: Option<(Vec<u8>, Secret<Vec<u8>>)>,
 }

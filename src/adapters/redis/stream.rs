@@ -1,6 +1,7 @@
 //! A stream of audit records that the nodes of a fleet share: `XADD` with a length that is kept by the server, and pages of
 //! it. Entries carry a seal under the secret of the fleet; what has none reads as nobody's. No request waits for any of it.
 
+use crate::adapters::redis::RedisAuthorities;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisUrlError;
 use crate::adapters::redis::endpoint;
@@ -53,6 +54,11 @@ impl RedisStream {
             key: keys::stream(name),
             records_max,
         })
+    }
+
+    /// Whom its connections trust.
+    pub fn authorities(&self) -> RedisAuthorities {
+        self.link.authorities()
     }
 
     /// The name of the key.

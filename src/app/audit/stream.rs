@@ -4,10 +4,10 @@
 use crate::adapters::audit_stream::AuditStream;
 use crate::adapters::redis::FORMS;
 use crate::adapters::redis::RedisStream;
-use crate::adapters::redis::RedisTls;
 use crate::adapters::store::without_credentials;
 use crate::app::assemble;
 use crate::app::keys::Keys;
+use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::audit::chain::node_name;
@@ -74,14 +74,7 @@ pub fn open(config: &Config, file: &str, keys: &Keys) -> Result<Option<RedisStre
     // What it evicts is the state's concern: the file has every record.
     settings.on_warning = None;
     if let Some(path) = &said.ca_file {
-        let pem = std::fs::read(path).map_err(|error| {
-            let problem = format!("`{}` cannot be read: {error}", path.display());
-            wrong("ca_file", problem)
-        })?;
-        settings.tls = RedisTls {
-            authorities: Some(pem),
-            ..RedisTls::default()
-        };
+        settings.tls = trust::redis(Some(path), "audit.stream.ca_file", file)?;
     }
     let opened = RedisStream::connect(url, settings, &said.name, said.records_max);
     let named = |error| wrong("url", format!("`{}`: {error}", without_credentials(url)));
@@ -186,7 +179,7 @@ mod tests {
             ),
             (
                 "url = \"rediss://h\"\nca_file = \"/nowhere.pem\"",
-                "f: audit.stream.ca_file: `/nowhere.pem` cannot be read: ",
+                "f: audit.stream.ca_file: `/nowhere.pem` cannot be read as PEM",
             ),
         ] {
             let config = config(&format!("[audit.stream]\nenabled = true\n{text}"));
