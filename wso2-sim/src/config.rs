@@ -54,6 +54,8 @@ pub struct SimConfig {
     /// TOTP's progressive enrolment: a user without an authenticator app is shown a page on which one is enrolled in the
     /// middle of the login, instead of an error page.
     pub enrols_at_login: bool,
+    /// Multi-attribute login: users may type their e-mail address (`alice@users.example`) in place of their name.
+    pub has_email_logins: bool,
     /// Requests are kept for [`crate::Sim::recorded`].
     pub is_recording: bool,
     /// How many requests are kept.
@@ -89,6 +91,7 @@ impl Default for SimConfig {
             response_delay: Duration::ZERO,
             has_secure_cookies: true,
             enrols_at_login: false,
+            has_email_logins: false,
             is_recording: true,
             recorded_max: 100_000,
             head_bytes_max: 8_192,

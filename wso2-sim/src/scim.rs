@@ -8,6 +8,7 @@ use crate::app::Ctx;
 use crate::management;
 use crate::response::Response;
 use crate::seed::User;
+use crate::users::EMAIL_DOMAIN;
 
 const WSO2_SCHEMA: &str = "urn:scim:wso2:schema";
 /// Users on one page at most.
@@ -146,7 +147,7 @@ pub(crate) fn describe(ctx: &Ctx<'_>, user: &User) -> Value {
         "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User", WSO2_SCHEMA],
         "id": id,
         "userName": user.username,
-        "emails": [format!("{}@users.example", user.username)],
+        "emails": [format!("{}{EMAIL_DOMAIN}", user.username)],
         "meta": {"resourceType": "User", "location": location},
         WSO2_SCHEMA: {"accountLocked": is_locked},
     })

@@ -132,11 +132,10 @@ impl Sim {
             response_delay_ms: AtomicU64::new(
                 u64::try_from(config.response_delay.as_millis()).unwrap_or(u64::MAX),
             ),
-            users: Mutex::new(Users::new(
-                &config.users,
-                config.failed_attempts_max,
-                lock_ms,
-            )),
+            users: Mutex::new(
+                Users::new(&config.users, config.failed_attempts_max, lock_ms)
+                    .with_email_logins(config.has_email_logins),
+            ),
             store: Mutex::new(Store::new()),
             config,
         });

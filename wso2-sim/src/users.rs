@@ -33,6 +33,9 @@ struct Account {
     is_locked_by_admin: bool,
 }
 
+/// What the e-mail addresses of all users end with.
+pub(crate) const EMAIL_DOMAIN: &str = "@users.example";
+
 /// All users, by realm and lower-case name.
 #[derive(Debug)]
 pub(crate) struct Users {
@@ -40,6 +43,7 @@ pub(crate) struct Users {
     keys_by_id: HashMap<String, (String, String)>,
     failures_max: u32,
     lock_ms: i64,
+    has_email_logins: bool,
 }
 
 impl Users {
@@ -49,6 +53,7 @@ impl Users {
             keys_by_id: HashMap::new(),
             failures_max: failures_max.max(1),
             lock_ms,
+            has_email_logins: false,
         };
         for user in users {
             let key = key(&user.realm, &user.username);
@@ -66,9 +71,15 @@ impl Users {
         all
     }
 
+    /// With multi-attribute login: the e-mail address of a user does as well.
+    pub(crate) fn with_email_logins(mut self, has_email_logins: bool) -> Self {
+        self.has_email_logins = has_email_logins;
+        self
+    }
+
     /// A user by name, as typed: `alice`, `PRIMARY/alice`, `alice@carbon.super`.
     pub(crate) fn find(&self, realm: &str, tenant: &str, typed: &str) -> Option<&User> {
-        let key = key(realm, &local_name(typed, tenant));
+        let key = key(realm, &self.local_name(typed, tenant));
         self.accounts.get(&key).map(|account| &account.user)
     }
 
@@ -93,7 +104,7 @@ impl Users {
         proof: Proof<'_>,
         now_ms: i64,
     ) -> Check {
-        let key = key(realm, &local_name(typed, tenant));
+        let key = key(realm, &self.local_name(typed, tenant));
         let Some(account) = self.accounts.get_mut(&key) else {
             return Check::Unknown;
         };
@@ -165,21 +176,25 @@ impl Users {
             .and_then(|key| self.accounts.get(key))
             .is_some_and(|account| account.is_locked_by_admin || account.locked_until_ms > now_ms)
     }
+
+    /// The name without user store and tenant.
+    fn local_name(&self, typed: &str, tenant: &str) -> String {
+        let typed = typed.trim();
+        let typed = typed.strip_prefix("PRIMARY/").unwrap_or(typed);
+        let typed = typed
+            .strip_suffix(tenant)
+            .and_then(|rest| rest.strip_suffix('@'))
+            .unwrap_or(typed);
+        let email = typed.strip_suffix(EMAIL_DOMAIN);
+        email
+            .filter(|_| self.has_email_logins)
+            .unwrap_or(typed)
+            .to_owned()
+    }
 }
 
 fn key(realm: &str, name: &str) -> (String, String) {
     (realm.to_owned(), name.to_lowercase())
-}
-
-/// The name without user store and tenant.
-fn local_name(typed: &str, tenant: &str) -> String {
-    let typed = typed.trim();
-    let typed = typed.strip_prefix("PRIMARY/").unwrap_or(typed);
-    typed
-        .strip_suffix(tenant)
-        .and_then(|rest| rest.strip_suffix('@'))
-        .unwrap_or(typed)
-        .to_owned()
 }
 
 #[cfg(test)]
