@@ -252,10 +252,29 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
             "a field that is not of the connection alone is named as if it were",
         ));
     }
+    expectation(knock)?;
     if knock.headers.contains_key(http::header::UPGRADE) && knock.version < http::Version::HTTP_2 {
         return Err(Refusal::closing(400, "upgrade", "upgrades are not offered"));
     }
     Ok(())
+}
+
+/// What a body waits for is one thing, so that nobody else takes it for something else and answers before it.
+fn expectation(knock: &Knock<'_>) -> Result<(), Refusal> {
+    let mut fields = knock.headers.get_all(http::header::EXPECT).iter();
+    let is_met = match (fields.next(), fields.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+        (Some(_), Some(_)) => false,
+    };
+    if is_met {
+        return Ok(());
+    }
+    Err(Refusal::closing(
+        417,
+        "expectation",
+        "the only expectation that is met is 100-continue",
+    ))
 }
 
 /// Whether somebody who takes other signs for a hyphen would read a framing field in this name

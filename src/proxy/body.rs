@@ -27,8 +27,11 @@ pub async fn read(session: &mut Session, deadline: Duration) -> Result<Bytes, Re
     {
         return Err(too_large());
     }
-    let expects = session.req_header().headers.get(http::header::EXPECT);
-    if expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    // HTTP/1.0 knows no answer before the answer.
+    let head = session.req_header();
+    let expects = head.headers.contains_key(http::header::EXPECT);
+    if expects
+        && head.version > http::Version::HTTP_10
         && session
             .as_downstream_mut()
             .write_continue_response()

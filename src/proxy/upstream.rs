@@ -286,8 +286,8 @@ pub fn write_head(
     remove_reserved(head, exchange);
     head.remove_header(&http::header::TE);
     head.remove_header(&http::header::TRAILER);
-    if context.is_body_read {
-        // The body is here already: the client was told to go on by the gateway.
+    if context.is_body_read || session.req_header().version < http::Version::HTTP_11 {
+        // The body is here already: the client was told to go on by the gateway. HTTP/1.0 has no such word.
         head.remove_header(&http::header::EXPECT);
     }
     if permit.resource().is_some() {

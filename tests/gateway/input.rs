@@ -316,6 +316,47 @@ async fn framing_and_host_have_one_reading() {
     assert!(world.received().is_empty());
 }
 
+/// Whoever waits with a body says so in one way, also to WSO2; in another spelling somebody would answer before the body, which
+/// would then be taken for the next request.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expectation_has_one_reading() {
+    let world = World::start(Options::default()).await;
+    let hidden = "GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = |version: &str, path: &str, expects: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST {path} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n{FORM}{expects}Content-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    for path in ["/oauth2/token", "/scim2/Bulk"] {
+        for expects in [
+            "Expect: 200-ok\r\n",
+            "Expect: y 100-continue\r\n",
+            "Expect: 100-continue, 100-continue\r\n",
+            "Expect:\r\n",
+            "Expect: 100-continue\r\nExpect: 100-continue\r\n",
+        ] {
+            let name = format!("{path} {expects}");
+            let refused_here = request("1.1", path, expects, hidden);
+            let (answer, record) = refused(&world, &name, refused_here.as_bytes(), 417).await;
+            assert_eq!(answer.text.matches("HTTP/1.1 ").count(), 1, "{answer:?}");
+            assert_eq!(record.error.as_deref(), Some("expectation"), "{name}");
+        }
+        let mark = world.mark().await;
+        let met = request("1.1", path, "Expect: 100-Continue\r\n", CLIENT);
+        let answer = world.raw(met.as_bytes()).await;
+        assert!(answer.text.starts_with("HTTP/1.1 100"), "{answer:?}");
+        assert_eq!(world.received_one_since(mark).body, CLIENT.as_bytes());
+        // HTTP/1.0 would take it for the answer.
+        let mark = world.mark().await;
+        let old = request("1.0", path, "Expect: 100-continue\r\n", CLIENT);
+        let answer = world.raw(old.as_bytes()).await;
+        assert!(!answer.text.contains("HTTP/1.1 100"), "{answer:?}");
+        let received = world.received_one_since(mark);
+        assert!(received.header_values("expect").is_empty(), "{received:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_hosts_that_are_served_are_served() {
     let world = World::start(Options {
