@@ -57,6 +57,9 @@ pub mod oidc_provider;
 /// HTTP clients of ours.
 pub mod outbound;
 
+/// Files that are short.
+pub mod short_file;
+
 /// The store that a fleet shares.
 pub mod redis;
 

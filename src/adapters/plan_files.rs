@@ -4,12 +4,11 @@
 use crate::adapters::replace::Access;
 use crate::adapters::replace::replace;
 use crate::adapters::replace::unwritten;
+use crate::adapters::short_file;
 use crate::domain::rollout_plan::FILE_BYTES_MAX;
 use crate::flow::ports::PlanFiles;
-use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
-use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -53,15 +52,7 @@ impl PlanFiles for FilesOnDisk {
 /// # Errors
 /// It cannot be read, is too long or is not UTF-8.
 pub fn read(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        let problem = format!("has more than {FILE_BYTES_MAX} bytes");
-        return Err(io::Error::new(ErrorKind::InvalidData, problem));
-    }
-    Ok(text)
+    short_file::read(file, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::actions::caller::Callers;
 use crate::actions::caller::SECRET_BYTES_MIN;
 use crate::actions::listener;
 use crate::app::certificates;
+use crate::app::secret_file;
 use crate::config::ActionsSettings;
 use crate::config::ConfigError;
 use crate::config::TlsFiles;
@@ -46,9 +47,9 @@ pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared
             ),
         ));
     }
-    let mut secrets = vec![read_secret(secret_file, "actions.secret_file")?];
+    let mut secrets = vec![read_secret(secret_file, "actions.secret_file", file)?];
     if let Some(previous) = &settings.previous_secret_file {
-        secrets.push(read_secret(previous, "actions.previous_secret_file")?);
+        secrets.push(read_secret(previous, "actions.previous_secret_file", file)?);
     }
     let load = |tls: &TlsFiles| certificates::load("actions", tls, &[], file);
     let tls = settings.tls.as_ref().map(load).transpose()?;
@@ -88,24 +89,23 @@ impl Prepared {
     }
 }
 
-fn read_secret(path: &Path, key: &str) -> Result<Secret<String>, ConfigError> {
-    let at = |problem: String| ConfigError::new(path.display().to_string(), problem);
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| at(format!("{key}: cannot be read: {error}")))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.len() < SECRET_BYTES_MIN {
-        return Err(at(format!(
-            "{key}: {} characters, expected at least {SECRET_BYTES_MIN}; `openssl rand -hex 32` makes one",
-            secret.len()
+/// What WSO2 shows, from the file that `key` of the configuration `file` names.
+fn read_secret(path: &Path, key: &str, file: &str) -> Result<Secret<String>, ConfigError> {
+    let wrong = |problem: String| ConfigError::new(file, format!("{key}: {problem}"));
+    let secret = secret_file::text(path).map_err(wrong)?;
+    let (place, length) = (path.display(), secret.expose().len());
+    if length < SECRET_BYTES_MIN {
+        return Err(wrong(format!(
+            "`{place}`: {length} characters, expected at least {SECRET_BYTES_MIN}; `openssl rand -hex 32` makes one"
         )));
     }
     let is_visible = |byte: u8| byte.is_ascii_graphic();
-    if !secret.bytes().all(is_visible) {
-        return Err(at(format!(
-            "{key}: expected one line of visible ASCII characters without spaces, which a header can carry"
+    if !secret.expose().bytes().all(is_visible) {
+        return Err(wrong(format!(
+            "`{place}`: expected one line of visible ASCII characters without spaces, which a header can carry"
         )));
     }
-    Ok(Secret::new(secret.to_owned()))
+    Ok(secret)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::app::models::Proved;
 use crate::app::own_certificates;
 use crate::app::resources;
 use crate::app::rollout;
+use crate::app::secret_file;
 use crate::app::signing;
 use crate::app::trust;
 use crate::config::Config;
@@ -35,7 +36,6 @@ use crate::domain::policy::PolicySet;
 use crate::domain::policy::lint::Severity;
 use crate::domain::resign::origin::OriginSeal;
 use crate::domain::route::RouteTable;
-use crate::domain::secret::Secret;
 use crate::domain::signals::client_addr::TrustedProxies;
 use crate::domain::signals::session::DeviceCookieKey;
 use crate::domain::signature::HeaderSigner;
@@ -46,7 +46,6 @@ use crate::flow::score::Models;
 use crate::flow::snapshot::Snapshot;
 use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::upstream::UpstreamSettings;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -403,23 +402,11 @@ fn sentinels(config: &Config, file: &str, redis: &mut RedisSettings) -> Result<(
     if username.as_ref().is_some_and(String::is_empty) {
         return Err(wrong("username: empty, expected a name".to_owned()));
     }
-    let password = secret_of(path).map_err(|problem| wrong(format!("password_file: {problem}")))?;
-    if password.is_empty() {
-        return Err(wrong(format!(
-            "password_file: `{}` is empty, expected the password of the Sentinels",
-            path.display()
-        )));
-    }
+    let password = secret_file::read(path, "the password of the Sentinels")
+        .map_err(|problem| wrong(format!("password_file: {problem}")))?;
     redis.sentinel_username.clone_from(username);
-    redis.sentinel_password = Some(Secret::new(password));
+    redis.sentinel_password = Some(password);
     Ok(())
-}
-
-/// What a file with a secret says.
-fn secret_of(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("`{}` cannot be read: {error}", path.display()))?;
-    Ok(text.trim().to_owned())
 }
 
 /// With what the gateway ends sessions, where that is configured.
@@ -432,17 +419,17 @@ pub fn management(
     };
     let wrong = |problem: String| ConfigError::new(file, format!("upstream.management.{problem}"));
     let path = settings.secret_file.display();
-    let secret = secret_of(&settings.secret_file)
+    let secret = secret_file::text(&settings.secret_file)
         .map_err(|problem| wrong(format!("secret_file: {problem}")))?;
     if settings.end_sessions && settings.client_id.is_empty() {
         return Err(wrong("end_sessions: `client_id` is empty".to_owned()));
     }
-    if settings.end_sessions && secret.is_empty() {
+    if settings.end_sessions && secret.expose().is_empty() {
         return Err(wrong(format!("end_sessions: `{path}` is empty")));
     }
     Ok(Some(ManagementCredential {
         client_id: settings.client_id.clone(),
-        secret: Secret::new(secret),
+        secret,
     }))
 }
 
@@ -568,6 +555,7 @@ pub fn origin(url: &str) -> Result<Origin, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::secret::Secret;
 
     /// As whom Sentinels are asked by a configuration whose password file holds `text`.
     fn asked(said: &str, text: &str) -> Result<(Option<String>, Option<String>), String> {

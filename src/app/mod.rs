@@ -4,6 +4,9 @@
 /// The secret of a deployment.
 pub mod keys;
 
+/// Secrets that others gave.
+mod secret_file;
+
 /// The keys that sign.
 pub mod signing;
 

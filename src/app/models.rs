@@ -6,14 +6,13 @@ use crate::adapters::onnx::Basis;
 use crate::adapters::onnx::Candidate;
 use crate::adapters::onnx::LoadSettings;
 use crate::adapters::onnx::ModelLoadError;
+use crate::adapters::short_file;
 use crate::config::Config;
 use crate::config::Evaluator;
 use crate::flow::hindsight::Challenger;
 use crate::flow::score::ModelSet;
 use crate::flow::score::Models;
-use std::fs::File;
 use std::io::ErrorKind;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,20 +187,11 @@ pub fn load(
 /// The card of the models; `None` where there is none.
 fn card(file: &Path) -> Result<Option<Arc<str>>, String> {
     let wrong = |problem: String| format!("`{}` is not shown: {problem}", file.display());
-    let input = match File::open(file) {
-        Ok(input) => input,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(error.to_string())),
-    };
-    let mut text = String::new();
-    input
-        .take(CARD_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| wrong(error.to_string()))?;
-    if text.len() as u64 > CARD_BYTES_MAX {
-        return Err(wrong(format!("it has more than {CARD_BYTES_MAX} bytes")));
+    match short_file::read(file, CARD_BYTES_MAX) {
+        Ok(text) => Ok(Some(text.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong(error.to_string())),
     }
-    Ok(Some(text.into()))
 }
 
 /// The challenger, if one is configured; its models are added to `proved`. One that cannot be loaded is worth a warning and

@@ -4,6 +4,7 @@
 use crate::adapters::replace::Access;
 use crate::adapters::replace::replace;
 use crate::adapters::replace::unwritten;
+use crate::adapters::short_file;
 use crate::app::assemble;
 use crate::app::rerun;
 use crate::app::rerun::Plan;
@@ -27,10 +28,8 @@ use crate::flow::ports::PolicyText;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::ErrorKind;
-use std::io::Read;
 use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
@@ -262,18 +261,10 @@ fn failed(path: &Path, error: &io::Error) -> DraftError {
 
 /// A whole file, unless it is longer than one can be.
 fn read(path: &Path, most: u64) -> Result<String, DraftError> {
-    let wrong = |problem: String| DraftError::File {
+    short_file::read(path, most).map_err(|error| DraftError::File {
         file: path.display().to_string(),
-        problem,
-    };
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(most + 1).read_to_string(&mut text))
-        .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-    if text.len() as u64 > most {
-        return Err(wrong(format!("has more than {most} bytes")));
-    }
-    Ok(text)
+        problem: format!("cannot be read: {error}"),
+    })
 }
 
 fn history(folder: &Path) -> Result<Versions, DraftError> {

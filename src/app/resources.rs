@@ -5,6 +5,7 @@ use crate::app::assemble;
 use crate::app::own_certificates;
 use crate::app::own_certificates::Named;
 use crate::app::own_certificates::OfService;
+use crate::app::secret_file;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -15,7 +16,6 @@ use crate::domain::resource::NAMES_MAX;
 use crate::domain::resource::RESOURCES_MAX;
 use crate::domain::resource::Resource;
 use crate::domain::route::RouteTable;
-use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
 use crate::proxy::own_certificate::OwnCertificate;
 use crate::proxy::own_certificate::PairFiles;
@@ -172,26 +172,14 @@ fn resource(
             None
         }
         Some(client) => {
-            let path = &client.secret_file;
-            match std::fs::read_to_string(path) {
-                Ok(secret) if !secret.trim().is_empty() => Some(IntrospectionClient {
-                    client_id: client.client_id.clone(),
-                    secret: Secret::new(secret.trim().to_owned()),
-                }),
-                Ok(_) => {
-                    let path = path.display();
-                    problems.push(("introspection.secret_file", format!("`{path}` is empty")));
-                    None
-                }
-                Err(error) => {
-                    let path = path.display();
-                    problems.push((
-                        "introspection.secret_file",
-                        format!("`{path}` cannot be read: {error}"),
-                    ));
-                    None
-                }
-            }
+            let secret = secret_file::read(&client.secret_file, "the client's secret");
+            let secret = secret.map_err(|problem| {
+                problems.push(("introspection.secret_file", problem));
+            });
+            secret.ok().map(|secret| IntrospectionClient {
+                client_id: client.client_id.clone(),
+                secret,
+            })
         }
     };
     if !problems.is_empty() {

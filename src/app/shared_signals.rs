@@ -12,6 +12,7 @@ use crate::adapters::shared_signals::SignallingSink;
 use crate::adapters::shared_signals::Transmitter;
 use crate::adapters::target::Target;
 use crate::app::keys;
+use crate::app::secret_file;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -171,7 +172,9 @@ fn delivery(said: &Said) -> Result<Delivery, String> {
         }),
         Way::Poll => {
             let path = said.token_file.as_deref().unwrap_or(Path::new(""));
-            let token = BearerToken::parse(&text_of("token_file", path)?);
+            let text =
+                secret_file::text(path).map_err(|problem| format!("token_file: {problem}"))?;
+            let token = BearerToken::parse(text.expose());
             Ok(Delivery::Poll {
                 audience: audience(said)?,
                 token: token
@@ -229,16 +232,11 @@ fn destination(said: &Said) -> Result<Destination, String> {
     })
 }
 
-fn text_of(key: &str, path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("{key}: `{}` cannot be read: {error}", path.display()))
-}
-
 /// The value of a header in a file, without the spaces around it.
 fn authorization(path: &Path) -> Result<Secret<String>, String> {
     let key = "authorization_file";
-    let text = text_of(key, path)?;
-    let value = text.trim();
+    let secret = secret_file::text(path).map_err(|problem| format!("{key}: {problem}"))?;
+    let value = secret.expose();
     let is_value = value
         .bytes()
         .all(|byte| byte == b' ' || byte.is_ascii_graphic());
@@ -248,7 +246,7 @@ fn authorization(path: &Path) -> Result<Secret<String>, String> {
             path.display()
         ));
     }
-    Ok(Secret::new(value.to_owned()))
+    Ok(secret)
 }
 
 /// What the transmitter needs of the gateway that runs. The keys are those of the moment: a rotation is taken over.

@@ -8,6 +8,7 @@ use crate::admin::console::Origin;
 use crate::admin::console::Provider;
 use crate::app::console;
 use crate::app::keys::Keys;
+use crate::app::secret_file;
 use crate::app::trust;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -222,22 +223,17 @@ fn secret(
     said: &OidcSettings,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<Secret<String>>, String> {
-    let (text, place) = match (variable(SECRET_VARIABLE), &said.client_secret_file) {
-        (Some(text), _) => {
-            let text = text.into_string();
-            let text = text.map_err(|_| format!("{SECRET_VARIABLE} is no text"))?;
-            (text, SECRET_VARIABLE.to_owned())
-        }
-        (None, Some(path)) => {
-            let place = format!("`{}`", path.display());
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("{place} cannot be read: {error}"))?;
-            (text, place)
-        }
-        (None, None) => return Ok(None),
+    const EXPECTED: &str = "the client's secret";
+    let Some(text) = variable(SECRET_VARIABLE) else {
+        let path = said.client_secret_file.as_deref();
+        return path
+            .map(|path| secret_file::read(path, EXPECTED))
+            .transpose();
     };
+    let text = text.into_string();
+    let text = text.map_err(|_| format!("{SECRET_VARIABLE} is no text"))?;
     match text.trim() {
-        "" => Err(format!("{place} is empty, expected the client's secret")),
+        "" => Err(format!("{SECRET_VARIABLE} is empty, expected {EXPECTED}")),
         secret => Ok(Some(Secret::new(secret.to_owned()))),
     }
 }

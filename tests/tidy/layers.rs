@@ -183,9 +183,14 @@ const LAYERS: &[Layer] = &[
         &["parking_lot", "serde_json", "tracing"],
     ),
     adapter("adapters/names", &[], &["parking_lot", "tokio", "tracing"]),
-    adapter("adapters/plan_files", &["adapters::replace"], &[]),
+    adapter(
+        "adapters/plan_files",
+        &["adapters::replace", "adapters::short_file"],
+        &[],
+    ),
     adapter("adapters/priority", &[], &["rustix", "tracing"]),
     adapter("adapters/replace", &[], &["rustix"]),
+    adapter("adapters/short_file", &[], &[]),
     adapter("adapters/outbound", &[], &["pem", "reqwest", "rustls"]),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
