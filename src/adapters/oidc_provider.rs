@@ -3,6 +3,7 @@
 //! loopback, and nothing that came from a browser names a host. Nothing of it is on the path of requests.
 
 use crate::adapters::outbound;
+use crate::adapters::outbound::ClientError;
 use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::jwt::KeySet;
@@ -59,12 +60,6 @@ pub struct OidcProviderSettings {
 /// Why the provider cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OidcProviderError {
-    /// An authority is no certificate.
-    #[error("ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
     /// What it says of itself does not serve.
     #[error("{0}")]
     Discovery(#[from] DiscoveryError),
@@ -130,16 +125,12 @@ impl OidcProvider {
     ///
     /// # Errors
     /// No client can be made of the settings.
-    pub fn new(
-        settings: OidcProviderSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self, OidcProviderError> {
-        let http = target::client(&settings.authorities)
-            .map_err(OidcProviderError::Authority)?
+    pub fn new(settings: OidcProviderSettings, clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
+        let http = target::client(&settings.authorities)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()
-            .map_err(OidcProviderError::Client)?;
+            .map_err(ClientError::Build)?;
         Ok(Self {
             http,
             settings,

@@ -18,16 +18,33 @@ pub struct Identity {
     pub key: Secret<Vec<u8>>,
 }
 
+/// No client can be made of what is configured for it. The text begins with the key that is to be mended, which the
+/// caller puts its section before.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// An authority is no certificate.
+    #[error("ca_file: {0}")]
+    Authority(reqwest::Error),
+    /// The library refuses the whole.
+    #[error("no HTTP client: {0}")]
+    Build(reqwest::Error),
+    /// The own certificate or its key cannot be used.
+    #[error("client_certificate: {0}")]
+    Identity(reqwest::Error),
+}
+
 /// A client that follows no redirect, asks no proxy of the environment, says nothing of where it comes from, and trusts
 /// `authorities` (certificates, DER) alone.
 ///
 /// # Errors
 /// An authority is no certificate.
-pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, reqwest::Error> {
+pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, ClientError> {
     // A provider that is installed already serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     let trusted = authorities.iter().map(|der| Certificate::from_der(der));
-    let trusted = trusted.collect::<Result<Vec<_>, _>>()?;
+    let trusted = trusted
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(ClientError::Authority)?;
     Ok(Client::builder()
         .redirect(Policy::none())
         .no_proxy()
@@ -43,7 +60,7 @@ pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, reqwest::Error> 
 pub fn identified(
     client: ClientBuilder,
     identity: &Identity,
-) -> Result<ClientBuilder, reqwest::Error> {
+) -> Result<ClientBuilder, ClientError> {
     let label = match PrivateKeyDer::try_from(identity.key.expose().as_slice()) {
         Ok(PrivateKeyDer::Pkcs1(_)) => "RSA PRIVATE KEY",
         Ok(PrivateKeyDer::Sec1(_)) => "EC PRIVATE KEY",
@@ -57,7 +74,9 @@ pub fn identified(
     parts.push(Pem::new(label, identity.key.expose().as_slice()));
     // The library takes PEM alone.
     let text = pem::encode_many(&parts);
-    Ok(client.identity(reqwest::Identity::from_pem(text.as_bytes())?))
+    reqwest::Identity::from_pem(text.as_bytes())
+        .map(|identity| client.identity(identity))
+        .map_err(ClientError::Identity)
 }
 
 /// An error with what caused it, since the library's own text stops before the cause. Without the address, whose path may

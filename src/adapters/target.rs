@@ -2,6 +2,7 @@
 //! hand out their own credentials. Names are resolved anew with each connection, and the answer is held to the same rule.
 
 use crate::adapters::outbound;
+use crate::adapters::outbound::ClientError;
 use reqwest::ClientBuilder;
 use reqwest::Url;
 use reqwest::dns::Addrs;
@@ -78,7 +79,7 @@ fn is_forbidden(ip: IpAddr) -> bool {
 ///
 /// # Errors
 /// An authority is no certificate.
-pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, reqwest::Error> {
+pub fn client(authorities: &[Vec<u8>]) -> Result<ClientBuilder, ClientError> {
     Ok(outbound::client(authorities)?
         .pool_max_idle_per_host(1)
         .dns_resolver(Arc::new(GuardedResolver)))

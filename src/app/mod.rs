@@ -310,7 +310,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         .and_then(|settings| {
             IdentityServer::new(&settings, Arc::clone(&clock))
                 .map(Arc::new)
-                .map_err(|error| one(ConfigError::new(&file, error.to_string())))
+                .map_err(|error| one(ConfigError::new(&file, format!("upstream.{error}"))))
         })?;
     let (records, alerting) =
         alerts::before(audit.clone(), &config, &file, &metrics).map_err(one)?;

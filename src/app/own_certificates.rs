@@ -160,7 +160,7 @@ impl OwnCertificates {
         let present = shown.present().not_after();
         refuse_ended(UPSTREAM, &files, pair.not_after(), present, now, file)?;
         let client = client.renew(identity(&pair));
-        let client = client.map_err(|error| ConfigError::new(file, error.to_string()))?;
+        let client = client.map_err(|error| ConfigError::new(file, format!("upstream.{error}")))?;
         Ok(Some(Prepared { pair, client }))
     }
 

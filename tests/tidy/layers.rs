@@ -84,7 +84,7 @@ const LAYERS: &[Layer] = &[
     // Every adapter may name its port; each knows one vendor.
     adapter(
         "adapters/alerts",
-        &["adapters::courier"],
+        &["adapters::courier", "adapters::outbound"],
         &["serde_json", "tokio", "tracing"],
     ),
     adapter(
@@ -101,7 +101,7 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/courier",
         &["adapters::outbound", "adapters::target"],
-        &["arc_swap", "reqwest", "thiserror", "tokio", "tracing"],
+        &["arc_swap", "reqwest", "tokio", "tracing"],
     ),
     adapter(
         "adapters/embedded",
@@ -191,7 +191,11 @@ const LAYERS: &[Layer] = &[
     adapter("adapters/priority", &[], &["rustix", "tracing"]),
     adapter("adapters/replace", &[], &["rustix"]),
     adapter("adapters/short_file", &[], &[]),
-    adapter("adapters/outbound", &[], &["pem", "reqwest", "rustls"]),
+    adapter(
+        "adapters/outbound",
+        &[],
+        &["pem", "reqwest", "rustls", "thiserror"],
+    ),
     // The native twin reads the weights out of the same ONNX file, with the same reader.
     adapter(
         "adapters/native",
@@ -237,7 +241,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/shared_signals",
-        &["adapters::courier"],
+        &["adapters::courier", "adapters::outbound"],
         &["arc_swap", "async_trait", "parking_lot", "tokio", "tracing"],
     ),
     adapter(

@@ -4,11 +4,11 @@
 
 use crate::adapters::courier::Cargo;
 use crate::adapters::courier::Courier;
-use crate::adapters::courier::CourierError;
 use crate::adapters::courier::Destination;
 use crate::adapters::courier::Line;
 use crate::adapters::courier::Parcel;
 use crate::adapters::courier::signed_fields;
+use crate::adapters::outbound::ClientError;
 use crate::domain::alert::Alert;
 use crate::domain::alert::AlertMessage;
 use crate::domain::alert::AlertRule;
@@ -69,12 +69,12 @@ impl AlertingSink {
     /// The sink, and what delivers its alerts once it is run.
     ///
     /// # Errors
-    /// See [`CourierError`].
+    /// See [`ClientError`].
     pub fn new(
         inner: Arc<dyn AuditSink>,
         settings: AlertSettings,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, Courier<Alerts>), CourierError> {
+    ) -> Result<(Self, Courier<Alerts>), ClientError> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let alerts = Alerts {

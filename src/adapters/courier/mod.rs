@@ -2,6 +2,7 @@
 //! that is away costs messages, which their owner counts, and never a login. What it answers is read to a bound.
 
 use crate::adapters::outbound;
+use crate::adapters::outbound::ClientError;
 use crate::adapters::target;
 use crate::adapters::target::Target;
 use crate::domain::alert::RETRIES;
@@ -80,17 +81,6 @@ pub struct Destination {
     pub authorities: Vec<Vec<u8>>,
 }
 
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CourierError {
-    /// An authority is no certificate.
-    #[error("ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
-}
-
 /// Where a receiver is, and what it is shown: exchanged as one, so that a secret goes to nobody but whom it is for.
 pub struct Line<S> {
     http: Client,
@@ -111,13 +101,12 @@ impl<S> Line<S> {
     /// What reaches `destination`.
     ///
     /// # Errors
-    /// See [`CourierError`].
-    pub fn new(destination: Destination, shown: S) -> Result<Self, CourierError> {
-        let http = target::client(&destination.authorities)
-            .map_err(CourierError::Authority)?
+    /// See [`ClientError`].
+    pub fn new(destination: Destination, shown: S) -> Result<Self, ClientError> {
+        let http = target::client(&destination.authorities)?
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
-            .map_err(CourierError::Client)?;
+            .map_err(ClientError::Build)?;
         Ok(Self {
             http,
             target: destination.target,
@@ -128,8 +117,8 @@ impl<S> Line<S> {
     /// The same line to a receiver whose certificate is checked against these authorities (certificates, DER).
     ///
     /// # Errors
-    /// See [`CourierError`].
-    pub fn trusting(&self, authorities: Vec<Vec<u8>>) -> Result<Self, CourierError>
+    /// See [`ClientError`].
+    pub fn trusting(&self, authorities: Vec<Vec<u8>>) -> Result<Self, ClientError>
     where
         S: Clone,
     {

@@ -16,6 +16,7 @@ mod revocation;
 
 use crate::adapters::names::Names;
 use crate::adapters::outbound;
+use crate::adapters::outbound::ClientError;
 use crate::adapters::outbound::Identity;
 use crate::domain::secret::Secret;
 use crate::flow::ports::Clock;
@@ -83,20 +84,6 @@ pub struct ManagementCredential {
     pub secret: Secret<String>,
 }
 
-/// The settings cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityServerError {
-    /// An authority is no certificate.
-    #[error("upstream.ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// The own certificate cannot be used.
-    #[error("upstream.client_certificate: {0}")]
-    Identity(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
-}
-
 /// The identity server.
 pub struct IdentityServer {
     http: ArcSwap<Client>,
@@ -131,11 +118,11 @@ impl IdentityServer {
     /// A client that has contacted nobody yet.
     ///
     /// # Errors
-    /// See [`IdentityServerError`].
+    /// See [`ClientError`].
     pub fn new(
         settings: &IdentityServerSettings,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, IdentityServerError> {
+    ) -> Result<Self, ClientError> {
         Ok(Self {
             http: ArcSwap::from_pointee(http(settings)?),
             management: ArcSwapOption::from_pointee(settings.management.clone()),
@@ -154,7 +141,7 @@ impl IdentityServer {
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn renew(&self, identity: Identity) -> Result<Renewed, IdentityServerError> {
+    pub fn renew(&self, identity: Identity) -> Result<Renewed, ClientError> {
         let identity = Some(identity);
         self.made(Tls {
             identity,
@@ -166,14 +153,14 @@ impl IdentityServer {
     ///
     /// # Errors
     /// One of them is no certificate.
-    pub fn trust(&self, authorities: Vec<Vec<u8>>) -> Result<Renewed, IdentityServerError> {
+    pub fn trust(&self, authorities: Vec<Vec<u8>>) -> Result<Renewed, ClientError> {
         self.made(Tls {
             authorities,
             ..self.tls.lock().clone()
         })
     }
 
-    fn made(&self, tls: Tls) -> Result<Renewed, IdentityServerError> {
+    fn made(&self, tls: Tls) -> Result<Renewed, ClientError> {
         let settings = IdentityServerSettings {
             authorities: tls.authorities.clone(),
             identity: tls.identity.clone(),
@@ -201,11 +188,10 @@ impl IdentityServer {
     }
 }
 
-fn http(settings: &IdentityServerSettings) -> Result<Client, IdentityServerError> {
-    let mut client =
-        outbound::client(&settings.authorities).map_err(IdentityServerError::Authority)?;
+fn http(settings: &IdentityServerSettings) -> Result<Client, ClientError> {
+    let mut client = outbound::client(&settings.authorities)?;
     if let Some(identity) = &settings.identity {
-        client = outbound::identified(client, identity).map_err(IdentityServerError::Identity)?;
+        client = outbound::identified(client, identity)?;
     }
     client
         .connect_timeout(settings.connect_timeout)
@@ -215,7 +201,7 @@ fn http(settings: &IdentityServerSettings) -> Result<Client, IdentityServerError
         .dns_resolver(Arc::new(Names::new(settings.connect_timeout)))
         .tls_danger_accept_invalid_certs(!settings.verify)
         .build()
-        .map_err(IdentityServerError::Client)
+        .map_err(ClientError::Build)
 }
 
 impl Resolve for Names {

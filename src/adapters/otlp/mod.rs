@@ -5,6 +5,7 @@
 mod encode;
 
 use crate::adapters::outbound;
+use crate::adapters::outbound::ClientError;
 use crate::domain::trace::FinishedTrace;
 use crate::flow::ports::TraceSink;
 use crate::telemetry::metrics::Metrics;
@@ -29,19 +30,10 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before a message that was not taken is sent once more.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The settings cannot be used.
+/// It is no address of a collector.
 #[derive(Debug, thiserror::Error)]
-pub enum OtlpError {
-    /// It is no address of a collector.
-    #[error("url: expected http:// or https://, a host and a path, without credentials")]
-    Url,
-    /// An authority is no certificate.
-    #[error("ca_file: {0}")]
-    Authority(reqwest::Error),
-    /// No client can be made of the settings.
-    #[error("no HTTP client: {0}")]
-    Client(reqwest::Error),
-}
+#[error("url: expected http:// or https://, a host and a path, without credentials")]
+pub struct NoCollector;
 
 /// Takes spans.
 #[derive(Debug)]
@@ -69,7 +61,7 @@ impl CollectorClient {
     ///
     /// # Errors
     /// One of them is no certificate.
-    pub fn trust(&self, authorities: &[Vec<u8>]) -> Result<(), OtlpError> {
+    pub fn trust(&self, authorities: &[Vec<u8>]) -> Result<(), ClientError> {
         self.0.store(Arc::new(client(authorities)?));
         Ok(())
     }
@@ -78,16 +70,16 @@ impl CollectorClient {
 /// Checks the address of a collector.
 ///
 /// # Errors
-/// [`OtlpError::Url`].
-pub fn target(text: &str) -> Result<Url, OtlpError> {
-    let url = Url::parse(text).map_err(|_| OtlpError::Url)?;
+/// It has no such form.
+pub fn target(text: &str) -> Result<Url, NoCollector> {
+    let url = Url::parse(text).map_err(|_| NoCollector)?;
     let is_plain =
         url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let is_known = matches!(url.scheme(), "http" | "https");
     if is_plain && is_known && url.has_host() {
         Ok(url)
     } else {
-        Err(OtlpError::Url)
+        Err(NoCollector)
     }
 }
 
@@ -95,13 +87,13 @@ pub fn target(text: &str) -> Result<Url, OtlpError> {
 /// is checked.
 ///
 /// # Errors
-/// See [`OtlpError`].
+/// See [`ClientError`].
 pub fn sink(
     url: Url,
     authorities: &[Vec<u8>],
     service: &str,
     metrics: Arc<Metrics>,
-) -> Result<(OtlpSink, Exporter), OtlpError> {
+) -> Result<(OtlpSink, Exporter), ClientError> {
     let http = CollectorClient(Arc::new(ArcSwap::from_pointee(client(authorities)?)));
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let taking = OtlpSink {
@@ -118,14 +110,13 @@ pub fn sink(
     Ok((taking, exporter))
 }
 
-fn client(authorities: &[Vec<u8>]) -> Result<Client, OtlpError> {
-    outbound::client(authorities)
-        .map_err(OtlpError::Authority)?
+fn client(authorities: &[Vec<u8>]) -> Result<Client, ClientError> {
+    outbound::client(authorities)?
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(MESSAGE_TIMEOUT)
         .pool_max_idle_per_host(1)
         .build()
-        .map_err(OtlpError::Client)
+        .map_err(ClientError::Build)
 }
 
 impl TraceSink for OtlpSink {

@@ -12,9 +12,9 @@ use super::webhook::Notices;
 use super::webhook::Webhook;
 use crate::adapters::courier::Cargo;
 use crate::adapters::courier::Courier;
-use crate::adapters::courier::CourierError;
 use crate::adapters::courier::CurrentLine;
 use crate::adapters::courier::Line;
+use crate::adapters::outbound::ClientError;
 use crate::domain::audit::AuditEvent;
 use crate::domain::bearer_token::BearerToken;
 use crate::domain::policy::decision::Mode;
@@ -131,7 +131,7 @@ impl Prepared {
     ///
     /// # Errors
     /// The place of a receiver, and what is wrong with it.
-    pub fn of(settings: SignalSettings) -> Result<Self, (usize, CourierError)> {
+    pub fn of(settings: SignalSettings) -> Result<Self, (usize, ClientError)> {
         let mut receivers = Vec::new();
         for (place, receiver) in settings.receivers.into_iter().enumerate() {
             let ready = Reach::of(receiver.delivery).map_err(|error| (place, error))?;
@@ -164,7 +164,7 @@ impl Prepared {
 }
 
 impl Reach {
-    fn of(delivery: Delivery) -> Result<(String, Self), CourierError> {
+    fn of(delivery: Delivery) -> Result<(String, Self), ClientError> {
         Ok(match delivery {
             Delivery::Push {
                 audience,
