@@ -90,14 +90,7 @@ pub fn suggest(
     let settings = state::settings(config, file, &keys)?;
     let (policy, _) = assemble::policy(config).map_err(RunError::Config)?;
     state::run(async {
-        let store = state::open(
-            config,
-            file,
-            "state.url",
-            &config.state.url,
-            &settings,
-            true,
-        )?;
+        let store = state::open_own(config, file, &settings)?;
         let now = SystemClock.now();
         let mut suggestions = Vec::new();
         let mut cursor = Some(Cursor::default());

@@ -147,14 +147,7 @@ pub fn show(config: &Config, file: &str, named: &Named) -> Result<Option<String>
     let keys = keys(config)?;
     let settings = settings(config, file, &keys)?;
     run(async {
-        let store = open(
-            config,
-            file,
-            "state.url",
-            &config.state.url,
-            &settings,
-            true,
-        )?;
+        let store = open_own(config, file, &settings)?;
         let now = SystemClock.now();
         let mut text = String::new();
         for (subject, name) in subjects(&keys, named) {
@@ -179,14 +172,7 @@ pub fn forget(
     let keys = keys(config)?;
     let settings = settings(config, file, &keys)?;
     run(async {
-        let store = open(
-            config,
-            file,
-            "state.url",
-            &config.state.url,
-            &settings,
-            true,
-        )?;
+        let store = open_own(config, file, &settings)?;
         let now = SystemClock.now();
         let mut found = false;
         let mut links = 0;
@@ -471,8 +457,18 @@ pub(in crate::app) fn settings(
     Ok(settings)
 }
 
+/// The store of the configuration itself, which is there already.
+pub(in crate::app) fn open_own(
+    config: &Config,
+    file: &str,
+    settings: &StoreSettings,
+) -> Result<Arc<dyn Maintenance>, RunError> {
+    let url = &config.state.url;
+    open(config, file, "state.url", url, settings, true)
+}
+
 /// Opens a store by its URL: `embedded:` for the file in the data folder, `embedded:DIR` for one elsewhere, or Redis.
-pub(in crate::app) fn open(
+fn open(
     config: &Config,
     file: &str,
     key: &str,
