@@ -5,6 +5,17 @@
 //! username and a certificate from others, and its script believes `X-Risk-*`. Some programs behind it turn `-` and `_`
 //! in names into one another, so that both count as the same here.
 
+/// Fields that belong to one connection and go no further, beside `Connection` itself and what that names
+/// (RFC 9110 section 7.6.1).
+pub const OF_ONE_CONNECTION: [&str; 6] = [
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// The risk, 0 to 100.
 pub const X_RISK_SCORE: &str = "x-risk-score";
 

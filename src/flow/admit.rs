@@ -1,5 +1,6 @@
 //! The first step: one canonical form, one class, and the refusal of what cannot be read in exactly one way.
 
+use crate::domain::headers::OF_ONE_CONNECTION;
 use crate::domain::ids::RequestId;
 use crate::domain::resource;
 use crate::domain::route::Door;
@@ -169,25 +170,18 @@ fn without_body(knock: &Knock<'_>) -> Result<(), Refusal> {
 /// Whether `Connection` names a field that is there and is meant for the identity server: what it names is not forwarded
 /// (RFC 9110 section 7.6.1), so that a request would be judged by cookies and credentials that do not arrive.
 fn takes_away(headers: &http::HeaderMap) -> bool {
-    const OF_THE_CONNECTION: [&str; 9] = [
-        "close",
-        "http2-settings",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ];
+    // An option that is no field, and fields that may be meant for a proxy: good clients name them, and nobody is judged
+    // by them. `Connection` does not name itself.
+    const FOR_A_PROXY: [&str; 3] = ["close", "http2-settings", "proxy-authorization"];
     let named = headers.get_all(http::header::CONNECTION).iter();
     named
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter_map(|name| std::str::from_utf8(name).ok())
         .any(|name| {
-            let is_own = OF_THE_CONNECTION
+            let is_own = OF_ONE_CONNECTION
                 .iter()
+                .chain(&FOR_A_PROXY)
                 .any(|own| own.eq_ignore_ascii_case(name));
             !is_own && headers.contains_key(name)
         })

@@ -3,6 +3,7 @@
 //!
 //! Only what owes a stronger factor comes this way; every other answer is passed on as it arrives.
 
+use crate::domain::headers::OF_ONE_CONNECTION;
 use crate::flow::AuthFlow;
 use crate::flow::proof;
 use crate::flow::proof::HeldAnswer;
@@ -26,15 +27,6 @@ use pingora::proxy::Session;
 
 /// The longest answer that is held. Token responses and self-posting forms are far shorter.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
-/// Fields that belong to one connection (RFC 9110 section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 /// Serves one request. An error is the identity server's, or the client's who has gone.
 pub async fn serve(
@@ -121,7 +113,11 @@ fn request_head(
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    for name in &nominated {
+        head.remove_header(name);
+    }
+    head.remove_header(&header::CONNECTION);
+    for name in OF_ONE_CONNECTION {
         head.remove_header(name);
     }
     upstream::write_head(session, &mut head, context)?;
@@ -180,7 +176,8 @@ async fn release(
     body: Bytes,
     cookies: Vec<String>,
 ) -> Result<()> {
-    for name in &HOP_BY_HOP {
+    head.remove_header(&header::CONNECTION);
+    for name in OF_ONE_CONNECTION {
         head.remove_header(name);
     }
     let is_bodiless = session.req_header().method == http::Method::HEAD
