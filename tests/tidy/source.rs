@@ -21,10 +21,6 @@ const LONG: &[(&str, &str)] = &[
         "tests/stores/contract.rs",
         "one contract, case by case, that every store is held to",
     ),
-    (
-        "src/domain/outcome.rs",
-        "the reading of every kind of answer that WSO2 gives, with the answers themselves as its tests",
-    ),
 ];
 
 /// Where a clock or chance is read outside `adapters/clock.rs` and `adapters/entropy.rs`, and why that is no decision

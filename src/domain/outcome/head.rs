@@ -1,0 +1,440 @@
+//! What the head of an answer says: where the browser is sent, and whether it is given a session.
+
+use crate::domain::history::LinkKind;
+use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
+use crate::domain::outcome::AuthOutcome;
+use crate::domain::outcome::CODE_LIFETIME;
+use crate::domain::outcome::Conclusion;
+use crate::domain::outcome::HandsOver;
+use crate::domain::outcome::Issued;
+use crate::domain::outcome::SESSION_LIFETIME;
+use crate::domain::outcome::TRANSACTION_LIFETIME;
+use crate::domain::outcome::access_token_key;
+use crate::domain::route::Door;
+use crate::domain::route::OWN_PREFIX;
+use std::borrow::Cow;
+
+/// The head of the identity server's answer, as far as it matters here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResponseHead {
+    /// The status code.
+    pub status: u16,
+    /// The Location header.
+    pub location: Option<String>,
+    /// The value of a `commonAuthId` cookie that was set, unless it was cleared.
+    pub session: Option<String>,
+}
+
+impl ResponseHead {
+    /// Whether the browser is sent to a page of WSO2's portal on which a factor is enrolled, such as `totp_enroll.do`.
+    pub fn leads_to_enrolment(&self) -> bool {
+        let location = self
+            .location
+            .as_deref()
+            .filter(|_| (300..400).contains(&self.status));
+        location
+            .and_then(|location| RedirectTarget::parse(location).page())
+            .is_some_and(|page| page.ends_with("_enroll.do"))
+    }
+}
+
+/// What the head of an answer says. `hands_over` says what the answer may have for the application: at the endpoints of
+/// the protocols, also where a login is answered there in place.
+pub fn conclude_head(door: Door, hands_over: HandsOver, head: &ResponseHead) -> Conclusion {
+    if head.status >= 500 {
+        return Conclusion::new(AuthOutcome::UpstreamError);
+    }
+    match door {
+        Door::Basic => Conclusion::new(match head.status {
+            401 => AuthOutcome::Failed,
+            200..=299 => AuthOutcome::Succeeded,
+            _ => AuthOutcome::None,
+        }),
+        Door::Authorize
+        | Door::Login
+        | Door::Saml
+        | Door::WsFed
+        | Door::Device
+        | Door::CibaAuthorize => {
+            match head
+                .location
+                .as_deref()
+                .filter(|_| (300..400).contains(&head.status))
+            {
+                Some(location) => conclude_redirect(door, hands_over, head, location),
+                // A page that posts itself to the application.
+                None if head.status < 300
+                    && hands_over != HandsOver::Nothing
+                    && head.session.is_some() =>
+                {
+                    Conclusion::of(AuthOutcome::Succeeded, session_of(head).collect())
+                }
+                None if head.status >= 400 => Conclusion::new(AuthOutcome::RequestRefused),
+                None => Conclusion::new(AuthOutcome::None),
+            }
+        }
+        Door::Token
+        | Door::Authn
+        | Door::Par
+        | Door::Flow
+        | Door::DeviceAuthorize
+        | Door::Ciba
+        | Door::Pdp => Conclusion::new(if head.status >= 400 {
+            AuthOutcome::RequestRefused
+        } else {
+            AuthOutcome::None
+        }),
+    }
+}
+
+fn session_of(head: &ResponseHead) -> impl Iterator<Item = Issued> {
+    head.session.iter().map(|value| Issued {
+        kind: LinkKind::Session,
+        value: value.clone(),
+        lifetime: SESSION_LIFETIME,
+    })
+}
+
+fn conclude_redirect(
+    door: Door,
+    hands_over: HandsOver,
+    head: &ResponseHead,
+    location: &str,
+) -> Conclusion {
+    let target = RedirectTarget::parse(location);
+    let session = || session_of(head);
+    if let Some(page) = target.page() {
+        let failed = target
+            .param("authFailure")
+            .is_some_and(|value| value == "true")
+            || target.param("errorCode").is_some();
+        let locked = target
+            .param("errorCode")
+            .is_some_and(|code| code == "17003")
+            || target.param("lockedReason").is_some();
+        let key = |name| target.param(name).map(Cow::into_owned);
+        let transaction = |outcome| match key("sessionDataKey") {
+            Some(value) => {
+                Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
+            }
+            None => Conclusion::new(outcome),
+        };
+        return match page {
+            _ if locked => transaction(AuthOutcome::Locked),
+            _ if failed => transaction(AuthOutcome::Failed),
+            "login.do" if door == Door::CibaAuthorize => {
+                let mut conclusion = transaction(AuthOutcome::LoginPage);
+                // The identity server puts the id of the request there itself.
+                conclusion.approves = key("nonce");
+                conclusion
+            }
+            "login.do" => transaction(AuthOutcome::LoginPage),
+            "oauth2_error.do" => Conclusion::new(AuthOutcome::RequestRefused),
+            "retry.do" => Conclusion::new(AuthOutcome::Returned),
+            // The last page of an approval; with an error it is where one ends that was none.
+            "device_success.do" => {
+                let outcome = match target.param("error") {
+                    Some(_) => AuthOutcome::RequestRefused,
+                    None => AuthOutcome::Approved,
+                };
+                Conclusion::of(outcome, session().collect())
+            }
+            "oauth2_consent.do" | "oauth2_authz.do" => match key("sessionDataKeyConsent") {
+                Some(value) => {
+                    let mut conclusion = Conclusion::with(
+                        AuthOutcome::Consent,
+                        LinkKind::Transaction,
+                        &value,
+                        TRANSACTION_LIFETIME,
+                    );
+                    conclusion.issued.extend(session());
+                    conclusion
+                }
+                None => Conclusion::new(AuthOutcome::Consent),
+            },
+            // A waiting page is the same step, still being thought about.
+            "wait.do" => transaction(AuthOutcome::None),
+            _ => transaction(AuthOutcome::NextFactor),
+        };
+    }
+    if target.is_own_step() {
+        return Conclusion::new(AuthOutcome::NextFactor);
+    }
+    if target.is_resume() {
+        let Some(key) = target.param("sessionDataKey") else {
+            return Conclusion::new(AuthOutcome::None);
+        };
+        let outcome = if head.session.is_some() {
+            AuthOutcome::Succeeded
+        } else {
+            AuthOutcome::Returned
+        };
+        let mut conclusion =
+            Conclusion::with(outcome, LinkKind::Transaction, &key, TRANSACTION_LIFETIME);
+        conclusion.issued.extend(session());
+        return conclusion;
+    }
+    let is_oauth = match hands_over {
+        HandsOver::Nothing => return Conclusion::new(AuthOutcome::None),
+        HandsOver::OAuth => true,
+        HandsOver::Saml => false,
+    };
+    let handed = |name| target.param(name).filter(|_| is_oauth);
+    if handed("error").is_some() {
+        return Conclusion::new(AuthOutcome::RequestRefused);
+    }
+    let mut conclusion = Conclusion::new(AuthOutcome::None);
+    if let Some(token) = handed("access_token") {
+        conclusion.outcome = AuthOutcome::TokensIssued;
+        conclusion.issued.push(Issued {
+            kind: LinkKind::AccessToken,
+            value: access_token_key(&token),
+            lifetime: ACCESS_TOKEN_LIFETIME_MAX,
+        });
+    }
+    if let Some(code) = handed("code") {
+        conclusion.outcome = AuthOutcome::CodeIssued;
+        conclusion.issued.push(Issued {
+            kind: LinkKind::Code,
+            value: code.into_owned(),
+            lifetime: CODE_LIFETIME,
+        });
+    }
+    if door == Door::Login && head.session.is_some() {
+        conclusion.outcome = AuthOutcome::Succeeded;
+    }
+    conclusion.issued.extend(session());
+    conclusion
+}
+
+/// A redirect target, taken apart just far enough.
+pub(super) struct RedirectTarget<'a> {
+    path: &'a str,
+    query: &'a str,
+    fragment: &'a str,
+}
+
+impl<'a> RedirectTarget<'a> {
+    pub(super) fn parse(location: &'a str) -> Self {
+        let (rest, fragment) = location.split_once('#').unwrap_or((location, ""));
+        let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = match address.split_once("://") {
+            Some((_, authority_and_path)) => authority_and_path
+                .find('/')
+                .and_then(|at| authority_and_path.get(at..))
+                .unwrap_or("/"),
+            None => address,
+        };
+        Self {
+            path,
+            query,
+            fragment,
+        }
+    }
+
+    pub(super) fn param(&self, name: &str) -> Option<Cow<'a, str>> {
+        form_urlencoded::parse(self.query.as_bytes())
+            .chain(form_urlencoded::parse(self.fragment.as_bytes()))
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The page of WSO2's login portal, if it is one.
+    fn page(&self) -> Option<&'a str> {
+        let (_, page) = self.path.rsplit_once("/authenticationendpoint/")?;
+        Some(page)
+    }
+
+    /// Whether it leads to the page of our own step, where the identity server was told to send the browser.
+    fn is_own_step(&self) -> bool {
+        self.path
+            .strip_prefix(OWN_PREFIX)
+            .is_some_and(|rest| rest.starts_with("/step/"))
+    }
+
+    /// Whether it leads back into a protocol endpoint of WSO2 with the flow's key.
+    fn is_resume(&self) -> bool {
+        [
+            "/oauth2/authorize",
+            "/samlsso",
+            "/passivests",
+            "/oauth2/device",
+            "/oauth2/ciba_authorize",
+        ]
+        .iter()
+        .any(|endpoint| self.path.ends_with(endpoint))
+            && self.param("sessionDataKey").is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redirect(door: Door, location: &str, session: Option<&str>) -> Conclusion {
+        let head = ResponseHead {
+            status: 302,
+            location: Some(location.to_owned()),
+            session: session.map(str::to_owned),
+        };
+        let hands_over = match door {
+            Door::Authorize => HandsOver::OAuth,
+            _ => HandsOver::Nothing,
+        };
+        conclude_head(door, hands_over, &head)
+    }
+
+    #[test]
+    fn recorded_answers_of_the_login_door() {
+        let base = "https://idp.example.com/t/foo/authenticationendpoint/";
+        for (location, session, expected) in [
+            (
+                "login.do?sessionDataKey=K1&authFailure=true&authFailureMsg=login.fail.message",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authFailure=true&errorCode=17002&remainingAttempts=3",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "retry.do?errorCode=17003&lockedReason=MAX_ATTEMPTS_EXCEEDED&remainingAttempts=0",
+                None,
+                AuthOutcome::Locked,
+            ),
+            (
+                "retry.do?status=authentication.context.null",
+                None,
+                AuthOutcome::Returned,
+            ),
+            (
+                "totp.do?sessionDataKey=K1&authenticators=totp",
+                None,
+                AuthOutcome::NextFactor,
+            ),
+            (
+                "totp.do?sessionDataKey=K1&authFailure=true",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=BasicAuthenticator%3ALOCAL",
+                None,
+                AuthOutcome::LoginPage,
+            ),
+        ] {
+            assert_eq!(
+                redirect(Door::Login, &format!("{base}{location}"), session).outcome,
+                expected,
+                "{location}"
+            );
+        }
+    }
+
+    #[test]
+    fn success_needs_the_session_cookie() {
+        let back = "https://idp.example.com/oauth2/authorize?sessionDataKey=K0";
+        let success = redirect(Door::Login, back, Some("cookie"));
+        assert_eq!(success.outcome, AuthOutcome::Succeeded);
+        assert_eq!(
+            success
+                .issued
+                .iter()
+                .map(|issued| issued.kind)
+                .collect::<Vec<_>>(),
+            [LinkKind::Transaction, LinkKind::Session]
+        );
+        assert_eq!(
+            redirect(Door::Login, back, None).outcome,
+            AuthOutcome::Returned
+        );
+    }
+
+    #[test]
+    fn codes_are_seen_at_the_authorize_door_only() {
+        let callback = "https://app.example.com/cb?code=C&session_state=x.y&state=S";
+        assert_eq!(
+            redirect(Door::Authorize, callback, None).outcome,
+            AuthOutcome::CodeIssued
+        );
+        assert_eq!(
+            redirect(Door::Login, callback, None).outcome,
+            AuthOutcome::None
+        );
+        assert_eq!(
+            redirect(Door::Authorize, "https://app/cb?error=access_denied", None).outcome,
+            AuthOutcome::RequestRefused
+        );
+        let hybrid = redirect(
+            Door::Authorize,
+            "https://app/cb#access_token=t&code=C",
+            None,
+        );
+        assert_eq!(hybrid.issued.len(), 2);
+    }
+
+    #[test]
+    fn a_login_in_place_is_answered_for_the_application() {
+        let of = |hands_over, status, location: Option<&str>, session: Option<&str>| {
+            let head = ResponseHead {
+                status,
+                location: location.map(str::to_owned),
+                session: session.map(str::to_owned),
+            };
+            let conclusion = conclude_head(Door::Login, hands_over, &head);
+            let kinds: Vec<_> = conclusion.issued.iter().map(|issued| issued.kind).collect();
+            (conclusion.outcome, kinds)
+        };
+        let callback = Some("https://app.example.com/cb?code=C");
+        let (oauth, saml) = (HandsOver::OAuth, HandsOver::Saml);
+        assert_eq!(
+            of(oauth, 302, callback, Some("s")),
+            (
+                AuthOutcome::Succeeded,
+                vec![LinkKind::Code, LinkKind::Session]
+            )
+        );
+        assert_eq!(
+            of(oauth, 302, callback, None),
+            (AuthOutcome::CodeIssued, vec![LinkKind::Code])
+        );
+        assert_eq!(
+            of(saml, 200, None, Some("s")),
+            (AuthOutcome::Succeeded, vec![LinkKind::Session])
+        );
+        assert_eq!(of(saml, 200, None, None), (AuthOutcome::None, vec![]));
+        // Nothing of a SAML answer is a code, and nothing at the login door itself is for an application.
+        assert_eq!(
+            of(saml, 302, callback, Some("s")),
+            (AuthOutcome::Succeeded, vec![LinkKind::Session])
+        );
+        for (status, location) in [(302, callback), (200, None)] {
+            assert_eq!(
+                of(HandsOver::Nothing, status, location, Some("s")),
+                (AuthOutcome::None, vec![])
+            );
+        }
+    }
+
+    #[test]
+    fn an_approval_ends_on_its_page() {
+        let base = "https://idp.example.com/t/foo/authenticationendpoint/";
+        let at = |door, page: &str| redirect(door, &format!("{base}{page}"), None);
+        let done = at(Door::Authorize, "device_success.do?app_name=tv");
+        assert_eq!(done.outcome, AuthOutcome::Approved);
+        let failed = at(Door::Authorize, "device_success.do?error=invalid.code");
+        assert_eq!(failed.outcome, AuthOutcome::RequestRefused);
+        let page = "login.do?nonce=R&sessionDataKey=K";
+        let begun = at(Door::CibaAuthorize, page);
+        assert_eq!(begun.approves.as_deref(), Some("R"));
+        assert_eq!(begun.issued[0].kind, LinkKind::Transaction);
+        assert_eq!(at(Door::Authorize, page).approves, None);
+    }
+
+    #[test]
+    fn issued_values_do_not_print() {
+        let issued = redirect(Door::Authorize, "https://app/cb?code=canary", None);
+        assert!(!format!("{issued:?}").contains("canary"));
+    }
+}
