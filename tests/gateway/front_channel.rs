@@ -4,11 +4,9 @@
 use crate::gateway::Answer;
 use crate::gateway::CALLBACK;
 use crate::gateway::MFA;
-use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::claims;
 use crate::gateway::deaf;
-use crate::gateway::rules;
 use crate::gateway::stepped_up;
 use reqwest::Method;
 use wso2_sim::SimConfig;
@@ -170,14 +168,7 @@ async fn a_self_posting_form_becomes_one_that_posts_the_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_request_under_a_demand_gets_no_code() {
     // The demand is left to a script that is not there; nothing else keeps the identity server from a code.
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(AT_AUTHORIZE, "step_up")])),
-        sim: deaf(),
-        config: "[step_up]\nstyle = \"header\"",
-        ..Options::default()
-    })
-    .await;
+    let world = stepped_up(AT_AUTHORIZE, deaf(), "[step_up]\nstyle = \"header\"").await;
     let mut alice = world.person("alice").in_app("demo-opaque");
     alice.sign_in().await;
     let mut alice = alice.in_app("demo-web");

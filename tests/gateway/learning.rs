@@ -15,6 +15,16 @@ use riskgate::domain::features::Feature;
 
 const COOKIE: &str = "__Host-rg_device";
 
+/// A gateway that enforces the policy as it is shipped.
+async fn enforcing(store: Store) -> World {
+    World::start(Options {
+        mode: "enforce",
+        store,
+        ..Options::default()
+    })
+    .await
+}
+
 fn has(record: &AuditEvent, reason: &str) -> bool {
     record.reasons.iter().any(|known| known == reason)
 }
@@ -22,12 +32,7 @@ fn has(record: &AuditEvent, reason: &str) -> bool {
 on_both_stores!(
     a_confirmed_low_risk_login_is_learnt,
     |store: Store| async move {
-        let world = World::start(Options {
-            mode: "enforce",
-            store,
-            ..Options::default()
-        })
-        .await;
+        let world = enforcing(store).await;
         let mut alice = world.person("alice");
         let mut records: Vec<AuditEvent> = Vec::new();
         for logins in 1..=3 {
@@ -142,12 +147,7 @@ on_both_stores!(
 on_both_stores!(
     a_medium_login_that_passed_a_second_factor_is_learnt,
     |store: Store| async move {
-        let world = World::start(Options {
-            mode: "enforce",
-            store,
-            ..Options::default()
-        })
-        .await;
+        let world = enforcing(store).await;
         let mut bob = world.person("bob").from(TOR);
         let code = bob.sign_in().await;
         let record = world.last_record_of("login").await;
@@ -164,12 +164,7 @@ on_both_stores!(
 on_both_stores!(
     a_name_beside_the_code_of_somebody_else_teaches_nothing,
     |store: Store| async move {
-        let world = World::start(Options {
-            mode: "enforce",
-            store,
-            ..Options::default()
-        })
-        .await;
+        let world = enforcing(store).await;
         // They give their own code and say that they are Carol, with a password for good measure: the identity server does
         // not read either.
         for (name, more) in [
@@ -226,12 +221,7 @@ on_both_stores!(
 on_both_stores!(
     tokens_keep_what_the_login_showed,
     |store: Store| async move {
-        let world = World::start(Options {
-            mode: "enforce",
-            store,
-            ..Options::default()
-        })
-        .await;
+        let world = enforcing(store).await;
         let mut alice = world.person("alice");
         let code = alice.sign_in().await;
         let login = world.last_record_of("login").await;

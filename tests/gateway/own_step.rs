@@ -3,11 +3,10 @@
 
 use crate::gateway::Answer;
 use crate::gateway::FAR;
-use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::listening_port;
-use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use tempfile::TempDir;
 use wso2_sim::ActionAuth;
 use wso2_sim::ActionSettings;
@@ -36,14 +35,7 @@ async fn world(proof: &str) -> (World, TempDir) {
         client.has_script = false;
         client.has_authenticator = client.client_id == "demo-web";
     }
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(FROM_FAR, "step_up")])),
-        config: Box::leak(config.into_boxed_str()),
-        sim,
-        ..Options::default()
-    })
-    .await;
+    let world = stepped_up(FROM_FAR, sim, Box::leak(config.into_boxed_str())).await;
     (world, folder)
 }
 

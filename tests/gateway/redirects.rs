@@ -5,7 +5,8 @@ use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::always;
 use crate::gateway::form;
-use crate::gateway::rules;
+use crate::gateway::stepped_up;
+use wso2_sim::SimConfig;
 
 /// Sends the target as it is; the Location of the answer.
 async fn redirected(world: &World, target: &str) -> Option<String> {
@@ -74,12 +75,7 @@ async fn the_redirect_adds_the_demand_and_keeps_every_other_byte() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_asks_for_enough_or_cannot_be_changed_is_not_redirected() {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("request.door != \"par\"", "step_up")])),
-        ..Options::default()
-    })
-    .await;
+    let world = stepped_up("request.door != \"par\"", SimConfig::default(), "").await;
     let mut alice = world.person("alice");
     let pushed = world
         .post(
