@@ -24,8 +24,8 @@ fn close_max() -> Duration {
     bar(Duration::from_secs(3), PATIENCE)
 }
 
-/// Lines of the log arrive a little later than what they tell.
-const LOG_DELAY: Duration = Duration::from_millis(20);
+/// Lines of the log arrive a little later than what they tell: how often they are looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What came of the scored requests of a while.
 #[derive(Clone, Debug, Default)]
@@ -138,8 +138,7 @@ impl Tally {
 
 /// What the breaker did about a fault from `began` to `ended`. Waits for the log.
 pub async fn breaker(world: &World, began: Moment, ended: Option<Moment>) -> Breaker {
-    tokio::time::sleep(LOG_DELAY).await;
-    let turns = turns(world);
+    let turns = all_turns(world).await;
     let after = |moment: Moment, is_open: bool| {
         let mut later = turns
             .iter()
@@ -172,6 +171,31 @@ pub async fn opened_and_closed(world: &World, name: &str, began: Moment, ended: 
     assert!(in_time(found.opened, open_max()), "{name}: {found:?}");
     assert!(in_time(found.closed, close_max()), "{name}: {found:?}");
     found
+}
+
+/// The turns in the log, once it has all that the metrics count.
+async fn all_turns(world: &World) -> Vec<(SystemTime, bool)> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let state = ("dependency", "state");
+        let closings = [state, ("to", "closed")];
+        let closings = world
+            .metric("riskgate_breaker_transitions_total", &closings)
+            .await;
+        let is_closed = world.metric("riskgate_breaker_state", &[state]).await < 0.5;
+        // Only what opens it out of `closed` is a line: once for each closing, and once more while it is not closed.
+        let openings = closings + f64::from(u8::from(!is_closed));
+        let turns = turns(world);
+        let told = |is_open| turns.iter().filter(|(_, open)| *open == is_open).count() as f64;
+        if told(true) >= openings && told(false) >= closings {
+            return turns;
+        }
+        assert!(
+            Instant::now() < end,
+            "{openings} openings and {closings} closings are counted, and the log tells {turns:?}"
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// When the breaker of the state opened (`true`) and closed.
