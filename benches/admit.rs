@@ -1,4 +1,5 @@
-//! What it costs to decide what a request is: canonical form, class, parameters, header names, client address.
+//! What it costs to decide what a request is: canonical form, class, parameters, header names, client address. Each has its
+//! budget beside it.
 //!
 //! `cargo bench --bench admit`
 
@@ -9,9 +10,11 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
+mod budget;
+
+use budget::step;
 use criterion::Criterion;
 use criterion::criterion_group;
-use criterion::criterion_main;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
@@ -25,6 +28,8 @@ use riskgate::domain::signals::client_addr::client_address;
 use riskgate::domain::target::CanonicalTarget;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
 
 const AUTHORIZE: &[u8] = b"/t/example.com/oauth2/authorize?response_type=code&client_id=Xa7Qb2&scope=openid%20profile\
 &redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&state=8f1c9b7e&nonce=52d1&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM\
@@ -53,10 +58,10 @@ const HEADER_NAMES: [&str; 14] = [
 ];
 
 fn admit(c: &mut Criterion) {
-    c.bench_function("target/authorize", |b| {
+    step(c, "target/authorize", Duration::from_micros(1), |b| {
         b.iter(|| CanonicalTarget::parse(black_box(AUTHORIZE)))
     });
-    c.bench_function("target/token", |b| {
+    step(c, "target/token", Duration::from_nanos(250), |b| {
         b.iter(|| CanonicalTarget::parse(black_box(b"/oauth2/token")))
     });
 
@@ -64,10 +69,10 @@ fn admit(c: &mut Criterion) {
     let door = CanonicalTarget::parse(AUTHORIZE).expect("a canonical target");
     let deep =
         CanonicalTarget::parse(b"/api/users/v1/7a1b/sessions/9c/x/y").expect("a canonical target");
-    c.bench_function("classify/door", |b| {
+    step(c, "classify/door", Duration::from_nanos(500), |b| {
         b.iter(|| table.classify(black_box(&Method::GET), black_box(&door)))
     });
-    c.bench_function("classify/subtree", |b| {
+    step(c, "classify/subtree", Duration::from_nanos(2_500), |b| {
         b.iter(|| table.classify(black_box(&Method::GET), black_box(&deep)))
     });
 
@@ -79,7 +84,7 @@ fn admit(c: &mut Criterion) {
         content_type: Some("application/json"),
         has_content_encoding: false,
     };
-    c.bench_function("parameters/query", |b| {
+    step(c, "parameters/query", Duration::from_micros(4), |b| {
         b.iter(|| {
             Parameters::parse(
                 Door::Authorize,
@@ -90,15 +95,15 @@ fn admit(c: &mut Criterion) {
             )
         });
     });
-    c.bench_function("parameters/form", |b| {
+    step(c, "parameters/form", Duration::from_micros(3), |b| {
         b.iter(|| Parameters::parse(Door::Login, &Method::POST, None, form, black_box(LOGIN)));
     });
-    c.bench_function("parameters/json", |b| {
+    step(c, "parameters/json", Duration::from_micros(3), |b| {
         b.iter(|| Parameters::parse(Door::Authn, &Method::POST, None, json, black_box(AUTHN)));
     });
 
     let reserved = ReservedHeaders::default();
-    c.bench_function("headers/14", |b| {
+    step(c, "headers/14", Duration::from_nanos(500), |b| {
         b.iter(|| {
             HEADER_NAMES
                 .iter()
@@ -114,10 +119,14 @@ fn admit(c: &mut Criterion) {
         HeaderValue::from_static("6.6.6.6, 203.0.113.9, 10.0.0.7"),
     );
     let peer = IpAddr::from([10, 0, 0, 1]);
-    c.bench_function("client_address/3_hops", |b| {
+    step(c, "client_address/3_hops", Duration::from_micros(1), |b| {
         b.iter(|| client_address(peer, black_box(&headers), &trusted))
     });
 }
 
 criterion_group!(benches, admit);
-criterion_main!(benches);
+
+fn main() -> ExitCode {
+    benches();
+    budget::hold()
+}

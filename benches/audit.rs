@@ -12,10 +12,12 @@
     reason = "a bench ends at the first surprise; its macros make undocumented items"
 )]
 
+mod budget;
+
+use budget::step;
 use criterion::Criterion;
 use criterion::Throughput;
 use criterion::criterion_group;
-use criterion::criterion_main;
 use riskgate::domain::audit::AUDIT_SCHEMA;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::audit::AuditTiming;
@@ -33,6 +35,7 @@ use std::hint::black_box;
 use std::io::BufWriter;
 use std::io::Write;
 use std::process::Command;
+use std::process::ExitCode;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -121,27 +124,37 @@ fn audit(bench: &mut Criterion) {
     serde_json::to_writer(&mut lines, &record).unwrap();
     println!("a record of {} bytes", lines.len());
 
-    bench.bench_function("a record as JSON", |run| {
-        run.iter(|| {
-            lines.clear();
-            serde_json::to_writer(&mut lines, black_box(&record)).unwrap();
-            lines.push(b'\n');
-        });
-    });
+    step(
+        bench,
+        "a record as JSON",
+        Duration::from_micros(10),
+        |run| {
+            run.iter(|| {
+                lines.clear();
+                serde_json::to_writer(&mut lines, black_box(&record)).unwrap();
+                lines.push(b'\n');
+            });
+        },
+    );
     let (mut written, _) = journal();
-    bench.bench_function("a record, chained", |run| {
-        let mut seq = 0;
-        run.iter(|| {
-            seq += 1;
-            record.seq = seq;
-            lines.clear();
-            // Numbers begin anew with each run of the bench: the first one may mark a gap, or follow none.
-            written
-                .record(&mut lines, black_box(&record), &time)
-                .unwrap();
-        });
-    });
-    bench.bench_function("a checkpoint", |run| {
+    step(
+        bench,
+        "a record, chained",
+        Duration::from_micros(15),
+        |run| {
+            let mut seq = 0;
+            run.iter(|| {
+                seq += 1;
+                record.seq = seq;
+                lines.clear();
+                // Numbers begin anew with each run of the bench: the first one may mark a gap, or follow none.
+                written
+                    .record(&mut lines, black_box(&record), &time)
+                    .unwrap();
+            });
+        },
+    );
+    step(bench, "a checkpoint", Duration::from_micros(50), |run| {
         run.iter(|| {
             lines.clear();
             written.checkpoint(&mut lines, time(), &[7; 32]).unwrap();
@@ -149,12 +162,17 @@ fn audit(bench: &mut Criterion) {
     });
     let people = PeopleKey::new([5; 32]);
     let mut person = 0_u128;
-    bench.bench_function("the name of a person who was not met lately", |run| {
-        run.iter(|| {
-            person += 1;
-            people.name(black_box(Pseudonym::from_bytes(person.to_be_bytes())))
-        });
-    });
+    step(
+        bench,
+        "the name of a person who was not met lately",
+        Duration::from_micros(5),
+        |run| {
+            run.iter(|| {
+                person += 1;
+                people.name(black_box(Pseudonym::from_bytes(person.to_be_bytes())))
+            });
+        },
+    );
 
     let (mut written, seal) = journal();
     let mut lines = Vec::new();
@@ -260,4 +278,8 @@ fn hold(name: &str, count: u64, check: impl Fn()) {
 }
 
 criterion_group!(benches, audit);
-criterion_main!(benches);
+
+fn main() -> ExitCode {
+    benches();
+    budget::hold()
+}

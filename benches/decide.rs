@@ -1,5 +1,6 @@
 //! How long a decision takes: twenty rules of the usual kind of which none matches, so that every one is evaluated; and the
-//! same conditions in the interpreter of the `cel` crate, with the context built once for all. And what the rollout adds to it.
+//! same conditions in the interpreter of the `cel` crate, with the context built once for all. Then what the rollout adds to
+//! it, and the plan: what becomes of the request. What is ours has its budget beside it.
 
 #![allow(
     clippy::expect_used,
@@ -7,14 +8,25 @@
     reason = "a panic is how a failure is reported here"
 )]
 
+mod budget;
+
+use budget::step;
 use cel::Context;
 use cel::Program;
 use criterion::Criterion;
 use criterion::criterion_group;
-use criterion::criterion_main;
+use riskgate::domain::enforcement::AuthorizeFacts;
+use riskgate::domain::enforcement::Enforcement;
+use riskgate::domain::enforcement::PlanInput;
+use riskgate::domain::enforcement::StepUpSettings;
+use riskgate::domain::enforcement::plan;
+use riskgate::domain::enforcement::step_up::Style;
 use riskgate::domain::friction::Budget;
 use riskgate::domain::friction::Window;
 use riskgate::domain::policy::PolicySet;
+use riskgate::domain::policy::decision::Decision;
+use riskgate::domain::policy::decision::Mode;
+use riskgate::domain::policy::decision::Verdict;
 use riskgate::domain::policy::input::AgentInput;
 use riskgate::domain::policy::input::ClientInput;
 use riskgate::domain::policy::input::DeviceCookie;
@@ -27,15 +39,20 @@ use riskgate::domain::policy::input::SessionInput;
 use riskgate::domain::policy::input::TimeInput;
 use riskgate::domain::policy::input::UserInput;
 use riskgate::domain::policy::reason::Reason;
+use riskgate::domain::risk::Assessment;
+use riskgate::domain::risk::RiskScore;
 use riskgate::domain::risk::ScoreSource;
 use riskgate::domain::rollout_plan::Plan;
 use riskgate::domain::rollout_plan::STAGES_MAX;
 use riskgate::domain::route::Door;
 use riskgate::domain::signals::agent::DeviceKind;
 use riskgate::domain::signals::network::NetworkKind;
+use riskgate::domain::time::Timestamp;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::process::ExitCode;
+use std::time::Duration;
 
 const CONDITIONS: [&str; 5] = [
     r#"request.door == "token" && request.grant_type == "refresh_token" && risk.level == "medium""#,
@@ -151,9 +168,12 @@ fn decide(criterion: &mut Criterion) {
         decision.skipped.is_empty() && decision.matched.label() == "default_medium",
         "{decision:?}"
     );
-    criterion.bench_function("decide/20_rules", |bencher| {
-        bencher.iter(|| policy.decide(black_box(&input)))
-    });
+    step(
+        criterion,
+        "decide/20_rules",
+        Duration::from_micros(3),
+        |bencher| bencher.iter(|| policy.decide(black_box(&input))),
+    );
 
     let programs: Vec<Program> = CONDITIONS
         .iter()
@@ -189,14 +209,19 @@ fn rollout(criterion: &mut Criterion) {
     let plan = Plan::parse(&text).expect("a valid plan");
     let rollout = plan.rollout();
     let mut stable = 0_u64;
-    criterion.bench_function("rollout/256_stages", |bencher| {
-        bencher.iter(|| {
-            stable = stable.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            rollout
-                .share(black_box("carbon.super"), black_box("application-200"))
-                .mode_of(stable)
-        });
-    });
+    step(
+        criterion,
+        "rollout/256_stages",
+        Duration::from_nanos(500),
+        |bencher| {
+            bencher.iter(|| {
+                stable = stable.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                rollout
+                    .share(black_box("carbon.super"), black_box("application-200"))
+                    .mode_of(stable)
+            });
+        },
+    );
     let budget = Budget::default();
     let mut window = Window::default();
     let mut user = 0_u64;
@@ -204,13 +229,80 @@ fn rollout(criterion: &mut Criterion) {
         user = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
         window.note(user, false, 1_000, &budget);
     }
-    criterion.bench_function("rollout/note", |bencher| {
-        bencher.iter(|| {
-            user = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            window.note(black_box(user), false, 1_000, &budget)
-        });
+    step(
+        criterion,
+        "rollout/note",
+        Duration::from_nanos(500),
+        |bencher| {
+            bencher.iter(|| {
+                user = user.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                window.note(black_box(user), false, 1_000, &budget)
+            });
+        },
+    );
+}
+
+/// What becomes of a request: forwarded with the risk in its head, sent round for a factor, refused.
+fn planning(criterion: &mut Criterion) {
+    const AUTHORIZE: &str = "/oauth2/authorize?response_type=code&client_id=expenses&scope=openid%20profile\
+&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&state=8f1c9b7e&nonce=52d1&code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM\
+&code_challenge_method=S256";
+    let reasons = [Reason::UnfamiliarDevice, Reason::UnfamiliarNetwork];
+    let of = |verdict| Decision {
+        verdict,
+        ..policy().decide(&input(&reasons))
+    };
+    let (allow, step_up, block) = (of(Verdict::Allow), of(Verdict::StepUp), of(Verdict::Block));
+    let assessment = Assessment::Scored {
+        score: RiskScore::new(0.3).expect("a probability"),
+        reasons: reasons.to_vec(),
+        contributions: vec![0.25; 32],
+        source: ScoreSource::Native,
+        fallback: None,
+    };
+    let settings = StepUpSettings::default();
+    let of = |decision| PlanInput {
+        mode: Mode::Enforce,
+        assessment: &assessment,
+        decision,
+        door: Door::Authorize,
+        method: "GET",
+        target: AUTHORIZE,
+        grant_type: None,
+        authorize: AuthorizeFacts::default(),
+        saml: None,
+        continues: false,
+        decision_id: "0193691e-8f5c-7d6c-a1b2-5c6d7e8f9012",
+        address: IpAddr::from([192, 0, 2, 1]),
+        now: Timestamp(1_764_000_000_000),
+        step_up: &settings,
+        style: Style::default(),
+        sent: 0,
+        failed: 0,
+        exhausted: None,
+        provable: true,
+        deferred: false,
+        signer: None,
+    };
+    let (forwarded, sent, refused) = (of(&allow), of(&step_up), of(&block));
+    assert!(matches!(plan(&forwarded), Enforcement::Forward(..)));
+    assert!(matches!(plan(&sent), Enforcement::Redirect(..)));
+    assert!(matches!(plan(&refused), Enforcement::Reject(..)));
+    let budget = Duration::from_micros(3);
+    step(criterion, "plan/forward", budget, |bencher| {
+        bencher.iter(|| plan(black_box(&forwarded)))
+    });
+    step(criterion, "plan/redirect", budget, |bencher| {
+        bencher.iter(|| plan(black_box(&sent)))
+    });
+    step(criterion, "plan/refuse", budget, |bencher| {
+        bencher.iter(|| plan(black_box(&refused)))
     });
 }
 
-criterion_group!(benches, decide, rollout);
-criterion_main!(benches);
+criterion_group!(benches, decide, rollout, planning);
+
+fn main() -> ExitCode {
+    benches();
+    budget::hold()
+}

@@ -1,13 +1,15 @@
 //! What it costs to fold signals and history into the model's row.
 //!
-//! Budget: 5 µs for a named user with a full profile (32 values per attribute, a population of 50,000 values), which is
-//! the most that one request has to look at; 1 µs for a request about nobody, without history.
+//! Budgets, of which the first is for the most that one request has to look at: a named user with a full profile (32 values
+//! per attribute, a population of 50,000 values).
 //!
 //! `cargo bench --bench features`
 
+mod budget;
+
+use budget::step;
 use criterion::Criterion;
 use criterion::criterion_group;
-use criterion::criterion_main;
 use riskgate::domain::features::Feature;
 use riskgate::domain::features::FeatureVector;
 use riskgate::domain::features::derive::Known;
@@ -37,7 +39,9 @@ use riskgate::domain::signals::session::DeviceCookie;
 use riskgate::domain::time::Timestamp;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// 12 November 2025, 08:00 UTC: only differences matter.
 const NOW: Timestamp = Timestamp(1_762_934_400_000);
@@ -187,7 +191,7 @@ fn features(c: &mut Criterion) {
         filled(&row) >= 25 && row.value(Feature::GeoSpeed).is_finite(),
         "{row:?}"
     );
-    c.bench_function("features/full_profile", |b| {
+    step(c, "features/full_profile", Duration::from_micros(5), |b| {
         b.iter(|| derive(RequestKind::Login, black_box(&named), known, NOW))
     });
 
@@ -199,11 +203,11 @@ fn features(c: &mut Criterion) {
         link: None,
         population: &empty,
     };
-    c.bench_function("features/no_history", |b| {
+    step(c, "features/no_history", Duration::from_micros(1), |b| {
         b.iter(|| derive(RequestKind::Login, black_box(&nobody), unknown, NOW))
     });
 
-    c.bench_function("features/signal_hashes", |b| {
+    step(c, "features/signal_hashes", Duration::from_micros(5), |b| {
         b.iter(|| {
             SignalHashes::of(
                 &people,
@@ -216,7 +220,7 @@ fn features(c: &mut Criterion) {
             )
         });
     });
-    c.bench_function("features/agent", |b| {
+    step(c, "features/agent", Duration::from_micros(5), |b| {
         b.iter(|| AgentFacts::parse(black_box(Some(AGENT)), Some("nb-NO,nb;q=0.9")))
     });
 }
@@ -229,4 +233,8 @@ fn filled(row: &FeatureVector) -> usize {
 }
 
 criterion_group!(benches, features);
-criterion_main!(benches);
+
+fn main() -> ExitCode {
+    benches();
+    budget::hold()
+}

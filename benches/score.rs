@@ -2,9 +2,10 @@
 //!
 //! `cargo bench --bench score`. Needs the library that `scripts/fetch-onnxruntime.sh` fetches.
 
+mod budget;
+
 use criterion::Criterion;
 use criterion::criterion_group;
-use criterion::criterion_main;
 use riskgate::adapters::onnx::load;
 use riskgate::adapters::onnx::manifest::Golden;
 use riskgate::domain::features::FeatureVector;
@@ -15,6 +16,7 @@ use std::error::Error;
 use std::hint::black_box;
 use std::path::Path;
 use std::process;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -24,8 +26,18 @@ const MODEL: &str = "conf/model";
 fn score(c: &mut Criterion) {
     match prepare() {
         Ok((native, primary, rows)) => {
-            measure(c, "native", &*native, &rows);
-            measure(c, "onnx_runtime", &*primary, &rows);
+            measure(
+                c,
+                ("score/native", Duration::from_micros(2)),
+                &*native,
+                &rows,
+            );
+            measure(
+                c,
+                ("score/onnx_runtime", Duration::from_micros(25)),
+                &*primary,
+                &rows,
+            );
         }
         Err(error) => {
             eprintln!("cannot measure: {error}");
@@ -49,9 +61,14 @@ fn prepare() -> Result<Prepared, Box<dyn Error>> {
     Ok((native, primary, rows))
 }
 
-fn measure(c: &mut Criterion, name: &str, model: &dyn RiskModel, rows: &[FeatureVector]) {
+fn measure(
+    c: &mut Criterion,
+    (name, budget): (&'static str, Duration),
+    model: &dyn RiskModel,
+    rows: &[FeatureVector],
+) {
     let mut rows = rows.iter().cycle();
-    c.bench_function(name, |b| {
+    budget::step(c, name, budget, |b| {
         b.iter(|| {
             let deadline = Deadline::after(Instant::now(), Duration::from_millis(10));
             rows.next().map(|row| model.run(black_box(row), deadline))
@@ -60,4 +77,8 @@ fn measure(c: &mut Criterion, name: &str, model: &dyn RiskModel, rows: &[Feature
 }
 
 criterion_group!(benches, score);
-criterion_main!(benches);
+
+fn main() -> ExitCode {
+    benches();
+    budget::hold()
+}

@@ -6,7 +6,8 @@
 #   scripts/bench.sh peers    installs what others offer (nginx, HAProxy: Debian, as root; Envoy, FastAPI: vendor/bench-venv);
 #                             the load bench then measures those as well
 #   scripts/bench.sh instructions  instructions of a request beside the bare proxy's, by valgrind: steady on any machine
-#   scripts/bench.sh micro    single steps: canonical form, features, score, decision, whole request, state
+#   scripts/bench.sh micro    single steps: canonical form, features, score, decision, plan, record, whole request, state;
+#                             fails where one is above the budget that stands beside it
 #
 # Both build what they measure, optimised and with the locked dependencies. docs/PERFORMANCE.md says how to read the
 # numbers. Everything listens on loopback and ends with the run.
@@ -50,11 +51,11 @@ instructions)
     ;;
 micro)
     say "single steps"
-    cargo bench --locked --package riskgate \
-        --bench admit --bench decide --bench features --bench request --bench score --bench signing --bench state
+    cargo bench --locked --package riskgate --bench admit --bench audit --bench decide --bench features \
+        --bench request --bench score --bench signing --bench state --no-fail-fast
     ;;
 -h | --help)
-    sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     ;;
 *) fail "unknown bench \`$1\`, expected \`load\`, \`peers\`, \`instructions\` or \`micro\`" 2 ;;
 esac
