@@ -27,8 +27,11 @@ use std::time::Duration;
 use std::time::Instant;
 use toml::Table;
 use toml::Value;
+use wso2_sim::RecordedRequest;
 
 const KEYS: &[u8] = b"GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// Requests of one who comes after an exchange.
+const AFTER: usize = 20;
 
 /// A world with TLS whose certificate is one of the authority's.
 async fn world(first: &Issued, config: &'static str) -> World {
@@ -53,18 +56,64 @@ fn file(world: &World, name: &str) -> std::path::PathBuf {
     world.data_dir().with_file_name(name)
 }
 
-/// Sends SIGHUP and waits until a look at the files of `listener` has ended so. It may have been one that the gateway took by
-/// itself.
-pub(crate) async fn reread(world: &World, listener: &str, result: &str) {
+/// How often a look at the files of `listener` has ended so.
+pub(crate) async fn looks(world: &World, listener: &str, result: &str) -> f64 {
     let labels = [("listener", listener), ("result", result)];
-    let count = || world.metric("riskgate_certificate_reloads_total", &labels);
-    let before = count().await;
-    world.signal("HUP");
+    let name = "riskgate_certificate_reloads_total";
+    world.metric(name, &labels).await
+}
+
+/// Waits until it has ended so that often.
+pub(crate) async fn until_looked(world: &World, listener: &str, result: &str, wanted: f64) {
     let end = Instant::now() + PATIENCE;
-    while count().await <= before {
+    while looks(world, listener, result).await < wanted {
         assert!(Instant::now() < end, "{}", world.log());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Sends SIGHUP and waits until a look at the files of `listener` has ended so. It may have been one that the gateway took by
+/// itself.
+pub(crate) async fn reread(world: &World, listener: &str, result: &str) {
+    let before = looks(world, listener, result).await;
+    world.signal("HUP");
+    until_looked(world, listener, result, before + 1.0).await;
+}
+
+/// Lets `exchange` happen while connections to the identity server are there for the taking, asks on as one who comes after
+/// it, and gives all that the identity server received. No request is lost.
+pub(crate) async fn exchanged_under_load(
+    world: &World,
+    exchange: impl Future<Output = ()>,
+) -> Vec<RecordedRequest> {
+    let server = fs::read_to_string(file(world, "server.crt"));
+    let tls = client::trusting(&server.expect("the certificate of the listener"));
+    let load = Plan {
+        tls: Some(Arc::clone(&tls)),
+        ..Plan::keeping(4, world.port)
+    }
+    .start();
+    load.until(40).await;
+    exchange.await;
+    let mut fresh = Client::new(world.port, Some(tls));
+    for number in 0..AFTER {
+        let request =
+            format!("GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\nx-after: {number}\r\n\r\n");
+        let answer = fresh.exchange(request.as_bytes()).await.expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    let answered = load.answered();
+    load.until(answered + 40).await;
+    load.end().await.assert_all_answered(&world.log());
+    world.sim.recorded()
+}
+
+/// Those of them who came after the exchange.
+pub(crate) fn after(received: &[RecordedRequest]) -> Vec<&RecordedRequest> {
+    let is_after = |request: &&RecordedRequest| !request.header_values("x-after").is_empty();
+    let after: Vec<_> = received.iter().filter(is_after).collect();
+    assert_eq!(after.len(), AFTER);
+    after
 }
 
 /// Waits until the log has every one of these words from `place` on.

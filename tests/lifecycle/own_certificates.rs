@@ -1,22 +1,20 @@
 //! The certificate that the gateway shows to upstreams that ask for one: on every way there, exchanged under traffic,
 //! refused when it cannot be used, watched for its end.
 
+use crate::certificates::after;
+use crate::certificates::exchanged_under_load;
 use crate::certificates::reread;
 use crate::certificates::until_said;
-use crate::client;
-use crate::client::Client;
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::rules;
 use crate::issuer::Authority;
 use crate::issuer::Issued;
-use crate::load::Plan;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -95,7 +93,7 @@ async fn world(sim: SimConfig, config: String) -> World {
 }
 
 /// Asked of the gateway without a place in its records: what fails before the upstream is asked may have none.
-async fn status(world: &World) -> u16 {
+pub(crate) async fn status(world: &World) -> u16 {
     let request = world.request(reqwest::Method::GET, KEYS);
     world.send(request).await.status
 }
@@ -201,38 +199,13 @@ async fn another_pair_is_shown_without_a_drop_and_on_connections_of_its_own() {
         format!("[upstream]\nidle_timeout_seconds = 3600\n{}", own.keys()),
     )
     .await;
-    let server = fs::read_to_string(world.data_dir().with_file_name("server.crt"));
-    let tls = client::trusting(&server.expect("the certificate of the listener"));
-    let port = world.port;
-    let load = Plan {
-        clients: 4,
-        fresh: false,
-        tls: Some(Arc::clone(&tls)),
-        nodes: Arc::new(move || port),
-        requests: 0,
-    }
-    .start();
-    load.until(40).await;
-    own.put(&second);
-    reread(&world, "upstream", "ok").await;
-    // Whoever begins now is shown the second one; connections of the first are there for the taking.
-    let mut fresh = Client::new(port, Some(tls));
-    for number in 0..20 {
-        let request =
-            format!("GET {KEYS} HTTP/1.1\r\nHost: localhost\r\nx-after: {number}\r\n\r\n");
-        let answer = fresh.exchange(request.as_bytes()).await.expect("an answer");
-        assert_eq!(answer.status, 200);
-    }
-    let answered = load.answered();
-    load.until(answered + 40).await;
-    load.end().await.assert_all_answered(&world.log());
-    let received = world.sim.recorded();
-    let after: Vec<_> = received
-        .iter()
-        .filter(|request| !request.header_values("x-after").is_empty())
-        .collect();
-    assert_eq!(after.len(), 20);
-    for request in after {
+    let received = exchanged_under_load(&world, async {
+        own.put(&second);
+        reread(&world, "upstream", "ok").await;
+    })
+    .await;
+    // Whoever began after it was shown the second one, though connections of the first were there for the taking.
+    for request in after(&received) {
         assert_eq!(shown(request), Some(second.der.as_slice()));
     }
     assert!(

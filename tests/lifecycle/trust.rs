@@ -1,18 +1,20 @@
 //! Authorities that the gateway itself trusts, exchanged while it serves: for the identity server, Redis, alerts and spans.
 
+use crate::certificates::after;
+use crate::certificates::exchanged_under_load;
+use crate::certificates::looks;
 use crate::certificates::reread;
+use crate::certificates::until_looked;
 use crate::certificates::until_said;
-use crate::client;
 use crate::gateway::Options;
 use crate::gateway::PATIENCE;
 use crate::gateway::World;
 use crate::gateway::always;
 use crate::gateway::redis::RedisServer;
 use crate::issuer::Authority;
-use crate::load::Plan;
+use crate::own_certificates::status;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
@@ -20,7 +22,8 @@ use wso2_sim::Sim;
 use wso2_sim::SimConfig;
 use wso2_sim::SimTls;
 
-const KEYS: &str = "/oauth2/jwks";
+/// What they are called among what is looked at.
+const AUTHORITIES: &str = "authorities";
 const FORM: &[(&str, &str)] = &[("grant_type", "client_credentials")];
 /// The parts of a process that trust somebody.
 const PARTS: [&str; 4] = [
@@ -45,26 +48,6 @@ impl Files {
     fn put(&self, key: &str, text: &str) -> PathBuf {
         fs::write(self.path(key), text).expect("a file");
         self.path(key)
-    }
-}
-
-async fn status(world: &World) -> u16 {
-    let request = world.request(reqwest::Method::GET, KEYS);
-    world.send(request).await.status
-}
-
-/// How often authorities were taken, or refused.
-async fn count(world: &World, result: &str) -> f64 {
-    let labels = [("listener", "authorities"), ("result", result)];
-    let name = "riskgate_certificate_reloads_total";
-    world.metric(name, &labels).await
-}
-
-async fn until_counted(world: &World, result: &str, wanted: f64) {
-    let end = Instant::now() + PATIENCE;
-    while count(world, result).await < wanted {
-        assert!(Instant::now() < end, "{}", world.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -155,7 +138,7 @@ async fn whoever_is_trusted_is_exchanged_without_a_restart() {
     files.put(PARTS[1], ours.pem());
     files.put(PARTS[2], receiver.ca_pem());
     files.put(PARTS[3], receiver.ca_pem());
-    until_counted(&world, "ok", 4.0).await;
+    until_looked(&world, AUTHORITIES, "ok", 4.0).await;
     assert_eq!(status(&world).await, 200);
     until_state(&world, "\"ok\"").await;
     world
@@ -173,13 +156,13 @@ async fn whoever_is_trusted_is_exchanged_without_a_restart() {
     // What is damaged is refused by file and key, and the old ones stay.
     for part in PARTS {
         let place = world.log().len();
-        let refused = count(&world, "refused").await;
+        let refused = looks(&world, AUTHORITIES, "refused").await;
         let good = fs::read_to_string(files.path(part)).expect("a file");
         files.put(
             part,
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         );
-        until_counted(&world, "refused", refused + 1.0).await;
+        until_looked(&world, AUTHORITIES, "refused", refused + 1.0).await;
         let file = at(part);
         let log = until_said(&world, place, &[part, &file, "the old ones stay"]).await;
         assert!(
@@ -193,7 +176,7 @@ async fn whoever_is_trusted_is_exchanged_without_a_restart() {
 
     // Whoever is trusted no more is asked no more, though connections to him are there for the taking.
     files.put(PARTS[0], other.pem());
-    until_counted(&world, "ok", 5.0).await;
+    until_looked(&world, AUTHORITIES, "ok", 5.0).await;
     assert_eq!(status(&world).await, 502);
 
     // Another file is taken with the rest of the configuration; a damaged one is refused with it.
@@ -230,40 +213,15 @@ async fn no_request_is_lost_and_no_connection_of_the_old_trust_is_used_again() {
     })
     .await;
     let file = world.data_dir().with_file_name("identity-server-ca.pem");
-    let server = fs::read_to_string(world.data_dir().with_file_name("server.crt"));
-    let tls = client::trusting(&server.expect("the certificate of the listener"));
-    let port = world.port;
-    let load = Plan {
-        clients: 4,
-        fresh: false,
-        tls: Some(Arc::clone(&tls)),
-        nodes: Arc::new(move || port),
-        requests: 0,
-    }
-    .start();
-    load.until(40).await;
-    let before: Vec<_> = world.sim.recorded().iter().map(|it| it.peer).collect();
-    fs::write(&file, format!("{}{}", world.sim.ca_pem(), other.pem())).expect("a file");
-    reread(&world, "authorities", "ok").await;
-    let mut fresh = client::Client::new(port, Some(tls));
-    for number in 0..20 {
-        let request =
-            format!("GET {KEYS} HTTP/1.1\r\nHost: localhost\r\nx-after: {number}\r\n\r\n");
-        let answer = fresh.exchange(request.as_bytes()).await.expect("an answer");
-        assert_eq!(answer.status, 200);
-    }
-    let answered = load.answered();
-    load.until(answered + 40).await;
-    load.end().await.assert_all_answered(&world.log());
-    let received = world.sim.recorded();
-    let after = received
-        .iter()
-        .filter(|request| !request.header_values("x-after").is_empty());
-    let mut seen = 0;
-    for request in after {
-        seen += 1;
+    let mut before = Vec::new();
+    let received = exchanged_under_load(&world, async {
+        before.extend(world.sim.recorded().iter().map(|it| it.peer));
+        fs::write(&file, format!("{}{}", world.sim.ca_pem(), other.pem())).expect("a file");
+        reread(&world, AUTHORITIES, "ok").await;
+    })
+    .await;
+    for request in after(&received) {
         let is_old = before.contains(&request.peer);
         assert!(!is_old, "{} was used before", request.peer);
     }
-    assert_eq!(seen, 20);
 }

@@ -1,5 +1,6 @@
 //! The files that the rules look at, and the part of a Rust file that runs in production.
 
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
@@ -90,6 +91,18 @@ pub(crate) fn production() -> &'static [Source] {
             .collect()
     });
     &FILES
+}
+
+/// Every place of production code below `folder` that has the form: file and text.
+pub(crate) fn places_of(form: &Regex, folder: &str) -> Vec<String> {
+    let sources = production().iter();
+    sources
+        .filter(|source| source.path.starts_with(folder))
+        .flat_map(|source| {
+            let found = form.find_iter(&source.text);
+            found.map(|found| format!("{}: {}", source.path, found.as_str()))
+        })
+        .collect()
 }
 
 /// Tests stand at the foot of a file; comments are whole lines or follow code after two spaces or one.

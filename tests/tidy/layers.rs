@@ -3,6 +3,7 @@
 use crate::files::Source;
 use crate::files::dependencies;
 use crate::files::nothing;
+use crate::files::places_of;
 use crate::files::production;
 use regex::Regex;
 use std::collections::BTreeSet;
@@ -579,16 +580,7 @@ fn the_domain_is_pure() {
         r"\.await|\basync fn\b|std::(?:env|fs|process|os)\b|TcpStream|Instant::now|SystemTime|println!|eprintln!|\brand::",
     )
     .unwrap();
-    let findings = production()
-        .iter()
-        .filter(|source| source.path.starts_with("src/domain/"))
-        .flat_map(|source| {
-            impure
-                .find_iter(&source.text)
-                .map(|found| format!("{}: {}", source.path, found.as_str()))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let findings = places_of(&impure, "src/domain/");
     nothing(
         "the domain waits, reads a clock or touches the world",
         findings,

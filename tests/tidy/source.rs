@@ -1,6 +1,7 @@
 //! What production code never does, and what no file of the repository holds.
 
 use crate::files::nothing;
+use crate::files::places_of;
 use crate::files::production;
 use crate::files::read;
 use crate::files::root;
@@ -63,15 +64,7 @@ fn production_code_does_not_panic_on_purpose() {
     // `unwrap_or` and its family are fine; so is the `expect` attribute of lints.
     let panics =
         Regex::new(r"\.unwrap\(\)|\.expect\(|\.expect_err\(|\.unwrap_err\(|\bpanic!|\btodo!|\bunimplemented!|\bunreachable!|\bassert(?:_eq|_ne)?!").unwrap();
-    let findings = production()
-        .iter()
-        .flat_map(|source| {
-            panics
-                .find_iter(&source.text)
-                .map(|found| format!("{}: {}", source.path, found.as_str()))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let findings = places_of(&panics, "src/");
     nothing("panics outside tests", findings);
 }
 
@@ -79,15 +72,7 @@ fn production_code_does_not_panic_on_purpose() {
 fn locks_survive_a_panic() {
     // Those of tokio have no poison either.
     let poisoned = Regex::new(r"\bstd::sync::(?:Mutex|RwLock|PoisonError)\b").unwrap();
-    let findings = production()
-        .iter()
-        .flat_map(|source| {
-            poisoned
-                .find_iter(&source.text)
-                .map(|found| format!("{}: {}", source.path, found.as_str()))
-                .collect::<Vec<_>>()
-        })
-        .collect();
+    let findings = places_of(&poisoned, "src/");
     nothing(
         "locks that a panic leaves unusable; use parking_lot",
         findings,
