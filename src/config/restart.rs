@@ -72,8 +72,7 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         reload: [passed, stream]);
     differing!(found, "alerts", AlertSettings, alerts, &new.alerts,
         start: [url, secret_file, verdicts, score_min], reload: [ca_file]);
-    // Of these nothing is taken over.
-    // Authorities are, where they are asked for something.
+    // Of the sections below nothing is taken over but the authorities that they trust.
     let mut others = new.clone();
     others.state.redis_ca_file.clone_from(&state.redis_ca_file);
     others.traces.ca_file.clone_from(&traces.ca_file);
