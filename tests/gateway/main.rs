@@ -34,6 +34,8 @@ mod headers;
 mod health;
 mod held;
 mod http2;
+mod http2_floods;
+mod http2_heads;
 mod in_place;
 mod input;
 mod introspection;

@@ -46,6 +46,7 @@ mod succession;
 
 pub use http2::Http2;
 pub use http2::Http2Answer;
+pub use http2::frames;
 pub use http2::secured;
 pub use node::Node;
 pub use person::Answer;

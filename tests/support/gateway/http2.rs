@@ -1,5 +1,8 @@
 //! A client that speaks HTTP/2 over TLS to the gateway, many requests on one connection.
 
+#[path = "frames.rs"]
+pub mod frames;
+
 use super::PATIENCE;
 use super::World;
 use bytes::Bytes;
