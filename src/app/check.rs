@@ -1,5 +1,8 @@
 //! `riskgate check`: everything that `run` would look at, without binding a port or writing a file.
 
+/// What a gateway keeps for itself.
+mod own_files;
+
 use crate::adapters::clock::SystemClock;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoSettings;
@@ -15,7 +18,6 @@ use crate::app::certificates::Expiry;
 use crate::app::console;
 use crate::app::edge;
 use crate::app::keys::Keys;
-use crate::app::operators;
 use crate::app::reach;
 use crate::app::rerun::glance;
 use crate::app::resources;
@@ -56,24 +58,16 @@ pub struct Findings {
 /// Checks a configuration. With `reach`, the identity server and Redis are contacted as well.
 pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     let mut findings = Findings::default();
-    // A check writes nothing: without a secret file any key serves to build the parts.
-    let keys = Keys::throwaway(0);
-    for (path, key) in [
-        (&config.keys.secret_file, "keys.secret_file"),
-        (
-            &config.keys.previous_secret_file,
-            "keys.previous_secret_file",
-        ),
-    ] {
-        let read = path.as_ref().map(|path| crate::app::keys::read(path, key));
-        findings.problems.extend(read.and_then(Result::err));
-    }
     let places = writable::look(config, file);
     findings.problems.extend(places.problems);
     findings.warnings.extend(places.warnings);
-    if config.admin.token_file.is_some() {
-        findings.problems.extend(operators::existing(config).err());
-    }
+    // What the matter is with the folder has been said then.
+    let keys = if places.is_data_lost {
+        Keys::throwaway(0)
+    } else {
+        own_files::look(config, file, &mut findings);
+        own_files::secret(config, &mut findings)
+    };
     match assemble::snapshot(config, file, &keys, 0) {
         Ok(assembled) => {
             let snapshot = &assembled.snapshot;
@@ -243,22 +237,17 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Err(error) => findings.problems.push(error),
     }
     match assemble::store(config, file, &keys) {
-        Ok(settings) => match store::check(&config.state.url, &settings) {
-            Ok(()) => {
-                findings.fine.push(format!(
-                    "state: {}",
-                    store::without_credentials(&config.state.url)
-                ));
-                if reach && config.state.url.starts_with("redis") {
-                    findings
-                        .problems
-                        .extend(reach_store(config, &settings, file).await.err());
-                }
+        Ok(_) if places.is_data_lost => {}
+        Ok(settings) => {
+            let before = findings.problems.len();
+            own_files::state(config, file, &settings, &mut findings);
+            let is_right = findings.problems.len() == before;
+            if reach && is_right && config.state.url.starts_with("redis") {
+                findings
+                    .problems
+                    .extend(reach_store(config, &settings, file).await.err());
             }
-            Err(error) => findings
-                .problems
-                .push(ConfigError::new(file, format!("state.url: {error}"))),
-        },
+        }
         Err(error) => findings.problems.push(error),
     }
     findings

@@ -27,6 +27,12 @@ const SECRET_FILE: &str = "secret.key";
 /// The one before it.
 const PREVIOUS_SECRET_FILE: &str = "secret.previous.key";
 
+/// What mends a secret of our own making, and one before it.
+const OWN_REMEDY: &str = "put a copy of it back, or move it away: the next start makes another one, and whoever was known is \
+                          then unknown";
+const OWN_PREVIOUS_REMEDY: &str =
+    "put a copy of it back, or move it away: who was not seen since the exchange is then unknown";
+
 /// Keys for each use. None of them tells anything of another.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -55,6 +61,8 @@ struct Places {
     /// Whether it is made when it is missing.
     own: bool,
     previous: Option<PathBuf>,
+    /// Where the one before it is, if no key or variable says so.
+    own_previous: PathBuf,
 }
 
 /// What an exchange of the secret did.
@@ -92,6 +100,22 @@ impl Keys {
         Self::load_with(config, None, &|name| std::env::var_os(name))
     }
 
+    /// Reads the secret; `None` where the next start makes it.
+    pub fn found(config: &Config) -> Result<Option<Self>, ConfigError> {
+        Self::found_with(config, &|name| std::env::var_os(name))
+    }
+
+    fn found_with(
+        config: &Config,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Option<Self>, ConfigError> {
+        let places = Places::of(config, variable);
+        if variable(SECRET_VARIABLE).is_some() || !places.own || places.secret.exists() {
+            return Self::load_with(config, None, variable).map(Some);
+        }
+        places.previous().map(|_| None)
+    }
+
     fn load_with(
         config: &Config,
         entropy: Option<&dyn Entropy>,
@@ -109,18 +133,13 @@ impl Keys {
                 {
                     make(&places.secret, entropy)?;
                 }
-                read(&places.secret, places.named_by)?
+                let remedy = places.own.then_some(OWN_REMEDY);
+                read_own(&places.secret, places.named_by, remedy)?
             }
         };
-        let previous = match &places.previous {
-            Some(path) => Some(Box::new(Self::of(&read(
-                path,
-                "keys.previous_secret_file",
-            )?))),
-            None => None,
-        };
+        let previous = places.previous()?;
         Ok(Self {
-            previous,
+            previous: previous.map(|secret| Box::new(Self::of(&secret))),
             ..Self::of(&secret)
         })
     }
@@ -147,19 +166,27 @@ impl Places {
             (None, Some(path)) => (path.clone(), "keys.secret_file", false),
             (None, None) => (own, "state.data_dir", true),
         };
-        let beside = || {
-            let beside = config.state.data_dir.join(PREVIOUS_SECRET_FILE);
-            (own && beside.exists()).then_some(beside)
-        };
+        let own_previous = config.state.data_dir.join(PREVIOUS_SECRET_FILE);
+        let beside = || (own && own_previous.exists()).then(|| own_previous.clone());
         Self {
             previous: variable(PREVIOUS_FILE_VARIABLE)
                 .map(PathBuf::from)
                 .or_else(|| config.keys.previous_secret_file.clone())
                 .or_else(beside),
+            own_previous,
             secret,
             named_by,
             own,
         }
+    }
+
+    /// The secret before this one, where there is one.
+    fn previous(&self) -> Result<Option<Secret<Vec<u8>>>, ConfigError> {
+        let read = |path: &PathBuf| {
+            let remedy = (*path == self.own_previous).then_some(OWN_PREVIOUS_REMEDY);
+            read_own(path, "keys.previous_secret_file", remedy)
+        };
+        self.previous.as_ref().map(read).transpose()
     }
 }
 
@@ -216,6 +243,16 @@ pub fn read(path: &Path, key: &str) -> Result<Secret<Vec<u8>>, ConfigError> {
     let bytes = std::fs::read(path)
         .map_err(|error| ConfigError::new(&file, format!("{key}: cannot be read: {error}")))?;
     long_enough(bytes, &file, key)
+}
+
+/// The same, with what mends one that is too short.
+fn read_own(path: &Path, key: &str, remedy: Option<&str>) -> Result<Secret<Vec<u8>>, ConfigError> {
+    read(path, key).map_err(|error| match remedy {
+        Some(remedy) if path.is_file() => {
+            ConfigError::new(error.file, format!("{}; {remedy}", error.problem))
+        }
+        _ => error,
+    })
 }
 
 fn long_enough(bytes: Vec<u8>, file: &str, key: &str) -> Result<Secret<Vec<u8>>, ConfigError> {
@@ -331,6 +368,37 @@ mod tests {
             error.contains(SECRET_VARIABLE) && !error.contains("canary"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_found_is_what_the_next_start_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state.data_dir = dir.path().to_owned();
+        let found = || {
+            let found = Keys::found_with(&config, &|_| None);
+            found
+                .map(|found| found.is_some())
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(found(), Ok(false));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let [secret, previous] =
+            [SECRET_FILE, PREVIOUS_SECRET_FILE].map(|name| dir.path().join(name));
+        for (path, other) in [(&previous, &secret), (&secret, &previous)] {
+            std::fs::write(path, "canary").unwrap();
+            let error = found().unwrap_err();
+            let name = path.display().to_string();
+            assert!(
+                error.starts_with(&name) && error.contains("move it away"),
+                "{error}"
+            );
+            assert!(!error.contains("canary"), "{error}");
+            std::fs::write(path, [1; 32]).unwrap();
+            assert_eq!(found(), Ok(path == &secret), "{}", other.display());
+        }
+        let started = Keys::load_with(&config, None, &|_| None).unwrap();
+        assert!(started.previous.is_some());
     }
 
     #[test]

@@ -291,6 +291,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         audit.map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
     );
     let operators = operators::load(&config, &OsEntropy).map_err(one)?;
+    console::read(&config.operators_file()).map_err(one)?;
     let mut socket = |address, key| match inherited.take(address) {
         Some(socket) => Ok((socket, true)),
         None => bind(address, key, &file).map(|socket| (socket, false)),

@@ -26,8 +26,22 @@ pub fn existing(config: &Config) -> Result<BearerToken, ConfigError> {
     let text = std::fs::read_to_string(&path).map_err(|error| {
         ConfigError::new(&file, format!("admin.token_file: cannot be read: {error}"))
     })?;
-    BearerToken::parse(&text)
-        .map_err(|error| ConfigError::new(&file, format!("admin.token_file: {error}")))
+    BearerToken::parse(&text).map_err(|error| {
+        // One that was made here is made again.
+        let remedy = match config.admin.token_file {
+            Some(_) => "",
+            None => "; move it away, and the next start makes another one",
+        };
+        ConfigError::new(&file, format!("admin.token_file: {error}{remedy}"))
+    })
+}
+
+/// Reads the token, where there is one or must be one.
+pub fn found(config: &Config) -> Result<(), ConfigError> {
+    if config.admin.token_file.is_none() && !config.token_file().exists() {
+        return Ok(());
+    }
+    existing(config).map(drop)
 }
 
 fn make(path: &Path, token: &BearerToken) -> Result<(), ConfigError> {
@@ -57,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.state.data_dir = folder.path().join("new/data");
-        assert!(existing(&config).is_err());
+        assert!(existing(&config).is_err() && found(&config).is_ok());
         let made = load(&config, &OsEntropy).unwrap();
         assert_eq!(load(&config, &OsEntropy).unwrap().expose(), made.expose());
         assert_eq!(existing(&config).unwrap().expose(), made.expose());
@@ -69,6 +83,13 @@ mod tests {
                 .permissions();
             assert_eq!(mode.mode() & 0o777, 0o600);
         }
+        std::fs::write(config.token_file(), "canary").unwrap();
+        let error = found(&config).unwrap_err().to_string();
+        assert!(
+            error.contains("admin.token") && error.ends_with("the next start makes another one"),
+            "{error}"
+        );
+        assert!(!error.contains("canary"), "{error}");
         // A file that is configured is never made.
         config.admin.token_file = Some(folder.path().join("missing"));
         let error = load(&config, &OsEntropy).unwrap_err().to_string();

@@ -16,6 +16,7 @@
 #[path = "../support/gateway.rs"]
 mod gateway;
 
+mod setup;
 mod table;
 mod traffic;
 mod wire;
@@ -24,6 +25,7 @@ mod disk;
 mod fleet;
 mod flood;
 mod model;
+mod own_files;
 mod reuse;
 mod saturation;
 mod sources;

@@ -1,7 +1,7 @@
 //! What a newcomer gets wrong about TLS is told by its cause: `check --reach` says it, and the log of a gateway that starts.
 
 use crate::gateway::redis::RedisServer;
-use crate::startup::Setup;
+use crate::setup::Setup;
 use crate::traffic::alone_without_runtime;
 use std::fs;
 use std::io::BufRead;

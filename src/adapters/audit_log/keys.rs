@@ -48,31 +48,22 @@ pub(super) fn take(
         entropy.fill(&mut bytes);
         bytes
     };
-    let (this, auditor) = match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let seal = Seal::parse(&text).ok_or_else(|| {
-                let path = path.display();
-                Error::new(
-                    ErrorKind::InvalidData,
-                    format!("`{path}` is no seal; without it this node begins a log of its own: move it away"),
-                )
-            })?;
-            (seal, None)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+    let (this, auditor) = match kept(&path)? {
+        Some(seal) => (seal, None),
+        None => {
             let drawn: [u8; HASH_BYTES] = random();
             let drawn = format!("node-{}", hex(drawn.get(..4).unwrap_or_default()));
             let seal = Seal::first(node.unwrap_or(&drawn), random(), random());
             let auditor = seal
                 .auditor()
                 .ok_or_else(|| Error::other("the library takes no key"))?;
+            are_free(folder, &seal.node)?;
             let of_auditor = auditor_file(folder, &seal.node);
             create(&of_auditor, auditor.to_text().as_bytes())?;
             let public = format!("{}\n", auditor.public);
             create(&public_file(folder, &seal.node), public.as_bytes())?;
             (seal, Some(of_auditor))
         }
-        Err(error) => return Err(error),
     };
     let next = this.next(random());
     exchange(&path, next.to_text().as_bytes())?;
@@ -81,6 +72,55 @@ pub(super) fn take(
         next,
         auditor,
     })
+}
+
+/// Whether `take` would find what it needs; takes nothing and makes nothing.
+pub(super) fn look(folder: &Path, node: Option<&str>) -> std::io::Result<()> {
+    let path = folder.join(SEAL_FILE);
+    // A gateway that starts writes over what was there, and who has opened that reads half of it: the second look counts.
+    match kept(&path).or_else(|_| kept(&path))? {
+        Some(_) => Ok(()),
+        None => node.map_or(Ok(()), |node| are_free(folder, node)),
+    }
+}
+
+/// The seal that is kept; `None` where there is none.
+fn kept(path: &Path) -> std::io::Result<Option<Seal>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let text = format!("`{}` cannot be read: {error}", path.display());
+            return Err(Error::new(error.kind(), text));
+        }
+    };
+    let seal = str::from_utf8(&bytes).ok().and_then(Seal::parse);
+    seal.map(Some).ok_or_else(|| {
+        let path = path.display();
+        Error::new(
+            ErrorKind::InvalidData,
+            format!(
+                "`{path}` is no seal; without it this node begins a log of its own: move it away"
+            ),
+        )
+    })
+}
+
+/// Whether the keys of a node that begins can be made.
+fn are_free(folder: &Path, node: &str) -> std::io::Result<()> {
+    let files = [auditor_file(folder, node), public_file(folder, node)];
+    match files.iter().find(|file| file.exists()) {
+        None => Ok(()),
+        Some(file) => {
+            let file = file.display();
+            Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "`{file}` is there, but not the seal that it belongs to, `{SEAL_FILE}`: put that back, or move the key away"
+                ),
+            ))
+        }
+    }
 }
 
 /// Where the auditor's key of a node is made.
@@ -186,5 +226,30 @@ mod tests {
             error.contains("audit-seal.key") && !error.contains("canary"),
             "{error}"
         );
+        assert_eq!(look(dir.path(), None).unwrap_err().to_string(), error);
+    }
+
+    #[test]
+    fn a_look_finds_what_taking_would_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        look(folder, Some("edge-1")).unwrap();
+        look(&folder.join("none"), None).unwrap();
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+        take(folder, Some("edge-1"), &Counting(0.into())).unwrap();
+        let seal = folder.join(SEAL_FILE);
+        let before = std::fs::read(&seal).unwrap();
+        look(folder, Some("edge-1")).unwrap();
+        assert_eq!(std::fs::read(&seal).unwrap(), before);
+        // A node of this name began a log here once, and its keys vouch for that.
+        std::fs::remove_file(&seal).unwrap();
+        let error = look(folder, Some("edge-1")).unwrap_err().to_string();
+        assert!(error.contains("audit-auditor.edge-1.key"), "{error}");
+        let refused = take(folder, Some("edge-1"), &Counting(0.into()));
+        assert_eq!(refused.unwrap_err().to_string(), error);
+        look(folder, None).unwrap();
+        std::fs::write(&seal, b"\xff").unwrap();
+        let error = look(folder, None).unwrap_err().to_string();
+        assert!(error.contains("is no seal"), "{error}");
     }
 }

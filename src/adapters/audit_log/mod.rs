@@ -200,6 +200,19 @@ impl AuditLog {
         })
     }
 
+    /// Whether the keys could be used, as far as that shows without taking them.
+    ///
+    /// # Errors
+    /// What [`Self::open`] would say.
+    pub fn look(settings: &AuditLogSettings) -> Result<(), AuditLogError> {
+        let of_keys = |cause| AuditLogError::Keys {
+            folder: settings.folder.clone(),
+            cause,
+        };
+        keys::look(&settings.folder, settings.node.as_deref()).map_err(of_keys)?;
+        people::look(&settings.people).map_err(of_keys)
+    }
+
     /// What the node is called in its records.
     pub fn node(&self) -> &str {
         &self.node

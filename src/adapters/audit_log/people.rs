@@ -109,7 +109,19 @@ pub fn read(path: &Path) -> std::io::Result<PeopleKey> {
         Error::new(kind, format!("`{}`: {problem}", path.display()))
     };
     let bytes = std::fs::read(path).map_err(|error| of(error.kind(), &error))?;
-    PeopleKey::parse(&bytes).map_err(|error| of(ErrorKind::InvalidData, &error))
+    PeopleKey::parse(&bytes).map_err(|error| {
+        let remedy = "put a copy of it back, or move it away: then everybody has another name in the records to come";
+        of(ErrorKind::InvalidData, &format_args!("{error}; {remedy}"))
+    })
+}
+
+/// Whether `People::open` would find a key, or nothing; makes none.
+pub(super) fn look(path: &Path) -> std::io::Result<()> {
+    // Who erases somebody writes over what was there, and who has opened that reads half of it: the second look counts.
+    match read(path).or_else(|_| read(path)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        read => read.map(drop),
+    }
 }
 
 /// Changes the key in a file, one process at a time, and writes over what it was.

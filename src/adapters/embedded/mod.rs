@@ -10,6 +10,7 @@ mod bind;
 mod bundle;
 mod janitor;
 mod ledger;
+mod look;
 mod maintenance;
 mod places;
 mod tables;
@@ -18,6 +19,8 @@ mod writing;
 
 use crate::adapters::embedded::janitor::Janitor;
 use crate::adapters::embedded::ledger::Ledger;
+pub use crate::adapters::embedded::look::Look;
+pub use crate::adapters::embedded::look::look;
 use crate::adapters::embedded::places::Places;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::embedded::tables::Tables;
@@ -47,6 +50,7 @@ use crate::flow::ports::StateStore;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use redb::Builder;
 use redb::Database;
 use redb::DatabaseError;
 use redb::Durability;
@@ -401,36 +405,9 @@ impl Inner {
             .map_err(io_error)?
             .len();
 
-        let mut builder = Database::builder();
-        builder
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(size > 0 && size <= CHECK_BYTES_MAX);
-        let opened = guarded(|| {
-            builder
-                .create(path)
-                .map_err(|error| database_error(path, error))
-        });
-        let database = opened.unwrap_or_else(|reason| {
-            Err(EmbeddedError::Damaged {
-                path: path.to_owned(),
-                reason,
-            })
-        })?;
+        let database = opened(path, size, |builder| builder.create(path))?;
         let places = Places::default();
-        let prepared = guarded(|| {
-            Tables::prepare(&database, path, settings.names)?;
-            let ledger = Tables::ledger(&database, &places);
-            let snapshot = Snapshot::of(&database);
-            ledger
-                .and_then(|ledger| Ok((ledger, snapshot?)))
-                .map_err(|error| damaged(path, &error))
-        });
-        let (ledger, snapshot) = prepared.unwrap_or_else(|reason| {
-            Err(EmbeddedError::Damaged {
-                path: path.to_owned(),
-                reason,
-            })
-        })?;
+        let (ledger, snapshot) = prepared(&database, path, settings.names, &places)?;
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             layers: ArcSwap::default(),
@@ -519,6 +496,48 @@ impl std::fmt::Debug for Inner {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// Opens a file of `size` bytes.
+fn opened(
+    path: &Path,
+    size: u64,
+    open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+) -> Result<Database, EmbeddedError> {
+    let mut builder = Database::builder();
+    builder
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(size > 0 && size <= CHECK_BYTES_MAX);
+    let opened = guarded(|| open(&builder).map_err(|error| database_error(path, error)));
+    opened.unwrap_or_else(|reason| {
+        Err(EmbeddedError::Damaged {
+            path: path.to_owned(),
+            reason,
+        })
+    })
+}
+
+/// Makes the tables of a file that has been opened, where it is new, and reads what a store needs of it.
+fn prepared(
+    database: &Database,
+    path: &Path,
+    names: u64,
+    places: &Places,
+) -> Result<(Ledger, Snapshot), EmbeddedError> {
+    let prepared = guarded(|| {
+        Tables::prepare(database, path, names)?;
+        let ledger = Tables::ledger(database, places);
+        let snapshot = Snapshot::of(database);
+        ledger
+            .and_then(|ledger| Ok((ledger, snapshot?)))
+            .map_err(|error| damaged(path, &error))
+    });
+    prepared.unwrap_or_else(|reason| {
+        Err(EmbeddedError::Damaged {
+            path: path.to_owned(),
+            reason,
+        })
+    })
 }
 
 /// Runs `open`, which reads a file that anybody may have damaged. The database reports most damage but may panic on

@@ -12,9 +12,11 @@ mod profile;
 pub mod sketch;
 pub mod transfer;
 
+use crate::adapters::embedded;
 use crate::adapters::embedded::EmbeddedError;
 use crate::adapters::embedded::EmbeddedSettings;
 use crate::adapters::embedded::EmbeddedStore;
+pub use crate::adapters::embedded::Look;
 use crate::adapters::redis::FORMS;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::RedisStore;
@@ -72,6 +74,16 @@ impl StoreError {
     /// Whether another process has it open, which may let go of it.
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Embedded(EmbeddedError::InUse { .. }))
+    }
+
+    /// Whether this user may not read it, so that another one may.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::DataDir { source, .. } | Self::Embedded(EmbeddedError::Io { source, .. }) => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            Self::Embedded(_) | Self::Redis { .. } | Self::Scheme { .. } => false,
+        }
     }
 }
 
@@ -131,6 +143,19 @@ pub fn check(url: &str, settings: &StoreSettings) -> Result<(), StoreError> {
     } else {
         redis(url, settings).map(drop)
     }
+}
+
+/// Looks at the memory at `url` without a trace: at the file in `data_dir`, or at the form of the URL alone.
+///
+/// # Errors
+///
+/// If [`open`] would refuse it.
+pub fn look(url: &str, data_dir: &Path, settings: &StoreSettings) -> Result<Look, StoreError> {
+    if is_embedded(url) {
+        let path = data_dir.join(STATE_FILE);
+        return Ok(embedded::look(&path, settings.embedded)?);
+    }
+    redis(url, settings).map(|_| Look::Absent)
 }
 
 /// The URL with `…@` in place of username and password.
