@@ -12,7 +12,7 @@ use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
-use crate::domain::ids::SubjectKey;
+use crate::domain::ids::Pseudonym;
 use crate::domain::ids::ValueHash;
 use crate::domain::outcome::HandsOver;
 use crate::domain::parameters::Parameters;
@@ -70,7 +70,28 @@ pub struct Request<'a> {
     pub tls: Option<&'a TlsFingerprint>,
 }
 
-/// Assesses the request of `exchange` at `door`.
+/// What stands behind what a request presents.
+struct Behind {
+    /// The decision behind the code, token or login in progress; none where it says nothing about who is in front of this
+    /// browser.
+    provenance: Option<Arc<Provenance>>,
+    /// The session.
+    session: Option<Arc<Provenance>>,
+    /// The latest decision within the login in progress, as our own step has left it.
+    own_step: Option<Arc<Provenance>>,
+    /// What a client polls with that this login approves.
+    approves: Option<Pseudonym>,
+    /// Whether a stronger factor was demanded of who began what is approved.
+    approval_demanded: bool,
+    /// Reasons that come from this.
+    notes: Vec<Reason>,
+}
+
+/// Assesses the request of `exchange` at `door`: what it shows, what was known before, and the score. Where the mode turns out
+/// to be off, only this is noted.
+///
+/// # Errors
+/// A SAML message that cannot be read; something presented that belongs to somebody else.
 pub async fn assess(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
@@ -79,11 +100,11 @@ pub async fn assess(
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
     let begin = exchange.begins(dependencies.clock.as_ref());
-    let tenant = exchange.tenant().to_owned();
+    let tenant = exchange.tenant();
     let message = saml::message(exchange, door, request.parameters)?;
     let mut identity = identify(
         door,
-        &tenant,
+        tenant,
         request.parameters,
         request.headers,
         message.application.as_deref(),
@@ -91,28 +112,22 @@ pub async fn assess(
     );
     identity.facts.saml = message.request;
     identity.facts.hands_over = hands_over(exchange, door);
-    let mut signals = signals(dependencies, exchange, door, &tenant, &identity, request);
+    let mut signals = signals(dependencies, exchange, door, tenant, &identity, request);
     // At the token door a cookie says nothing about what is presented.
     let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at)
         .filter(|_| door != Door::Token);
     let places = Places::of(sealed, &signals);
     let address = signals.hashes.address;
-    let mut demand_keys = places.asked(&snapshot.people, door, &tenant, &identity, address);
+    let mut demand_keys = places.asked(&snapshot.people, door, tenant, &identity, address);
     let before = snapshot
         .people
         .previous()
-        .map(|people| Before::of(people, door, &tenant, request, &identity, &signals, &places));
+        .map(|people| Before::of(people, door, tenant, request, &identity, &signals, &places));
     if let Some(before) = &before {
         before.rename_device(&mut signals);
     }
 
-    // Which application a login in progress is for is only known once its link is found; whose side of a percentage a
-    // session, a code or a token is on, as well.
-    let stands_for = identity.presented.is_some() || identity.session.is_some();
-    let unnamed = signals.client_id.is_none()
-        && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode));
-    let unsettled = (unnamed || (stands_for && splits(exchange, &signals)))
-        && snapshot.rollout.strongest() != Mode::Off;
+    let unsettled = is_unsettled(exchange, &identity, &signals);
     if !unsettled && mode_of(exchange, &signals, None) == Mode::Off {
         exchange.off = true;
         return Ok(());
@@ -135,48 +150,24 @@ pub async fn assess(
         load(dependencies, exchange, &query, deadline).await
     };
 
-    let mut notes = Vec::new();
-    let presented = identity
-        .presented
-        .and_then(|key| found(dependencies, history.as_ref(), &key));
-    let provenance = accepted(presented, &identity, &signals, degraded, &mut notes)?;
-    let pushed = identity.presents(LinkKind::PushedRequest);
-    if pushed && provenance.is_some() {
-        // What was pushed through this gateway has been seen.
-        signals.parameters_hidden = false;
-        let scopes = provenance.iter().flat_map(|link| &link.scopes);
-        identity.facts.scopes = scopes.map(|scope| ValueHash::from(*scope) << 32).collect();
-    }
-    let approves = provenance.as_deref().and_then(|link| link.approves);
-    let is_user_code = identity.presents(LinkKind::UserCode);
-    let approval_demanded = is_user_code && provenance.as_deref().is_some_and(|link| link.demanded);
-    if let Some(link) = provenance.as_deref().filter(|_| is_user_code) {
-        // What is approved here is of this client.
-        signals.client_id.clone_from(&link.application);
-        signals.client = link.client;
-    }
-    // What was asked for in the background says what it is, not who is in front of this browser.
-    let provenance = provenance.filter(|_| !pushed && !is_user_code);
-    let session = identity
-        .session
-        .and_then(|key| found(dependencies, history.as_ref(), &key));
-    let own_step = own_step_key.and_then(|key| found(dependencies, history.as_ref(), &key));
-    if let Some(link) = provenance.as_deref() {
-        // The login door does not say again for which client it is.
-        signals.client_id = signals.client_id.take().or(link.application.clone());
-        signals.client = signals.client.or(link.client);
-    }
-    let behind = provenance.as_deref().or(session.as_deref());
-    if unsettled && mode_of(exchange, &signals, behind) == Mode::Off {
+    let read = (history.as_ref(), degraded);
+    let behind = behind(
+        dependencies,
+        read,
+        own_step_key,
+        &mut identity,
+        &mut signals,
+    )?;
+    let provenance = behind.provenance.as_deref();
+    let session = behind.session.as_deref();
+    if unsettled && mode_of(exchange, &signals, provenance.or(session)) == Mode::Off {
         exchange.off = true;
         return Ok(());
     }
-    let continues = provenance
-        .as_ref()
-        .is_some_and(|link| continues(door, &identity, link, &signals));
+    let continues = provenance.is_some_and(|link| continues(door, &identity, link, &signals));
     if !continues
         && limited.is_none()
-        && let Some(key) = unproven::begun_for(door, &signals, provenance.as_deref())
+        && let Some(key) = unproven::begun_for(door, &signals, provenance)
     {
         // Whose history it is shows only now.
         let name = String::new();
@@ -192,16 +183,15 @@ pub async fn assess(
         &demand_keys,
         history.as_ref(),
         &signals,
-        session.as_deref(),
+        session,
         exchange.at,
     );
     let demanded_since = session
-        .as_deref()
         .filter(|link| is_proved(link, &snapshot.step_up, &owed, &signals, exchange.at))
         .map(|link| link.at);
     let mut profile = history.as_ref().and_then(|history| history.profile.clone());
     let device = DeviceStanding::of(&signals, profile.as_ref());
-    let naming = unproven::naming(door, &identity.facts, &signals, device, session.as_deref());
+    let naming = unproven::naming(door, &identity.facts, &signals, device, session);
     if naming == Naming::Hint {
         // What is known of a name is no business of whoever writes it into a link.
         profile = None;
@@ -209,23 +199,13 @@ pub async fn assess(
             .retain(|(scope, _)| *scope != DemandScope::User);
         owed.user = None;
     }
-    // A token, a session or a login in progress stands in for a subject that the request does not name.
     let stand_in = profile
         .is_none()
-        .then(|| stand_in(door, provenance.as_deref(), session.as_deref()))
-        .flatten()
-        .filter(|(subject, _)| match naming {
-            Naming::Claim => false,
-            Naming::Hint => true,
-            Naming::Settled => signals
-                .subject
-                .key()
-                .is_none_or(|key| *subject == Some(key)),
-        })
-        .map(|(_, profile)| profile);
+        .then(|| stand_in(door, naming, &signals, &behind))
+        .flatten();
     let compared = profile.as_ref().or(stand_in.as_ref());
 
-    let inherited = provenance.as_deref().filter(|link| {
+    let inherited = provenance.filter(|link| {
         let is_approved = identity.presents(LinkKind::BackChannel) && link.confirmed;
         continues || is_approved || identity.presents(LinkKind::Code)
     });
@@ -236,7 +216,7 @@ pub async fn assess(
         signals: &signals,
         history: history.as_ref(),
         profile: compared,
-        link: provenance.as_deref(),
+        link: provenance,
         inherited,
         naming,
         degraded,
@@ -256,21 +236,22 @@ pub async fn assess(
         shown: rated.shown,
         is_hint: naming == Naming::Hint,
         // Where a session that is already there answers, it is what a code or an assertion is issued under.
-        provenance: provenance.or(session
+        provenance: behind.provenance.or(behind
+            .session
             .clone()
             .filter(|_| matches!(door, Door::Authorize | Door::Saml))),
         continues,
-        approves,
-        approval_demanded,
-        own_step,
+        approves: behind.approves,
+        approval_demanded: behind.approval_demanded,
+        own_step: behind.own_step,
         profile,
         device,
         state_answered: degraded.is_none(),
-        notes,
+        notes: behind.notes,
         limited,
         renamed: before.and_then(Before::renamed),
         presents_session: identity.session.is_some(),
-        session,
+        session: behind.session,
         demanded_since,
         owed,
         family,
@@ -279,6 +260,16 @@ pub async fn assess(
             .is_some_and(|history| history.address.trusted_subjects >= SHARED_SUBJECTS),
     });
     Ok(())
+}
+
+/// Whether the mode is not known before the history is read: which application a login in progress is for is only known
+/// once its link is found; whose side of a percentage a session, a code or a token is on, as well.
+fn is_unsettled(exchange: &Exchange, identity: &Identity, signals: &Signals) -> bool {
+    let stands_for = identity.presented.is_some() || identity.session.is_some();
+    let unnamed = signals.client_id.is_none()
+        && (identity.presents(LinkKind::Transaction) || identity.presents(LinkKind::UserCode));
+    (unnamed || (stands_for && splits(exchange, signals)))
+        && exchange.snapshot.rollout.strongest() != Mode::Off
 }
 
 /// What the identity server may hand over in answer. A login at a protocol endpoint is answered in that protocol.
@@ -474,6 +465,57 @@ fn found(
         })
 }
 
+/// Finds what stands behind what is presented. A login in progress and an approval do not say again for which client they
+/// are, nor a pushed request what it asks for: `signals` and `identity` get it from there. `read` is the history, or why
+/// there is none.
+///
+/// # Errors
+/// What is to be approved, or was pushed, belongs to somebody else.
+fn behind(
+    dependencies: &Dependencies,
+    read: (Option<&History>, Option<FallbackCause>),
+    own_step: Option<LinkKey>,
+    identity: &mut Identity,
+    signals: &mut Signals,
+) -> Result<Behind, Refusal> {
+    let (history, degraded) = read;
+    let find = |key: LinkKey| found(dependencies, history, &key);
+    let mut notes = Vec::new();
+    let presented = identity.presented.and_then(find);
+    let provenance = accepted(presented, identity, signals, degraded, &mut notes)?;
+    let pushed = identity.presents(LinkKind::PushedRequest);
+    if pushed && provenance.is_some() {
+        // What was pushed through this gateway has been seen.
+        signals.parameters_hidden = false;
+        let scopes = provenance.iter().flat_map(|link| &link.scopes);
+        identity.facts.scopes = scopes.map(|scope| ValueHash::from(*scope) << 32).collect();
+    }
+    let approves = provenance.as_deref().and_then(|link| link.approves);
+    let is_user_code = identity.presents(LinkKind::UserCode);
+    let approval_demanded = is_user_code && provenance.as_deref().is_some_and(|link| link.demanded);
+    if let Some(link) = provenance.as_deref().filter(|_| is_user_code) {
+        // What is approved here is of this client.
+        signals.client_id.clone_from(&link.application);
+        signals.client = link.client;
+    }
+    // What was asked for in the background says what it is, not who is in front of this browser.
+    let provenance = provenance.filter(|_| !pushed && !is_user_code);
+    let session = identity.session.and_then(find);
+    if let Some(link) = provenance.as_deref() {
+        // The login door does not say again for which client it is.
+        signals.client_id = signals.client_id.take().or(link.application.clone());
+        signals.client = signals.client.or(link.client);
+    }
+    Ok(Behind {
+        provenance,
+        session,
+        own_step: own_step.and_then(find),
+        approves,
+        approval_demanded,
+        notes,
+    })
+}
+
 /// The provenance of what is presented, if it was given to this client and tenant.
 fn accepted(
     presented: Option<Arc<Provenance>>,
@@ -573,16 +615,22 @@ fn continues(door: Door, identity: &Identity, link: &Provenance, signals: &Signa
         }
 }
 
-/// What a request is compared with when its subject has no profile at hand, and whose it is.
-fn stand_in(
-    door: Door,
-    provenance: Option<&Provenance>,
-    session: Option<&Provenance>,
-) -> Option<(Option<SubjectKey>, Profile)> {
-    let of_token = provenance.filter(|link| link.subject.is_some());
-    match door {
-        Door::Authorize | Door::Saml | Door::WsFed => session.or(of_token),
+/// What a request is compared with when its subject has no profile at hand: a token, a session or a login in progress
+/// stands in for a subject that the request does not name.
+fn stand_in(door: Door, naming: Naming, signals: &Signals, behind: &Behind) -> Option<Profile> {
+    let of_token = behind.provenance.as_deref();
+    let of_token = of_token.filter(|link| link.subject.is_some());
+    let link = match door {
+        Door::Authorize | Door::Saml | Door::WsFed => behind.session.as_deref().or(of_token),
         _ => of_token,
-    }
-    .map(|link| (link.subject, link.as_profile()))
+    }?;
+    let stands = match naming {
+        Naming::Claim => false,
+        Naming::Hint => true,
+        Naming::Settled => signals
+            .subject
+            .key()
+            .is_none_or(|key| link.subject == Some(key)),
+    };
+    stands.then(|| link.as_profile())
 }

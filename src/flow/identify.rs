@@ -184,6 +184,16 @@ fn asserted_client(parameters: &Parameters) -> Option<String> {
     jwt::claimed_subject(parameters.get("client_assertion")?)
 }
 
+/// What a request asks, as far as it says whom it is about.
+struct Asked<'r> {
+    door: Door,
+    tenant: &'r str,
+    parameters: Option<&'r Parameters>,
+    /// The user part of Basic credentials.
+    basic: Option<String>,
+    people: &'r Pseudonymizer,
+}
+
 /// Reads a request. `parameters` is `None` where a door has none (Basic credentials on an API); `application` is the one
 /// that a SAML message names.
 pub fn identify(
@@ -194,121 +204,17 @@ pub fn identify(
     application: Option<&str>,
     people: &Pseudonymizer,
 ) -> Identity {
-    let get = |name: &str| {
-        parameters
-            .and_then(|parameters| parameters.get(name))
-            .filter(|value| !value.is_empty())
+    let asked = Asked {
+        door,
+        tenant,
+        parameters,
+        basic: basic_credentials(headers),
+        people,
     };
-    let named = |name: &str| Subject::Named {
-        key: people.user(tenant, name),
-        name: name.to_owned(),
-    };
-    let basic = basic_credentials(headers);
-
-    // At these doors Basic credentials are a user's, elsewhere the client's (RFC 6749 section 2.3.1).
-    let basic_is_user = matches!(door, Door::Basic | Door::Pdp | Door::Flow);
-    let client_id = match door {
-        Door::Saml => application.map(str::to_owned),
-        // Which client a login is for says what began it; the identity server does not look at a parameter either.
-        Door::Login | Door::Device | Door::CibaAuthorize => None,
-        Door::Authn | Door::Flow if parameters.and_then(flow_id).is_some() => None,
-        _ => get("client_id").map(str::to_owned).or_else(|| {
-            basic
-                .as_ref()
-                .filter(|_| !basic_is_user)
-                .map(|name| form_decoded(name))
-                .or_else(|| parameters.and_then(asserted_client))
-        }),
-    };
+    let get = |name: &str| asked.get(name);
+    let client_id = asked.client_id(application);
     let client = client_id.as_deref().map(|id| people.client(tenant, id));
-
-    let grant_type = get("grant_type");
-    let subject = match door {
-        Door::Login => get("username")
-            .or_else(|| get("usernameUserInput"))
-            .map(named),
-        Door::Authn | Door::Flow => parameters.and_then(authenticator_username).map(named),
-        Door::Authorize | Door::Ciba => get("login_hint").map(named),
-        Door::Token => match grant_type {
-            Some("password") => get("username").map(named),
-            // These present something that was issued to somebody: the link tells to whom.
-            Some("authorization_code" | "refresh_token" | TOKEN_EXCHANGE | DEVICE_CODE | CIBA) => {
-                None
-            }
-            _ => client.map(|key| Subject::Client { key }),
-        },
-        Door::Basic | Door::Pdp => basic.as_deref().map(named),
-        Door::Par
-        | Door::DeviceAuthorize
-        | Door::Device
-        | Door::CibaAuthorize
-        | Door::Saml
-        | Door::WsFed => None,
-    }
-    .unwrap_or(Subject::Anonymous);
-
-    let link = |kind, value: &str| link_key(people, kind, value);
-    // A custom authenticator's page leads back to the login with the key under another name.
-    let flow_key = || {
-        let inner = || get("flowId").filter(|_| door == Door::Login);
-        get("sessionDataKey")
-            .or_else(|| get("sessionDataKeyConsent"))
-            .or_else(inner)
-    };
-    let presented = match door {
-        Door::Token => match grant_type {
-            Some("authorization_code") => get("code").map(|code| link(LinkKind::Code, code)),
-            Some("refresh_token") => {
-                get("refresh_token").map(|token| link(LinkKind::RefreshToken, token))
-            }
-            Some(TOKEN_EXCHANGE) => get("subject_token")
-                .map(|token| link(LinkKind::AccessToken, &access_token_key(token))),
-            Some(DEVICE_CODE) => get("device_code").map(|code| link(LinkKind::BackChannel, code)),
-            Some(CIBA) => get("auth_req_id").map(|id| link(LinkKind::BackChannel, id)),
-            _ => None,
-        },
-        // A flow key beside `client_id` is a new request that pretends to be a return.
-        Door::Authorize if get("client_id").is_none() => {
-            flow_key().map(|key| link(LinkKind::Transaction, key))
-        }
-        Door::Authorize => get("request_uri").map(|uri| link(LinkKind::PushedRequest, uri)),
-        // What is approved says the code; a flow key beside it would only hide it.
-        Door::Device if get("user_code").is_some() => {
-            get("user_code").map(|code| link(LinkKind::UserCode, &user_code_key(code)))
-        }
-        Door::CibaAuthorize if get("authCodeKey").is_some() => {
-            get("authCodeKey").map(|key| link(LinkKind::UserCode, key))
-        }
-        Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
-            flow_key().map(|key| link(LinkKind::Transaction, key))
-        }
-        Door::Authn | Door::Flow => parameters
-            .and_then(flow_id)
-            .map(|id| link(LinkKind::Transaction, id)),
-        Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => None,
-    };
-    let session = (door.is_browser() || door == Door::Authorize)
-        .then(|| {
-            cookie_values(headers, SESSION_COOKIE)
-                .next()
-                .map(|value| link(LinkKind::Session, value))
-        })
-        .flatten();
-
-    let second_factor = match door {
-        Door::Login => {
-            SECOND_FACTORS.iter().any(|name| get(name).is_some()) && get("password").is_none()
-        }
-        Door::Authn | Door::Flow => parameters.is_some_and(has_second_factor),
-        _ => false,
-    };
-    let credentials = match door {
-        Door::Login => second_factor || get("password").is_some(),
-        Door::Authn | Door::Flow => second_factor || parameters.is_some_and(has_password),
-        Door::Token => matches!(grant_type, Some("password" | "client_credentials")),
-        Door::Basic | Door::Pdp => basic.is_some(),
-        _ => false,
-    };
+    let second_factor = asked.has_second_factor();
     let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
     // A SOAP body is passed unread.
     let unread = parameters
@@ -325,7 +231,7 @@ pub fn identify(
     let grant = if door == Door::Token {
         GrantSignals {
             scopes: scopes.clone(),
-            client_authenticates: basic.is_some()
+            client_authenticates: asked.basic.is_some()
                 || get("client_secret").is_some()
                 || get("client_assertion").is_some(),
             proof_key: proof_key(headers, people),
@@ -334,11 +240,11 @@ pub fn identify(
         GrantSignals::default()
     };
     Identity {
-        subject,
+        subject: asked.subject(client),
+        presented: asked.presented(),
+        session: asked.session(headers),
         client_id,
         client,
-        presented,
-        session,
         parameters_hidden: signed_or_pushed || unread,
         grant,
         facts: RequestFacts {
@@ -350,13 +256,155 @@ pub fn identify(
             scopes,
             fixed: signed_or_pushed,
             second_factor,
-            credentials,
+            credentials: second_factor || asked.has_credentials(),
             // The answer of WSO2's page on which an authenticator app is enrolled; any other text than `true` is a no.
             enrols: get("ENABLE_TOTP").map(|answer| answer.eq_ignore_ascii_case("true")),
             starts_flow: door == Door::Authorize && direct,
             saml: None,
             hands_over: HandsOver::default(),
         },
+    }
+}
+
+impl<'r> Asked<'r> {
+    /// A parameter that is not empty.
+    fn get(&self, name: &str) -> Option<&'r str> {
+        self.parameters?.get(name).filter(|value| !value.is_empty())
+    }
+
+    fn link(&self, kind: LinkKind, value: &str) -> LinkKey {
+        link_key(self.people, kind, value)
+    }
+
+    /// Which OAuth client asks. `application` is the one that a SAML message names.
+    fn client_id(&self, application: Option<&str>) -> Option<String> {
+        // At these doors Basic credentials are a user's, elsewhere the client's (RFC 6749 section 2.3.1).
+        let basic_is_user = matches!(self.door, Door::Basic | Door::Pdp | Door::Flow);
+        match self.door {
+            Door::Saml => application.map(str::to_owned),
+            // Which client a login is for says what began it; the identity server does not look at a parameter either.
+            Door::Login | Door::Device | Door::CibaAuthorize => None,
+            Door::Authn | Door::Flow if self.parameters.and_then(flow_id).is_some() => None,
+            _ => self.get("client_id").map(str::to_owned).or_else(|| {
+                self.basic
+                    .as_ref()
+                    .filter(|_| !basic_is_user)
+                    .map(|name| form_decoded(name))
+                    .or_else(|| self.parameters.and_then(asserted_client))
+            }),
+        }
+    }
+
+    /// Whom the request is about; `client` is who asks.
+    fn subject(&self, client: Option<SubjectKey>) -> Subject {
+        let named = |name: &str| Subject::Named {
+            key: self.people.user(self.tenant, name),
+            name: name.to_owned(),
+        };
+        match self.door {
+            Door::Login => self
+                .get("username")
+                .or_else(|| self.get("usernameUserInput"))
+                .map(named),
+            Door::Authn | Door::Flow => self.parameters.and_then(authenticator_username).map(named),
+            Door::Authorize | Door::Ciba => self.get("login_hint").map(named),
+            Door::Token => match self.get("grant_type") {
+                Some("password") => self.get("username").map(named),
+                // These present something that was issued to somebody: the link tells to whom.
+                Some(
+                    "authorization_code" | "refresh_token" | TOKEN_EXCHANGE | DEVICE_CODE | CIBA,
+                ) => None,
+                _ => client.map(|key| Subject::Client { key }),
+            },
+            Door::Basic | Door::Pdp => self.basic.as_deref().map(named),
+            Door::Par
+            | Door::DeviceAuthorize
+            | Door::Device
+            | Door::CibaAuthorize
+            | Door::Saml
+            | Door::WsFed => None,
+        }
+        .unwrap_or(Subject::Anonymous)
+    }
+
+    /// The key of the login in progress that the request goes on with. A custom authenticator's page leads back to the login
+    /// with the key under another name.
+    fn transaction(&self) -> Option<LinkKey> {
+        let inner = || self.get("flowId").filter(|_| self.door == Door::Login);
+        self.get("sessionDataKey")
+            .or_else(|| self.get("sessionDataKeyConsent"))
+            .or_else(inner)
+            .map(|key| self.link(LinkKind::Transaction, key))
+    }
+
+    /// What the request presents: a code, a token, a login in progress, a pushed request.
+    fn presented(&self) -> Option<LinkKey> {
+        let named = |kind, name: &str| self.get(name).map(|value| self.link(kind, value));
+        match self.door {
+            Door::Token => match self.get("grant_type") {
+                Some("authorization_code") => named(LinkKind::Code, "code"),
+                Some("refresh_token") => named(LinkKind::RefreshToken, "refresh_token"),
+                Some(TOKEN_EXCHANGE) => self
+                    .get("subject_token")
+                    .map(|token| self.link(LinkKind::AccessToken, &access_token_key(token))),
+                Some(DEVICE_CODE) => named(LinkKind::BackChannel, "device_code"),
+                Some(CIBA) => named(LinkKind::BackChannel, "auth_req_id"),
+                _ => None,
+            },
+            // A flow key beside `client_id` is a new request that pretends to be a return.
+            Door::Authorize if self.get("client_id").is_none() => self.transaction(),
+            Door::Authorize => named(LinkKind::PushedRequest, "request_uri"),
+            // What is approved says the code; a flow key beside it would only hide it.
+            Door::Device if self.get("user_code").is_some() => self
+                .get("user_code")
+                .map(|code| self.link(LinkKind::UserCode, &user_code_key(code))),
+            Door::CibaAuthorize if self.get("authCodeKey").is_some() => {
+                named(LinkKind::UserCode, "authCodeKey")
+            }
+            Door::Login | Door::Saml | Door::WsFed | Door::Device | Door::CibaAuthorize => {
+                self.transaction()
+            }
+            Door::Authn | Door::Flow => self
+                .parameters
+                .and_then(flow_id)
+                .map(|id| self.link(LinkKind::Transaction, id)),
+            Door::Par | Door::DeviceAuthorize | Door::Ciba | Door::Pdp | Door::Basic => None,
+        }
+    }
+
+    /// The session that the browser has.
+    fn session(&self, headers: &http::HeaderMap) -> Option<LinkKey> {
+        if !self.door.is_browser() && self.door != Door::Authorize {
+            return None;
+        }
+        let value = cookie_values(headers, SESSION_COOKIE).next()?;
+        Some(self.link(LinkKind::Session, value))
+    }
+
+    /// Whether a factor beyond the password comes along.
+    fn has_second_factor(&self) -> bool {
+        match self.door {
+            Door::Login => {
+                SECOND_FACTORS.iter().any(|name| self.get(name).is_some())
+                    && self.get("password").is_none()
+            }
+            Door::Authn | Door::Flow => self.parameters.is_some_and(has_second_factor),
+            _ => false,
+        }
+    }
+
+    /// Whether a password or a client's own credentials come along.
+    fn has_credentials(&self) -> bool {
+        match self.door {
+            Door::Login => self.get("password").is_some(),
+            Door::Authn | Door::Flow => self.parameters.is_some_and(has_password),
+            Door::Token => matches!(
+                self.get("grant_type"),
+                Some("password" | "client_credentials")
+            ),
+            Door::Basic | Door::Pdp => self.basic.is_some(),
+            _ => false,
+        }
     }
 }
 
