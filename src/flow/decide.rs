@@ -232,9 +232,6 @@ fn enact(
         own_demand,
         mut shown,
     } = taken;
-    let snapshot = &exchange.snapshot;
-    let tenant = exchange.tenant();
-    let application = assessed.signals.client_id.as_deref().unwrap_or("");
     // What goes on with a name that is not proved may ring its telephone, even if it is refused in the end.
     let rings = decision.verdict == Verdict::StepUp
         || (shown.is_some() && decision.verdict > Verdict::StepUp);
@@ -243,44 +240,16 @@ fn enact(
     } else {
         (None, None)
     };
-    let outstanding = assessed.owed.outstanding.iter();
-    let failed = outstanding.map(|(_, demand)| demand.failed).max();
     let body = parameters.and_then(Parameters::form);
-    let provable = is_provable(assessed, door);
-    let plan = |decision: &Decision, assessment: &Assessment, exhausted: Option<u64>, deferred| {
+    let body = body.as_deref();
+    let input = plan_input(exchange, assessed, door, body, mode, &decision, now);
+    let seconds = exhausted.map(|exhausted| exhausted.seconds);
+    let own = || {
         enforcement::plan(&PlanInput {
-            mode,
-            assessment,
-            decision,
-            door,
-            method: exchange.method,
-            target: exchange
-                .target
-                .as_ref()
-                .map_or("", CanonicalTarget::forwarded),
-            grant_type: assessed.facts.grant_type.as_deref(),
-            authorize: AuthorizeFacts {
-                body: body.as_deref(),
-                reprove: assessed.presents_session && assessed.demanded_since.is_none(),
-                ..assessed.facts.authorize()
-            },
-            saml: assessed.facts.saml.as_ref(),
-            continues: assessed.continues,
-            decision_id: exchange.id.as_str(),
-            address: exchange.client.address,
-            now,
-            step_up: &snapshot.step_up,
-            style: snapshot.step_up.style(tenant, application),
-            sent: assessed.owed.sent,
-            failed: failed.unwrap_or(0),
-            exhausted,
-            provable,
-            deferred,
-            signer: snapshot.signer.as_ref(),
+            exhausted: seconds,
+            ..input
         })
     };
-    let seconds = exhausted.map(|exhausted| exhausted.seconds);
-    let own = || plan(&decision, &assessed.assessment, seconds, false);
     let (enforcement, withheld) = match (assessed.limited, &mut shown, &assessed.shown) {
         (Some(limited), _, _) if mode == Mode::Enforce => {
             let kind = RejectionKind::RateLimited;
@@ -289,7 +258,12 @@ fn enact(
         }
         (_, Some(shown), Some(assessment)) if shown.decision.verdict > Verdict::StepUp => {
             shown.refused = true;
-            (plan(&shown.decision, assessment, None, false), None)
+            let refused = PlanInput {
+                decision: &shown.decision,
+                assessment,
+                ..input
+            };
+            (enforcement::plan(&refused), None)
         }
         (_, Some(shown), _) => match own() {
             Enforcement::Reject(rejection) if !shows(&rejection, exhausted, shown) => {
@@ -298,14 +272,18 @@ fn enact(
                     // The identity server goes on as it must if an analyst lets the login in.
                     told.verdict = lifted(assessed, door);
                 }
-                let forwarded = plan(&told, &assessed.assessment, None, true);
-                (forwarded, Some(rejection))
+                let forwarded = PlanInput {
+                    decision: &told,
+                    deferred: true,
+                    ..input
+                };
+                (enforcement::plan(&forwarded), Some(rejection))
             }
             own => (own, None),
         },
         _ => (own(), None),
     };
-    let owes = owed(assessed, door, &decision, provable, now);
+    let owes = owed(assessed, door, &decision, input.provable, now);
     exchange.permit = match &enforcement {
         Enforcement::Forward(headers, grounds) => {
             Some(ForwardPermit::assertion(*grounds, headers.clone()))
@@ -327,6 +305,53 @@ fn enact(
         shown,
         enforcement,
     });
+}
+
+/// What the effects of `decision` depend on, where nobody was asked too often and nothing is put off. `body` is the form that
+/// was sent.
+fn plan_input<'a>(
+    exchange: &'a Exchange,
+    assessed: &'a Assessed,
+    door: Door,
+    body: Option<&'a [(String, String)]>,
+    mode: Mode,
+    decision: &'a Decision,
+    now: Timestamp,
+) -> PlanInput<'a> {
+    let snapshot = &exchange.snapshot;
+    let application = assessed.signals.client_id.as_deref().unwrap_or("");
+    let outstanding = assessed.owed.outstanding.iter();
+    let failed = outstanding.map(|(_, demand)| demand.failed).max();
+    PlanInput {
+        mode,
+        assessment: &assessed.assessment,
+        decision,
+        door,
+        method: exchange.method,
+        target: exchange
+            .target
+            .as_ref()
+            .map_or("", CanonicalTarget::forwarded),
+        grant_type: assessed.facts.grant_type.as_deref(),
+        authorize: AuthorizeFacts {
+            body,
+            reprove: assessed.presents_session && assessed.demanded_since.is_none(),
+            ..assessed.facts.authorize()
+        },
+        saml: assessed.facts.saml.as_ref(),
+        continues: assessed.continues,
+        decision_id: exchange.id.as_str(),
+        address: exchange.client.address,
+        now,
+        step_up: &snapshot.step_up,
+        style: snapshot.step_up.style(exchange.tenant(), application),
+        sent: assessed.owed.sent,
+        failed: failed.unwrap_or(0),
+        exhausted: None,
+        provable: is_provable(assessed, door),
+        deferred: false,
+        signer: snapshot.signer.as_ref(),
+    }
 }
 
 /// Whether a refusal may show before the name is proved. That a user was asked too often does where challenges were given

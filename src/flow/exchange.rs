@@ -328,6 +328,54 @@ impl Assessed {
 }
 
 impl Exchange {
+    /// One that begins at `at` by the wall clock and `started` by the monotonic one; nothing of its target is known yet.
+    pub(in crate::flow) fn begun(
+        id: RequestId,
+        (at, started): (Timestamp, Instant),
+        method: &'static str,
+        client: Client,
+        snapshot: Arc<Snapshot>,
+    ) -> Self {
+        Self {
+            id,
+            at,
+            started,
+            snapshot,
+            method,
+            target: None,
+            route: None,
+            door: None,
+            client,
+            assessed: None,
+            decided: None,
+            visit: None,
+            asked: None,
+            asker: None,
+            review: None,
+            served: None,
+            permit: None,
+            withheld: None,
+            accepted: false,
+            error: None,
+            failure: None,
+            unscored_percent: 0,
+            off: false,
+            stage: None,
+            outcome: AuthOutcome::None,
+            owes: None,
+            proof: None,
+            revocation: None,
+            replaced: None,
+            demand_cookie: None,
+            under_way: None,
+            issued: Vec::new(),
+            device_issued: None,
+            response_status: 0,
+            timing: Timing::default(),
+            trace: None,
+        }
+    }
+
     /// The tenant domain, or an empty text when the target could not be read.
     pub fn tenant(&self) -> &str {
         self.target

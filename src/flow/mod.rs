@@ -154,7 +154,6 @@ use crate::flow::assess::Request;
 use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
-use crate::flow::exchange::Timing;
 use crate::flow::identify::link_key;
 use crate::flow::lessons::Lessons;
 use crate::flow::limits::InFlight;
@@ -317,44 +316,10 @@ impl AuthFlow {
     fn open(&self, knock: &Knock<'_>) -> (Exchange, Result<(), Refusal>) {
         let snapshot = self.snapshot.load_full();
         let client = admit::client(knock, &snapshot);
-        let mut exchange = Exchange {
-            id: self.request_id(),
-            at: self.dependencies.clock.now(),
-            started: self.dependencies.clock.instant(),
-            snapshot,
-            method: admit::method_name(knock.method),
-            target: None,
-            route: None,
-            door: None,
-            client,
-            assessed: None,
-            decided: None,
-            visit: None,
-            asked: None,
-            asker: None,
-            review: None,
-            served: None,
-            permit: None,
-            withheld: None,
-            accepted: false,
-            error: None,
-            failure: None,
-            unscored_percent: 0,
-            off: false,
-            stage: None,
-            outcome: AuthOutcome::None,
-            owes: None,
-            proof: None,
-            revocation: None,
-            replaced: None,
-            demand_cookie: None,
-            under_way: None,
-            issued: Vec::new(),
-            device_issued: None,
-            response_status: 0,
-            timing: Timing::default(),
-            trace: None,
-        };
+        let clock = self.dependencies.clock.as_ref();
+        let moment = (clock.now(), clock.instant());
+        let method = admit::method_name(knock.method);
+        let mut exchange = Exchange::begun(self.request_id(), moment, method, client, snapshot);
         if let Some(traces) = &self.traces {
             let is_trusted = !exchange.client.direct;
             let entropy = self.dependencies.entropy.as_ref();

@@ -18,6 +18,7 @@ use crate::domain::history::Observation;
 use crate::domain::history::Provenance;
 use crate::domain::history::family::short;
 use crate::domain::ids::NameSpace;
+use crate::domain::ids::SubjectKey;
 use crate::domain::outcome;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::Conclusion;
@@ -27,6 +28,7 @@ use crate::domain::policy::decision::Verdict;
 use crate::domain::resource::Denial;
 use crate::domain::risk::Assessment;
 use crate::domain::risk::RiskLevel;
+use crate::domain::risk::RiskScore;
 use crate::domain::route;
 use crate::domain::route::Door;
 use crate::domain::signals::Subject;
@@ -177,30 +179,11 @@ pub(in crate::flow) fn provenance(
             decided.mode == Mode::Enforce && decided.decision.verdict == Verdict::StepUp
         });
     let demanded = demands || before.is_some_and(|link| link.demanded);
-    let accepted = matches!(
-        exchange.outcome,
-        AuthOutcome::Succeeded | AuthOutcome::NextFactor
-    );
     let misnamed = assessed.is_misnamed(door);
-    let step = match (
-        accepted && assessed.facts.credentials && !misnamed,
-        assessed.facts.second_factor,
-    ) {
-        (false, _) => 0,
-        (true, false) => FACTOR_PASSWORD,
-        (true, true) => FACTOR_STRONG,
-    };
     // What goes on with a login repeats its demand; anything else raises one anew, and what was given before it is old.
     let raised = demands && !assessed.continues && door != Door::Token;
     let is_old = raised && assessed.demanded_since.is_none();
-    // What one user has proved says nothing about another who is named in the same login.
-    let named = assessed.signals.subject.key();
-    let known_factors = before.filter(|link| match (named, link.subject) {
-        (Some(named), Some(other)) => named == other || misnamed,
-        _ => true,
-    });
-    let known_factors = known_factors.map_or(0, |link| link.factors);
-    let factors = history::factors_after(known_factors, is_old, step);
+    let factors = factors(exchange, assessed, door, is_old);
     // A code keeps what the front channel showed for good; who redeems it is only the latest user.
     let is_token = door == Door::Token;
     let issued_to = before
@@ -211,23 +194,19 @@ pub(in crate::flow) fn provenance(
     let kept = before.filter(|_| is_token && !low && presents_refresh(assessed));
     let used_by = kept.map_or(seen, |link| link.used_by);
     let used_from = kept.map_or(assessed.signals.network.coordinates, |link| link.used_from);
-    let assessment = shown.and(assessed.shown.as_ref());
-    let assessment = assessment.unwrap_or(&assessed.assessment);
-    let own_score = assessment.score().map(|score| score.points());
     let own = decided.map(|decided| &decided.decision);
     let reasons = shown.map(|shown| &shown.decision).or(own).map(|decision| {
         let codes = decision.reasons.iter().map(|reason| reason.code());
         codes.map(Cow::Borrowed).collect()
     });
+    let assessment = shown.and(assessed.shown.as_ref());
+    let own_score = assessment.unwrap_or(&assessed.assessment).score();
     let inherits = assessed.continues || (is_token && before.is_some());
-    // Within one login the highest score counts.
-    let earlier = before
+    // Within one login the highest score counts; `None` is below all.
+    let score = before
         .filter(|_| kind == LinkKind::Transaction || inherits)
-        .and_then(|link| link.score);
-    let score = match (earlier, own_score) {
-        (Some(earlier), Some(own)) => Some(earlier.max(own)),
-        (earlier, own) => own.or(earlier),
-    };
+        .and_then(|link| link.score)
+        .max(own_score.map(RiskScore::points));
     let login = before.filter(|_| is_token || assessed.continues);
     Provenance {
         decision_id: before
@@ -289,6 +268,29 @@ pub(in crate::flow) fn provenance(
     }
 }
 
+/// The factors that were given in the login, that of this request among them; where `is_old`, those before it no longer count.
+fn factors(exchange: &Exchange, assessed: &Assessed, door: Door, is_old: bool) -> u8 {
+    let misnamed = assessed.is_misnamed(door);
+    let is_accepted = matches!(
+        exchange.outcome,
+        AuthOutcome::Succeeded | AuthOutcome::NextFactor
+    );
+    let given = is_accepted && assessed.facts.credentials && !misnamed;
+    let step = match (given, assessed.facts.second_factor) {
+        (false, _) => 0,
+        (true, false) => FACTOR_PASSWORD,
+        (true, true) => FACTOR_STRONG,
+    };
+    // What one user has proved says nothing about another who is named in the same login.
+    let named = assessed.signals.subject.key();
+    let before = assessed.provenance.as_deref();
+    let known = before.filter(|link| match (named, link.subject) {
+        (Some(named), Some(other)) => named == other || misnamed,
+        _ => true,
+    });
+    history::factors_after(known.map_or(0, |link| link.factors), is_old, step)
+}
+
 /// Whether the answer that carries a success does not go out.
 fn is_withheld(exchange: &Exchange) -> bool {
     exchange.accepted && exchange.withheld.is_some()
@@ -331,10 +333,7 @@ fn device_token(dependencies: &Dependencies, exchange: &Exchange) -> Option<Devi
 
 /// Whose profile may learn from this exchange: only from a login that the identity server confirmed and that was
 /// low-risk or passed a stronger factor.
-fn lesson_subject(
-    exchange: &Exchange,
-    assessed: &Assessed,
-) -> Option<crate::domain::ids::SubjectKey> {
+fn lesson_subject(exchange: &Exchange, assessed: &Assessed) -> Option<SubjectKey> {
     let door = exchange.door?;
     let confirmed = match door {
         Door::Login | Door::Authn | Door::Flow | Door::Basic => {

@@ -253,45 +253,60 @@ async fn judge(
             return Err(denial);
         }
     }
-    let grounds = match (mode, standing.cause) {
+    let plan = assertion(dependencies, exchange, visit, &good, (mode, &risk))?;
+    let needed = resource.scopes.iter().map(String::as_str);
+    let people = &snapshot.people;
+    scopes::spent(dependencies, people, &resource.tenant, grant, needed);
+    let permit = ForwardPermit::assertion(grounds(mode, standing.cause), plan);
+    Ok(permit.leading_to(Arc::clone(&resource.upstream)))
+}
+
+fn grounds(mode: Mode, cause: Option<FallbackCause>) -> Grounds {
+    match (mode, cause) {
         (Mode::Off, _) => Grounds::Off,
         (Mode::Monitor, _) => Grounds::Monitored,
         (Mode::Advise, _) => Grounds::Advised,
         (Mode::Enforce, Some(cause)) => Grounds::FailedOpen(cause),
         (Mode::Enforce, None) => Grounds::Decided,
-    };
+    }
+}
+
+/// The gateway's signed word for the service about the caller and, where the mode tells it, the risk.
+fn assertion(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    visit: &Visit,
+    good: &Good,
+    (mode, risk): (Mode, &RiskClaims),
+) -> Result<HeaderPlan, Denial> {
+    let grant = good.grant.grant();
     let status = if mode == Mode::Off {
         "off"
     } else {
         risk.status()
     };
     let assertion = Assertion {
-        resource: &resource,
+        resource: &visit.resource,
         subject: &grant.subject,
-        client_id,
+        client_id: &grant.client_id,
         token_hash: &URL_SAFE_NO_PAD.encode(good.digest),
         id: &exchange.id,
         decision: visit.decision.as_ref(),
-        risk: Some(&risk).filter(|_| RiskClaims::are_told(mode)),
+        risk: Some(risk).filter(|_| RiskClaims::are_told(mode)),
         status,
         now: dependencies.clock.now(),
     };
     // The service was promised a word with each request: without the keys for it nothing goes there.
-    let signing = snapshot.signing.as_ref().ok_or(Denial::Away)?;
+    let signing = exchange.snapshot.signing.as_ref().ok_or(Denial::Away)?;
     let signed = signing.sign(ASSERTION_TYPE, &assertion.claims());
     let signed = signed.map_err(|error| {
         tracing::error!(error = %error, "an assertion could not be signed");
         Denial::Away
     })?;
-    let plan = HeaderPlan(vec![
+    Ok(HeaderPlan(vec![
         (headers::X_RISK_STATUS, status.to_owned()),
         (headers::X_RISK_ASSERTION, signed),
-    ]);
-    let needed = resource.scopes.iter().map(String::as_str);
-    let people = &snapshot.people;
-    scopes::spent(dependencies, people, &resource.tenant, grant, needed);
-    let permit = ForwardPermit::assertion(grounds, plan);
-    Ok(permit.leading_to(Arc::clone(&resource.upstream)))
+    ]))
 }
 
 impl<'a> Presented<'a> {

@@ -47,24 +47,25 @@ pub async fn serve(
     let Some(exchange) = context.exchange.as_mut() else {
         return Answer::refusal(&nothing(), None, "");
     };
-    let reference = exchange.id.to_string();
-    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(KEYS_PATH)
-        && let Some(keys) = &exchange.snapshot.signing
-    {
-        // Whoever verifies tokens reads it, often many from one address; it costs nothing.
-        return Answer::key_set(keys.document().to_owned());
-    }
-    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(SIGNALS_PATH)
-        && let Some(metadata) = flow.dependencies().transmitter.metadata()
-    {
-        return Answer::metadata(metadata);
-    }
     let published = &flow.dependencies().transmitter;
-    if exchange.target.as_ref().map(CanonicalTarget::path) == Some(POLL_PATH)
-        && published.is_polled()
-    {
-        return polls::serve(flow, published, session, context, body_deadline, drain).await;
+    // Whoever verifies tokens reads what is published, often many from one address; it costs nothing.
+    match exchange.target.as_ref().map(CanonicalTarget::path) {
+        Some(KEYS_PATH) => {
+            if let Some(keys) = &exchange.snapshot.signing {
+                return Answer::key_set(keys.document().to_owned());
+            }
+        }
+        Some(SIGNALS_PATH) => {
+            if let Some(metadata) = published.metadata() {
+                return Answer::metadata(metadata);
+            }
+        }
+        Some(POLL_PATH) if published.is_polled() => {
+            return polls::serve(flow, published, session, context, body_deadline, drain).await;
+        }
+        _ => {}
     }
+    let reference = exchange.id.to_string();
     if let Err(limited) = flow.limit_own(exchange) {
         let rejection = Rejection {
             status: 429,
@@ -74,19 +75,37 @@ pub async fn serve(
         };
         return Answer::rejection(&rejection, &exchange.snapshot.step_up, &reference);
     }
-    let path = exchange.target.as_ref().map_or("", CanonicalTarget::path);
+    let page = page(flow, session, context, body_deadline).await;
+    page.unwrap_or_else(|refusal| {
+        if let Some(exchange) = context.exchange.as_mut() {
+            flow.refuse(exchange, &refusal);
+        }
+        Answer::refusal(&refusal, None, &reference)
+    })
+}
+
+/// One of the pages for people, or what its form asks for.
+async fn page(
+    flow: &AuthFlow,
+    session: &mut Session,
+    context: &mut RequestContext,
+    body_deadline: Duration,
+) -> Result<Answer, Refusal> {
+    let target = context.exchange.as_ref().and_then(|it| it.target.as_ref());
+    let path = target.map_or("", CanonicalTarget::path);
     let inner = path
         .strip_prefix(OWN_PREFIX)
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or_default();
     let inner = inner.strip_suffix('/').unwrap_or(inner).to_owned();
-    let query = exchange.target.as_ref().and_then(CanonicalTarget::query);
+    let query = target.and_then(CanonicalTarget::query);
     let query = query.unwrap_or_default().to_owned();
-    let result = match inner.split_once('/') {
+    let is_posted = session.req_header().method == Method::POST;
+    match inner.split_once('/') {
         Some(("review", sealed)) if !sealed.contains('/') => {
             waiting(flow, context, sealed, &query).await
         }
-        None if inner == DEVICES && session.req_header().method == Method::POST => {
+        None if inner == DEVICES && is_posted => {
             forget(flow, session, context, body_deadline).await
         }
         None if inner == DEVICES => devices(flow, session, context, &query).await,
@@ -94,32 +113,26 @@ pub async fn serve(
             let is_asked = session.req_header().method == Method::GET;
             step(flow, context, sealed, &query, is_asked).await
         }
-        None if inner == APPROVE && session.req_header().method == Method::POST => {
+        None if inner == APPROVE && is_posted => {
             approve(flow, session, context, body_deadline).await
         }
-        None if inner == APPROVE => {
-            let exchange = context.exchange.as_ref();
-            let headers = &session.req_header().headers;
-            match exchange {
-                Some(exchange) => flow
-                    .approve_page(exchange, headers)
-                    .await
-                    .map_err(not_done)
-                    .map(|page| {
-                        let html = own_pages::approve(&page, query == own_pages::APPROVED);
-                        Answer::own(200, html, "same-origin")
-                    }),
-                None => Err(nothing()),
-            }
-        }
+        None if inner == APPROVE => approvals(flow, session, context, &query).await,
         _ => Err(nothing()),
-    };
-    result.unwrap_or_else(|refusal| {
-        if let Some(exchange) = context.exchange.as_mut() {
-            flow.refuse(exchange, &refusal);
-        }
-        Answer::refusal(&refusal, None, &reference)
-    })
+    }
+}
+
+/// What waits for the word of the user whose session the browser holds.
+async fn approvals(
+    flow: &AuthFlow,
+    session: &Session,
+    context: &RequestContext,
+    query: &str,
+) -> Result<Answer, Refusal> {
+    let exchange = context.exchange.as_ref().ok_or_else(nothing)?;
+    let headers = &session.req_header().headers;
+    let page = flow.approve_page(exchange, headers).await;
+    let html = own_pages::approve(&page.map_err(not_done)?, query == own_pages::APPROVED);
+    Ok(Answer::own(200, html, "same-origin"))
 }
 
 /// How a held login stands.
