@@ -8,7 +8,7 @@ WORKDIR /src
 # What is fetched changes seldom and is kept in layers of its own. Every script pins what it fetches by digest.
 COPY scripts/ scripts/
 RUN scripts/setup.sh build && scripts/fetch-onnxruntime.sh
-# `--build-arg GEO=no` leaves the address databases out: 180 MB less, and no facts about networks.
+# `--build-arg GEO=no` leaves the address databases out: 170 MB less, and no facts about networks.
 ARG GEO=yes
 # hadolint ignore=DL3059
 RUN if [ "$GEO" = yes ]; then scripts/fetch-geo.sh; fi

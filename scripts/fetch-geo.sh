@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fetches the geolocation databases into vendor/geo/ (git-ignored, about 175 MB):
+# Fetches the geolocation databases into vendor/geo/ (git-ignored, about 170 MB):
 #
 #   country.mmdb         address -> country, IPv4 and IPv6
 #   city-ipv4.mmdb       address -> country, city, coordinates

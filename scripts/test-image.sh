@@ -19,7 +19,7 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
-# The databases are data of 180 MB that change nothing here; with them the image differs in one folder.
+# The databases are data of 170 MB that change nothing here; with them the image differs in one folder.
 "$root/scripts/image-root.sh" "$binary" "$work/root" --without-geo
 say "running the image's root"
 python3 "$root/tests/image/check_image.py" "$work/root" "$simulator"
