@@ -14,7 +14,6 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
@@ -32,7 +31,6 @@ use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
-use riskgate::domain::history::Population;
 use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
 use riskgate::domain::policy::PolicySet;
@@ -41,25 +39,12 @@ use riskgate::domain::signals::network::NetworkFacts;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
-use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
-use riskgate::flow::demands::RecentDemands;
-use riskgate::flow::desk::sessions::Sessions;
+use riskgate::flow::dependencies::Outside;
 use riskgate::flow::lessons;
-use riskgate::flow::limits::InFlight;
-use riskgate::flow::limits::Limits;
-use riskgate::flow::links::BarredTokens;
-use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
-use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
-use riskgate::flow::resource::tokens::VerifiedTokens;
-use riskgate::flow::review::Reviews;
-use riskgate::flow::rollout::RolloutWatch;
-use riskgate::flow::scopes::ScopeWatch;
-use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
-use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use serde_json::json;
 use std::net::IpAddr;
@@ -127,38 +112,29 @@ fn flow() -> AuthFlow {
         .snapshot;
     snapshot.policy = PolicySet::parse(POLICY).expect("a policy");
     snapshot.answers_wso2 = true;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // What is learnt goes nowhere: the actions read what the node remembers.
     let metrics = Arc::new(Metrics::new().expect("metrics"));
     let (observations, _) = lessons::queue(1, Arc::clone(&metrics));
-    let dependencies = Dependencies {
+    let outside = Outside {
         state: Arc::new(MemoryStore::new()),
-        state_breaker: Breaker::new(config.state.breaker.clone()),
         geo: Arc::new(Nowhere),
         audit: Arc::new(Nowhere),
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(OsEntropy),
-        scorer: Scorer::new(&config.score, clock).expect("threads"),
-        limits: Limits::new(&config.limits),
-        in_flight: InFlight::new(config.score.concurrency_max),
-        agents: KnownAgents::default(),
-        recent: RecentLinks::default(),
-        demands: RecentDemands::default(),
-        reviews: Reviews::default(),
-        barred: BarredTokens::default(),
-        transmitter: Published::default(),
-        sessions: Sessions::default(),
-        scopes: ScopeWatch::default(),
-        rollout: RolloutWatch::default(),
         keys: Arc::new(NoIdentityServer),
-        revoker: Arc::new(NoIdentityServer),
         introspector: Arc::new(NoIdentityServer),
-        tokens: VerifiedTokens::default(),
-        population: ArcSwap::from_pointee(Population::default()),
+        revoker: Arc::new(NoIdentityServer),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(OsEntropy),
+    };
+    let breaker = Breaker::new(config.state.breaker.clone());
+    let dependencies = Dependencies::new(
+        outside,
+        &config.score,
+        &config.limits,
+        breaker,
         observations,
         metrics,
-    };
-    AuthFlow::new(dependencies, snapshot)
+    );
+    AuthFlow::new(dependencies.expect("threads"), snapshot)
 }
 
 /// Decides about a token request: the id of the decision.

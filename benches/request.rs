@@ -13,7 +13,6 @@
 
 mod budget;
 
-use arc_swap::ArcSwap;
 use budget::step;
 use criterion::Criterion;
 use criterion::criterion_group;
@@ -28,7 +27,6 @@ use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
-use riskgate::domain::history::Population;
 use riskgate::domain::outcome::AuthOutcome;
 use riskgate::domain::outcome::ResponseHead;
 use riskgate::domain::parameters::BodyHeaders;
@@ -43,29 +41,16 @@ use riskgate::domain::target::CanonicalTarget;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
-use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
-use riskgate::flow::demands::RecentDemands;
-use riskgate::flow::desk::sessions::Sessions;
+use riskgate::flow::dependencies::Outside;
 use riskgate::flow::exchange::Exchange;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
-use riskgate::flow::limits::InFlight;
 use riskgate::flow::limits::LimitSettings;
-use riskgate::flow::limits::Limits;
-use riskgate::flow::links::BarredTokens;
-use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
-use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
-use riskgate::flow::resource::tokens::VerifiedTokens;
-use riskgate::flow::review::Reviews;
-use riskgate::flow::rollout::RolloutWatch;
-use riskgate::flow::scopes::ScopeWatch;
-use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
-use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -169,37 +154,28 @@ impl Bench {
                 "no ONNX Runtime; run `make vendor` first"
             );
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = Arc::new(MemoryStore::new());
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
-        let dependencies = Dependencies {
+        let outside = Outside {
             state: Arc::clone(&store) as Arc<dyn StateStore>,
-            state_breaker: Breaker::new(config.state.breaker.clone()),
             geo: Arc::new(OneNetwork),
             audit: Arc::new(NoRecords),
-            clock: Arc::clone(&clock),
-            entropy: Arc::new(OsEntropy),
-            scorer: Scorer::new(&config.score, clock).expect("threads"),
-            limits: Limits::new(&config.limits),
-            in_flight: InFlight::new(config.score.concurrency_max),
-            agents: KnownAgents::default(),
-            recent: RecentLinks::default(),
-            demands: RecentDemands::default(),
-            reviews: Reviews::default(),
-            barred: BarredTokens::default(),
-            transmitter: Published::default(),
-            sessions: Sessions::default(),
-            scopes: ScopeWatch::default(),
-            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
-            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
-            population: ArcSwap::from_pointee(Population::default()),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+        };
+        let breaker = Breaker::new(config.state.breaker.clone());
+        let dependencies = Dependencies::new(
+            outside,
+            &config.score,
+            &config.limits,
+            breaker,
             observations,
             metrics,
-        };
+        );
         assert_eq!(
             config.limits,
             LimitSettings {
@@ -220,7 +196,7 @@ impl Bench {
             )
         });
         let mut bench = Self {
-            flow: AuthFlow::new(dependencies, snapshot),
+            flow: AuthFlow::new(dependencies.expect("threads"), snapshot),
             store,
             queue,
             runtime,

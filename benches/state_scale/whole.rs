@@ -1,7 +1,6 @@
 //! A whole scored request with its state in Redis: a login is admitted, its form read, its history loaded, scored by the
 //! shipped model, decided, answered and closed. Only sockets are missing, and what was learnt is not written.
 
-use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
@@ -13,7 +12,6 @@ use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
-use riskgate::domain::history::Population;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
 use riskgate::domain::outcome::ResponseHead;
@@ -30,27 +28,14 @@ use riskgate::domain::signals::session::DeviceCookie;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
-use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
-use riskgate::flow::demands::RecentDemands;
-use riskgate::flow::desk::sessions::Sessions;
+use riskgate::flow::dependencies::Outside;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
-use riskgate::flow::limits::InFlight;
-use riskgate::flow::limits::Limits;
-use riskgate::flow::links::BarredTokens;
-use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
-use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
-use riskgate::flow::resource::tokens::VerifiedTokens;
-use riskgate::flow::review::Reviews;
-use riskgate::flow::rollout::RolloutWatch;
-use riskgate::flow::scopes::ScopeWatch;
-use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
-use riskgate::flow::shared_signals::Published;
 use riskgate::telemetry::metrics::Metrics;
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -174,38 +159,29 @@ impl Gateway {
         let snapshot = assemble::snapshot(&config, "bench", &keys, 1)
             .expect("the shipped policy and model")
             .snapshot;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new().expect("metrics"));
         let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
-        let dependencies = Dependencies {
+        let outside = Outside {
             state: store as Arc<dyn StateStore>,
-            state_breaker: Breaker::new(config.state.breaker.clone()),
             geo: Arc::new(OneNetwork),
             audit: Arc::new(NoRecords),
-            clock: Arc::clone(&clock),
-            entropy: Arc::new(OsEntropy),
-            scorer: Scorer::new(&config.score, clock).expect("threads"),
-            limits: Limits::new(&config.limits),
-            in_flight: InFlight::new(config.score.concurrency_max),
-            agents: KnownAgents::default(),
-            recent: RecentLinks::default(),
-            barred: BarredTokens::default(),
-            transmitter: Published::default(),
-            sessions: Sessions::default(),
-            scopes: ScopeWatch::default(),
-            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
-            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
-            demands: RecentDemands::default(),
-            reviews: Reviews::default(),
-            population: ArcSwap::from_pointee(Population::default()),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+        };
+        let breaker = Breaker::new(config.state.breaker.clone());
+        let dependencies = Dependencies::new(
+            outside,
+            &config.score,
+            &config.limits,
+            breaker,
             observations,
             metrics,
-        };
+        );
         Self {
-            flow: AuthFlow::new(dependencies, snapshot),
+            flow: AuthFlow::new(dependencies.expect("threads"), snapshot),
             queue,
         }
     }

@@ -136,28 +136,18 @@ use crate::admin::AdminState;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::overrides::Overrides;
-use crate::domain::history::Population;
 use crate::domain::printable::lines;
 use crate::domain::printable::plain;
 use crate::domain::signals::agent::AgentFacts;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
-use crate::flow::agents::KnownAgents;
-use crate::flow::demands::RecentDemands;
+use crate::flow::dependencies::Outside;
 use crate::flow::learner;
 use crate::flow::lessons;
-use crate::flow::limits::InFlight;
-use crate::flow::limits::Limits;
-use crate::flow::links::BarredTokens;
-use crate::flow::links::RecentLinks;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Introspector;
 use crate::flow::ports::KeySource;
 use crate::flow::ports::Revoker;
-use crate::flow::resource::tokens::VerifiedTokens;
-use crate::flow::review::Reviews;
-use crate::flow::scopes::ScopeWatch;
-use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::proxy::GatewayProxy;
 use crate::proxy::connections::Drain;
@@ -169,7 +159,6 @@ use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
-use arc_swap::ArcSwap;
 use certificates::Certificates;
 use inherited::Inherited;
 use keys::Keys;
@@ -319,35 +308,35 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let told = shared_signals::before(records, &config, &file, runtime.handle(), means);
     let (records, transmitter, published, receivers) = told.map_err(one)?;
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
-    let dependencies = Dependencies {
+    let outside = Outside {
         state: Arc::clone(&state),
-        state_breaker: Breaker::new(config.state.breaker.clone())
-            .telling(background::announce_breaker("state", &metrics)),
         geo: Arc::new(geo),
         audit: records,
-        clock: Arc::clone(&clock),
-        entropy: Arc::new(OsEntropy),
-        scorer: Scorer::new(&config.score, Arc::clone(&clock))
-            .map_err(|error| RunError::System(format!("no threads: {error}")))?
-            .telling(background::announce_breaker("model", &metrics)),
-        limits: Limits::new(&config.limits),
-        in_flight: InFlight::new(config.score.concurrency_max),
-        agents: KnownAgents::default(),
         keys: Arc::clone(&identity_server) as Arc<dyn KeySource>,
         introspector: Arc::clone(&identity_server) as Arc<dyn Introspector>,
-        tokens: VerifiedTokens::default(),
         revoker: Arc::clone(&identity_server) as Arc<dyn Revoker>,
-        recent: RecentLinks::default(),
-        demands: RecentDemands::default(),
-        reviews: Reviews::default(),
-        barred: BarredTokens::default(),
+        clock: Arc::clone(&clock),
+        entropy: Arc::new(OsEntropy),
+    };
+    let state_breaker = Breaker::new(config.state.breaker.clone())
+        .telling(background::announce_breaker("state", &metrics));
+    let dependencies = Dependencies::new(
+        outside,
+        &config.score,
+        &config.limits,
+        state_breaker,
+        observations,
+        Arc::clone(&metrics),
+    );
+    let dependencies =
+        dependencies.map_err(|error| RunError::System(format!("no threads: {error}")))?;
+    let announce = background::announce_breaker("model", &metrics);
+    let dependencies = Dependencies {
+        scorer: dependencies.scorer.telling(announce),
         transmitter: published,
         sessions: assemble::sessions(&config),
-        scopes: ScopeWatch::default(),
         rollout: rollout::watch(&config),
-        population: ArcSwap::from_pointee(Population::default()),
-        observations,
-        metrics: Arc::clone(&metrics),
+        ..dependencies
     };
     // Tables and patterns that are made at first use are made before the first login.
     AgentFacts::parse(

@@ -6,6 +6,9 @@
 /// What the path needs from the world.
 pub mod ports;
 
+/// What outlives a reload.
+pub mod dependencies;
+
 /// Why a request is refused before anything is scored.
 pub mod error;
 
@@ -133,7 +136,6 @@ use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::enforcement::rejection;
 use crate::domain::history::LinkKind;
-use crate::domain::history::Population;
 use crate::domain::ids::RequestId;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
@@ -147,106 +149,25 @@ use crate::domain::signals::session::DEVICE_COOKIE;
 use crate::domain::signals::session::DEVICE_COOKIE_SECONDS;
 use crate::domain::trace::Stage;
 use crate::flow::admit::Knock;
-use crate::flow::agents::KnownAgents;
 use crate::flow::answer::AnswerPlan;
 use crate::flow::answer::Replacement;
 use crate::flow::assess::Request;
-use crate::flow::demands::RecentDemands;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
-use crate::flow::lessons::Lessons;
-use crate::flow::limits::InFlight;
-use crate::flow::limits::Limits;
-use crate::flow::links::BarredTokens;
-use crate::flow::links::RecentLinks;
-use crate::flow::ports::AuditSink;
 use crate::flow::ports::ClientAuth;
-use crate::flow::ports::Clock;
-use crate::flow::ports::Entropy;
-use crate::flow::ports::GeoLookup;
-use crate::flow::ports::Introspector;
-use crate::flow::ports::KeySource;
-use crate::flow::ports::Revoker;
-use crate::flow::ports::StateStore;
 use crate::flow::proof::HeldAnswer;
-use crate::flow::resource::tokens::VerifiedTokens;
-use crate::flow::review::Reviews;
-use crate::flow::rollout::RolloutWatch;
-use crate::flow::scopes::ScopeWatch;
-use crate::flow::score::Scorer;
-use crate::flow::score::breaker::Breaker;
-use crate::flow::shared_signals::Published;
 use crate::flow::snapshot::Snapshot;
 use crate::flow::tracing::Traces;
 use crate::flow::tracing::of_admission;
 use crate::flow::tracing::of_decision;
 use crate::flow::tracing::of_record;
-use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Everything that outlives a reload.
-pub struct Dependencies {
-    /// The memory.
-    pub state: Arc<dyn StateStore>,
-    /// The breaker in front of it.
-    pub state_breaker: Breaker,
-    /// Facts about addresses.
-    pub geo: Arc<dyn GeoLookup>,
-    /// Where records go.
-    pub audit: Arc<dyn AuditSink>,
-    /// Keys of the identity server.
-    pub keys: Arc<dyn KeySource>,
-    /// Asks it about tokens.
-    pub introspector: Arc<dyn Introspector>,
-    /// Tokens that were presented to services lately.
-    pub tokens: VerifiedTokens,
-    /// Takes back what it has issued.
-    pub revoker: Arc<dyn Revoker>,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
-    /// Chance.
-    pub entropy: Arc<dyn Entropy>,
-    /// The scorer.
-    pub scorer: Scorer,
-    /// Request limits.
-    pub limits: Limits,
-    /// Assessments in flight.
-    pub in_flight: Arc<InFlight>,
-    /// User agents that were read lately.
-    pub agents: KnownAgents,
-    /// Links that this node has just written.
-    pub recent: RecentLinks,
-    /// Demands that this node knows of.
-    pub demands: RecentDemands,
-    /// What this node remembers for reviews.
-    pub reviews: Reviews,
-    /// Access tokens that were withheld.
-    pub barred: BarredTokens,
-    /// What is served to receivers of shared signals.
-    pub transmitter: Published,
-    /// Whose sessions may be ended.
-    pub sessions: desk::sessions::Sessions,
-    /// Friction budgets, and stages of the rollout that have fallen back.
-    pub rollout: RolloutWatch,
-    /// Scopes that were granted and used, until they are written.
-    pub scopes: ScopeWatch,
-    /// How common values are; exchanged now and then.
-    pub population: ArcSwap<Population>,
-    /// The way to the store.
-    pub observations: Lessons,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-impl std::fmt::Debug for Dependencies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Dependencies({}, {:?})", self.state.kind(), self.scorer)
-    }
-}
+pub use dependencies::Dependencies;
 
 /// The path.
 pub struct AuthFlow {

@@ -13,7 +13,6 @@
 #[path = "starter.rs"]
 mod starter;
 
-use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::HeaderValue;
 use http::Method;
@@ -25,7 +24,6 @@ use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
-use riskgate::domain::history::Population;
 use riskgate::domain::history::Profile;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
@@ -44,28 +42,16 @@ use riskgate::domain::trace::FinishedTrace;
 use riskgate::flow::AuthFlow;
 use riskgate::flow::Dependencies;
 use riskgate::flow::admit::Knock;
-use riskgate::flow::agents::KnownAgents;
 use riskgate::flow::assess::Request;
-use riskgate::flow::demands::RecentDemands;
-use riskgate::flow::desk::sessions::Sessions;
+use riskgate::flow::dependencies::Outside;
 use riskgate::flow::lessons;
 use riskgate::flow::lessons::LessonQueue;
-use riskgate::flow::limits::InFlight;
-use riskgate::flow::limits::Limits;
-use riskgate::flow::links::BarredTokens;
-use riskgate::flow::links::RecentLinks;
 use riskgate::flow::ports::AuditSink;
 use riskgate::flow::ports::Clock;
 use riskgate::flow::ports::GeoLookup;
 use riskgate::flow::ports::StateStore;
 use riskgate::flow::ports::TraceSink;
-use riskgate::flow::resource::tokens::VerifiedTokens;
-use riskgate::flow::review::Reviews;
-use riskgate::flow::rollout::RolloutWatch;
-use riskgate::flow::scopes::ScopeWatch;
-use riskgate::flow::score::Scorer;
 use riskgate::flow::score::breaker::Breaker;
-use riskgate::flow::shared_signals::Published;
 use riskgate::flow::tracing::Traces;
 use riskgate::telemetry::metrics::Metrics;
 use std::net::IpAddr;
@@ -249,35 +235,27 @@ impl Town {
         let records = Arc::new(Records::default());
         let metrics = Arc::new(Metrics::new().unwrap());
         let (observations, queue) = lessons::queue(1_024, Arc::clone(&metrics));
-        let dependencies = Dependencies {
+        let outside = Outside {
             state,
-            state_breaker: Breaker::new(config.state.breaker.clone()),
             geo: Arc::new(Atlas),
             audit: Arc::clone(&records) as Arc<dyn AuditSink>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            entropy: Arc::new(OsEntropy),
-            scorer: Scorer::new(&config.score, Arc::clone(&clock) as Arc<dyn Clock>).unwrap(),
-            limits: Limits::new(&config.limits),
-            in_flight: InFlight::new(config.score.concurrency_max),
-            recent: RecentLinks::default(),
-            demands: RecentDemands::default(),
-            reviews: Reviews::default(),
-            barred: BarredTokens::default(),
-            transmitter: Published::default(),
-            sessions: Sessions::default(),
-            scopes: ScopeWatch::default(),
-            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
-            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
-            agents: KnownAgents::default(),
-            population: ArcSwap::from_pointee(Population::default()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            entropy: Arc::new(OsEntropy),
+        };
+        let breaker = Breaker::new(config.state.breaker.clone());
+        let dependencies = Dependencies::new(
+            outside,
+            &config.score,
+            &config.limits,
+            breaker,
             observations,
             metrics,
-        };
+        );
         Self {
-            flow: AuthFlow::new(dependencies, snapshot),
+            flow: AuthFlow::new(dependencies.unwrap(), snapshot),
             store,
             clock,
             records,

@@ -19,7 +19,6 @@ use crate::adapters::identity_server::NoIdentityServer;
 use crate::adapters::memory::MemoryStore;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureVector;
-use crate::domain::history::Population;
 use crate::domain::outcome::AuthOutcome;
 use crate::domain::outcome::ResponseHead;
 use crate::domain::parameters::BodyHeaders;
@@ -31,34 +30,22 @@ use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
 use crate::flow::admit::Knock;
-use crate::flow::agents::KnownAgents;
 use crate::flow::assess::Request;
-use crate::flow::demands::RecentDemands;
-use crate::flow::desk::sessions::Sessions;
+use crate::flow::dependencies::Outside;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::lessons;
 use crate::flow::lessons::LessonQueue;
-use crate::flow::limits::InFlight;
 use crate::flow::limits::LimitSettings;
-use crate::flow::limits::Limits;
-use crate::flow::links::BarredTokens;
 use crate::flow::links::RecentLinks;
 use crate::flow::ports::AuditSink;
 use crate::flow::ports::Clock;
 use crate::flow::ports::StateStore;
-use crate::flow::resource::tokens::VerifiedTokens;
-use crate::flow::review::Reviews;
-use crate::flow::rollout::RolloutWatch;
-use crate::flow::scopes::ScopeWatch;
 use crate::flow::score::ScoreSettings;
-use crate::flow::score::Scorer;
 use crate::flow::score::breaker::Breaker;
 use crate::flow::score::breaker::BreakerSettings;
-use crate::flow::shared_signals::Published;
 use crate::flow::snapshot::Snapshot;
 use crate::telemetry::metrics::Metrics;
-use arc_swap::ArcSwap;
 use events::Event;
 use events::EventKind;
 use requests::Sent;
@@ -156,34 +143,29 @@ impl Replay {
             user_per_minute: 0,
             client_per_minute: 0,
         };
-        let dependencies = Dependencies {
+        let outside = Outside {
             state: Arc::clone(&store) as Arc<dyn StateStore>,
-            state_breaker: Breaker::new(BreakerSettings::default()),
             geo: Arc::clone(&networks) as Arc<dyn crate::flow::ports::GeoLookup>,
             audit: Arc::new(NoRecords) as Arc<dyn AuditSink>,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            entropy: Arc::new(RepeatableChance::new(1)),
-            scorer: Scorer::new(&scoring, Arc::clone(&clock) as Arc<dyn Clock>)
-                .map_err(|error| format!("no threads: {error}"))?,
-            limits: Limits::new(&no_limits),
-            in_flight: InFlight::new(scoring.concurrency_max),
-            agents: KnownAgents::default(),
-            // What was just written is in the store before the next event.
-            recent: RecentLinks::none(),
-            barred: BarredTokens::default(),
-            transmitter: Published::default(),
-            sessions: Sessions::default(),
-            scopes: ScopeWatch::default(),
-            rollout: RolloutWatch::default(),
             keys: Arc::new(NoIdentityServer),
             introspector: Arc::new(NoIdentityServer),
-            tokens: VerifiedTokens::default(),
             revoker: Arc::new(NoIdentityServer),
-            demands: RecentDemands::default(),
-            reviews: Reviews::default(),
-            population: ArcSwap::from_pointee(Population::default()),
-            observations,
-            metrics,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            entropy: Arc::new(RepeatableChance::new(1)),
+        };
+        let breaker = Breaker::new(BreakerSettings::default());
+        let dependencies = Dependencies {
+            // What was just written is in the store before the next event.
+            recent: RecentLinks::none(),
+            ..Dependencies::new(
+                outside,
+                &scoring,
+                &no_limits,
+                breaker,
+                observations,
+                metrics,
+            )
+            .map_err(|error| format!("no threads: {error}"))?
         };
         Ok(Self {
             flow: AuthFlow::new(dependencies, snapshot),
