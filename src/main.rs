@@ -576,10 +576,7 @@ impl Place {
         let config = overrides
             .config()
             .map_err(|error| RunError::Config(vec![error]))?;
-        let file = overrides
-            .file()
-            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
-        Ok((config, file))
+        Ok((config, overrides.file_name()))
     }
 }
 

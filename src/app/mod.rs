@@ -191,9 +191,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let config = overrides
         .config()
         .map_err(|error| RunError::Config(vec![error]))?;
-    let file = overrides
-        .file()
-        .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let file = overrides.file_name();
     crate::telemetry::start_logging(&config.log.filter, config.log.format).map_err(|error| {
         RunError::Config(vec![ConfigError::new(
             &file,

@@ -127,13 +127,15 @@ impl Reloader {
             let now = stamp_of(certificates::files(&config));
             if forced || now != seen_certificates {
                 seen_certificates = now;
-                self.certificates.reload(&config, &self.name());
+                self.certificates
+                    .reload(&config, &self.overrides.file_name());
             }
             let now = stamp_of(trust::files(&config));
             if forced || now != seen_trusted {
                 seen_trusted = now;
                 let metrics = &self.flow.dependencies().metrics;
-                self.trusted.reload(&config, &self.name(), metrics);
+                self.trusted
+                    .reload(&config, &self.overrides.file_name(), metrics);
             }
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
@@ -151,12 +153,6 @@ impl Reloader {
         }
     }
 
-    fn name(&self) -> String {
-        self.overrides
-            .file()
-            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string())
-    }
-
     /// Takes the configuration as it is now as a whole, or nothing of it.
     fn reload(&self, old: &Config, proved: &Proved) -> Option<(Config, Proved)> {
         let start = self.flow.dependencies().clock.instant();
@@ -168,7 +164,7 @@ impl Reloader {
                 .duration_since(start)
         };
         let metrics = &self.flow.dependencies().metrics;
-        let file = self.name();
+        let file = self.overrides.file_name();
         let refuse_all = |problems: Vec<String>| {
             for problem in &problems {
                 tracing::error!(error = %problem, "the configuration is not taken; the old one stays");

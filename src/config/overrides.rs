@@ -50,6 +50,12 @@ impl Overrides {
         self.config.clone().or_else(Self::shipped_file)
     }
 
+    /// What messages call the file.
+    pub fn file_name(&self) -> String {
+        self.file()
+            .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string())
+    }
+
     /// The file that is read where none is named, if it is there.
     pub fn shipped_file() -> Option<PathBuf> {
         let shipped = PathBuf::from("conf/riskgate.toml");

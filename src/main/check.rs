@@ -28,10 +28,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, RunError> {
         .overrides
         .config()
         .map_err(|error| RunError::Config(vec![error]))?;
-    let file = args
-        .overrides
-        .file()
-        .map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+    let file = args.overrides.file_name();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
