@@ -7,6 +7,7 @@ use crate::app::RunError;
 use crate::app::admin_client;
 use crate::flow::AuthFlow;
 use crate::flow::ports::KeySource;
+use crate::flow::ports::StateStore;
 use crate::flow::score::breaker::BreakerState;
 use crate::flow::score::breaker::Listener;
 use crate::flow::score::share::ALARM_PERCENT;
@@ -25,6 +26,8 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How often the store is asked how it is doing.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -45,6 +48,64 @@ const KEYS_PAUSE_MAX: Duration = Duration::from_secs(60);
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest that the listener may take to come up; Pingora alone would go on without one.
 const LISTEN_WITHIN: Duration = Duration::from_secs(20);
+
+/// What runs beside the requests and is waited for at the end of the process.
+pub struct Beside {
+    /// Of everything that has no runtime of its own.
+    pub runtime: Runtime,
+    /// Of what is learnt.
+    pub learning: Runtime,
+    /// Brings what was learnt to the store.
+    pub observer: JoinHandle<()>,
+    /// Brings spans to their collector.
+    pub exporting: Option<JoinHandle<()>>,
+    /// Brings alerts to their receiver.
+    pub alerting: Option<JoinHandle<()>>,
+    /// Brings shared signals to theirs.
+    pub signalling: JoinHandle<()>,
+    /// Looks for another configuration.
+    pub reloading: std::thread::JoinHandle<()>,
+}
+
+impl Beside {
+    /// Waits for the end of each, which has been told to end: none is waited for without a bound. The store is closed in
+    /// between, once nothing more is learnt.
+    pub fn end(self, state: &dyn StateStore) {
+        // It holds the path and the store.
+        if self.reloading.join().is_err() {
+            tracing::error!("the thread of reloads panicked");
+        }
+        self.runtime.block_on(async {
+            if timeout(Duration::from_secs(3), self.observer)
+                .await
+                .is_err()
+            {
+                tracing::warn!("the last observations may be lost");
+            }
+            // Asked for outright: workers hold the store until their runtimes have ended.
+            if let Err(error) = state.close().await {
+                tracing::warn!(error = %error, "the last observations may be lost");
+            }
+            if let Some(exporting) = self.exporting {
+                // Spans are no evidence: what is not taken in a second is lost.
+                drop(timeout(Duration::from_secs(1), exporting).await);
+            }
+            if let Some(alerting) = self.alerting {
+                // It bounds its own farewell.
+                drop(timeout(Duration::from_secs(3), alerting).await);
+            }
+            drop(timeout(Duration::from_secs(3), self.signalling).await);
+        });
+        self.learning.shutdown_timeout(Duration::from_secs(1));
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
+}
 
 /// Where what was learnt goes to the store: a thread that steps back behind those that serve requests, and that has a
 /// connection to Redis of its own.

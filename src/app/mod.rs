@@ -223,17 +223,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
     count_panics(&metrics);
     let health = Arc::new(Health::default());
-    let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
-    report(
-        &health,
-        "geo",
-        missing.iter().map(ToString::to_string).collect(),
-    );
-    for warning in assembled.warnings.iter().cloned().chain(
-        missing
-            .iter()
-            .map(|warning| format!("{}: {warning}", warning.role.key())),
-    ) {
+    let geo = geo(&config, &health);
+    for warning in &assembled.warnings {
         tracing::warn!("{warning}");
     }
     health.set(
@@ -448,6 +439,15 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         model = %flow.snapshot().models.versions(),
         "riskgate {} ({}) starts", env!("CARGO_PKG_VERSION"), version::COMMIT,
     );
+    let beside = background::Beside {
+        runtime,
+        learning,
+        observer,
+        exporting,
+        alerting,
+        signalling,
+        reloading,
+    };
     serve(
         &config,
         Arc::clone(&flow),
@@ -462,33 +462,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         tracing::debug!("the admin listener had ended before");
     }
     drop(flow);
-    // It holds the path and the store.
-    if reloading.join().is_err() {
-        tracing::error!("the thread of reloads panicked");
-    }
-    runtime.block_on(async {
-        if tokio::time::timeout(Duration::from_secs(3), observer)
-            .await
-            .is_err()
-        {
-            tracing::warn!("the last observations may be lost");
-        }
-        // Asked for outright: workers hold the store until their runtimes have ended.
-        if let Err(error) = state.close().await {
-            tracing::warn!(error = %error, "the last observations may be lost");
-        }
-        if let Some(exporting) = exporting {
-            // Spans are no evidence: what is not taken in a second is lost.
-            drop(tokio::time::timeout(Duration::from_secs(1), exporting).await);
-        }
-        if let Some(alerting) = alerting {
-            // It bounds its own farewell.
-            drop(tokio::time::timeout(Duration::from_secs(3), alerting).await);
-        }
-        drop(tokio::time::timeout(Duration::from_secs(3), signalling).await);
-    });
-    learning.shutdown_timeout(Duration::from_secs(1));
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    beside.end(state.as_ref());
     inherited::let_go(state);
     audit.close();
     if let Some(stream) = stream {
@@ -582,15 +556,20 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("`{host}` has no address"))
 }
 
-fn report(health: &Health, part: &'static str, problems: Vec<String>) {
-    health.set(
-        part,
-        if problems.is_empty() {
-            PartStatus::Ok
-        } else {
-            PartStatus::Degraded(problems.join("; "))
-        },
-    );
+/// The address databases. What is missing is said in the log and shown as a part that is degraded.
+fn geo(config: &Config, health: &Health) -> GeoDatabases {
+    let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
+    for warning in &missing {
+        tracing::warn!("{}: {warning}", warning.role.key());
+    }
+    let problems: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let status = if problems.is_empty() {
+        PartStatus::Ok
+    } else {
+        PartStatus::Degraded(problems.join("; "))
+    };
+    health.set("geo", status);
+    geo
 }
 
 /// A panic is a bug: it costs one request, is counted and keeps its message.
