@@ -225,12 +225,9 @@ impl AuthFlow {
         {
             Some(link) => Some(link),
             None => {
-                let query = HistoryQuery {
-                    links: vec![key],
-                    ..nobody(now)
-                };
-                let history = in_time(self.dependencies.state.load(&query)).await?;
-                history.links.get(&key).cloned().map(Arc::new)
+                let query = HistoryQuery::of_link(key, now);
+                let mut history = in_time(self.dependencies.state.load(&query)).await?;
+                history.links.remove(&key).map(Arc::new)
             }
         };
         Ok(link.filter(|link| link.confirmed))
@@ -259,7 +256,7 @@ impl AuthFlow {
         let now = exchange.at;
         let query = HistoryQuery {
             subject: Some(subject),
-            ..nobody(now)
+            ..HistoryQuery::of_links(Vec::new(), Vec::new(), now)
         };
         let history = in_time(self.dependencies.state.load(&query)).await?;
         let profile: Profile = history.profile.unwrap_or_default();
@@ -307,23 +304,6 @@ impl Asking {
 /// Whether two hashes are one device: profiles keep the first half.
 fn same(one: ValueHash, other: ValueHash) -> bool {
     crate::domain::history::kept(one) == crate::domain::history::kept(other)
-}
-
-fn nobody(now: Timestamp) -> HistoryQuery {
-    HistoryQuery {
-        now,
-        subject: None,
-        address: 0,
-        prefix: 0,
-        asn: None,
-        agent: 0,
-        tenant: 0,
-        client: None,
-        scopes: None,
-        links: Vec::new(),
-        demands: Vec::new(),
-        previous: None,
-    }
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, StateError>>) -> Result<T, StateError> {

@@ -24,6 +24,7 @@ use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
+use riskgate::domain::history::HistoryQuery;
 use riskgate::domain::history::Profile;
 use riskgate::domain::ids::Pseudonymizer;
 use riskgate::domain::ids::SubjectKey;
@@ -295,19 +296,9 @@ impl Town {
     }
 
     pub async fn profile(&self, name: &str) -> Profile {
-        let query = riskgate::domain::history::HistoryQuery {
-            now: self.clock.now(),
+        let query = HistoryQuery {
             subject: Some(self.user(name)),
-            address: 0,
-            prefix: 0,
-            asn: None,
-            agent: 0,
-            tenant: 0,
-            client: None,
-            scopes: None,
-            links: Vec::new(),
-            demands: Vec::new(),
-            previous: None,
+            ..HistoryQuery::of_links(Vec::new(), Vec::new(), self.clock.now())
         };
         self.store.load(&query).await.unwrap().profile.unwrap()
     }
