@@ -9,7 +9,9 @@ use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::Store;
 use crate::gateway::World;
+use crate::gateway::enforcing;
 use crate::gateway::on_both_stores;
+use crate::proof::withheld;
 use riskgate::domain::audit::AuditEvent;
 
 fn has_any(record: &AuditEvent, reasons: &[&str]) -> bool {
@@ -258,12 +260,7 @@ async fn a_stepped_up_refresh_starts_a_new_authorization() {
         "request.grant_type == \"refresh_token\" && client.id == \"demo-web\"",
         "step_up",
     )]);
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(policy),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(policy).await;
     let mut alice = world.person("alice");
     let code = alice.sign_in().await;
     let tokens = alice.redeem(&code).await;
@@ -273,18 +270,7 @@ async fn a_stepped_up_refresh_starts_a_new_authorization() {
             ("refresh_token", &tokens.member("refresh_token")),
         ])
         .await;
-    assert_eq!(
-        (answer.status, answer.member("error").as_str()),
-        (400, "invalid_grant"),
-        "{answer:?}"
-    );
-    assert_eq!(
-        (
-            answer.member("acr_values").as_str(),
-            answer.json()["max_age"].as_u64()
-        ),
-        (crate::gateway::MFA, Some(300))
-    );
+    withheld(&answer);
 }
 
 #[tokio::test(flavor = "multi_thread")]

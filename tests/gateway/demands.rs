@@ -7,6 +7,7 @@ use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::deaf;
+use crate::gateway::enforcing;
 use crate::gateway::rules;
 use wso2_sim::SimConfig;
 
@@ -14,17 +15,13 @@ use wso2_sim::SimConfig;
 const RISKY: &str = "curl/8.5.0";
 
 async fn world() -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[
-            (
-                "request.door == \"login\" && agent.browser == \"curl\"",
-                "step_up",
-            ),
-            ("true", "allow"),
-        ])),
-        ..Options::default()
-    })
+    enforcing(rules(&[
+        (
+            "request.door == \"login\" && agent.browser == \"curl\"",
+            "step_up",
+        ),
+        ("true", "allow"),
+    ]))
     .await
 }
 

@@ -9,6 +9,7 @@ use crate::gateway::Store;
 use crate::gateway::TOR;
 use crate::gateway::World;
 use crate::gateway::always;
+use crate::gateway::enforcing;
 use crate::gateway::on_both_stores;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::features::Feature;
@@ -16,7 +17,7 @@ use riskgate::domain::features::Feature;
 const COOKIE: &str = "__Host-rg_device";
 
 /// A gateway that enforces the policy as it is shipped.
-async fn enforcing(store: Store) -> World {
+async fn enforcing_on(store: Store) -> World {
     World::start(Options {
         mode: "enforce",
         store,
@@ -32,7 +33,7 @@ fn has(record: &AuditEvent, reason: &str) -> bool {
 on_both_stores!(
     a_confirmed_low_risk_login_is_learnt,
     |store: Store| async move {
-        let world = enforcing(store).await;
+        let world = enforcing_on(store).await;
         let mut alice = world.person("alice");
         let mut records: Vec<AuditEvent> = Vec::new();
         for logins in 1..=3 {
@@ -147,7 +148,7 @@ on_both_stores!(
 on_both_stores!(
     a_medium_login_that_passed_a_second_factor_is_learnt,
     |store: Store| async move {
-        let world = enforcing(store).await;
+        let world = enforcing_on(store).await;
         let mut bob = world.person("bob").from(TOR);
         let code = bob.sign_in().await;
         let record = world.last_record_of("login").await;
@@ -164,7 +165,7 @@ on_both_stores!(
 on_both_stores!(
     a_name_beside_the_code_of_somebody_else_teaches_nothing,
     |store: Store| async move {
-        let world = enforcing(store).await;
+        let world = enforcing_on(store).await;
         // They give their own code and say that they are Carol, with a password for good measure: the identity server does
         // not read either.
         for (name, more) in [
@@ -221,7 +222,7 @@ on_both_stores!(
 on_both_stores!(
     tokens_keep_what_the_login_showed,
     |store: Store| async move {
-        let world = enforcing(store).await;
+        let world = enforcing_on(store).await;
         let mut alice = world.person("alice");
         let code = alice.sign_in().await;
         let login = world.last_record_of("login").await;
@@ -308,12 +309,7 @@ async fn the_device_cookie_is_set_over_tls_where_the_mode_lets_the_client_see_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_device_cookie_the_score_is_lower_and_a_forged_one_is_worse_than_none() {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(always("allow")),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(always("allow")).await;
     let mut alice = world.person("alice");
     for logins in 1..=3 {
         alice.forget_session();

@@ -5,6 +5,7 @@ use crate::gateway::PATIENCE;
 use crate::gateway::Store;
 use crate::gateway::World;
 use crate::gateway::always;
+use crate::gateway::enforcing;
 use crate::gateway::on_both_stores;
 use std::time::Duration;
 use std::time::Instant;
@@ -301,12 +302,7 @@ pub(crate) async fn until_reloaded(world: &World, result: &str, count: f64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_policy_is_taken_and_a_broken_one_is_refused() {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(always("allow")),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(always("allow")).await;
     let mut alice = world.person("alice");
     let path = alice.authorize_path(&[]);
     assert_eq!(alice.get(&path).await.status, 302);
@@ -359,12 +355,7 @@ async fn a_changed_policy_is_taken_and_a_broken_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn off_stops_scoring_at_once_and_undo_brings_it_back() {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(always("block")),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(always("block")).await;
     let mut alice = world.person("alice");
     let path = alice.authorize_path(&[]);
     assert_eq!(alice.get(&path).await.status, 403);

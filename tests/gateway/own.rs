@@ -2,18 +2,14 @@
 
 use crate::gateway::Options;
 use crate::gateway::World;
+use crate::gateway::enforcing;
 use crate::gateway::rules;
 use crate::review::review;
 use reqwest::Method;
 use std::os::unix::fs::PermissionsExt;
 
 async fn held_world() -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[("request.door == \"login\"", "review")])),
-        ..Options::default()
-    })
-    .await
+    enforcing(rules(&[("request.door == \"login\"", "review")])).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,11 +26,11 @@ const AT_LOGIN: &str = "request.door == \"login\" && user.name == \"alice\"";
 /// Everybody owes one at the authorize door of one application.
 const AT_AUTHORIZE: &str = "request.door == \"authorize\" && client.id == \"demo-web\"";
 
-/// The redemption was refused in the way that standard clients understand.
-fn withheld(answer: &Answer) {
+/// A stronger factor is missing: no tokens, `error` in the way that standard clients understand, and what to ask for.
+pub(crate) fn withheld_with(error: &str, answer: &Answer) {
     assert_eq!(
         (answer.status, answer.member("error").as_str()),
-        (400, "invalid_grant"),
+        (400, error),
         "{answer:?}"
     );
     assert_eq!(answer.member("acr_values"), MFA);
@@ -39,6 +39,11 @@ fn withheld(answer: &Answer) {
     for secret in ["access_token", "refresh_token", "id_token"] {
         assert!(answer.json().get(secret).is_none(), "{answer:?}");
     }
+}
+
+/// So that the client begins a new authorization.
+pub(crate) fn withheld(answer: &Answer) {
+    withheld_with("invalid_grant", answer);
 }
 
 /// What the gateway itself has sent to an endpoint.

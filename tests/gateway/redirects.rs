@@ -1,9 +1,9 @@
 //! The redirect that adds the demand for a stronger factor to an authorize request, and the requests that get none.
 
 use crate::gateway::CALLBACK;
-use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::always;
+use crate::gateway::enforcing;
 use crate::gateway::form;
 use crate::gateway::stepped_up;
 use wso2_sim::SimConfig;
@@ -18,12 +18,7 @@ async fn redirected(world: &World, target: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_redirect_adds_the_demand_and_keeps_every_other_byte() {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(always("step_up")),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(always("step_up")).await;
     const OURS: &str = "acr_values=urn%3Ariskgate%3Aacr%3Amfa&max_age=300";
     let odd = "/oauth2/authorize?client_id=demo-web&x-odd=%7Ba%2bB%7d+~&redirect_uri=https%3A%2F%2Fapp.example.com%2fcb&empty=&scope=openid+profile%20email&state=a%2525b&response_type=code&flag";
     let mark = world.mark().await;

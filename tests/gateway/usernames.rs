@@ -16,6 +16,7 @@ use crate::gateway::Person;
 use crate::gateway::TOR;
 use crate::gateway::World;
 use crate::gateway::basic;
+use crate::gateway::enforcing;
 use crate::gateway::param;
 use crate::gateway::rules;
 use crate::review::decide;
@@ -538,12 +539,7 @@ async fn from_the_users_own_device_nothing_waits() {
         ("request.door == \"login\" && device.known", "block"),
         ("true", "allow"),
     ]);
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(policy),
-        ..Options::default()
-    })
-    .await;
+    let world = enforcing(policy).await;
     let mut erin = world.person(KNOWN);
     assert!(erin.log_in().await.code().is_some());
     world.until_learnt(KNOWN, 1).await;

@@ -43,6 +43,8 @@ pub mod redis;
 mod starter;
 #[path = "gateway/succession.rs"]
 mod succession;
+#[path = "gateway/worlds.rs"]
+mod worlds;
 
 pub use http2::Http2;
 pub use http2::Http2Answer;
@@ -60,6 +62,12 @@ pub use raw::RawAnswer;
 pub use raw::exchange;
 pub use starter::policy as beside_starter;
 pub use starter::shipped as shipped_policy;
+pub use worlds::always;
+pub use worlds::deaf;
+pub use worlds::enforcing;
+pub use worlds::in_front_of;
+pub use worlds::rules;
+pub use worlds::stepped_up;
 
 use again::Again;
 use configuration::certify;
@@ -70,7 +78,6 @@ use redis::RedisServer;
 use riskgate::domain::audit::AuditEvent;
 use riskgate::domain::audit::is_mark;
 use riskgate::domain::features::Feature;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -166,57 +173,6 @@ impl Default for Options {
             sim: SimConfig::default(),
             open_files: None,
         }
-    }
-}
-
-/// A policy with one rule for everything before the shipped defaults.
-pub fn always(verdict: &str) -> String {
-    rules(&[("true", verdict)])
-}
-
-/// A policy of these rules (condition, verdict) before the shipped defaults.
-pub fn rules(rules: &[(&str, &str)]) -> String {
-    let mut text = "version = 1\n".to_owned();
-    for (number, (when, verdict)) in rules.iter().enumerate() {
-        write!(
-            text,
-            "[[rule]]\nname = \"rule-{number}\"\nwhen = '''{when}'''\nverdict = \"{verdict}\"\n"
-        )
-        .expect("a text takes more text");
-    }
-    text
-}
-
-/// An identity server whose applications do not follow a demand.
-pub fn deaf() -> SimConfig {
-    let mut sim = SimConfig::default();
-    for client in &mut sim.clients {
-        client.has_script = false;
-    }
-    sim
-}
-
-/// A world that enforces and asks for a stronger factor where `rule` holds, with further configuration.
-pub async fn stepped_up(rule: &str, sim: SimConfig, config: &'static str) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(rule, "step_up")])),
-        sim,
-        config,
-        ..Options::default()
-    })
-    .await
-}
-
-/// A gateway in front of whatever listens on this port of the machine, with no request limits. The simulator is not asked.
-pub fn in_front_of(port: u16) -> Options {
-    let config = format!(
-        "[upstream]\nurl = \"http://127.0.0.1:{port}\"\n[limits]\naddress_per_minute = 0\nnetwork_per_minute = 0\nuser_per_minute = 0\nclient_per_minute = 0\n"
-    );
-    Options {
-        // Options are kept for the whole of the run.
-        config: Box::leak(config.into_boxed_str()),
-        ..Options::default()
     }
 }
 
