@@ -14,6 +14,7 @@ use crate::domain::features::novelty::Commonness;
 use crate::domain::features::velocity;
 use crate::domain::history::DEVICE_PROBATION;
 use crate::domain::history::FailureRatio;
+use crate::domain::history::Familiarity;
 use crate::domain::history::History;
 use crate::domain::history::KnownValues;
 use crate::domain::history::Population;
@@ -313,7 +314,38 @@ fn against_profile(
     device: DeviceStanding,
     now: Timestamp,
 ) {
-    let seen = signals.hashes.familiarity;
+    likelihoods(row, &signals.hashes.familiarity, profile, population);
+    surprises(row, signals, profile, device);
+    novelty_combined(row, &signals.hashes.familiarity, profile, device, now);
+    whereabouts(row, signals, profile, now);
+    if matches!(
+        signals.subject,
+        Subject::Named { .. } | Subject::Client { .. }
+    ) {
+        if profile.hours.iter().any(|count| *count > 0) {
+            row.set(
+                Feature::HourSurprise,
+                novelty::hour_surprise(&profile.hours, now.hour_of_day()),
+            );
+        }
+        row.set(
+            Feature::UserHistory,
+            velocity::log_count(profile.successes as f32),
+        );
+        row.set(
+            Feature::UserGapHours,
+            (now.since(profile.last).as_secs_f32() / 3600.0).ln_1p(),
+        );
+    }
+}
+
+/// How much likelier each attribute is with anybody than with the subject.
+fn likelihoods(
+    row: &mut FeatureVector,
+    seen: &Familiarity,
+    profile: &Profile,
+    population: &Population,
+) {
     for (feature, known, value, commonness) in [
         (
             Feature::LlrAddress,
@@ -362,7 +394,16 @@ fn against_profile(
             );
         }
     }
+}
 
+/// What is new, weighed by how seldom the subject brings anything new.
+fn surprises(
+    row: &mut FeatureVector,
+    signals: &Signals,
+    profile: &Profile,
+    device: DeviceStanding,
+) {
+    let seen = signals.hashes.familiarity;
     let is_new = |known: &KnownValues, value: Option<ValueHash>| {
         value.is_some_and(|value| known.find(value).is_none())
     };
@@ -406,7 +447,16 @@ fn against_profile(
             novelty::surprise(is_new(&profile.tls, seen.tls), habit.tls, profile.successes),
         );
     }
+}
 
+/// A new device in a new network at once: each by itself has many innocent causes.
+fn novelty_combined(
+    row: &mut FeatureVector,
+    seen: &Familiarity,
+    profile: &Profile,
+    device: DeviceStanding,
+    now: Timestamp,
+) {
     let newness = |known: &KnownValues, value: Option<ValueHash>| {
         value.map(|value| novelty::newness(profile, known.find(value), now))
     };
@@ -425,8 +475,11 @@ fn against_profile(
         Feature::NoveltyCombined,
         device_novelty.min(network_novelty),
     );
+}
 
-    if let Some(country) = seen.country {
+/// Whether the subject can be where the request comes from, given the logins before.
+fn whereabouts(row: &mut FeatureVector, signals: &Signals, profile: &Profile, now: Timestamp) {
+    if let Some(country) = signals.hashes.familiarity.country {
         let known = profile.countries.find(country);
         // Nothing is concurrent with itself: the country of the last login is where the subject is.
         let elsewhere = known.is_none_or(|known| !profile.is_latest(known));
@@ -448,25 +501,6 @@ fn against_profile(
         if let Some(speed) = velocity::travel_speed(profile, here, now) {
             row.set(Feature::GeoSpeed, speed);
         }
-    }
-    if matches!(
-        signals.subject,
-        Subject::Named { .. } | Subject::Client { .. }
-    ) {
-        if profile.hours.iter().any(|count| *count > 0) {
-            row.set(
-                Feature::HourSurprise,
-                novelty::hour_surprise(&profile.hours, now.hour_of_day()),
-            );
-        }
-        row.set(
-            Feature::UserHistory,
-            velocity::log_count(profile.successes as f32),
-        );
-        row.set(
-            Feature::UserGapHours,
-            (now.since(profile.last).as_secs_f32() / 3600.0).ln_1p(),
-        );
     }
 }
 

@@ -104,58 +104,7 @@ fn conclude_redirect(
     let target = RedirectTarget::parse(location);
     let session = || session_of(head);
     if let Some(page) = target.page() {
-        let failed = target
-            .param("authFailure")
-            .is_some_and(|value| value == "true")
-            || target.param("errorCode").is_some();
-        let locked = target
-            .param("errorCode")
-            .is_some_and(|code| code == "17003")
-            || target.param("lockedReason").is_some();
-        let key = |name| target.param(name).map(Cow::into_owned);
-        let transaction = |outcome| match key("sessionDataKey") {
-            Some(value) => {
-                Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
-            }
-            None => Conclusion::new(outcome),
-        };
-        return match page {
-            _ if locked => transaction(AuthOutcome::Locked),
-            _ if failed => transaction(AuthOutcome::Failed),
-            "login.do" if door == Door::CibaAuthorize => {
-                let mut conclusion = transaction(AuthOutcome::LoginPage);
-                // The identity server puts the id of the request there itself.
-                conclusion.approves = key("nonce");
-                conclusion
-            }
-            "login.do" => transaction(AuthOutcome::LoginPage),
-            "oauth2_error.do" => Conclusion::new(AuthOutcome::RequestRefused),
-            "retry.do" => Conclusion::new(AuthOutcome::Returned),
-            // The last page of an approval; with an error it is where one ends that was none.
-            "device_success.do" => {
-                let outcome = match target.param("error") {
-                    Some(_) => AuthOutcome::RequestRefused,
-                    None => AuthOutcome::Approved,
-                };
-                Conclusion::of(outcome, session().collect())
-            }
-            "oauth2_consent.do" | "oauth2_authz.do" => match key("sessionDataKeyConsent") {
-                Some(value) => {
-                    let mut conclusion = Conclusion::with(
-                        AuthOutcome::Consent,
-                        LinkKind::Transaction,
-                        &value,
-                        TRANSACTION_LIFETIME,
-                    );
-                    conclusion.issued.extend(session());
-                    conclusion
-                }
-                None => Conclusion::new(AuthOutcome::Consent),
-            },
-            // A waiting page is the same step, still being thought about.
-            "wait.do" => transaction(AuthOutcome::None),
-            _ => transaction(AuthOutcome::NextFactor),
-        };
+        return at_page(door, page, &target, head);
     }
     if target.is_own_step() {
         return Conclusion::new(AuthOutcome::NextFactor);
@@ -205,6 +154,63 @@ fn conclude_redirect(
     }
     conclusion.issued.extend(session());
     conclusion
+}
+
+/// The login goes on, or ends, at one of the identity server's pages.
+fn at_page(door: Door, page: &str, target: &RedirectTarget<'_>, head: &ResponseHead) -> Conclusion {
+    let session = || session_of(head);
+    let failed = target
+        .param("authFailure")
+        .is_some_and(|value| value == "true")
+        || target.param("errorCode").is_some();
+    let locked = target
+        .param("errorCode")
+        .is_some_and(|code| code == "17003")
+        || target.param("lockedReason").is_some();
+    let key = |name| target.param(name).map(Cow::into_owned);
+    let transaction = |outcome| match key("sessionDataKey") {
+        Some(value) => {
+            Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
+        }
+        None => Conclusion::new(outcome),
+    };
+    match page {
+        _ if locked => transaction(AuthOutcome::Locked),
+        _ if failed => transaction(AuthOutcome::Failed),
+        "login.do" if door == Door::CibaAuthorize => {
+            let mut conclusion = transaction(AuthOutcome::LoginPage);
+            // The identity server puts the id of the request there itself.
+            conclusion.approves = key("nonce");
+            conclusion
+        }
+        "login.do" => transaction(AuthOutcome::LoginPage),
+        "oauth2_error.do" => Conclusion::new(AuthOutcome::RequestRefused),
+        "retry.do" => Conclusion::new(AuthOutcome::Returned),
+        // The last page of an approval; with an error it is where one ends that was none.
+        "device_success.do" => {
+            let outcome = match target.param("error") {
+                Some(_) => AuthOutcome::RequestRefused,
+                None => AuthOutcome::Approved,
+            };
+            Conclusion::of(outcome, session().collect())
+        }
+        "oauth2_consent.do" | "oauth2_authz.do" => match key("sessionDataKeyConsent") {
+            Some(value) => {
+                let mut conclusion = Conclusion::with(
+                    AuthOutcome::Consent,
+                    LinkKind::Transaction,
+                    &value,
+                    TRANSACTION_LIFETIME,
+                );
+                conclusion.issued.extend(session());
+                conclusion
+            }
+            None => Conclusion::new(AuthOutcome::Consent),
+        },
+        // A waiting page is the same step, still being thought about.
+        "wait.do" => transaction(AuthOutcome::None),
+        _ => transaction(AuthOutcome::NextFactor),
+    }
 }
 
 /// A redirect target, taken apart just far enough.
