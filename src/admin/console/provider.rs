@@ -2,7 +2,6 @@
 //! away for; every refusal is a page that says what to do, and names no part of what came.
 
 use crate::admin::console::Console;
-use crate::admin::console::FORM_BYTES_MAX;
 use crate::admin::console::Fields;
 use crate::admin::console::cookie_value;
 use crate::admin::console::layout::failed;
@@ -25,7 +24,6 @@ use crate::flow::ports::NotRedeemed;
 use crate::flow::ports::ProviderAway;
 use crate::flow::ports::SignInProvider;
 use axum::body::Body;
-use axum::body::to_bytes;
 use axum::extract::ConnectInfo;
 use axum::extract::RawQuery;
 use axum::extract::State;
@@ -172,18 +170,10 @@ pub(super) async fn begin(
     let Some(provider) = console.provider.load_full() else {
         return absent();
     };
-    let Ok(body) = to_bytes(body, FORM_BYTES_MAX).await else {
-        return failed(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Too long",
-            "The form is longer than it may be.",
-        );
+    let to = match sign_in::sent(&console, &headers, body).await {
+        Ok((_, to)) => to,
+        Err(refused) => return refused,
     };
-    let fields = Fields::parse(&body);
-    let to = sign_in::inside(fields.get("to"));
-    if !sign_in::is_bound(&headers, &fields) {
-        return sign_in::too_old(&console, &to);
-    }
     let Ok(endpoints) = provider.port.endpoints().await else {
         return refused(&Refused::Away);
     };

@@ -128,6 +128,27 @@ pub(super) async fn page(
     form(&console, StatusCode::OK, &to, &Notice::None)
 }
 
+/// The fields of a form of this page, and where it leads to; or the answer to what is none.
+pub(super) async fn sent(
+    console: &Console,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Fields, String), Response> {
+    let body = to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| {
+        failed(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "Too long",
+            "The form is longer than it may be.",
+        )
+    })?;
+    let fields = Fields::parse(&body);
+    let to = inside(fields.get("to"));
+    if !is_bound(headers, &fields) {
+        return Err(too_old(console, &to));
+    }
+    Ok((fields, to))
+}
+
 /// `POST /console/sign-in`.
 pub(super) async fn sign_in(
     State(console): State<Console>,
@@ -135,18 +156,10 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let Ok(body) = to_bytes(body, FORM_BYTES_MAX).await else {
-        return failed(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "Too long",
-            "The form is longer than it may be.",
-        );
+    let (fields, to) = match sent(&console, &headers, body).await {
+        Ok(sent) => sent,
+        Err(refused) => return refused,
     };
-    let fields = Fields::parse(&body);
-    let to = inside(fields.get("to"));
-    if !is_bound(&headers, &fields) {
-        return too_old(&console, &to);
-    }
     let (name, password) = (
         fields.get("name").trim().to_owned(),
         fields.get("password").to_owned(),
@@ -180,13 +193,13 @@ pub(super) async fn sign_in(
 }
 
 /// Whether a form for signing in was given to the browser that sends it.
-pub(super) fn is_bound(headers: &HeaderMap, fields: &Fields) -> bool {
+fn is_bound(headers: &HeaderMap, fields: &Fields) -> bool {
     let bound = cookie_value(headers, FORM_COOKIE).filter(|value| !value.is_empty());
     bound.is_some_and(|bound| is_equal(bound, fields.get(TOKEN_FIELD)))
 }
 
 /// The page for a form that was not.
-pub(super) fn too_old(console: &Console, to: &str) -> Response {
+fn too_old(console: &Console, to: &str) -> Response {
     form(console, StatusCode::FORBIDDEN, to, &Notice::Old)
 }
 
