@@ -69,6 +69,9 @@ pub mod plan_files;
 /// Threads that step back behind those that serve requests.
 pub mod priority;
 
+/// What this user may do with a file.
+pub mod access;
+
 /// Files replaced in one step.
 pub mod replace;
 

@@ -1,8 +1,6 @@
 //! One file put in the place of another in one step: whoever looks meanwhile sees the one or the other, and what was written
 //! survives a loss of power. Everything of ours that replaces a file does it here. Knows no content.
 
-use rustix::fs::Access as FileAccess;
-use rustix::fs::access;
 use std::fs;
 use std::fs::File;
 use std::fs::Metadata;
@@ -26,27 +24,6 @@ pub enum Access<'a> {
     Kept,
     /// Owner and mode of another file.
     Like(&'a Path),
-}
-
-/// Whether this user may write a file, or make files in a folder.
-///
-/// # Errors
-/// Why not.
-pub fn may_write(path: &Path) -> io::Result<()> {
-    let wanted = if path.is_dir() {
-        FileAccess::WRITE_OK | FileAccess::EXEC_OK
-    } else {
-        FileAccess::WRITE_OK
-    };
-    Ok(access(path, wanted)?)
-}
-
-/// Whether this user may read a file.
-///
-/// # Errors
-/// Why not.
-pub fn may_read(path: &Path) -> io::Result<()> {
-    Ok(access(path, FileAccess::READ_OK)?)
 }
 
 /// Puts `bytes` in the place of `path`, with folders that are missing. What a link stands for is replaced, not the link.

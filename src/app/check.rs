@@ -36,6 +36,7 @@ use crate::flow::ports::StateError;
 use crate::proxy::listener;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::remedy::Side;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,7 +229,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 let key = "upstream.client_certificate";
                 certificate(&mut findings, ("client certificate", key), path, ends);
             }
-            if reach && let Err(problem) = reach::upstream(&upstream) {
+            if reach && let Err(problem) = reach::upstream(&upstream, Side::IdentityServer) {
                 findings
                     .problems
                     .push(ConfigError::new(file, format!("upstream.url: {problem}")));
@@ -319,7 +320,7 @@ fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
         return;
     }
     for (place, (_, peer)) in peers.named.iter().enumerate() {
-        if let Err(problem) = reach::upstream(peer) {
+        if let Err(problem) = reach::upstream(peer, Side::Service) {
             let key = format!("resource[{place}].upstream: {problem}");
             findings.problems.push(ConfigError::new(file, key));
         }

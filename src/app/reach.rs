@@ -2,8 +2,9 @@
 //! same way as the gateway's own.
 
 use crate::proxy::upstream::UpstreamSettings;
+use crate::telemetry::remedy;
+use crate::telemetry::remedy::Side;
 use rustls::AlertDescription;
-use rustls::CertificateError;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::RootCertStore;
@@ -15,15 +16,15 @@ use std::net::TcpStream;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
-/// Contacts the identity server. The error says what was wrong, without a key.
-pub fn upstream(settings: &UpstreamSettings) -> Result<(), String> {
+/// Contacts the identity server, or a service. The error says what was wrong and what mends it.
+pub fn upstream(settings: &UpstreamSettings, side: Side) -> Result<(), String> {
     let UpstreamSettings { host, port, .. } = settings;
     let addresses = (host.as_str(), *port)
         .to_socket_addrs()
         .map_err(|error| format!("`{host}` does not resolve: {error}"))?;
     let mut last = format!("`{host}` has no address");
     for address in addresses {
-        match contact(settings, address) {
+        match contact(settings, side, address) {
             Ok(()) => return Ok(()),
             Err(problem) => last = problem,
         }
@@ -31,7 +32,7 @@ pub fn upstream(settings: &UpstreamSettings) -> Result<(), String> {
     Err(last)
 }
 
-fn contact(settings: &UpstreamSettings, address: SocketAddr) -> Result<(), String> {
+fn contact(settings: &UpstreamSettings, side: Side, address: SocketAddr) -> Result<(), String> {
     let mut stream = TcpStream::connect_timeout(&address, settings.connect_timeout)
         .map_err(|error| format!("{address} does not answer: {error}"))?;
     if !settings.tls || !settings.verify {
@@ -70,12 +71,12 @@ fn contact(settings: &UpstreamSettings, address: SocketAddr) -> Result<(), Strin
     while connection.is_handshaking() {
         connection
             .complete_io(&mut stream)
-            .map_err(|error| refused(settings, address, &error))?;
+            .map_err(|error| refused(settings, side, address, &error))?;
     }
     // With TLS 1.3 the other side looks at our certificate after our own last word. What it says then, a session ticket or
     // an alert, comes at once or not at all.
     match connection.complete_io(&mut stream) {
-        Err(error) if alert(&error).is_some() => Err(refused(settings, address, &error)),
+        Err(error) if alert(&error).is_some() => Err(refused(settings, side, address, &error)),
         _ => Ok(()),
     }
 }
@@ -88,39 +89,43 @@ fn alert(error: &std::io::Error) -> Option<AlertDescription> {
     }
 }
 
-fn refused(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Error) -> String {
+fn refused(
+    settings: &UpstreamSettings,
+    side: Side,
+    address: SocketAddr,
+    error: &std::io::Error,
+) -> String {
     let Some(alert) = alert(error) else {
-        return unaccepted(settings, address, error);
+        return unaccepted(side, address, error);
     };
-    let remedy = if settings.certificate.is_some() {
-        "does it take client certificates of the authority of ours?"
-    } else {
-        "where it asks for a client certificate, set `client_certificate` and `client_key`"
-    };
-    format!("{address} ends the handshake with `{alert:?}`; {remedy}")
+    let remedy = remedy::of_alert(side, settings.certificate.is_some());
+    let said = format!("{address} ends the handshake with `{alert:?}`");
+    with_remedy(said, remedy)
 }
 
 /// Why this side ends a handshake.
-fn unaccepted(settings: &UpstreamSettings, address: SocketAddr, error: &std::io::Error) -> String {
+fn unaccepted(side: Side, address: SocketAddr, error: &std::io::Error) -> String {
     let cause = error
         .get_ref()
         .and_then(|error| error.downcast_ref::<rustls::Error>());
-    match cause {
-        Some(rustls::Error::InvalidMessage(_)) => {
-            format!("{address} does not speak TLS: {error}; is it `http://`?")
-        }
-        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            let asked = if settings.authorities.is_empty() {
-                "the system knows; name it in `ca_file`"
-            } else {
-                "`ca_file` holds"
-            };
-            format!(
-                "the certificate of {address} is not accepted: {error}: it was issued by no authority that {asked}"
-            )
-        }
-        Some(_) => format!("the certificate of {address} is not accepted: {error}"),
-        None => format!("{address} ends the handshake: {error}"),
+    let (said, remedy) = match cause {
+        Some(rustls::Error::InvalidMessage(_)) => (
+            format!("{address} does not speak TLS: {error}"),
+            Some(remedy::without_tls(side)),
+        ),
+        Some(_) => (
+            format!("the certificate of {address} is not accepted: {error}"),
+            remedy::of_tls(&error.to_string(), side),
+        ),
+        None => (format!("{address} ends the handshake: {error}"), None),
+    };
+    with_remedy(said, remedy)
+}
+
+fn with_remedy(said: String, remedy: Option<String>) -> String {
+    match remedy {
+        Some(remedy) => format!("{said}; {remedy}"),
+        None => said,
     }
 }
 
@@ -146,6 +151,7 @@ mod tests {
     use super::*;
     use crate::app::assemble;
     use crate::config::Config;
+    use rustls::CertificateError;
     use std::io::Write;
     use std::net::TcpListener;
 
@@ -164,8 +170,12 @@ mod tests {
                 .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 .unwrap();
         });
-        let found = upstream(&upstream_at(&format!("https://127.0.0.1:{port}"))).unwrap_err();
-        assert!(found.contains("does not speak TLS"), "{found}");
+        let settings = upstream_at(&format!("https://127.0.0.1:{port}"));
+        let found = upstream(&settings, Side::IdentityServer).unwrap_err();
+        assert!(
+            found.contains("does not speak TLS") && found.contains("http:// in upstream.url"),
+            "{found}"
+        );
         server.join().unwrap();
     }
 
@@ -174,17 +184,15 @@ mod tests {
         let address = "127.0.0.1:9443".parse().unwrap();
         let error = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let error = std::io::Error::other(error);
-        let mut settings = upstream_at("https://wso2");
-        let found = unaccepted(&settings, address, &error);
-        assert!(
-            found.ends_with("by no authority that the system knows; name it in `ca_file`"),
-            "{found}"
-        );
-        settings.authorities = vec![Vec::new()];
-        let found = unaccepted(&settings, address, &error);
-        assert!(
-            found.ends_with("by no authority that `ca_file` holds"),
-            "{found}"
-        );
+        for (side, key) in [
+            (Side::IdentityServer, "upstream.ca_file"),
+            (Side::Service, "resource.ca_file"),
+        ] {
+            let found = unaccepted(side, address, &error);
+            assert!(
+                found.contains("UnknownIssuer; name the authority") && found.ends_with(key),
+                "{found}"
+            );
+        }
     }
 }

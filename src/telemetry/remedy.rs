@@ -1,11 +1,15 @@
-//! What mends a TLS connection of ours that has failed, in the words of the configuration. Reads what rustls says of it, and
-//! has nothing to say of what it does not know.
+//! What mends a TLS connection of ours that has failed, in the words of the configuration: everything of ours that tells of
+//! such a failure takes its words from here. Reads what rustls says of it, and has nothing to say of what it does not know.
 
 /// To whom the connection was to lead.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
     /// `[upstream]`.
     IdentityServer,
+    /// The Redis of the state.
+    Redis,
+    /// That of `[audit.stream]`.
+    RedisStream,
     /// A `[[resource]]`.
     Service,
 }
@@ -14,6 +18,8 @@ impl Side {
     fn address(self) -> &'static str {
         match self {
             Self::IdentityServer => "upstream.url",
+            Self::Redis => "state.url",
+            Self::RedisStream => "audit.stream.url",
             Self::Service => "resource.upstream",
         }
     }
@@ -21,7 +27,18 @@ impl Side {
     fn authority(self) -> &'static str {
         match self {
             Self::IdentityServer => "upstream.ca_file",
+            Self::Redis => "state.redis_ca_file",
+            Self::RedisStream => "audit.stream.ca_file",
             Self::Service => "resource.ca_file",
+        }
+    }
+
+    /// The keys of the certificate that is shown to it; none of ours is shown to Redis.
+    fn own(self) -> Option<&'static str> {
+        match self {
+            Self::IdentityServer => Some("upstream.client_certificate and upstream.client_key"),
+            Self::Service => Some("resource.client_certificate and resource.client_key"),
+            Self::Redis | Self::RedisStream => None,
         }
     }
 }
@@ -52,17 +69,59 @@ pub fn of_tls(cause: &str, side: Side) -> Option<String> {
                 .to_owned(),
         )
     } else if says(&["InvalidContentType"]) {
-        Some(format!(
-            "it speaks no TLS at this port: expected http:// in {address}, or the port where it does"
-        ))
+        Some(without_tls(side))
     } else {
         None
     }
 }
 
+/// What to do about a server that speaks no TLS.
+pub fn without_tls(side: Side) -> String {
+    let address = side.address();
+    match side {
+        Side::IdentityServer | Side::Service => format!(
+            "it speaks no TLS at this port: expected http:// in {address}, or the port where it does"
+        ),
+        Side::Redis | Side::RedisStream => format!(
+            "the server there speaks no TLS: expected redis:// in place of rediss:// in {address}, no `tls=true`, or the \
+             server's `tls-port`"
+        ),
+    }
+}
+
+/// What to do where a server ends a connection without TLS at once, as one with TLS does.
+pub fn with_tls(side: Side) -> String {
+    let address = side.address();
+    match side {
+        Side::IdentityServer | Side::Service => {
+            format!("if it speaks TLS, it needs https:// in {address}")
+        }
+        Side::Redis | Side::RedisStream => {
+            format!("if it speaks TLS, it needs rediss:// or `tls=true` in {address}")
+        }
+    }
+}
+
+/// What to do about a server that refuses us, who have shown it a certificate or not.
+pub fn of_alert(side: Side, is_shown: bool) -> Option<String> {
+    let keys = side.own()?;
+    Some(if is_shown {
+        format!("it may not take what {keys} name: does it know the authority of that certificate?")
+    } else {
+        format!("where it asks for a client certificate, set {keys}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SIDES: [Side; 4] = [
+        Side::IdentityServer,
+        Side::Redis,
+        Side::RedisStream,
+        Side::Service,
+    ];
 
     #[test]
     fn what_is_not_known_has_no_remedy() {
@@ -79,12 +138,23 @@ mod tests {
 
     #[test]
     fn the_key_is_that_of_the_side() {
-        let cause = "invalid peer certificate: UnknownIssuer";
-        for (side, key) in [
-            (Side::IdentityServer, "upstream.ca_file"),
-            (Side::Service, "resource.ca_file"),
-        ] {
-            assert!(of_tls(cause, side).unwrap().ends_with(key));
+        for side in SIDES {
+            let of = |cause| of_tls(cause, side).unwrap();
+            assert!(of("invalid peer certificate: UnknownIssuer").ends_with(side.authority()));
+            for said in [
+                of("invalid peer certificate: NotValidForName"),
+                of("received corrupt message of type InvalidContentType"),
+                without_tls(side),
+                with_tls(side),
+            ] {
+                assert!(said.contains(side.address()), "{said}");
+            }
+            for is_shown in [true, false] {
+                let said = of_alert(side, is_shown);
+                let is_right = said.as_ref().zip(side.own());
+                assert_eq!(said.is_some(), side.own().is_some());
+                assert!(is_right.is_none_or(|(said, keys)| said.contains(keys)));
+            }
         }
     }
 }

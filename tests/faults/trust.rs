@@ -85,7 +85,10 @@ fn a_redis_with_tls_leads_to_its_url_and_to_its_authority() {
     let tls = redis.url();
     let plain = tls.replace("rediss://", "redis://");
     for (url, part) in [
-        (&plain, "if it speaks TLS, it needs rediss:// or `tls=true`"),
+        (
+            &plain,
+            "if it speaks TLS, it needs rediss:// or `tls=true` in state.url",
+        ),
         (
             &tls,
             "name the authority that issued its certificate in state.redis_ca_file",

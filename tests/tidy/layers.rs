@@ -83,6 +83,7 @@ const LAYERS: &[Layer] = &[
         ],
     },
     // Every adapter may name its port; each knows one vendor.
+    adapter("adapters/access", &[], &["rustix"]),
     adapter(
         "adapters/alerts",
         &["adapters::courier", "adapters::outbound"],

@@ -6,6 +6,7 @@ use crate::adapters::redis::RedisSettings;
 use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::flow::ports::StateError;
+use crate::telemetry::remedy;
 use parking_lot::Mutex;
 use redis::ErrorKind;
 use redis::RedisError;
@@ -251,14 +252,21 @@ impl Link {
         match tokio::time::timeout(self.settings.connection_timeout, attempt).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) if error.is_io_error() || error.is_timeout() => {
-                let mut why = said(&error);
-                if error.is_connection_dropped() && !self.endpoint.is_tls() {
-                    why.push_str("; if it speaks TLS, it needs rediss:// or `tls=true`");
-                }
+                let is_dropped = error.is_connection_dropped() && !self.endpoint.is_tls();
+                let with_tls = is_dropped.then(|| remedy::with_tls(self.settings.side));
+                let why = self.mended(said(&error), with_tls);
                 Err(self.no_connection(&why).await)
             }
-            Ok(Err(error)) => Err(self.told(&said(&error))),
+            Ok(Err(error)) => Err(self.told(&self.mended(said(&error), None))),
             Err(_) => Err(self.no_connection("timed out").await),
+        }
+    }
+
+    /// With what mends it, where that is known.
+    fn mended(&self, why: String, remedy: Option<String>) -> String {
+        match remedy.or_else(|| remedy::of_tls(&why, self.settings.side)) {
+            Some(remedy) => format!("{why}; {remedy}"),
+            None => why,
         }
     }
 
@@ -274,8 +282,8 @@ impl Link {
         }
         let asked = self.endpoint.is_without_tls(&self.settings);
         let is_plain = tokio::time::timeout(self.settings.connection_timeout, asked).await;
-        let plain = "the server there speaks no TLS: expected redis:// in place of rediss://, no `tls=true`, or the server's `tls-port`";
-        self.told(if is_plain == Ok(true) { plain } else { why })
+        let plain = (is_plain == Ok(true)).then(|| remedy::without_tls(self.settings.side));
+        self.told(plain.as_deref().unwrap_or(why))
     }
 
     /// Whether one connection after the other was lost a moment after it was made.
@@ -385,13 +393,7 @@ fn said(error: &RedisError) -> String {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
         _ if error.kind() == ErrorKind::Parse => "what answers there is no Redis".to_owned(),
-        _ => {
-            let mut text = error.to_string();
-            if text.contains("UnknownIssuer") {
-                text.push_str("; name the authority that issued its certificate in state.redis_ca_file, or in audit.stream.ca_file for a Redis of the stream alone");
-            }
-            text
-        }
+        _ => error.to_string(),
     }
 }
 

@@ -54,6 +54,7 @@ use crate::flow::ports::QueueChange;
 use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
+use crate::telemetry::remedy::Side;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use redis::RedisError;
@@ -92,6 +93,8 @@ pub struct RedisSettings {
     pub sentinel_password: Option<Secret<String>>,
     /// Certificates for TLS.
     pub tls: RedisTls,
+    /// By which keys of the configuration it is named, for what mends a failure. Default the state's.
+    pub side: Side,
     /// Told about what an operator should know of the server, each time a connection is made.
     pub on_warning: Option<Notice>,
     /// Addresses of servers that the URL or a cluster names.
@@ -160,6 +163,7 @@ impl RedisSettings {
             sentinel_username: None,
             sentinel_password: None,
             tls: RedisTls::default(),
+            side: Side::Redis,
             on_warning: None,
             // Half of the time that a connection may take.
             names: Names::new(Duration::from_millis(100)),

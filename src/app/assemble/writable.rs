@@ -1,7 +1,7 @@
 //! Whether what the gateway writes can be written, as far as that shows without writing: `check` leaves nothing behind. What
 //! nobody could write is a problem; what only this user may not write is a warning, since the gateway may run as another.
 
-use crate::adapters::replace;
+use crate::adapters::access;
 use crate::config::Config;
 use crate::config::ConfigError;
 use std::fs::Metadata;
@@ -75,7 +75,7 @@ fn folder(path: &Path) -> Result<(), Unwritable> {
         };
         match found(above)? {
             Some(data) if data.is_dir() => {
-                return here(above, "written", replace::may_write(above));
+                return here(above, "written", access::may_write(above));
             }
             Some(_) if above == path => {
                 return Err(Unwritable::Ever(format!(
@@ -106,7 +106,7 @@ fn appended(path: &Path, is_made: bool) -> Result<(), Unwritable> {
                 path.join("audit.jsonl").display()
             )));
         }
-        Some(_) => return here(path, "written", replace::may_write(path)),
+        Some(_) => return here(path, "written", access::may_write(path)),
         None => {}
     }
     let parent = match path.parent() {
@@ -129,7 +129,7 @@ fn kept(path: &Path) -> Result<(), Unwritable> {
             "`{}` is a folder, expected a file",
             path.display()
         ))),
-        Some(_) => here(path, "read", replace::may_read(path)),
+        Some(_) => here(path, "read", access::may_read(path)),
         None => path.parent().map_or(Ok(()), folder),
     }
 }

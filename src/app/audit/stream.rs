@@ -15,6 +15,7 @@ use crate::flow::ports::RecordStream;
 use crate::flow::ports::RecordTap;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::remedy::Side;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -73,6 +74,10 @@ pub fn open(config: &Config, file: &str, keys: &Keys) -> Result<Option<RedisStre
     settings.connection_timeout = settings.connection_timeout.max(ALLOWED / 2);
     // What it evicts is the state's concern: the file has every record.
     settings.on_warning = None;
+    // Where it names neither address nor authorities of its own, those of the state are what counts.
+    if said.url.is_some() || said.ca_file.is_some() {
+        settings.side = Side::RedisStream;
+    }
     if let Some(path) = &said.ca_file {
         settings.tls = trust::redis(Some(path), "audit.stream.ca_file", file)?;
     }

@@ -1,9 +1,9 @@
 //! The files of its own that a gateway finds at its start: whether it could use them. Makes none, takes no lock, and looks into
 //! nothing that a gateway has open. What this user may not read another one may, so that is a warning.
 
+use crate::adapters::access;
 use crate::adapters::audit_log::AuditLog;
 use crate::adapters::audit_log::AuditLogError;
-use crate::adapters::replace;
 use crate::adapters::store;
 use crate::adapters::store::Look;
 use crate::adapters::store::StoreSettings;
@@ -76,7 +76,7 @@ pub(super) fn state(
 }
 
 fn note(findings: &mut Findings, path: &Path, error: ConfigError) {
-    let denied = replace::may_read(path).err();
+    let denied = access::may_read(path).err();
     if denied.is_some_and(|denied| denied.kind() == ErrorKind::PermissionDenied) {
         findings.warnings.push(of_another(&error.to_string()));
     } else {

@@ -1,0 +1,46 @@
+//! What this user may do with a file, asked of the system without doing it.
+
+use rustix::fs::Access;
+use rustix::fs::access;
+use std::io;
+use std::path::Path;
+
+/// Whether this user may write a file, or make files in a folder.
+///
+/// # Errors
+/// Why not.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let wanted = if path.is_dir() {
+        Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::WRITE_OK
+    };
+    Ok(access(path, wanted)?)
+}
+
+/// Whether this user may read a file.
+///
+/// # Errors
+/// Why not.
+pub fn may_read(path: &Path) -> io::Result<()> {
+    Ok(access(path, Access::READ_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn what_is_not_there_can_be_neither_read_nor_written() {
+        let folder = tempfile::tempdir().unwrap();
+        may_write(folder.path()).unwrap();
+        let file = folder.path().join("file");
+        for asked in [may_read(&file), may_write(&file)] {
+            assert_eq!(asked.unwrap_err().kind(), ErrorKind::NotFound);
+        }
+        std::fs::write(&file, "").unwrap();
+        may_read(&file).unwrap();
+        may_write(&file).unwrap();
+    }
+}
