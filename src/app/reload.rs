@@ -146,9 +146,10 @@ impl Reloader {
             if let Some(taken) = self.reload(&config, &proved) {
                 (config, proved) = taken;
                 remind(&began, &config);
-                seen = stamp(&self.overrides, &config);
-                seen_certificates = stamp_of(certificates::files(&config));
-                seen_trusted = stamp_of(trust::files(&config));
+                seen = as_seen(&seen, stamp(&self.overrides, &config));
+                let now = stamp_of(certificates::files(&config));
+                seen_certificates = as_seen(&seen_certificates, now);
+                seen_trusted = as_seen(&seen_trusted, stamp_of(trust::files(&config)));
             }
         }
     }
@@ -355,6 +356,14 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     stamp_of(files)
 }
 
+/// The files of now as they were seen, where they were: what was written during a reload is seen as new by the next look.
+fn as_seen(seen: &Stamp, now: Stamp) -> Stamp {
+    let known = |path: &PathBuf| seen.iter().find(|(known, _)| known == path);
+    now.into_iter()
+        .map(|found| known(&found.0).cloned().unwrap_or(found))
+        .collect()
+}
+
 fn stamp_of(files: impl Iterator<Item = PathBuf>) -> Stamp {
     files
         .map(|path| {
@@ -364,4 +373,18 @@ fn stamp_of(files: impl Iterator<Item = PathBuf>) -> Stamp {
             (path, data)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_during_a_reload_is_seen_by_the_next_look() {
+        let at = |name: &str, bytes| (PathBuf::from(name), Some((SystemTime::UNIX_EPOCH, bytes)));
+        let gone = (PathBuf::from("gone"), None);
+        let seen = vec![at("policy", 1), at("other", 1), gone.clone()];
+        let now = vec![at("policy", 2), at("new", 3), gone.clone()];
+        assert_eq!(as_seen(&seen, now), [at("policy", 1), at("new", 3), gone]);
+    }
 }
