@@ -39,3 +39,5 @@ mod scopes;
 mod stream;
 #[path = "stores/topologies.rs"]
 mod topologies;
+#[path = "stores/trust.rs"]
+mod trust;

@@ -282,7 +282,7 @@ impl Trusted {
                     tracing::info!(
                         key,
                         count,
-                        "other authorities are trusted from now on; connections that are open stay until they end"
+                        "other authorities are trusted from now on; what is under way ends on the connections that are open, and others are made"
                     );
                 }
                 Err(error) => {

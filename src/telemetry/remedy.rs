@@ -50,7 +50,8 @@ pub fn of_tls(cause: &str, side: Side) -> Option<String> {
     if says(&["received fatal alert"]) {
         // The other side's word about us, which may name the same things.
         None
-    } else if says(&["UnknownIssuer"]) {
+    } else if says(&["UnknownIssuer", "BadSignature"]) {
+        // An authority that was made anew under the same name has another key.
         Some(format!(
             "name the authority that issued its certificate in {authority}"
         ))
@@ -141,6 +142,7 @@ mod tests {
         for side in SIDES {
             let of = |cause| of_tls(cause, side).unwrap();
             assert!(of("invalid peer certificate: UnknownIssuer").ends_with(side.authority()));
+            assert!(of("invalid peer certificate: BadSignature").ends_with(side.authority()));
             for said in [
                 of("invalid peer certificate: NotValidForName"),
                 of("received corrupt message of type InvalidContentType"),

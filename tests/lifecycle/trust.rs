@@ -13,6 +13,7 @@ use crate::gateway::always;
 use crate::gateway::redis::RedisServer;
 use crate::issuer::Authority;
 use crate::own_certificates::status;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,11 +54,16 @@ impl Files {
 
 /// Waits until the state is in order, or says this.
 async fn until_state(world: &World, word: &str) {
+    until_part(world, "state", word).await;
+}
+
+/// The same of another part.
+async fn until_part(world: &World, part: &str, word: &str) {
     let end = Instant::now() + PATIENCE;
     loop {
         let (_, body) = world.admin("/health/ready").await;
         let report: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-        if report["parts"]["state"].to_string().contains(word) {
+        if report["parts"][part].to_string().contains(word) {
             return;
         }
         assert!(Instant::now() < end, "{body}");
@@ -76,12 +82,8 @@ async fn until_told(receiver: &Sim, path: &str, world: &World) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_trusted_is_exchanged_without_a_restart() {
     let files = Files::new();
-    let (other, ours) = (Authority::new("of others"), Authority::new("of redis"));
-    let issued = ours.server("redis");
-    let certificate = files.put("redis.crt", &issued.certificate);
-    let key = files.put("redis.key", &issued.key);
-    let authority = files.put("redis-ca.pem", ours.pem());
-    let redis = RedisServer::start_tls(&certificate, &key, &authority);
+    let other = Authority::new("of others");
+    let (redis, ours) = redis_of(&files);
     let receiver = Sim::start(SimConfig {
         tls: Some(SimTls::SelfSigned),
         ..SimConfig::default()
@@ -223,5 +225,148 @@ async fn no_request_is_lost_and_no_connection_of_the_old_trust_is_used_again() {
     for request in after(&received) {
         let is_old = before.contains(&request.peer);
         assert!(!is_old, "{} was used before", request.peer);
+    }
+}
+
+/// A Redis with TLS, its authority, and where its files are.
+fn redis_of(files: &Files) -> (RedisServer, Authority) {
+    let ours = Authority::new("of redis");
+    let issued = ours.server("redis");
+    let certificate = files.put("redis.crt", &issued.certificate);
+    let key = files.put("redis.key", &issued.key);
+    let authority = files.put("redis-ca.pem", ours.pem());
+    let redis = RedisServer::start_tls(&certificate, &key, &authority);
+    (redis, ours)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_redis_are_made_anew_and_no_login_goes_without_its_history() {
+    let files = Files::new();
+    let (redis, ours) = redis_of(&files);
+    let file = files.put("state-ca.pem", ours.pem());
+    // Times that a machine which is busy keeps: what is lost then is lost by the exchange.
+    let config = format!(
+        "[state]\nurl = '{}'\nredis_ca_file = '{}'\nresponse_timeout_ms = 10000\nconnect_timeout_ms = 10000\n\
+         [score]\nbudget_ms = 60000\n",
+        redis.url(),
+        file.display(),
+    );
+    let world = World::start(Options {
+        tls: true,
+        // Options are kept for the whole of the run.
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    until_state(&world, "\"ok\"").await;
+    let mut before = BTreeSet::new();
+    exchanged_under_load(&world, async {
+        before.extend(redis.peers());
+        let both = format!("{}{}", ours.pem(), Authority::new("of others").pem());
+        fs::write(&file, both).expect("a file");
+        reread(&world, AUTHORITIES, "ok").await;
+        let end = Instant::now() + PATIENCE;
+        while redis.peers().is_empty() || !redis.peers().is_disjoint(&before) {
+            assert!(Instant::now() < end, "{before:?} {:?}", redis.peers());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(!before.is_empty());
+    for cause in ["state_timeout", "state_unavailable"] {
+        let labels = [("cause", cause)];
+        let without = world
+            .metric("riskgate_score_fallbacks_total", &labels)
+            .await;
+        assert!(without < 0.5, "{cause}: {without} {}", world.log());
+    }
+    until_state(&world, "\"ok\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_of_the_fleet_and_services_are_trusted_anew() {
+    let files = Files::new();
+    let other = Authority::new("of others");
+    let (redis, ours) = redis_of(&files);
+    let service = Sim::start(SimConfig {
+        tls: Some(SimTls::SelfSigned),
+        ..SimConfig::default()
+    })
+    .await
+    .expect("a service");
+    let of_stream = files.put("stream-ca.pem", ours.pem());
+    let of_service = files.put("orders-ca.pem", service.ca_pem());
+    let secret = files.put("introspection.secret", "riskgate-ops-secret\n");
+    let config = format!(
+        "[audit.stream]\nenabled = true\nurl = '{}'\nca_file = '{}'\n\
+         [[resource]]\nprefix = '/orders'\nupstream = '{}'\naudience = 'https://orders'\nca_file = '{}'\n\
+         connect_timeout_ms = 5000\nscopes = ['openid']\n[resource.introspection]\nclient_id = 'riskgate-ops'\n\
+         secret_file = '{}'\n",
+        redis.url(),
+        of_stream.display(),
+        service.url,
+        of_service.display(),
+        secret.display(),
+    );
+    let world = World::start(Options {
+        tls: true,
+        // Options are kept for the whole of the run.
+        config: config.leak(),
+        ..Options::default()
+    })
+    .await;
+    let mut alice = world.person("alice").in_app("demo-opaque");
+    let code = alice.sign_in().await;
+    let token = alice.redeem(&code).await.member("access_token");
+    let call = async || {
+        let request = world.request(reqwest::Method::GET, "/orders/7");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        world.send(request).await.status
+    };
+    // Nothing is there, which is the service's own word.
+    assert_eq!(call().await, 404);
+    until_part(&world, "audit_stream", "\"ok\"").await;
+    let before = redis.peers();
+    assert!(!before.is_empty());
+
+    // The stream: under both authorities, under the other one, and back.
+    let taken = looks(&world, AUTHORITIES, "ok").await;
+    fs::write(&of_stream, format!("{}{}", ours.pem(), other.pem())).expect("a file");
+    until_looked(&world, AUTHORITIES, "ok", taken + 1.0).await;
+    let end = Instant::now() + PATIENCE;
+    while redis.peers().is_empty() || !redis.peers().is_disjoint(&before) {
+        assert!(Instant::now() < end, "{before:?} {:?}", redis.peers());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    fs::write(&of_stream, other.pem()).expect("a file");
+    until_looked(&world, AUTHORITIES, "ok", taken + 2.0).await;
+    while !redis.peers().is_empty() {
+        assert!(Instant::now() < end, "{:?}", redis.peers());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world
+        .post("/oauth2/token", Some("demo-service"), FORM)
+        .await;
+    until_part(&world, "audit_stream", "audit.stream.ca_file").await;
+    let refused = looks(&world, AUTHORITIES, "refused").await;
+    let place = world.log().len();
+    fs::write(&of_stream, "no certificate").expect("a file");
+    until_looked(&world, AUTHORITIES, "refused", refused + 1.0).await;
+    let words = ["audit.stream.ca_file", "stream-ca.pem", "the old ones stay"];
+    until_said(&world, place, &words).await;
+    fs::write(&of_stream, ours.pem()).expect("a file");
+    until_part(&world, "audit_stream", "\"ok\"").await;
+
+    // The service: what is damaged is refused with the whole configuration, and nobody is asked whom nobody trusts.
+    let place = world.log().len();
+    fs::write(&of_service, "no certificate").expect("a file");
+    let words = ["resource[0].ca_file", "orders-ca.pem", "the old one stays"];
+    until_said(&world, place, &words).await;
+    assert_eq!(call().await, 404);
+    for (authority, expected) in [(other.pem(), 502), (service.ca_pem(), 404)] {
+        let place = world.log().len();
+        fs::write(&of_service, authority).expect("a file");
+        until_said(&world, place, &["were reloaded"]).await;
+        assert_eq!(call().await, expected);
     }
 }

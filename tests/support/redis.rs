@@ -1,5 +1,6 @@
 //! A real Redis for tests: an ephemeral loopback port, a folder of its own, ended by its process id.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::io::Read;
@@ -7,7 +8,9 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
@@ -292,8 +295,6 @@ impl RedisServer {
     }
 
     fn exchange(&self, commands: &[&[&[u8]]]) -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(START_TIMEOUT))?;
         let mut request = Vec::new();
         for args in commands {
             request.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
@@ -303,12 +304,38 @@ impl RedisServer {
                 request.extend_from_slice(b"\r\n");
             }
         }
-        stream.write_all(&request)?;
-        // The server answers what it has read before it notices the end.
-        stream.shutdown(Shutdown::Write)?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
+        // The server answers what it has read before it notices the end.
+        if self.tls {
+            let mut stream = UnixStream::connect(self.socket())?;
+            stream.set_read_timeout(Some(START_TIMEOUT))?;
+            stream.write_all(&request)?;
+            stream.shutdown(Shutdown::Write)?;
+            stream.read_to_end(&mut answer)?;
+        } else {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(START_TIMEOUT))?;
+            stream.write_all(&request)?;
+            stream.shutdown(Shutdown::Write)?;
+            stream.read_to_end(&mut answer)?;
+        }
         Ok(answer)
+    }
+
+    /// Where a server with TLS is asked by the tests themselves.
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    /// Where the connections of others come from.
+    pub fn peers(&self) -> BTreeSet<String> {
+        let answer = self.command(&[b"CLIENT", b"LIST"]);
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let addresses = text.lines().filter_map(|line| {
+            let (_, rest) = line.split_once(" addr=127.0.0.1:")?;
+            rest.split(' ').next().map(str::to_owned)
+        });
+        addresses.collect()
     }
 
     fn signal(&self, name: &str) {
@@ -337,6 +364,9 @@ impl RedisServer {
                 .args(["--save", "", "--appendonly", "no", "--dir"])
                 .arg(self.folder.path());
         }
+        if self.tls {
+            command.arg("--unixsocket").arg(self.socket());
+        }
         let child = command
             .args(&self.args)
             .stdin(Stdio::null())
@@ -363,7 +393,7 @@ impl RedisServer {
 
     fn is_up(&self) -> bool {
         if self.tls {
-            return TcpStream::connect(("127.0.0.1", self.port)).is_ok();
+            return TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.socket().exists();
         }
         // With a password the answer is an error, and it is an answer.
         self.try_command(&[b"PING"])

@@ -223,7 +223,6 @@ const LAYERS: &[Layer] = &[
         "adapters/redis",
         &["adapters::names", "adapters::priority", "adapters::store"],
         &[
-            "arc_swap",
             "async_trait",
             "base64",
             "parking_lot",

@@ -32,6 +32,9 @@ const SHORT_LIVED_MAX: u32 = 3;
 /// packets. A cluster sees to its nodes by itself.
 const FAILURES_MAX: u32 = 8;
 
+/// How often it is tried to make a connection under another trust before the one of the old trust is given up as well.
+const RENEWALS_MAX: u32 = 3;
+
 /// Whose turn it is to connect. Links to the same server share it: while that is away, one of them tries for all.
 pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
 
@@ -178,7 +181,7 @@ impl Link {
             // The former master of a Sentinel set: the next connection asks for the new one.
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
                 if single {
-                    self.lose(held, &said(error));
+                    self.lose(held.generation, &said(error));
                 }
                 StateError::Refused(said(error))
             }
@@ -196,7 +199,7 @@ impl Link {
             _ if error.is_timeout() => self.timed_out(held),
             _ => {
                 if single {
-                    self.lose(held, &said(error));
+                    self.lose(held.generation, &said(error));
                 }
                 StateError::Unavailable(said(error))
             }
@@ -207,32 +210,68 @@ impl Link {
         if matches!(held.connection, Connection::Single(_))
             && self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX
         {
-            self.lose(held, reason);
+            self.lose(held.generation, reason);
         }
     }
 
     /// Gives up the connection, unless it has been replaced meanwhile, and starts to make another.
-    fn lose(self: &Arc<Self>, held: &Held, reason: &str) {
-        let lost = self.phase.send_if_modified(|phase| {
-            let is_current =
-                matches!(phase, Phase::Ready(current) if current.generation == held.generation);
-            if is_current {
-                *phase = Phase::Down {
-                    generation: held.generation,
-                    reason: reason.to_owned(),
-                };
-            }
-            is_current
-        });
-        if lost {
+    fn lose(self: &Arc<Self>, generation: u64, reason: &str) {
+        let reason = reason.to_owned();
+        if self.replace(generation, Phase::Down { generation, reason }) {
             self.connect_in_background();
         }
+    }
+
+    /// Puts another phase in the place of this connection, unless that has gone meanwhile.
+    fn replace(&self, generation: u64, next: Phase) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let is_current = phase.has(generation);
+            if is_current {
+                *phase = next;
+            }
+            is_current
+        })
+    }
+
+    /// Makes a connection under the present trust in the place of this one, which serves until it is there: its generation.
+    /// Calls that are under way end on the old one. Where none can be made, the old one is given up all the same: who is
+    /// trusted no more is asked no more.
+    async fn renewed(self: &Arc<Self>, generation: u64) -> Option<u64> {
+        let mut pause = PAUSE_MIN;
+        let mut reason = String::new();
+        for _ in 0..RENEWALS_MAX {
+            match self.attempt().await {
+                Ok(connection) => {
+                    let next = generation + 1;
+                    let held = Held {
+                        connection,
+                        generation: next,
+                    };
+                    return self.replace(generation, Phase::Ready(held)).then_some(next);
+                }
+                Err(why) => reason = why,
+            }
+            tokio::time::sleep(scattered(pause)).await;
+            pause *= 2;
+        }
+        self.lose(generation, &reason);
+        None
     }
 
     fn connect_in_background(self: &Arc<Self>) {
         if !self.connecting.swap(true, Ordering::AcqRel) {
             let guard = Connecting(Arc::downgrade(self));
-            let connecting = async move { connect(&guard).await };
+            let link = Arc::downgrade(self);
+            // From before the connection is made, so that no exchange is missed.
+            let exchanges = self.settings.tls.authorities.exchanges();
+            let is_tls = self.endpoint.is_tls();
+            let connecting = async move {
+                connect(&guard).await;
+                drop(guard);
+                if is_tls {
+                    follow(&link, exchanges).await;
+                }
+            };
             match &self.runtime {
                 Some(runtime) => runtime.spawn(connecting),
                 None => tokio::spawn(connecting),
@@ -317,6 +356,11 @@ impl Link {
 }
 
 impl Phase {
+    /// Whether this connection is the one that serves.
+    fn has(&self, generation: u64) -> bool {
+        matches!(self, Self::Ready(held) if held.generation == generation)
+    }
+
     fn generation(&self) -> u64 {
         match self {
             Self::Idle { generation } | Self::Down { generation, .. } => *generation,
@@ -379,6 +423,33 @@ async fn connect(guard: &Connecting) {
         drop(link);
         tokio::time::sleep(scattered(pause)).await;
         pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Makes the connection anew whenever other authorities are trusted, until it is lost: whoever makes the next one follows that.
+async fn follow(link: &Weak<Link>, mut exchanges: watch::Receiver<Option<Vec<u8>>>) {
+    let begun = link.upgrade().map(|link| {
+        let phase = link.phase.subscribe();
+        let generation = phase.borrow().generation();
+        (phase, generation)
+    });
+    let Some((mut phase, mut generation)) = begun else {
+        return;
+    };
+    loop {
+        let lost = async {
+            // An error means that the link has gone.
+            drop(phase.wait_for(|phase| !phase.has(generation)).await);
+        };
+        tokio::select! {
+            () = lost => return,
+            exchanged = exchanges.changed() => if exchanged.is_err() { return },
+        }
+        let Some(link) = link.upgrade() else { return };
+        match link.renewed(generation).await {
+            Some(next) => generation = next,
+            None => return,
+        }
     }
 }
 

@@ -55,7 +55,6 @@ use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use crate::telemetry::remedy::Side;
-use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use redis::RedisError;
 use redis::Value;
@@ -64,6 +63,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::sync::watch;
 
 pub(crate) use crate::adapters::redis::endpoint::FORMS;
 pub use crate::adapters::redis::endpoint::RedisUrlError;
@@ -102,23 +102,34 @@ pub struct RedisSettings {
 }
 
 /// The authorities that servers are checked against, as PEM; those of the system without. Whoever has a clone sees an
-/// exchange: connections from then on are checked against the new ones, those that are open stay.
-#[derive(Clone, Debug, Default)]
-pub struct RedisAuthorities(Arc<ArcSwapOption<Vec<u8>>>);
+/// exchange: connections that are open are made anew, and end once the calls on them have ended.
+#[derive(Clone, Debug)]
+pub struct RedisAuthorities(Arc<watch::Sender<Option<Vec<u8>>>>);
+
+impl Default for RedisAuthorities {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
 
 impl RedisAuthorities {
     /// These.
     pub fn of(pem: Vec<u8>) -> Self {
-        Self(Arc::new(ArcSwapOption::from_pointee(pem)))
+        Self(Arc::new(watch::Sender::new(Some(pem))))
     }
 
     /// Others from now on.
     pub fn exchange(&self, pem: Option<Vec<u8>>) {
-        self.0.store(pem.map(Arc::new));
+        self.0.send_replace(pem);
     }
 
     fn pem(&self) -> Option<Vec<u8>> {
-        self.0.load().as_deref().cloned()
+        self.0.borrow().clone()
+    }
+
+    /// Tells of exchanges from now on.
+    fn exchanges(&self) -> watch::Receiver<Option<Vec<u8>>> {
+        self.0.subscribe()
     }
 }
 
