@@ -112,7 +112,7 @@ pub async fn assess(
     );
     identity.facts.saml = message.request;
     identity.facts.hands_over = hands_over(exchange, door);
-    let mut signals = signals(dependencies, exchange, door, tenant, &identity, request);
+    let mut signals = signals(dependencies, exchange, door, tenant, &mut identity, request);
     // At the token door a cookie says nothing about what is presented.
     let sealed = browser_demands(request.headers, &snapshot.demand_key, exchange.at)
         .filter(|_| door != Door::Token);
@@ -150,7 +150,7 @@ pub async fn assess(
         load(dependencies, exchange, &query, deadline).await
     };
 
-    let read = (history.as_ref(), degraded);
+    let read = (history.as_mut(), degraded);
     let behind = behind(
         dependencies,
         read,
@@ -189,7 +189,8 @@ pub async fn assess(
     let demanded_since = session
         .filter(|link| is_proved(link, &snapshot.step_up, &owed, &signals, exchange.at))
         .map(|link| link.at);
-    let mut profile = history.as_ref().and_then(|history| history.profile.clone());
+    // The rest of the history is about its counters alone.
+    let mut profile = history.as_mut().and_then(|history| history.profile.take());
     let device = DeviceStanding::of(&signals, profile.as_ref());
     let naming = unproven::naming(door, &identity.facts, &signals, device, session);
     if naming == Naming::Hint {
@@ -290,7 +291,7 @@ fn signals(
     exchange: &Exchange,
     door: Door,
     tenant: &str,
-    identity: &Identity,
+    identity: &mut Identity,
     request: Request<'_>,
 ) -> Signals {
     let snapshot = &exchange.snapshot;
@@ -337,7 +338,7 @@ fn signals(
         device,
         browser_door: door.is_browser(),
         parameters_hidden: identity.parameters_hidden,
-        grant: identity.grant.clone(),
+        grant: std::mem::take(&mut identity.grant),
         hashes,
     }
 }
@@ -448,21 +449,16 @@ async fn try_load(
     result.map_err(|(cause, _)| cause)
 }
 
-/// A link, from this node's own recent ones or from the store.
+/// A link, from this node's own recent ones or out of the history, which has no more use for it.
 fn found(
     dependencies: &Dependencies,
-    history: Option<&History>,
+    history: Option<&mut History>,
     key: &LinkKey,
 ) -> Option<Arc<Provenance>> {
     dependencies
         .recent
         .find(key, dependencies.clock.instant())
-        .or_else(|| {
-            history
-                .and_then(|history| history.links.get(key))
-                .cloned()
-                .map(Arc::new)
-        })
+        .or_else(|| history?.links.remove(key).map(Arc::new))
 }
 
 /// Finds what stands behind what is presented. A login in progress and an approval do not say again for which client they
@@ -473,15 +469,15 @@ fn found(
 /// What is to be approved, or was pushed, belongs to somebody else.
 fn behind(
     dependencies: &Dependencies,
-    read: (Option<&History>, Option<FallbackCause>),
+    read: (Option<&mut History>, Option<FallbackCause>),
     own_step: Option<LinkKey>,
     identity: &mut Identity,
     signals: &mut Signals,
 ) -> Result<Behind, Refusal> {
-    let (history, degraded) = read;
-    let find = |key: LinkKey| found(dependencies, history, &key);
+    let (mut history, degraded) = read;
+    let mut find = |key: LinkKey| found(dependencies, history.as_deref_mut(), &key);
     let mut notes = Vec::new();
-    let presented = identity.presented.and_then(find);
+    let presented = identity.presented.and_then(&mut find);
     let provenance = accepted(presented, identity, signals, degraded, &mut notes)?;
     let pushed = identity.presents(LinkKind::PushedRequest);
     if pushed && provenance.is_some() {
@@ -500,10 +496,12 @@ fn behind(
     }
     // What was asked for in the background says what it is, not who is in front of this browser.
     let provenance = provenance.filter(|_| !pushed && !is_user_code);
-    let session = identity.session.and_then(find);
+    let session = identity.session.and_then(&mut find);
     if let Some(link) = provenance.as_deref() {
         // The login door does not say again for which client it is.
-        signals.client_id = signals.client_id.take().or(link.application.clone());
+        if signals.client_id.is_none() {
+            signals.client_id.clone_from(&link.application);
+        }
         signals.client = signals.client.or(link.client);
     }
     Ok(Behind {
