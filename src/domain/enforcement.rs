@@ -20,6 +20,7 @@ use crate::domain::route::Door;
 use crate::domain::saml::AuthnRequest;
 use crate::domain::signature::HeaderSigner;
 use crate::domain::time::Timestamp;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 pub use authorize::AuthorizeFacts;
@@ -33,9 +34,9 @@ pub const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// The grant of an authentication in the background (OpenID CIBA).
 pub const CIBA: &str = "urn:openid:params:grant-type:ciba";
 
-/// Headers for the identity server. The proxy replaces whatever has these names.
+/// Headers for the identity server. The proxy replaces whatever has these names. Most values are words of closed lists.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct HeaderPlan(pub Vec<(&'static str, String)>);
+pub struct HeaderPlan(pub Vec<(&'static str, Cow<'static, str>)>);
 
 /// Why a request may be forwarded.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -108,9 +109,9 @@ pub enum RejectionKind {
 /// What becomes of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Enforcement {
-    /// It goes to the identity server with these headers.
+    /// It goes to the identity server with these headers (once there is a permit, they are in it).
     Forward(HeaderPlan, Grounds),
-    /// It goes to the identity server with these headers, and with the demand added to its parameters.
+    /// It goes to the identity server with these headers (likewise), and with the demand added to its parameters.
     Rewrite(HeaderPlan, Grounds, Changed),
     /// The browser is sent to the same authorize URL with a demand for a stronger factor.
     Redirect(String),
@@ -313,45 +314,42 @@ pub fn rejection(door: Door, kind: RejectionKind, retry_after: Option<u64>) -> R
     }
 }
 
-fn status_only(status: &str) -> HeaderPlan {
-    HeaderPlan(vec![(headers::X_RISK_STATUS, status.to_owned())])
+/// The status alone, which says that the gateway saw the request.
+pub fn status_only(status: &'static str) -> HeaderPlan {
+    HeaderPlan(vec![(headers::X_RISK_STATUS, Cow::Borrowed(status))])
 }
 
 fn risk_headers(input: &PlanInput<'_>, target: &str) -> HeaderPlan {
     /// Keeps our own headers well under 1 KiB of WSO2's 8 KiB head.
     const REASONS_MAX: usize = 8;
-    let mut plan = status_only(input.assessment.status());
-    let add = |plan: &mut HeaderPlan, name, value: String| plan.0.push((name, value));
+    /// All that there may be.
+    const HEADERS: usize = 7;
+    let mut plan = Vec::with_capacity(HEADERS);
+    let status = input.assessment.status();
+    plan.push((headers::X_RISK_STATUS, Cow::Borrowed(status)));
     if let Some(score) = input.assessment.score() {
-        add(&mut plan, headers::X_RISK_SCORE, score.points().to_string());
+        plan.push((headers::X_RISK_SCORE, score.points().to_string().into()));
     }
     if let Some(level) = input.decision.level {
-        add(&mut plan, headers::X_RISK_LEVEL, level.as_str().to_owned());
+        plan.push((headers::X_RISK_LEVEL, level.as_str().into()));
     }
-    add(
-        &mut plan,
-        headers::X_RISK_VERDICT,
-        input.decision.verdict.as_str().to_owned(),
-    );
-    let codes: Vec<&str> = input
-        .decision
-        .reasons
-        .iter()
-        .take(REASONS_MAX)
-        .map(|reason| reason.code())
-        .collect();
-    let reasons = codes.join(",");
+    let verdict = input.decision.verdict.as_str();
+    plan.push((headers::X_RISK_VERDICT, verdict.into()));
+    let mut reasons = String::new();
+    for reason in input.decision.reasons.iter().take(REASONS_MAX) {
+        if !reasons.is_empty() {
+            reasons.push(',');
+        }
+        reasons.push_str(reason.code());
+    }
     if !reasons.is_empty() {
-        add(&mut plan, headers::X_RISK_REASONS, reasons);
+        plan.push((headers::X_RISK_REASONS, reasons.into()));
     }
-    add(
-        &mut plan,
-        headers::X_RISK_DECISION_ID,
-        input.decision_id.to_owned(),
-    );
+    let id = input.decision_id.to_owned();
+    plan.push((headers::X_RISK_DECISION_ID, id.into()));
     if let Some(signer) = input.signer {
-        let signature = signer.sign(input.now, input.method, target, input.address, &plan.0);
-        add(&mut plan, headers::X_RISK_SIGNATURE, signature);
+        let signature = signer.sign(input.now, input.method, target, input.address, &plan);
+        plan.push((headers::X_RISK_SIGNATURE, signature.into()));
     }
-    plan
+    HeaderPlan(plan)
 }

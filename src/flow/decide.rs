@@ -6,12 +6,10 @@ use crate::domain::enforcement::CIBA;
 use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Grounds;
-use crate::domain::enforcement::HeaderPlan;
 use crate::domain::enforcement::PlanInput;
 use crate::domain::enforcement::Rejection;
 use crate::domain::enforcement::RejectionKind;
 use crate::domain::features::derive::DeviceStanding;
-use crate::domain::headers;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Provenance;
 use crate::domain::outcome::HandsOver;
@@ -240,7 +238,9 @@ fn enact(
     } else {
         (None, None)
     };
-    let body = parameters.and_then(Parameters::form);
+    // Only at these doors may a demand be written into the request.
+    let changeable = parameters.filter(|_| matches!(door, Door::Authorize | Door::Saml));
+    let body = changeable.and_then(Parameters::form);
     let body = body.as_deref();
     let input = plan_input(exchange, assessed, door, body, mode, &decision, now);
     let seconds = exhausted.map(|exhausted| exhausted.seconds);
@@ -250,7 +250,7 @@ fn enact(
             ..input
         })
     };
-    let (enforcement, withheld) = match (assessed.limited, &mut shown, &assessed.shown) {
+    let (mut enforcement, withheld) = match (assessed.limited, &mut shown, &assessed.shown) {
         (Some(limited), _, _) if mode == Mode::Enforce => {
             let kind = RejectionKind::RateLimited;
             let rejection = enforcement::rejection(door, kind, Some(limited.retry_after));
@@ -284,12 +284,14 @@ fn enact(
         _ => (own(), None),
     };
     let owes = owed(assessed, door, &decision, input.provable, now);
-    exchange.permit = match &enforcement {
+    exchange.permit = match &mut enforcement {
         Enforcement::Forward(headers, grounds) => {
-            Some(ForwardPermit::assertion(*grounds, headers.clone()))
+            let headers = std::mem::take(headers);
+            Some(ForwardPermit::assertion(*grounds, headers))
         }
         Enforcement::Rewrite(headers, grounds, changed) => {
-            let permit = ForwardPermit::assertion(*grounds, headers.clone());
+            let headers = std::mem::take(headers);
+            let permit = ForwardPermit::assertion(*grounds, headers);
             Some(permit.with_change(changed.clone()))
         }
         Enforcement::Redirect(_) | Enforcement::Reject(_) => None,
@@ -428,7 +430,7 @@ fn outstanding(assessed: &Assessed, door: Door) -> bool {
 /// The permit of a request that is not scored: its route is exempt or the mode is off. The status header tells WSO2's
 /// script that the gateway saw the request.
 pub fn unscored_permit(exchange: &mut Exchange, grounds: Grounds) {
-    let headers = HeaderPlan(vec![(headers::X_RISK_STATUS, "off".to_owned())]);
+    let headers = enforcement::status_only("off");
     exchange.permit = Some(ForwardPermit::assertion(grounds, headers));
 }
 

@@ -15,6 +15,7 @@ use crate::domain::access_token::TokenDigest;
 use crate::domain::demand::Bearer;
 use crate::domain::demand::DemandKey;
 use crate::domain::demand::DemandScope;
+use crate::domain::enforcement;
 use crate::domain::enforcement::Grounds;
 use crate::domain::enforcement::HeaderPlan;
 use crate::domain::headers;
@@ -195,7 +196,7 @@ async fn judge(
 ) -> Result<ForwardPermit, Denial> {
     let resource = Arc::clone(&visit.resource);
     if admit::is_preflight(method, headers) {
-        let plan = HeaderPlan(vec![(headers::X_RISK_STATUS, "off".to_owned())]);
+        let plan = enforcement::status_only("off");
         let permit = ForwardPermit::assertion(Grounds::Exempt, plan);
         return Ok(permit.leading_to(Arc::clone(&resource.upstream)));
     }
@@ -304,8 +305,8 @@ fn assertion(
         Denial::Away
     })?;
     Ok(HeaderPlan(vec![
-        (headers::X_RISK_STATUS, status.to_owned()),
-        (headers::X_RISK_ASSERTION, signed),
+        (headers::X_RISK_STATUS, status.into()),
+        (headers::X_RISK_ASSERTION, signed.into()),
     ]))
 }
 

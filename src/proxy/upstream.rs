@@ -19,13 +19,17 @@ use crate::proxy::under_way::Turn;
 use crate::proxy::under_way::UnderWay;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::HeaderValue;
 use pingora::ErrorType;
+use pingora::OrErr;
 use pingora::http::RequestHeader;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpUpstreamRequestPolicy;
 use pingora::utils::tls::WrappedX509;
 use pingora::utils::tls::parse_x509;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -324,7 +328,14 @@ pub fn write_head(
         }
     }
     for (name, value) in &permit.headers().0 {
-        head.insert_header(*name, value.as_str())?;
+        let value = match value {
+            Cow::Borrowed(word) => {
+                HeaderValue::from_maybe_shared(Bytes::from_static(word.as_bytes()))
+            }
+            Cow::Owned(text) => HeaderValue::from_str(text),
+        };
+        let value = value.or_err(ErrorType::InvalidHTTPHeader, "a header of the gateway")?;
+        head.insert_header(*name, value)?;
     }
     if context.is_fresh {
         head.insert_header(http::header::CONNECTION, "close")?;
@@ -386,7 +397,7 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
         .headers
         .get_all(http::header::COOKIE)
         .iter()
-        .map(http::HeaderValue::as_bytes)
+        .map(HeaderValue::as_bytes)
         .collect();
     if fields.len() > 1 {
         let joined = fields.join(&b"; "[..]);
