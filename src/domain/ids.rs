@@ -216,14 +216,25 @@ impl fmt::Debug for Pseudonymizer {
 /// The form under which WSO2's user stores would find the same user: trimmed, NFC, lower case, without the tenant
 /// suffix and without the name of the primary user store.
 pub fn canonical_username(tenant: &str, username: &str) -> String {
-    let folded: String = username.trim().nfc().collect::<String>().to_lowercase();
-    let without_tenant = folded
-        .strip_suffix(&format!("@{}", tenant.to_lowercase()))
-        .unwrap_or(&folded);
-    without_tenant
-        .strip_prefix("primary/")
-        .unwrap_or(without_tenant)
-        .to_owned()
+    const PRIMARY: &str = "primary/";
+    let name = username.trim();
+    // Nearly every name is ASCII, and has one form.
+    let mut folded = if name.is_ascii() {
+        name.to_ascii_lowercase()
+    } else {
+        name.nfc().collect::<String>().to_lowercase()
+    };
+    if folded.contains('@') {
+        let tenant = tenant.to_lowercase();
+        let user = folded.strip_suffix(tenant.as_str());
+        if let Some(user) = user.and_then(|user| user.strip_suffix('@')) {
+            folded.truncate(user.len());
+        }
+    }
+    if folded.starts_with(PRIMARY) {
+        folded.drain(..PRIMARY.len());
+    }
+    folded
 }
 
 #[cfg(test)]
@@ -250,11 +261,17 @@ mod tests {
             "alice@carbon.super",
             "PRIMARY/alice",
             "primary/ALICE@carbon.super",
+            "\u{3000}alice@Carbon.Super\u{a0}",
         ] {
             assert_eq!(p.user("carbon.super", spelling), alice, "{spelling}");
         }
         assert_eq!(p.user("t", "ren\u{e9}"), p.user("t", "rene\u{301}"));
         assert_ne!(p.user("other", "alice"), alice);
+        // An address of e-mail is a name of its own.
+        assert_eq!(canonical_username("t", "A@Example.com"), "a@example.com");
+        assert_eq!(canonical_username("t", "A@b@T"), "a@b");
+        assert_eq!(canonical_username("t", "at"), "at");
+        assert_eq!(canonical_username("T\u{c9}", "x@t\u{e9}"), "x");
     }
 
     #[test]
