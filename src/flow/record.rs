@@ -79,7 +79,7 @@ pub(in crate::flow) fn describe_signals(event: &mut AuditEvent, assessed: &Asses
     event.asn = signals.network.asn;
     event.as_org = signals.network.as_org.as_deref().map(str::to_owned);
     event.network = signals.network.kind.map(|kind| kind.as_str().into());
-    event.browser = Some(signals.agent.browser_version());
+    event.browser = Some(signals.agent.release.clone());
     event.os = Some(signals.agent.os.clone());
     event.ja4 = signals.tls.as_ref().map(|tls| tls.ja4.clone());
     event.http_fingerprint = Some(format!("{:08x}", signals.http_fingerprint));

@@ -10,7 +10,7 @@ pub(super) fn hello(bytes: &[u8]) -> bool {
     let (agent, language) = (text(input.line()), text(input.line()));
     let facts = AgentFacts::parse(agent, language);
     assert_eq!(facts, AgentFacts::parse(agent, language));
-    let shown = [facts.browser_version(), facts.platform()];
+    let shown = [&facts.release, &facts.platform];
     assert!(shown.iter().all(|text| text.len() <= 128), "{shown:?}");
     assert!(facts.language.as_ref().is_none_or(|text| text.len() <= 64));
 

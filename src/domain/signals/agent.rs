@@ -38,6 +38,10 @@ pub struct AgentFacts {
     pub kind: DeviceKind,
     /// The first accepted language, lower case, such as `nb-no`.
     pub language: Option<String>,
+    /// Browser and major version as one text. Made here, since what was parsed is kept and hashed again and again.
+    pub release: String,
+    /// Operating system and kind of device as one text.
+    pub platform: String,
 }
 
 /// What the TLS ClientHello shows, where TLS ends here.
@@ -79,50 +83,45 @@ impl AgentFacts {
             return Self::program(name, language);
         }
         let Some(found) = PARSER.parse(text) else {
-            return Self {
-                browser: "UNKNOWN".to_owned(),
-                version: None,
-                os: "UNKNOWN".to_owned(),
-                kind: DeviceKind::Unknown,
-                language,
-            };
+            return Self::of("UNKNOWN", None, "UNKNOWN", DeviceKind::Unknown, language);
         };
+        let major = found.version.split('.').next();
+        let kind = match found.category {
+            "pc" => DeviceKind::Computer,
+            "smartphone" | "mobilephone" => DeviceKind::Phone,
+            "crawler" => DeviceKind::Crawler,
+            "appliance" => DeviceKind::Appliance,
+            "misc" => DeviceKind::Program,
+            _ => DeviceKind::Unknown,
+        };
+        let version = major.and_then(|major| major.parse().ok());
+        Self::of(found.name, version, found.os, kind, language)
+    }
+
+    fn of(
+        browser: &str,
+        version: Option<u32>,
+        os: &str,
+        kind: DeviceKind,
+        language: Option<String>,
+    ) -> Self {
         Self {
-            browser: found.name.to_owned(),
-            version: found
-                .version
-                .split('.')
-                .next()
-                .and_then(|major| major.parse().ok()),
-            os: found.os.to_owned(),
-            kind: match found.category {
-                "pc" => DeviceKind::Computer,
-                "smartphone" | "mobilephone" => DeviceKind::Phone,
-                "crawler" => DeviceKind::Crawler,
-                "appliance" => DeviceKind::Appliance,
-                "misc" => DeviceKind::Program,
-                _ => DeviceKind::Unknown,
-            },
+            browser: browser.to_owned(),
+            version,
+            os: os.to_owned(),
+            kind,
             language,
+            release: version.map_or_else(
+                || browser.to_owned(),
+                |version| format!("{browser} {version}"),
+            ),
+            platform: format!("{os} {}", kind.as_str()),
         }
     }
 
     /// Whether a program and not a person's browser speaks.
     pub fn is_scripted(&self) -> bool {
         matches!(self.kind, DeviceKind::Crawler | DeviceKind::Program)
-    }
-
-    /// Browser and major version as one text, for hashing.
-    pub fn browser_version(&self) -> String {
-        self.version.map_or_else(
-            || self.browser.clone(),
-            |version| format!("{} {version}", self.browser),
-        )
-    }
-
-    /// Operating system and kind of device as one text, for hashing.
-    pub fn platform(&self) -> String {
-        format!("{} {}", self.os, self.kind.as_str())
     }
 
     /// Whether the ClientHello cannot come from the browser that the User-Agent names. Only what every release of the
@@ -138,13 +137,7 @@ impl AgentFacts {
     }
 
     fn program(name: &str, language: Option<String>) -> Self {
-        Self {
-            browser: name.to_owned(),
-            version: None,
-            os: "none".to_owned(),
-            kind: DeviceKind::Program,
-            language,
-        }
+        Self::of(name, None, "none", DeviceKind::Program, language)
     }
 }
 
@@ -249,7 +242,7 @@ mod tests {
             "Mozilla/5.0 ((((((((((",
         ] {
             let facts = AgentFacts::parse(Some(text), Some(text));
-            assert!(facts.browser_version().len() < 200);
+            assert!(facts.release.len() < 200);
         }
     }
 

@@ -127,7 +127,6 @@ impl SignalHashes {
     ) -> Self {
         let text = |space, value: &str| people.value(space, value.as_bytes());
         let host = text(NameSpace::Address, &velocity_host(address).to_string());
-        let browser = agent.browser_version();
         let ja4 = tls.map_or("", |tls| tls.ja4.as_str());
         Self {
             familiarity: Familiarity {
@@ -138,8 +137,8 @@ impl SignalHashes {
                 country: network
                     .country
                     .map(|country| text(NameSpace::Country, country.as_str())),
-                agent: Some(text(NameSpace::Agent, &browser)),
-                platform: Some(text(NameSpace::Platform, &agent.platform())),
+                agent: Some(text(NameSpace::Agent, &agent.release)),
+                platform: Some(text(NameSpace::Platform, &agent.platform)),
                 language: agent
                     .language
                     .as_deref()
@@ -157,7 +156,11 @@ impl SignalHashes {
             agent_tls: people
                 .pseudonym(
                     NameSpace::Agent,
-                    &[browser.as_bytes(), agent.os.as_bytes(), ja4.as_bytes()],
+                    &[
+                        agent.release.as_bytes(),
+                        agent.os.as_bytes(),
+                        ja4.as_bytes(),
+                    ],
                 )
                 .value_hash(),
             browser: text(NameSpace::Agent, &agent.browser),
