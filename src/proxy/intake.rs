@@ -4,6 +4,7 @@
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Form;
 use crate::domain::enforcement::Rejection;
+use crate::domain::outcome::AuthOutcome;
 use crate::domain::parameters::BodyHeaders;
 use crate::domain::parameters::ParameterError;
 use crate::domain::parameters::Parameters;
@@ -58,32 +59,28 @@ pub async fn take(
         Err(refusal) => Err(refusal),
     };
     let exchange = context.exchange.as_mut()?;
-    let reference = exchange.id.to_string();
-    match result {
-        Err(refusal) => {
-            flow.refuse(exchange, &refusal);
-            Some(Answer::refusal(&refusal, exchange.door, &reference))
-        }
-        Ok(()) => {
-            let decided = exchange.decided.as_ref()?;
-            let answer = match &decided.enforcement {
-                Enforcement::Forward(..) => return None,
-                Enforcement::Rewrite(_, _, changed) => {
-                    if let Some(body) = &changed.body {
-                        context.new_body = Some(Bytes::from(body.clone()));
-                    }
-                    return None;
-                }
-                Enforcement::Redirect(location) => Answer::redirect(location),
-                Enforcement::Reject(rejection) => held(exchange, rejection).unwrap_or_else(|| {
-                    Answer::rejection(rejection, &exchange.snapshot.step_up, &reference)
-                }),
-            };
-            let answer = answer.with_cookies(exchange.demand_cookie.take());
-            exchange.outcome = crate::domain::outcome::AuthOutcome::RefusedHere;
-            Some(answer)
-        }
+    if let Err(refusal) = result {
+        flow.refuse(exchange, &refusal);
+        let answer = Answer::refusal(&refusal, exchange.door, exchange.id.as_str());
+        return Some(answer);
     }
+    let decided = exchange.decided.as_ref()?;
+    let answer = match &decided.enforcement {
+        Enforcement::Forward(..) => return None,
+        Enforcement::Rewrite(_, _, changed) => {
+            if let Some(body) = &changed.body {
+                context.new_body = Some(Bytes::from(body.clone()));
+            }
+            return None;
+        }
+        Enforcement::Redirect(location) => Answer::redirect(location),
+        Enforcement::Reject(rejection) => held(exchange, rejection).unwrap_or_else(|| {
+            let step_up = &exchange.snapshot.step_up;
+            Answer::rejection(rejection, step_up, exchange.id.as_str())
+        }),
+    };
+    exchange.outcome = AuthOutcome::RefusedHere;
+    Some(answer.with_cookies(exchange.demand_cookie.take()))
 }
 
 /// A request that is not scored goes on as it came, but for tokens of ours that return in it.
