@@ -23,7 +23,7 @@ use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
 use crate::domain::route::Door;
-use crate::domain::signals::network::velocity_host;
+use crate::domain::signals::network::host_hash;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
@@ -191,10 +191,9 @@ impl AuthFlow {
             .username
             .as_deref()
             .is_none_or(|name| is_about(people, &link, &question.tenant, name));
-        let of_address = question.address.is_none_or(|address| {
-            let seen = velocity_host(address).to_string();
-            link.used_by.address == Some(people.value(NameSpace::Address, seen.as_bytes()))
-        });
+        let of_address = question
+            .address
+            .is_none_or(|address| link.used_by.address == Some(host_hash(people, address)));
         if !of_user || !of_address || !is_of_tenant(people, &link, &question.tenant) {
             return Answer::unknown();
         }

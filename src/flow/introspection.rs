@@ -15,7 +15,7 @@ use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
 use crate::domain::scope_use;
-use crate::domain::signals::network::velocity_host;
+use crate::domain::signals::network::host_hash;
 use crate::domain::time::Deadline;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
@@ -103,10 +103,7 @@ pub(in crate::flow) fn answered(
         link.tenant == tenant_hash && link.client.is_none_or(|known| known == client)
     });
     let stable = link.and_then(|link| link.subject).map_or_else(
-        || {
-            let host = velocity_host(exchange.client.address).to_string();
-            snapshot.people.value(NameSpace::Address, host.as_bytes())
-        },
+        || host_hash(&snapshot.people, exchange.client.address),
         |subject| subject.0.value_hash(),
     );
     let share = snapshot.rollout.share(tenant, &client_id);

@@ -1,9 +1,8 @@
 //! Request limits per address, network, user and client (token buckets of the crate governor), and the bound on assessments in
 //! flight. Memory is bounded: sources that have gone quiet are dropped when the tables grow.
 
-use crate::domain::ids::NameSpace;
 use crate::domain::ids::ValueHash;
-use crate::domain::signals::network::velocity_host;
+use crate::domain::signals::network::host_hash;
 use crate::flow::AuthFlow;
 use crate::flow::exchange::Exchange;
 use governor::Quota;
@@ -136,11 +135,7 @@ impl AuthFlow {
     /// Counts a request to a page of the gateway's own against the limit of its address, in every mode: these pages are
     /// nobody's login.
     pub fn limit_own(&self, exchange: &Exchange) -> Result<(), Limited> {
-        let host = velocity_host(exchange.client.address).to_string();
-        let address = exchange
-            .snapshot
-            .people
-            .value(NameSpace::Address, host.as_bytes());
+        let address = host_hash(&exchange.snapshot.people, exchange.client.address);
         self.dependencies().limits.check(address, None, None, None)
     }
 }

@@ -32,6 +32,7 @@ use crate::domain::risk::RiskScore;
 use crate::domain::route;
 use crate::domain::route::Door;
 use crate::domain::signals::Subject;
+use crate::domain::signals::network::address_text;
 use crate::domain::signals::session::DeviceCookie;
 use crate::domain::signals::session::DeviceToken;
 use crate::domain::target::CanonicalTarget;
@@ -567,7 +568,7 @@ fn event(exchange: &Exchange, learnt: bool, total: Duration) -> AuditEvent {
                 .people
                 .pseudonym(
                     NameSpace::Address,
-                    &[exchange.client.address.to_string().as_bytes()],
+                    &[address_text(exchange.client.address).as_bytes()],
                 )
                 .to_string(),
         ),

@@ -14,6 +14,7 @@ use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::Door;
 use crate::domain::route::RouteClass;
 use crate::domain::signals::Subject;
+use crate::domain::signals::network::address_text;
 use crate::domain::signals::network::velocity_prefix;
 use crate::flow::decide::thresholds;
 use crate::flow::exchange::Assessed;
@@ -244,11 +245,13 @@ pub(in crate::flow) fn describe_visit(event: &mut AuditEvent, visit: &Visit) {
 /// The /24 or /48 of an address.
 pub(in crate::flow) fn prefix_text(address: IpAddr) -> String {
     let bits = if address.to_canonical().is_ipv4() {
-        24
+        "/24"
     } else {
-        48
+        "/48"
     };
-    format!("{}/{bits}", velocity_prefix(address))
+    let mut text = address_text(velocity_prefix(address));
+    text.push_str(bits);
+    text
 }
 
 /// A client-sent id, cut and without anything that a terminal or a log reader could act on.

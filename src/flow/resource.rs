@@ -42,7 +42,7 @@ use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::RouteClass;
-use crate::domain::signals::network::velocity_host;
+use crate::domain::signals::network::host_hash;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Deadline;
 use crate::domain::trace::Stage;
@@ -227,10 +227,7 @@ async fn judge(
     let snapshot = &exchange.snapshot;
     let subject = link.and_then(|link| link.subject);
     let stable = subject.map_or_else(
-        || {
-            let host = velocity_host(exchange.client.address).to_string();
-            snapshot.people.value(NameSpace::Address, host.as_bytes())
-        },
+        || host_hash(&snapshot.people, exchange.client.address),
         |subject| subject.0.value_hash(),
     );
     let share = snapshot.rollout.share(&resource.tenant, client_id);

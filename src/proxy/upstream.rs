@@ -6,6 +6,7 @@ use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
 use crate::domain::route::PassedKind;
 use crate::domain::route::RouteClass;
+use crate::domain::signals::network::address_text;
 use crate::domain::trace::Trace;
 use crate::flow::exchange::Exchange;
 use crate::flow::permit::ForwardPermit;
@@ -314,10 +315,8 @@ pub fn write_head(
         head.insert_header(http::header::HOST, host.as_str())?;
         head.insert_header(headers::X_FORWARDED_HOST, host)?;
     }
-    head.insert_header(
-        headers::X_FORWARDED_FOR,
-        exchange.client.address.to_string(),
-    )?;
+    let address = address_text(exchange.client.address);
+    head.insert_header(headers::X_FORWARDED_FOR, address)?;
     head.insert_header(headers::X_FORWARDED_PROTO, scheme)?;
     head.insert_header(headers::ACTIVITY_ID, exchange.id.as_str())?;
     if let Some(trace) = &exchange.trace {

@@ -20,7 +20,8 @@ use crate::domain::ids::ValueHash;
 use agent::AgentFacts;
 use agent::TlsFingerprint;
 use network::NetworkFacts;
-use network::velocity_host;
+use network::address_text;
+use network::host_hash;
 use network::velocity_prefix;
 use session::DeviceCookie;
 use std::net::IpAddr;
@@ -126,7 +127,7 @@ impl SignalHashes {
         device: &DeviceCookie,
     ) -> Self {
         let text = |space, value: &str| people.value(space, value.as_bytes());
-        let host = text(NameSpace::Address, &velocity_host(address).to_string());
+        let host = host_hash(people, address);
         let ja4 = tls.map_or("", |tls| tls.ja4.as_str());
         Self {
             familiarity: Familiarity {
@@ -152,7 +153,7 @@ impl SignalHashes {
                 tls: tls.map(|tls| text(NameSpace::TlsFingerprint, &tls.ja4)),
             },
             address: host,
-            prefix: text(NameSpace::Prefix, &velocity_prefix(address).to_string()),
+            prefix: text(NameSpace::Prefix, &address_text(velocity_prefix(address))),
             agent_tls: people
                 .pseudonym(
                     NameSpace::Agent,

@@ -1,5 +1,8 @@
 //! What is known of the network that an address belongs to. Facts from databases; nothing here looks anything up.
 
+use crate::domain::ids::NameSpace;
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::ids::ValueHash;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
@@ -143,6 +146,38 @@ pub fn velocity_host(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The hash under which the host of `address` is counted and remembered.
+pub fn host_hash(people: &Pseudonymizer, address: IpAddr) -> ValueHash {
+    let host = address_text(velocity_host(address));
+    people.value(NameSpace::Address, host.as_bytes())
+}
+
+/// `address` as `Display` writes it. A request needs several such texts, and each number of an IPv4 address would go through
+/// the machinery of `fmt`.
+pub fn address_text(address: IpAddr) -> String {
+    let IpAddr::V4(v4) = address else {
+        return address.to_string();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        if octet >= 100 {
+            text.push(digit(octet / 100));
+        }
+        if octet >= 10 {
+            text.push(digit(octet / 10 % 10));
+        }
+        text.push(digit(octet % 10));
+    }
+    text
+}
+
+fn digit(value: u8) -> char {
+    char::from(b'0' + value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +194,20 @@ mod tests {
     fn coordinates_out_of_range_are_none() {
         assert!(Coordinates::new(f32::NAN, 0.0).is_none());
         assert!(Coordinates::new(0.0, 200.0).is_none());
+    }
+
+    #[test]
+    fn an_address_is_written_like_everywhere_else() {
+        for octet in 0..=u8::MAX {
+            for address in [[octet, 0, 10, 99], [255, 100, octet, octet]] {
+                let address = IpAddr::from(address);
+                assert_eq!(address_text(address), address.to_string());
+            }
+        }
+        for address in ["::1", "2001:db8::7", "::ffff:192.0.2.1"] {
+            let address: IpAddr = address.parse().unwrap();
+            assert_eq!(address_text(address), address.to_string());
+        }
     }
 
     #[test]
