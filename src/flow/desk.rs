@@ -125,7 +125,10 @@ impl AuthFlow {
                 )
                 .await?;
             }
-            self.rule(login.id, ruling.clone()).await?;
+            // Of analysts who say the same at once one has decided.
+            if !self.rule(login.id, &ruling).await? {
+                return Ok(login.id);
+            }
             dependencies
                 .metrics
                 .review(if is_release { "released" } else { "refused" });
@@ -229,13 +232,16 @@ impl AuthFlow {
         Some((model.identity.version.clone(), output))
     }
 
-    async fn rule(&self, id: Pseudonym, ruling: Ruling) -> Result<(), DecideError> {
-        let outcome = Arc::new(Mutex::new(Ok(())));
-        let said = Arc::clone(&outcome);
+    /// Writes a ruling into the queue, unless another one of the same word is there: whether it is this one that stands.
+    async fn rule(&self, id: Pseudonym, ruling: &Ruling) -> Result<bool, DecideError> {
+        let outcome = Arc::new(Mutex::new(Ok(false)));
+        let (said, ruling) = (Arc::clone(&outcome), ruling.clone());
         let change: QueueChange = Arc::new(move |queue| {
-            let ruled = queue.rule(&id.to_string(), ruling.clone()).map(drop);
+            let ruled = queue
+                .rule(&id.to_string(), ruling.clone())
+                .map(|login| login.ruling.as_ref() == Some(&ruling));
             *said.lock() = ruled;
-            ruled.is_ok()
+            ruled == Ok(true)
         });
         let queue = in_time(self.dependencies.state.change_review_queue(change)).await?;
         self.dependencies

@@ -67,6 +67,7 @@ mod review;
 mod rollout;
 mod rollout_page;
 mod routes;
+mod rulings;
 mod saml;
 mod scopes;
 mod sessions;
