@@ -8,7 +8,7 @@
 use serde::Deserialize;
 
 /// Members of an authorization response: they are taken out of an address before an error is put there.
-const RESPONSE_NAMES: [&str; 13] = [
+const RESPONSE_NAMES: [&str; 14] = [
     "access_token",
     "code",
     "error",
@@ -21,6 +21,7 @@ const RESPONSE_NAMES: [&str; 13] = [
     "scope",
     "session_state",
     "state",
+    "subject_token",
     "token_type",
 ];
 /// Fields of a form that are read.
@@ -38,6 +39,8 @@ pub struct FrontChannel {
     pub id_token: Option<String>,
     /// An access token.
     pub access_token: Option<String>,
+    /// What WSO2 hands to who may act as another user (`response_type=subject_token`), to be exchanged.
+    pub subject_token: Option<String>,
     /// Whether it is an error already.
     pub is_error: bool,
     state: Option<String>,
@@ -78,6 +81,7 @@ struct AuthData {
     code: Option<String>,
     id_token: Option<String>,
     access_token: Option<String>,
+    subject_token: Option<String>,
 }
 
 impl std::fmt::Debug for FrontChannel {
@@ -86,6 +90,7 @@ impl std::fmt::Debug for FrontChannel {
             .field("code", &self.code.is_some())
             .field("id_token", &self.id_token.is_some())
             .field("access_token", &self.access_token.is_some())
+            .field("subject_token", &self.subject_token.is_some())
             .field("is_error", &self.is_error)
             .finish_non_exhaustive()
     }
@@ -128,6 +133,7 @@ impl FrontChannel {
             code: data.code,
             id_token: data.id_token,
             access_token: data.access_token,
+            subject_token: data.subject_token,
             ..Self::default()
         };
         found.hands_over().then_some(found)
@@ -145,6 +151,7 @@ impl FrontChannel {
                 "id_token" => &mut found.id_token,
                 "iss" => &mut found.issuer,
                 "state" => &mut found.state,
+                "subject_token" => &mut found.subject_token,
                 "error" => {
                     found.is_error = true;
                     continue;
@@ -167,7 +174,7 @@ impl FrontChannel {
 
     /// Whether tokens are handed over, not only a code.
     pub fn has_tokens(&self) -> bool {
-        self.id_token.is_some() || self.access_token.is_some()
+        self.id_token.is_some() || self.access_token.is_some() || self.subject_token.is_some()
     }
 
     /// The same answer with an error in place of what it hands over: to the same address, in the same way, with `state`
@@ -223,7 +230,7 @@ pub fn posted(page: &str) -> Option<(String, Vec<(String, String)>)> {
 }
 
 fn hands_over(name: &str) -> bool {
-    matches!(name, "access_token" | "code" | "id_token")
+    matches!(name, "access_token" | "code" | "id_token" | "subject_token")
 }
 
 /// The address with what it had before the response was added to its query.

@@ -190,7 +190,10 @@ pub async fn assess(
         .filter(|link| is_proved(link, &snapshot.step_up, &owed, &signals, exchange.at))
         .map(|link| link.at);
     // The rest of the history is about its counters alone.
-    let mut profile = history.as_mut().and_then(|history| history.profile.take());
+    let profile = history.as_mut().and_then(|history| history.profile.take());
+    // That of the client says nothing of a token that came through here: whose it is, its link says.
+    let is_known_token = identity.presents(LinkKind::AccessToken) && provenance.is_some();
+    let mut profile = profile.filter(|_| !is_known_token);
     let device = DeviceStanding::of(&signals, profile.as_ref());
     let naming = unproven::naming(door, &identity.facts, &signals, device, session);
     if naming == Naming::Hint {
@@ -225,7 +228,8 @@ pub async fn assess(
     };
     let rated = rated.rate(dependencies, exchange).await;
 
-    let is_family = door == Door::Token && identity.presents(LinkKind::RefreshToken);
+    let is_family =
+        door == Door::Token && (identity.presents(LinkKind::RefreshToken) || is_known_token);
     let family = demand_keys.first().copied().filter(|_| is_family);
     exchange.assessed = Some(Assessed {
         signals,
@@ -479,6 +483,10 @@ fn behind(
     let mut notes = Vec::new();
     let presented = identity.presented.and_then(&mut find);
     let provenance = accepted(presented, identity, signals, degraded, &mut notes)?;
+    if identity.presents(LinkKind::AccessToken) && provenance.is_some() {
+        // What is turned in says whom it is about, and no longer the client.
+        signals.subject = Subject::Anonymous;
+    }
     let pushed = identity.presents(LinkKind::PushedRequest);
     if pushed && provenance.is_some() {
         // What was pushed through this gateway has been seen.

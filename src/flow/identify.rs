@@ -344,12 +344,11 @@ impl<'r> Asked<'r> {
             Door::Token => match self.get("grant_type") {
                 Some("authorization_code") => named(LinkKind::Code, "code"),
                 Some("refresh_token") => named(LinkKind::RefreshToken, "refresh_token"),
-                Some(TOKEN_EXCHANGE) => self
-                    .get("subject_token")
-                    .map(|token| self.link(LinkKind::AccessToken, &access_token_key(token))),
                 Some(DEVICE_CODE) => named(LinkKind::BackChannel, "device_code"),
                 Some(CIBA) => named(LinkKind::BackChannel, "auth_req_id"),
-                _ => None,
+                grant => turned_in(grant)
+                    .and_then(|name| self.get(name))
+                    .map(|token| self.link(LinkKind::AccessToken, &access_token_key(token))),
             },
             // A flow key beside `client_id` is a new request that pretends to be a return.
             Door::Authorize if self.get("client_id").is_none() => self.transaction(),
@@ -410,6 +409,19 @@ impl<'r> Asked<'r> {
 
 /// The parameters that carry a factor beyond the password, in the login form and in the app-native API.
 const SECOND_FACTORS: [&str; 3] = ["OTPCode", "token", "tokenResponse"];
+
+/// The parameter with the token that a grant turns in for another one. It leads to the login behind it where it is one of
+/// WSO2's own that came through here; an assertion or a token of another issuer leads nowhere.
+fn turned_in(grant_type: Option<&str>) -> Option<&'static str> {
+    match grant_type? {
+        TOKEN_EXCHANGE => Some("subject_token"),
+        // RFC 7523 section 2.1.
+        "urn:ietf:params:oauth:grant-type:jwt-bearer" => Some("assertion"),
+        // WSO2's own, for another organization or account of the same user.
+        "organization_switch" | "account_switch" => Some("token"),
+        _ => None,
+    }
+}
 
 /// The grant type of a token exchange (RFC 8693).
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";

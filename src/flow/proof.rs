@@ -269,6 +269,10 @@ async fn front_channel(
             access_token: handed.access_token.clone(),
             ..IssuedTokens::default()
         };
+        if let Some(token) = &handed.subject_token {
+            // It cannot be revoked, and is good for minutes.
+            bar(dependencies, exchange, token);
+        }
         withhold(
             dependencies,
             exchange,
@@ -511,12 +515,7 @@ async fn withhold(
 ) {
     exchange.outcome = AuthOutcome::RefusedHere;
     if let Some(token) = &issued.access_token {
-        let key = link_key(
-            &exchange.snapshot.people,
-            LinkKind::AccessToken,
-            &access_token_key(token),
-        );
-        dependencies.barred.insert(key);
+        bar(dependencies, exchange, token);
     }
     let takes_back = TakeBack {
         revoker: Arc::clone(&dependencies.revoker),
@@ -543,6 +542,13 @@ async fn withhold(
         // It goes on without the client.
         Ok(Err(_)) | Err(_) => "pending",
     });
+}
+
+/// From now on this node takes a token for nobody's.
+fn bar(dependencies: &Dependencies, exchange: &Exchange, token: &str) {
+    let people = &exchange.snapshot.people;
+    let key = link_key(people, LinkKind::AccessToken, &access_token_key(token));
+    dependencies.barred.insert(key);
 }
 
 /// Takes back tokens, beside the request.

@@ -330,10 +330,16 @@ async fn every_grant_is_scored_as_a_form_and_as_json() {
     )
     .await;
     assert_eq!(answer.status, 400, "nobody has entered the code");
-    // Grants that this identity server has not: refused there, scored here.
-    for grant in [
-        "urn:ietf:params:oauth:grant-type:jwt-bearer",
-        "urn:ietf:params:oauth:grant-type:saml2-bearer",
+    // An assertion of nobody's, and a grant that this identity server has not: refused there, scored here.
+    for (grant, error) in [
+        (
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "invalid_grant",
+        ),
+        (
+            "urn:ietf:params:oauth:grant-type:saml2-bearer",
+            "unsupported_grant_type",
+        ),
     ] {
         let answer = scored_token(
             &world,
@@ -341,7 +347,7 @@ async fn every_grant_is_scored_as_a_form_and_as_json() {
             &[("grant_type", grant), ("assertion", "a.b.c")],
         )
         .await;
-        assert_eq!(answer.member("error"), "unsupported_grant_type");
+        assert_eq!(answer.member("error"), error);
     }
 
     for (client, body) in [

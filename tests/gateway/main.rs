@@ -84,5 +84,6 @@ mod tls;
 mod token_actions;
 mod token_answers;
 mod traces;
+mod turned_in;
 mod usernames;
 mod verdicts;

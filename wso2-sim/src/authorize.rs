@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::app::Ctx;
 use crate::app::pairs;
 use crate::authn;
+use crate::exchange;
 use crate::grant_response;
 use crate::login;
 use crate::request::Params;
@@ -438,12 +439,20 @@ fn check(
     if request.response_types.is_empty() {
         return Err(request.refusal("invalid_request", "Missing response_type parameter value"));
     }
-    let is_known = |name: &String| matches!(name.as_str(), "code" | "id_token" | "token");
+    let is_known = |name: &String| {
+        matches!(
+            name.as_str(),
+            "code" | "id_token" | "subject_token" | "token"
+        )
+    };
     if !request.response_types.iter().all(is_known) {
         return Err(request.refusal(
             "unsupported_response_type",
             "Unsupported response_type value",
         ));
+    }
+    if let Err(problem) = exchange::check_request(request) {
+        return Err(request.refusal("invalid_request", problem));
     }
     if mode.is_none() {
         return Err(request.refusal("invalid_request", "Invalid response_mode"));

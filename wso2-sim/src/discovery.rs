@@ -44,6 +44,7 @@ pub(crate) fn configuration(ctx: &Ctx<'_>) -> Response {
             "response_modes_supported": ["query", "fragment", "form_post", "direct"],
             "grant_types_supported": ["authorization_code", "refresh_token", "password", "client_credentials",
                 "urn:ietf:params:oauth:grant-type:device_code",
+                "urn:ietf:params:oauth:grant-type:jwt-bearer",
                 "urn:ietf:params:oauth:grant-type:token-exchange"],
             "subject_types_supported": ["public", "pairwise"],
             "id_token_signing_alg_values_supported": ["RS256"],

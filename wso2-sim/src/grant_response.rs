@@ -12,6 +12,7 @@ use crate::authorize::AuthorizeRequest;
 use crate::authorize::Purpose;
 use crate::authorize::ResponseMode;
 use crate::device;
+use crate::exchange;
 use crate::federation;
 use crate::issue;
 use crate::response::Response;
@@ -126,6 +127,10 @@ fn response_params(
         };
         let id_token = issue::id_token(ctx, &grant, &claims)?;
         params.push(("id_token".to_owned(), id_token));
+    }
+    if request.has_response_type(exchange::SUBJECT_TOKEN) {
+        let token = exchange::subject_token(ctx, request, &grant)?;
+        params.push((exchange::SUBJECT_TOKEN.to_owned(), token));
     }
     let opbs = opbs(ctx, outcome);
     params.push((

@@ -8,6 +8,8 @@ use serde_json::json;
 use crate::action::Draft;
 use crate::app::Ctx;
 use crate::config::SignatureFlaw;
+use crate::exchange::JWT_BEARER;
+use crate::exchange::TOKEN_EXCHANGE;
 use crate::id_token_action;
 use crate::keys;
 use crate::oauth_error::OAuthError;
@@ -54,7 +56,7 @@ pub(crate) async fn issue(
 ) -> Result<Value, OAuthError> {
     let has_refresh = grant.user.is_some()
         && client.allows_grant("refresh_token")
-        && grant_type != "urn:ietf:params:oauth:grant-type:token-exchange";
+        && !matches!(grant_type, TOKEN_EXCHANGE | JWT_BEARER);
     if client.token_kind == TokenKind::Opaque
         && grant_type != "refresh_token"
         && let Some(same) = reuse(ctx, &grant)

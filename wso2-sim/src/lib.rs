@@ -57,6 +57,7 @@ mod ciba;
 mod client_auth;
 mod device;
 mod discovery;
+mod exchange;
 mod id_token_action;
 mod introspect;
 mod issue;

@@ -314,6 +314,9 @@ fn clients_of(realm: &str) -> Vec<Client> {
             .grants
             .push("urn:ietf:params:oauth:grant-type:token-exchange".to_owned());
         client
+            .grants
+            .push("urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned());
+        client
     };
     let back_channel = |id: &str, grants: &[&str]| {
         let secret = format!("{id}-secret");

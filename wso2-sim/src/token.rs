@@ -12,6 +12,9 @@ use crate::authorize::words;
 use crate::ciba::CIBA;
 use crate::client_auth;
 use crate::device;
+use crate::exchange;
+use crate::exchange::JWT_BEARER;
+use crate::exchange::TOKEN_EXCHANGE;
 use crate::grant_response;
 use crate::issue;
 use crate::oauth_error::OAuthError;
@@ -27,7 +30,6 @@ use crate::users::Proof;
 /// Parameters that must not stand in the URL.
 const SECRETS: [&str; 3] = ["client_secret", "password", "username"];
 
-const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// The door.
@@ -65,6 +67,7 @@ async fn grant(ctx: &Ctx<'_>, params: &Params) -> Result<Value, OAuthError> {
             | "client_credentials"
             | "password"
             | "refresh_token"
+            | JWT_BEARER
             | TOKEN_EXCHANGE
             | DEVICE_CODE
             | CIBA
@@ -89,7 +92,8 @@ async fn grant(ctx: &Ctx<'_>, params: &Params) -> Result<Value, OAuthError> {
         "client_credentials" => by_client(ctx, client, params),
         "password" => by_password(ctx, client, params)?,
         "refresh_token" => by_refresh(ctx, client, params)?,
-        TOKEN_EXCHANGE => by_exchange(ctx, client, params)?,
+        TOKEN_EXCHANGE => exchange::by_exchange(ctx, client, params)?,
+        JWT_BEARER => exchange::by_assertion(ctx, client, params)?,
         CIBA => {
             let outcome = device::redeem(ctx, client, required(params, "auth_req_id")?)?;
             grant_response::grant_of(&outcome, CIBA)
@@ -100,7 +104,14 @@ async fn grant(ctx: &Ctx<'_>, params: &Params) -> Result<Value, OAuthError> {
         }
     };
     grant.scopes.retain(|scope| may_have(client, scope));
-    let issued = issue::issue(ctx, client, grant, grant_type, code, params).await;
+    let mut issued = issue::issue(ctx, client, grant, grant_type, code, params).await;
+    if let Ok(body) = &mut issued
+        && grant_type == TOKEN_EXCHANGE
+    {
+        // RFC 8693 section 2.2.1.
+        let kind = "urn:ietf:params:oauth:token-type:access_token";
+        issue::put(body, "issued_token_type", Value::from(kind));
+    }
     if issued.is_err()
         && let Some(presented) = params.get("refresh_token")
         && grant_type == "refresh_token"
@@ -219,33 +230,12 @@ fn keep_refresh_token(ctx: &Ctx<'_>, presented: &str) {
     }
 }
 
-fn by_exchange(ctx: &Ctx<'_>, client: &Client, params: &Params) -> Result<GrantInfo, OAuthError> {
-    let subject_token = required(params, "subject_token")?;
-    required(params, "subject_token_type")?;
-    let store = ctx.app.store();
-    let token = store
-        .access_tokens
-        .get(&fingerprint(subject_token))
-        .filter(|token| {
-            !token.is_revoked && token.expires_s > ctx.now_s() && token.grant.realm == ctx.realm.key
-        })
-        .ok_or_else(|| OAuthError::invalid_grant("Invalid subject token."))?;
-    let user = token.grant.user.clone();
-    let subject_scopes = token.grant.scopes.clone();
-    drop(store);
-    let mut grant = plain_grant(ctx, client, TOKEN_EXCHANGE, params);
-    grant.user = user;
-    grant.actor = params
-        .get("actor_token")
-        .and_then(|actor| ctx.app.keys().verify(actor))
-        .and_then(|claims| claims.get("sub")?.as_str().map(str::to_owned));
-    if grant.scopes.is_empty() {
-        grant.scopes = subject_scopes;
-    }
-    Ok(grant)
-}
-
-fn plain_grant(ctx: &Ctx<'_>, client: &Client, grant_type: &str, params: &Params) -> GrantInfo {
+pub(crate) fn plain_grant(
+    ctx: &Ctx<'_>,
+    client: &Client,
+    grant_type: &str,
+    params: &Params,
+) -> GrantInfo {
     GrantInfo {
         realm: ctx.realm.key.clone(),
         client_id: client.client_id.clone(),
@@ -265,7 +255,7 @@ fn plain_grant(ctx: &Ctx<'_>, client: &Client, grant_type: &str, params: &Params
     }
 }
 
-fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, OAuthError> {
+pub(crate) fn required<'a>(params: &'a Params, name: &str) -> Result<&'a str, OAuthError> {
     params
         .get(name)
         .ok_or_else(|| OAuthError::invalid_request(&format!("Missing parameters: {name}")))

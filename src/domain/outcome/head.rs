@@ -133,7 +133,9 @@ fn conclude_redirect(
         return Conclusion::new(AuthOutcome::RequestRefused);
     }
     let mut conclusion = Conclusion::new(AuthOutcome::None);
-    if let Some(token) = handed("access_token") {
+    // A subject token is turned in like an access token, and has an id as that has.
+    let tokens = ["access_token", "subject_token"].map(handed);
+    for token in tokens.into_iter().flatten() {
         conclusion.outcome = AuthOutcome::TokensIssued;
         conclusion.issued.push(Issued {
             kind: LinkKind::AccessToken,

@@ -4,6 +4,8 @@
 use crate::domain::demand::DemandKey;
 use crate::domain::demand::DemandScope;
 use crate::domain::demand::sealed::BrowserDemands;
+use crate::domain::enforcement::CIBA;
+use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::history::LinkKind;
 use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
@@ -98,9 +100,9 @@ pub(super) fn both(client: Option<SubjectKey>) -> impl Iterator<Item = Option<Su
 pub(super) fn reach(door: Door, grant: Option<&str>) -> Reach {
     match (door, grant) {
         (Door::Token, Some("password")) => Reach::Person,
-        (Door::Token, Some("refresh_token")) => Reach::Family,
         // A code carries the demand of its own login.
-        (Door::Token, _) => Reach::None,
+        (Door::Token, Some("authorization_code" | DEVICE_CODE | CIBA)) => Reach::None,
+        (Door::Token, _) => Reach::Family,
         (
             Door::Authorize
             | Door::Login
@@ -153,7 +155,8 @@ fn key(
     }
 }
 
-/// A refresh token, where it is used: a thief who was refused does not take the token from its owner.
+/// A refresh token, or an access token that is turned in for another one, where it is used: a thief who was refused does not
+/// take the token from its owner.
 fn family_key(
     people: &Pseudonymizer,
     identity: &Identity,
@@ -161,7 +164,7 @@ fn family_key(
 ) -> Option<DemandKey> {
     let link = identity
         .presented
-        .filter(|link| link.kind == LinkKind::RefreshToken)?;
+        .filter(|link| matches!(link.kind, LinkKind::AccessToken | LinkKind::RefreshToken))?;
     Some(DemandKey {
         scope: DemandScope::Browser,
         digest: people.pseudonym(
