@@ -1,6 +1,7 @@
 //! Framing: whatever a client writes for a Content-Length or a Transfer-Encoding, the identity server sees as many requests
 //! as were authorised, each framed in one plain way. The upstream here is a reader that takes nothing but that way.
 
+use crate::gateway::Options;
 use crate::gateway::World;
 use crate::gateway::in_front_of;
 use std::collections::HashSet;
@@ -338,6 +339,36 @@ async fn as_many_requests_arrive_as_were_authorised() {
     let authorised = assert_as_authorised(&world, &seen).await;
     // Some of the lines are harmless (`Transfer-Encoding: identity` is not): the probes do reach the other side.
     assert!(authorised > 20, "{authorised} probes were forwarded");
+}
+
+/// Of requests that come in one piece (RFC 9112 section 9.3.2) the first is served. The connection ends behind its answer, so
+/// that whoever sent the others knows that nobody has acted on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_pipelined_requests_the_first_is_served_and_no_other() {
+    let world = World::start(Options::default()).await;
+    let get = "GET /oauth2/jwks HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let form =
+        "grant_type=client_credentials&client_id=demo-service&client_secret=demo-service-secret";
+    let post = format!(
+        "POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    for (first, second) in [
+        (get, get),
+        (get, post.as_str()),
+        (&post, get),
+        (&post, &post),
+    ] {
+        let mark = world.mark().await;
+        let answer = world.raw(format!("{first}{second}").as_bytes()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.text.matches("HTTP/1.1 ").count(), 1, "{answer:?}");
+        let received = world.received_one_since(mark);
+        assert!(first.starts_with(&received.method), "{received:?}");
+        world.record_since(mark).await;
+    }
+    assert_eq!(world.get("/oauth2/jwks").await.status, 200);
 }
 
 /// Waits until as many requests have arrived as were authorised, each in the plain form and none smuggled; how many.
