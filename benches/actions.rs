@@ -14,6 +14,7 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
@@ -290,7 +291,9 @@ fn main() {
         let state = ActionsState {
             metrics: Arc::clone(&flow.dependencies().metrics),
             flow: Arc::clone(&flow),
-            callers: Arc::new(Callers::new(&[Secret::new(SECRET.to_owned())])),
+            callers: Arc::new(ArcSwap::from_pointee(Callers::new(&[Secret::new(
+                SECRET.to_owned(),
+            )]))),
         };
         tokio::spawn(listener::serve(actions, None, state, stopped));
         (urls, bodies)

@@ -4,6 +4,7 @@
 use crate::domain::audit::chain::unhex;
 use crate::domain::mac::hmac_sha256;
 use crate::domain::secret::Secret;
+use arc_swap::ArcSwap;
 use axum::http::HeaderMap;
 use axum::http::header;
 use base64::Engine;
@@ -11,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::Mac;
 use sha2::Digest;
 use sha2::Sha256;
+use std::sync::Arc;
 
 /// The user name of `BASIC`.
 pub const USER: &str = "wso2";
@@ -34,6 +36,9 @@ pub enum Caller {
 #[derive(Debug)]
 pub struct Callers(Vec<Accepted>);
 
+/// Those of the moment. A call is judged by the ones that it met.
+pub type CurrentCallers = Arc<ArcSwap<Callers>>;
+
 #[derive(Debug)]
 struct Accepted {
     secret: Secret<String>,
@@ -48,6 +53,11 @@ impl Callers {
             digest: Secret::new(digest(secret.expose().as_bytes())),
         });
         Self(accepted.collect())
+    }
+
+    /// Whether these are the secrets that are accepted.
+    pub fn accept_just(&self, secrets: &[Secret<String>]) -> bool {
+        self.0.iter().map(|accepted| &accepted.secret).eq(secrets)
     }
 
     /// Whether a webhook's body is signed with the secret: `X-Hub-Signature: sha256=` and the HMAC-SHA-256 in hexadecimal

@@ -8,7 +8,7 @@ pub mod caller;
 pub mod listener;
 
 use crate::actions::caller::Caller;
-use crate::actions::caller::Callers;
+use crate::actions::caller::CurrentCallers;
 use crate::domain::action::AuthenticationCall;
 use crate::domain::action::AuthenticationReply;
 use crate::domain::action::CallError;
@@ -47,7 +47,7 @@ pub struct ActionsState {
     /// The path.
     pub flow: Arc<AuthFlow>,
     /// Who may ask.
-    pub callers: Arc<Callers>,
+    pub callers: CurrentCallers,
     /// Metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -79,7 +79,7 @@ pub fn router(state: ActionsState) -> Router {
 }
 
 async fn known_caller(State(state): State<ActionsState>, request: Request, next: Next) -> Response {
-    match state.callers.recognise(request.headers()) {
+    match state.callers.load().recognise(request.headers()) {
         Caller::Known => next.run(request).await,
         Caller::Unknown => {
             state.metrics.action("none", "unauthorized");
@@ -134,9 +134,10 @@ async fn password(state: State<ActionsState>, body: Bytes) -> Response {
 
 /// Takes an event. WSO2 tries again where the answer is no 2xx: what says nothing here is as good as taken.
 async fn webhook(State(state): State<ActionsState>, headers: HeaderMap, body: Bytes) -> Response {
-    let callers = &state.callers;
+    let callers = state.callers.load();
     let is_known = callers.recognise_signed(&headers, &body) == Caller::Known
         || callers.recognise(&headers) == Caller::Known;
+    drop(callers);
     if !is_known {
         state.metrics.action("webhook", "unauthorized");
         return StatusCode::UNAUTHORIZED.into_response();

@@ -2,6 +2,7 @@
 
 use crate::actions::ActionsState;
 use crate::actions::caller::Callers;
+use crate::actions::caller::CurrentCallers;
 use crate::actions::caller::SECRET_BYTES_MIN;
 use crate::actions::listener;
 use crate::app::certificates;
@@ -13,6 +14,7 @@ use crate::domain::secret::Secret;
 use crate::flow::AuthFlow;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,20 +25,14 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub struct Prepared {
     listen: SocketAddr,
-    callers: Callers,
+    callers: CurrentCallers,
     tls: Option<ListenerTls>,
 }
 
 /// Reads what `[actions]` names. `None` when no secret is configured: then the listener is not opened.
 pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared>, ConfigError> {
-    let Some(secret_file) = &settings.secret_file else {
-        return match &settings.previous_secret_file {
-            Some(_) => Err(ConfigError::new(
-                file,
-                "actions.previous_secret_file: there is no actions.secret_file that it could come before",
-            )),
-            None => Ok(None),
-        };
+    let Some(secrets) = secrets(settings, file)? else {
+        return Ok(None);
     };
     if settings.tls.is_none() && !settings.listen.ip().is_loopback() {
         return Err(ConfigError::new(
@@ -47,20 +43,42 @@ pub fn prepare(settings: &ActionsSettings, file: &str) -> Result<Option<Prepared
             ),
         ));
     }
-    let mut secrets = vec![read_secret(secret_file, "actions.secret_file", file)?];
-    if let Some(previous) = &settings.previous_secret_file {
-        secrets.push(read_secret(previous, "actions.previous_secret_file", file)?);
-    }
     let load = |tls: &TlsFiles| certificates::load("actions", tls, &[], file);
     let tls = settings.tls.as_ref().map(load).transpose()?;
     Ok(Some(Prepared {
         listen: settings.listen,
-        callers: Callers::new(&secrets),
+        callers: Arc::new(ArcSwap::from_pointee(Callers::new(&secrets))),
         tls,
     }))
 }
 
+/// The secrets that are accepted, the present one first; `None` where there is none.
+pub(in crate::app) fn secrets(
+    settings: &ActionsSettings,
+    file: &str,
+) -> Result<Option<Vec<Secret<String>>>, ConfigError> {
+    let Some(secret_file) = &settings.secret_file else {
+        return match &settings.previous_secret_file {
+            Some(_) => Err(ConfigError::new(
+                file,
+                "actions.previous_secret_file: there is no actions.secret_file that it could come before",
+            )),
+            None => Ok(None),
+        };
+    };
+    let mut secrets = vec![read_secret(secret_file, "actions.secret_file", file)?];
+    if let Some(previous) = &settings.previous_secret_file {
+        secrets.push(read_secret(previous, "actions.previous_secret_file", file)?);
+    }
+    Ok(Some(secrets))
+}
+
 impl Prepared {
+    /// Where others are put in.
+    pub(in crate::app) fn callers(&self) -> CurrentCallers {
+        Arc::clone(&self.callers)
+    }
+
     /// Where it will listen.
     pub fn listen(&self) -> SocketAddr {
         self.listen
@@ -81,7 +99,7 @@ impl Prepared {
     ) {
         let state = ActionsState {
             flow,
-            callers: Arc::new(self.callers),
+            callers: self.callers,
             metrics,
         };
         let tls = self.tls.map(|tls| tls.config());

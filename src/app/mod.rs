@@ -7,6 +7,9 @@ pub mod keys;
 /// Secrets that others gave.
 mod secret_file;
 
+/// Those that are exchanged while the gateway runs.
+pub mod secrets;
+
 /// The keys that sign.
 pub mod signing;
 
@@ -127,8 +130,9 @@ pub mod background;
 use crate::adapters::audit_log::AuditLog;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::OsEntropy;
-use crate::adapters::geo::GeoDatabases;
+use crate::adapters::geo::CurrentGeo;
 use crate::adapters::geo::GeoSettings;
+use crate::adapters::geo::GeoWarning;
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::trail::Others;
 use crate::admin;
@@ -167,6 +171,7 @@ use parking_lot::Mutex;
 use pingora::server::RunArgs;
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
+use secrets::Secrets;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::ToSocketAddrs;
@@ -299,7 +304,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let (observations, queue) = lessons::queue(learner::OBSERVATIONS_MAX, Arc::clone(&metrics));
     let outside = Outside {
         state: Arc::clone(&state),
-        geo: Arc::new(geo),
+        geo: geo.clone(),
         audit: records,
         keys: Arc::clone(&identity_server) as Arc<dyn KeySource>,
         introspector: Arc::clone(&identity_server) as Arc<dyn Introspector>,
@@ -348,6 +353,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     if let Some(exporter) = &exporter {
         trusted.traces(&config, exporter);
     }
+    let secrets = Secrets::new(&config, actions.as_ref(), alerting.as_ref());
     let services = Arc::new(Services::default());
     services.set(peers.named, resolve);
 
@@ -420,6 +426,8 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         services: Arc::clone(&services),
         certificates: Arc::clone(&certificates),
         trusted,
+        secrets,
+        geo,
         health: Arc::clone(&health),
         changes,
         identity_server,
@@ -557,11 +565,16 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 /// The address databases. What is missing is said in the log and shown as a part that is degraded.
-fn geo(config: &Config, health: &Health) -> GeoDatabases {
-    let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
+fn geo(config: &Config, health: &Health) -> Arc<CurrentGeo> {
+    let (geo, missing) = CurrentGeo::open(GeoSettings::from(&config.geo));
     for warning in &missing {
         tracing::warn!("{}: {warning}", warning.role.key());
     }
+    report_geo(health, &missing);
+    Arc::new(geo)
+}
+
+fn report_geo(health: &Health, missing: &[GeoWarning]) {
     let problems: Vec<String> = missing.iter().map(ToString::to_string).collect();
     let status = if problems.is_empty() {
         PartStatus::Ok
@@ -569,7 +582,6 @@ fn geo(config: &Config, health: &Health) -> GeoDatabases {
         PartStatus::Degraded(problems.join("; "))
     };
     health.set("geo", status);
-    geo
 }
 
 /// A panic is a bug: it costs one request, is counted and keeps its message.

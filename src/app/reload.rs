@@ -1,6 +1,7 @@
 //! Watches the files that a snapshot is made of and exchanges the snapshot when they change, and those of the
 //! certificates beside it. What is not valid is refused with its reason, and the old stays.
 
+use crate::adapters::geo::CurrentGeo;
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::shared_signals::Receivers;
@@ -17,6 +18,8 @@ use crate::app::keys::Keys;
 use crate::app::models::CARD;
 use crate::app::models::Proved;
 use crate::app::resources;
+use crate::app::secrets;
+use crate::app::secrets::Secrets;
 use crate::app::shared_signals;
 use crate::app::sign_in;
 use crate::app::signing;
@@ -40,6 +43,8 @@ use tokio::sync::watch;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// What the address databases are called in metrics.
+const DATABASES: &str = "databases";
 
 /// What a reload needs.
 #[derive(Debug)]
@@ -56,6 +61,10 @@ pub struct Reloader {
     pub certificates: Arc<Certificates>,
     /// Whom our own connections trust.
     pub trusted: Trusted,
+    /// Secrets that others gave.
+    pub secrets: Secrets,
+    /// The address databases.
+    pub geo: Arc<CurrentGeo>,
     /// The health.
     pub health: Arc<Health>,
     /// What is on record of changes.
@@ -110,6 +119,7 @@ impl Reloader {
         let mut seen_certificates = stamp_of(certificates::files(&config));
         // The first look compares with what they held when the process began.
         let mut seen_trusted = Stamp::new();
+        let mut seen_secrets = Stamp::new();
         let began = config.clone();
         let mut hangup = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
         {
@@ -137,6 +147,14 @@ impl Reloader {
                 self.trusted
                     .reload(&config, &self.overrides.file_name(), metrics);
             }
+            let now = stamp_of(secrets::files(&config));
+            if forced || now != seen_secrets {
+                seen_secrets = now;
+                let metrics = &self.flow.dependencies().metrics;
+                self.secrets
+                    .reload(&config, &self.overrides.file_name(), metrics);
+            }
+            self.look_at_databases(forced);
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
                 continue;
@@ -150,6 +168,29 @@ impl Reloader {
                 let now = stamp_of(certificates::files(&config));
                 seen_certificates = as_seen(&seen_certificates, now);
                 seen_trusted = as_seen(&seen_trusted, stamp_of(trust::files(&config)));
+                seen_secrets = as_seen(&seen_secrets, stamp_of(secrets::files(&config)));
+            }
+        }
+    }
+
+    /// Exchanges the address databases when their files have changed.
+    fn look_at_databases(&self, forced: bool) {
+        let Some(found) = self.geo.look(forced) else {
+            return;
+        };
+        let metrics = &self.flow.dependencies().metrics;
+        metrics.certificate_reload(DATABASES, found.is_ok());
+        match found {
+            Ok(missing) => {
+                app::report_geo(&self.health, &missing);
+                let version = self.geo.version();
+                tracing::info!(version, "other address databases are in use from now on");
+            }
+            Err(problems) => {
+                for problem in problems {
+                    let key = problem.role.key();
+                    tracing::error!(key, error = %problem, "the address databases are not taken; the old ones stay");
+                }
             }
         }
     }
@@ -191,6 +232,12 @@ impl Reloader {
             prepared.map_err(|error| refuse(&error)).ok()?
         } else {
             trust::Prepared::default()
+        };
+        let other_secrets = if secrets::differ(&config, old) {
+            let prepared = self.secrets.prepare(&config, &file);
+            prepared.map_err(|error| refuse(&error)).ok()?
+        } else {
+            secrets::Prepared::default()
         };
         signing::prepare(&config)
             .map_err(|error| refuse(&error))
@@ -256,6 +303,7 @@ impl Reloader {
             .mode(&config, self.overrides.file().as_deref(), is_other);
         self.certificates.take(other_certificates);
         self.trusted.take(other_authorities, metrics);
+        self.secrets.take(other_secrets, metrics);
         self.end_sessions(&config, management);
         // After the snapshot, which holds the keys that sign.
         let published = &self.flow.dependencies().transmitter;

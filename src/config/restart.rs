@@ -63,7 +63,7 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
     differing!(found, "admin", AdminSettings, admin, &new.admin,
         start: [listen, token_file, operators_file, origin, hosts], reload: [oidc]);
     differing!(found, "actions", ActionsSettings, actions, &new.actions,
-        start: [listen, secret_file, previous_secret_file], reload: [tls]);
+        start: [listen], reload: [secret_file, previous_secret_file, tls]);
     differing!(found, "score", ScoreSettings, score, &new.score,
         start: [concurrency_max, cache_seconds, cache_entries, pool_threads, breaker], reload: [budget_ms]);
     differing!(found, "audit", AuditSettings, audit, &new.audit,
@@ -98,6 +98,10 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
         (
             "server.tls",
             server.tls.is_some() != new.server.tls.is_some(),
+        ),
+        (
+            "actions.secret_file",
+            actions.secret_file.is_some() != new.actions.secret_file.is_some(),
         ),
         (
             "actions.tls",

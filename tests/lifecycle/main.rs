@@ -27,6 +27,7 @@ mod names;
 mod own_certificates;
 mod panics;
 mod reload;
+mod secrets;
 mod soak;
 mod trust;
 mod upgrade;

@@ -124,7 +124,15 @@ const LAYERS: &[Layer] = &[
     adapter(
         "adapters/geo",
         &[],
-        &["maxminddb", "quick_cache", "serde", "thiserror", "toml"],
+        &[
+            "arc_swap",
+            "maxminddb",
+            "parking_lot",
+            "quick_cache",
+            "serde",
+            "thiserror",
+            "toml",
+        ],
     ),
     adapter(
         "adapters/identity_server",

@@ -130,6 +130,21 @@ impl<S> Line<S> {
         Self::new(destination, self.shown.clone())
     }
 
+    /// The same line, on which something else is shown.
+    #[must_use]
+    pub fn showing(&self, shown: S) -> Self {
+        Self {
+            http: self.http.clone(),
+            target: self.target.clone(),
+            shown,
+        }
+    }
+
+    /// What is shown on it.
+    pub fn shown(&self) -> &S {
+        &self.shown
+    }
+
     /// Whether it is spoken over TLS.
     pub fn is_tls(&self) -> bool {
         self.target.is_tls()

@@ -1,15 +1,17 @@
 //! Facts about the network of an address, from databases on disk: country, city, coordinates, operator, kind.
 //!
-//! The files are read into memory once, at start. They are not memory-mapped: a file that is truncated under a mapping
+//! The files are read into memory at the start, and again when they change. They are not memory-mapped: a file that is truncated under a mapping
 //! kills the process, and mapping needs `unsafe`. A missing or corrupt file is reported as a [`GeoWarning`] and its
 //! facts stay unknown; nothing here fails a request, and nothing here panics on what a file holds.
 
+mod current;
 mod manifest;
 mod operators;
 mod ranges;
 mod records;
 mod warning;
 
+pub use crate::adapters::geo::current::CurrentGeo;
 use crate::adapters::geo::manifest::Manifest;
 use crate::adapters::geo::ranges::KindTable;
 use crate::adapters::geo::ranges::OperatorTable;
