@@ -384,8 +384,9 @@ impl AuthFlow {
 
     /// Whether the answer must be held back as a whole, for [`AuthFlow::settle`] to judge.
     pub fn holds(&self, exchange: &Exchange) -> bool {
-        let waits = exchange.owes.is_some() || unproven::is_held(exchange);
-        waits && exchange.permit.is_some()
+        let hands_out = exchange.door == Some(Door::Token) && exchange.assessed.is_some();
+        let waits = hands_out || exchange.owes.is_some();
+        (waits || unproven::is_held(exchange)) && exchange.permit.is_some()
     }
 
     /// Judges an answer that was held back. `None` lets it through; else the replacement goes out in its place.

@@ -1,7 +1,8 @@
-//! An exchange whose answer has to prove something before any of it is sent: the request goes to the identity server
+//! An exchange whose answer has to prove or tell something before any of it is sent: the request goes to the identity server
 //! from here, the whole answer is read and judged, and then either it or its replacement is written.
 //!
-//! Only what owes a stronger factor comes this way; every other answer is passed on as it arrives.
+//! Answers of the token endpoint come this way, and what owes a stronger factor or tells whose login it was elsewhere; every
+//! other answer is passed on as it arrives.
 
 use crate::domain::headers::OF_ONE_CONNECTION;
 use crate::flow::AuthFlow;
@@ -9,6 +10,7 @@ use crate::flow::proof;
 use crate::flow::proof::HeldAnswer;
 use crate::proxy::answer::Answer;
 use crate::proxy::context::RequestContext;
+use crate::proxy::gathered::Gathered;
 use crate::proxy::response;
 use crate::proxy::rewrite;
 use crate::proxy::upstream;
@@ -20,17 +22,20 @@ use http::header;
 use pingora::Error;
 use pingora::ErrorType;
 use pingora::Result;
-use pingora::connectors::http::Connector;
+use pingora::connectors::TransportConnector;
 use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::v1::client::HttpSession as ClientSession;
 use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::Peer;
 
 /// The longest answer that is held. Token responses and self-posting forms are far shorter.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Serves one request. An error is the identity server's, or the client's who has gone.
 pub async fn serve(
-    connector: &Connector,
+    connector: &TransportConnector,
     upstream: &Upstream,
     flow: &AuthFlow,
     session: &mut Session,
@@ -42,9 +47,15 @@ pub async fn serve(
         .or_else(|| session.as_downstream().get_retry_buffer())
         .unwrap_or_default();
     let head = request_head(session, context, body.len())?;
-    let (head, body) = ask(connector, upstream, context, head, body)
+    let mut asked = Asked::send(connector, upstream, context, head, body)
         .await
         .map_err(|error| error.into_up())?;
+    let (head, body) = tokio::select! {
+        biased;
+        answer = asked.answer() => answer.map_err(|error| error.into_up())?,
+        gone = left(session) => return Err(gone.into_down()),
+    };
+    asked.release(connector).await;
     let Some(exchange) = context.exchange.as_mut() else {
         return Err(internal("a request without an exchange"));
     };
@@ -92,6 +103,18 @@ pub async fn serve(
     }
 }
 
+/// Waits until the client has gone: nobody else's place is kept for it.
+async fn left(session: &mut Session) -> Box<Error> {
+    match session.as_downstream_mut().read_body_or_idle(true).await {
+        Err(error) if *error.etype() != ErrorType::ConnectError => error,
+        // It has sent more than this request. What was read of that is lost, and the connection with it; the answer is not.
+        Ok(_) | Err(_) => {
+            session.as_downstream_mut().set_keepalive(None);
+            std::future::pending().await
+        }
+    }
+}
+
 fn internal(problem: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InternalError, problem)
 }
@@ -128,45 +151,80 @@ fn request_head(
     Ok(head)
 }
 
-/// Sends the request on a connection of its own and reads the whole answer. Nothing is tried twice: a code is good once.
-async fn ask(
-    connector: &Connector,
-    upstream: &Upstream,
-    context: &mut RequestContext,
-    head: RequestHeader,
-    body: Bytes,
-) -> Result<(ResponseHeader, Bytes)> {
-    let without = || internal("a request without a permit");
-    let exchange = context.exchange.as_mut().ok_or_else(without)?;
-    let permit = exchange.permit.as_ref().ok_or_else(without)?;
-    // It is never given back.
-    let peer = upstream.peer(permit, true, exchange.trace.as_deref_mut());
-    let (mut server, _) = connector.get_http_session(&peer).await?;
-    server.set_read_timeout(peer.options.read_timeout);
-    server.set_write_timeout(peer.options.write_timeout);
-    server.write_request_header(Box::new(head)).await?;
-    if !body.is_empty() {
-        server.write_request_body(body, true).await?;
-    }
-    server.finish_request_body().await?;
-    let head = loop {
-        server.read_response_header().await?;
-        let read = server
-            .response_header()
-            .ok_or_else(|| internal("an answer without a head"))?;
-        // An interim answer says nothing.
-        if !read.status.is_informational() {
-            break read.clone();
+/// A request that was sent. Nothing is tried twice: a code is good once.
+struct Asked {
+    server: ClientSession,
+    peer: HttpPeer,
+    is_fresh: bool,
+}
+
+impl Asked {
+    async fn send(
+        connector: &TransportConnector,
+        upstream: &Upstream,
+        context: &mut RequestContext,
+        head: RequestHeader,
+        body: Bytes,
+    ) -> Result<Self> {
+        let without = || internal("a request without a permit");
+        let exchange = context.exchange.as_mut().ok_or_else(without)?;
+        let permit = exchange.permit.as_ref().ok_or_else(without)?;
+        // What may be sent twice would be, over a connection that has ended meanwhile: it has one of its own.
+        let is_fresh = context.is_fresh || head.method.is_idempotent();
+        let peer = upstream.peer(permit, is_fresh, exchange.trace.as_deref_mut());
+        let (stream, _) = connector.get_stream(&peer).await?;
+        let stream = Box::new(Gathered::new(stream, !body.is_empty()));
+        let mut server = ClientSession::new_with_options(stream, &peer);
+        server.read_timeout = peer.options.read_timeout;
+        server.write_timeout = peer.options.write_timeout;
+        server.write_request_header(Box::new(head)).await?;
+        if !body.is_empty() {
+            server.write_body(&body).await?;
         }
-    };
-    let mut held = BytesMut::new();
-    while let Some(chunk) = server.read_response_body().await? {
-        if held.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Error::e_explain(ErrorType::ReadError, "the answer is too long to be held");
-        }
-        held.extend_from_slice(&chunk);
+        server.finish_body().await?;
+        Ok(Self {
+            server,
+            peer,
+            is_fresh,
+        })
     }
-    Ok((head, held.freeze()))
+
+    /// The whole answer.
+    async fn answer(&mut self) -> Result<(ResponseHeader, Bytes)> {
+        let server = &mut self.server;
+        let head = loop {
+            server.read_response().await?;
+            let read = server
+                .resp_header()
+                .ok_or_else(|| internal("an answer without a head"))?;
+            // An interim answer says nothing.
+            if !read.status.is_informational() {
+                break read.clone();
+            }
+        };
+        let mut held = BytesMut::new();
+        while let Some(chunk) = server.read_body_bytes().await? {
+            if held.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Error::e_explain(ErrorType::ReadError, "the answer is too long to be held");
+            }
+            held.extend_from_slice(&chunk);
+        }
+        Ok((head, held.freeze()))
+    }
+
+    /// Gives the connection back for the next request, where there may be one on it.
+    async fn release(mut self, connector: &TransportConnector) {
+        if self.is_fresh {
+            return;
+        }
+        self.server.respect_keepalive();
+        if let Some(stream) = self.server.reuse().await
+            && let Ok(stream) = stream.into_any().downcast::<Gathered>()
+        {
+            let idle = self.peer.options.idle_timeout;
+            connector.release_stream(stream.into_inner(), self.peer.reuse_hash(), idle);
+        }
+    }
 }
 
 /// Writes the answer as it came.

@@ -64,6 +64,9 @@ pub mod response;
 /// Bodies of answers that go out changed.
 pub mod rewrite;
 
+/// Connections that send head and body together.
+pub mod gathered;
+
 /// Exchanges whose answer has to prove something.
 pub mod held;
 
@@ -78,7 +81,7 @@ use context::RequestContext;
 use pingora::Error;
 use pingora::ErrorType;
 use pingora::Result;
-use pingora::connectors::http::Connector;
+use pingora::connectors::TransportConnector;
 use pingora::http::RequestHeader;
 use pingora::http::ResponseHeader;
 use pingora::prelude::HttpPeer;
@@ -99,7 +102,7 @@ pub struct GatewayProxy {
     flow: Arc<AuthFlow>,
     upstream: Arc<Upstream>,
     services: Arc<Services>,
-    connector: Connector,
+    connector: TransportConnector,
     body_deadline: Duration,
     write_deadline: Duration,
     drain: Arc<Drain>,
@@ -127,7 +130,7 @@ impl GatewayProxy {
             flow,
             upstream,
             services,
-            connector: Connector::new(None),
+            connector: TransportConnector::new(None),
             body_deadline,
             write_deadline,
             drain,

@@ -388,7 +388,7 @@ async fn a_reset_in_the_middle_of_a_held_answer_closes_it_once() {
     let record = world.record_since(mark).await;
     assert_eq!(
         (&*record.action, &*record.outcome, record.error.as_deref()),
-        ("failed", "upstream_error", Some("timeout")),
+        ("failed", "abandoned", Some("request")),
         "{record:#?}"
     );
     world.sim.set_response_delay(Duration::ZERO);
