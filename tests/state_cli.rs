@@ -30,6 +30,7 @@ use riskgate::app::assemble;
 use riskgate::app::keys::Keys;
 use riskgate::config::Config;
 use riskgate::domain::history::HistoryQuery;
+use riskgate::domain::history::Joined;
 use riskgate::domain::history::Lesson;
 use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
@@ -152,6 +153,23 @@ async fn fill(store: &dyn StateStore, alice: SubjectKey, at: Timestamp) {
         scopes: vec![scopes],
         ..Observation::default()
     });
+    // Two of the names are one account's.
+    let names = vec![alice, subject(10)];
+    let joined = |subject, is_account| Joined {
+        subject,
+        is_account,
+        at,
+        names: names.clone(),
+    };
+    batch.push(Observation {
+        at,
+        joined: vec![
+            joined(subject(2_000), true),
+            joined(alice, false),
+            joined(subject(10), false),
+        ],
+        ..Observation::default()
+    });
     batch.extend((0..200).map(|n| tried(attempt(10_000 + n, true, false), at)));
     store.record(&batch).await.unwrap();
 }
@@ -182,7 +200,7 @@ async fn everything_is_copied_to_redis_and_back() {
     let first = copy(&from, &server.url());
     assert_eq!(first.code, 0, "{}", first.err);
     assert!(
-        first.out.contains("profile                 301          0"),
+        first.out.contains("profile                 302          0"),
         "{}",
         first.out
     );
@@ -216,7 +234,7 @@ async fn everything_is_copied_to_redis_and_back() {
     assert!(
         second
             .out
-            .contains("profile                   0        301"),
+            .contains("profile                   0        302"),
         "{}",
         second.out
     );
@@ -326,6 +344,7 @@ async fn a_user_is_shown_and_forgotten_in_both_stores() {
             "devices    2",
             "failures   1.0",
             "addresses  1",
+            "names      1 more of the same account",
         ] {
             assert!(shown.out.contains(part), "{part}: {}", shown.out);
         }
@@ -376,7 +395,10 @@ async fn a_user_is_shown_and_forgotten_in_both_stores() {
         } else {
             here.embedded().load(&asked(subject(10), at)).await.unwrap()
         };
-        assert!(history.profile.is_some() && history.links.len() == 1);
+        assert_eq!(history.links.len(), 1);
+        // Where her name stood with another one of her account, it stands no more.
+        let names = history.profile.unwrap().names;
+        assert_eq!(names.kept(), [subject(10)]);
         // What must be said is said.
         assert_eq!(run(&["state", "forget", "--user", "alice"]).code, 2);
     }

@@ -1,5 +1,5 @@
 //! A fixed upstream in place of the identity server: it answers at once, with what WSO2 would say to a request that goes
-//! well and a body of 1 KiB, so that the time measured is the gateway's. It checks nothing.
+//! well and a body of 1 KiB or little more, so that the time measured is the gateway's. It checks nothing.
 //!
 //! Keys and tokens differ from answer to answer, so that a gateway has something new to remember each time.
 
@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 
-/// Bytes of a JSON body.
+/// Bytes of a JSON body, at least.
 const BODY_BYTES: usize = 1_024;
 
 /// Serves on a free port of loopback, on the runtime of the caller, until that ends.
@@ -70,7 +70,8 @@ fn write_answer(request: &[u8], number: u64, answer: &mut Vec<u8>) {
         json(&format!(r#"{{"issuer":"{ISSUER}""#))
     } else if request.starts_with(b"POST /oauth2/token") {
         json(&format!(
-            r#"{{"access_token":"0b8f6c1e-{number:016x}","refresh_token":"5f2d9a77-{number:016x}","scope":"openid profile","token_type":"Bearer","expires_in":3600"#
+            r#"{{"access_token":"0b8f6c1e-{number:016x}","refresh_token":"5f2d9a77-{number:016x}","scope":"openid profile","id_token":"{}","token_type":"Bearer","expires_in":3600"#,
+            ISSUED.of(named(request).unwrap_or_default())
         ))
     } else if request.starts_with(b"POST /commonauth") {
         redirect(
@@ -90,6 +91,13 @@ fn write_answer(request: &[u8], number: u64, answer: &mut Vec<u8>) {
         json(&ISSUED.key_set)
     };
     answer.extend_from_slice(text.as_bytes());
+}
+
+/// The user whose name is in a password grant.
+fn named(request: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(request).ok()?;
+    let (_, name) = text.rsplit_once("username=user")?;
+    name.split('&').next()?.parse().ok()
 }
 
 /// The user to whom a token request is about to be given a JWT.

@@ -317,6 +317,11 @@ async fn summary(
                 {
                     let _infallible = writeln!(text, "{name:<10} {}", spread(known, now));
                 }
+                if !profile.names.is_empty() {
+                    let beside = profile.names.beside(subject).count();
+                    let _infallible =
+                        writeln!(text, "names      {beside} more of the same account");
+                }
                 let _infallible = writeln!(text, "places     {}", profile.places.len());
                 let _infallible = writeln!(text, "devices    {}", profile.devices.iter().count());
                 for device in profile.devices.iter() {
@@ -416,7 +421,8 @@ fn ago(span: Duration) -> String {
     }
 }
 
-/// Removes every link that leads to `subject`. There is no list of them: all links are looked at.
+/// Removes every link that leads to `subject`, and its name from those of its account. There is no list of them: all entries
+/// are looked at.
 async fn forget_links(
     store: &dyn Maintenance,
     subject: SubjectKey,
@@ -426,6 +432,14 @@ async fn forget_links(
     while let Some(at) = cursor {
         let page = store.export(at, now).await?;
         let is_of = |body: &Body| matches!(body, Body::Link(link) if link.subject == Some(subject) || link.client == Some(subject));
+        let names = |body: &Body| matches!(body, Body::Profile(profile) if profile.names.kept().contains(&subject));
+        for entry in page.entries.iter().filter(|entry| names(&entry.body)) {
+            let change = |mut profile: Profile| {
+                profile.names.remove(subject);
+                profile
+            };
+            store.change(&entry.key, now, &change).await?;
+        }
         let keys: Vec<EntryKey> = page
             .entries
             .iter()

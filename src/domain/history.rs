@@ -9,6 +9,9 @@ pub mod client;
 /// What is remembered of a token and its successors.
 pub mod family;
 
+/// The names of one account.
+pub mod names;
+
 /// What is usual for a subject.
 pub mod profile;
 
@@ -42,6 +45,9 @@ pub use family::Redeemed;
 pub use family::ShortHash;
 pub use family::TokenFamily;
 pub use family::TokenUse;
+pub use names::Joined;
+pub use names::NAMES_MAX;
+pub use names::Names;
 pub use profile::DEVICE_PROBATION;
 pub use profile::Familiarity;
 pub use profile::KnownValue;
@@ -251,6 +257,8 @@ pub struct Observation {
     pub lesson: Option<Lesson>,
     /// The confirmed request of a service account to learn.
     pub client: Option<ClientUse>,
+    /// Whose names are, as the identity server has said.
+    pub joined: Vec<Joined>,
     /// Where lesson and client were kept under the previous secret.
     pub renamed: Option<Renamed>,
     /// Links to keep, each for its time to live.

@@ -27,6 +27,8 @@ pub type ValueHash = u64;
 /// What a pseudonym is made of. The tag separates the spaces: a username never meets an equal client id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NameSpace {
+    /// Whose an account is: the `sub` of its tokens, or the NameID of its assertions.
+    Account,
     /// A network address, as its canonical text.
     Address,
     /// A browser and its version.
@@ -129,6 +131,7 @@ impl fmt::Display for SubjectKey {
 impl NameSpace {
     fn tag(self) -> u8 {
         match self {
+            Self::Account => b'e',
             Self::Address => b'a',
             Self::Agent => b'g',
             Self::Browser => b'b',
@@ -191,6 +194,12 @@ impl Pseudonymizer {
     pub fn user(&self, tenant: &str, username: &str) -> SubjectKey {
         let canonical = canonical_username(tenant, username);
         SubjectKey(self.pseudonym(NameSpace::User, &[tenant.as_bytes(), canonical.as_bytes()]))
+    }
+
+    /// The key of an account, by what the identity server calls it in what it issues. Applications may be told different
+    /// names of one account, and are then different accounts here.
+    pub fn account(&self, tenant: &str, told: &str) -> SubjectKey {
+        SubjectKey(self.pseudonym(NameSpace::Account, &[tenant.as_bytes(), told.as_bytes()]))
     }
 
     /// The key of a client acting for itself.

@@ -42,6 +42,7 @@ use crate::domain::signals::Subject;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
+use crate::flow::accounts;
 use crate::flow::demands;
 use crate::flow::demands::Exhausted;
 use crate::flow::enrolment;
@@ -284,6 +285,8 @@ fn enact(
         _ => (own(), None),
     };
     let owes = owed(assessed, door, &decision, input.provable, now);
+    let asks = mode == Mode::Enforce
+        && accounts::is_asked(dependencies, exchange, assessed, door, shown.is_some());
     exchange.permit = match &mut enforcement {
         Enforcement::Forward(headers, grounds) => {
             let headers = std::mem::take(headers);
@@ -299,6 +302,7 @@ fn enact(
     exchange.under_way = under_way;
     exchange.withheld = withheld;
     exchange.owes = owes.filter(|_| mode == Mode::Enforce && exchange.permit.is_some());
+    exchange.asks_account = asks && exchange.permit.is_some();
     exchange.decided = Some(Decided {
         decision,
         mode,

@@ -78,16 +78,6 @@ pub fn owed(
     session: Option<&Provenance>,
     now: Timestamp,
 ) -> Owed {
-    let known = |key: &DemandKey| {
-        let stored = history
-            .and_then(|history| history.demands.get(key))
-            .copied();
-        let recent = dependencies.demands.find(key, now);
-        match (stored, recent) {
-            (Some(stored), Some(recent)) => Some(stored.merged(&recent)),
-            (stored, recent) => stored.or(recent),
-        }
-    };
     let mut owed = Owed::default();
     let copy = places
         .sealed
@@ -96,7 +86,7 @@ pub fn owed(
     let sent = copy.map_or(0, |copy| copy.sent_at(now));
     let mut copied = copy.map(|copy| copy.demand);
     for key in keys {
-        let mut demand = known(key);
+        let mut demand = known(dependencies, history, key, now);
         // The first key is that of the demand cookie, if there is one.
         if let Some(copy) = copied.take() {
             let merged = demand.map_or(copy, |demand| demand.merged(&copy));
@@ -122,6 +112,22 @@ pub fn owed(
     owed.places = places;
     owed.sent = sent;
     owed
+}
+
+/// What is known under `key`, by the store and by this node.
+pub fn known(
+    dependencies: &Dependencies,
+    history: Option<&History>,
+    key: &DemandKey,
+    now: Timestamp,
+) -> Option<Demand> {
+    let stored = history
+        .and_then(|history| history.demands.get(key))
+        .copied();
+    match (stored, dependencies.demands.find(key, now)) {
+        (Some(stored), Some(recent)) => Some(stored.merged(&recent)),
+        (stored, recent) => stored.or(recent),
+    }
 }
 
 /// Which of what is outstanding binds this request, given its level.
@@ -229,8 +235,15 @@ pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
             if let Subject::Named { key, .. } = &assessed.signals.subject
                 && assessed.profile.is_some()
             {
-                changes.extend(demanded.then(|| raised(DemandKey::user(*key))));
-                changes.extend(joined(assessed, *key).filter(|_| !demanded));
+                for name in names(assessed, *key) {
+                    let raise = Raise {
+                        about: Some(name),
+                        ..raise_of(DemandScope::User)
+                    };
+                    let raised = (DemandKey::user(name), DemandChange::Raised(raise));
+                    changes.extend(demanded.then_some(raised));
+                    changes.extend(joined(assessed, name).filter(|_| !demanded));
+                }
             }
         }
         Reach::Family | Reach::None if door == Door::Token && demanded => {
@@ -282,6 +295,12 @@ pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
     {
         exchange.demand_cookie = cookie(dependencies, exchange, &state);
     }
+}
+
+/// The name of a login, and the others of the same account: what is demanded under one of them is demanded under all.
+fn names(assessed: &Assessed, name: SubjectKey) -> impl Iterator<Item = SubjectKey> + '_ {
+    let profile = assessed.profile.iter();
+    std::iter::once(name).chain(profile.flat_map(move |profile| profile.names.beside(name)))
 }
 
 /// A demand that was raised before anybody was named is joined to the user who is named now.
@@ -459,24 +478,40 @@ pub fn challenged(dependencies: &Dependencies, exchange: &Exchange) {
     if !asks || assessed.device == DeviceStanding::Known {
         return;
     }
-    let raise = Raise {
-        at: exchange.at,
-        until: exchange
-            .at
-            .plus(exchange.snapshot.step_up.window(DemandScope::User)),
-        points: assessed
-            .assessment
-            .score()
-            .map_or(0, |score| score.points()),
-        about: Some(*key),
-    };
+    let score = assessed.assessment.score();
+    let points = score.map_or(0, |score| score.points());
     dependencies.metrics.demand("challenged");
-    change(
-        dependencies,
-        exchange.at,
-        &[DemandKey::user(*key)],
-        &DemandChange::Challenged(raise),
-    );
+    for name in names(assessed, *key) {
+        let raise = raise_of_user(exchange, name, points);
+        change(
+            dependencies,
+            exchange.at,
+            &[DemandKey::user(name)],
+            &DemandChange::Challenged(raise),
+        );
+    }
+}
+
+/// Each of these names owes a factor from now on.
+pub fn raise_for(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    names: impl Iterator<Item = SubjectKey>,
+) {
+    for name in names {
+        let raise = DemandChange::Raised(raise_of_user(exchange, name, 0));
+        change(dependencies, exchange.at, &[DemandKey::user(name)], &raise);
+    }
+}
+
+fn raise_of_user(exchange: &Exchange, name: SubjectKey, points: u8) -> Raise {
+    let window = exchange.snapshot.step_up.window(DemandScope::User);
+    Raise {
+        at: exchange.at,
+        until: exchange.at.plus(window),
+        points,
+        about: Some(name),
+    }
 }
 
 /// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met.

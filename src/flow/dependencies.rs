@@ -1,6 +1,7 @@
 //! What outlives a reload: the ports, and what this node keeps in memory.
 
 use crate::domain::history::Population;
+use crate::flow::accounts::Accounts;
 use crate::flow::agents::KnownAgents;
 use crate::flow::demands::RecentDemands;
 use crate::flow::desk::sessions::Sessions;
@@ -64,6 +65,8 @@ pub struct Dependencies {
     pub recent: RecentLinks,
     /// Demands that this node knows of.
     pub demands: RecentDemands,
+    /// Names whose account this node knows.
+    pub accounts: Accounts,
     /// What this node remembers for reviews.
     pub reviews: Reviews,
     /// Access tokens that were withheld.
@@ -146,6 +149,7 @@ impl Dependencies {
             in_flight: InFlight::new(score.concurrency_max),
             agents: KnownAgents::default(),
             recent: RecentLinks::default(),
+            accounts: Accounts::default(),
             demands: RecentDemands::default(),
             reviews: Reviews::default(),
             barred: BarredTokens::default(),

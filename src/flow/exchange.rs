@@ -6,6 +6,7 @@ use crate::domain::enforcement::Rejection;
 use crate::domain::features::FeatureVector;
 use crate::domain::features::derive::DeviceStanding;
 use crate::domain::history::IssuedLink;
+use crate::domain::history::Joined;
 use crate::domain::history::LinkKey;
 use crate::domain::history::LinkKind;
 use crate::domain::history::Profile;
@@ -92,6 +93,10 @@ pub struct Exchange {
     pub error: Option<&'static str>,
     /// What the answer of the identity server must prove before it is let through.
     pub owes: Option<ProofDue>,
+    /// Whether the answer is held until it has told whose account it is.
+    pub asks_account: bool,
+    /// Whose names are, as it has told.
+    pub joined: Vec<Joined>,
     /// What it proved: `proven`, or why not.
     pub proof: Option<&'static str>,
     /// What became of tokens that were withheld.
@@ -363,6 +368,8 @@ impl Exchange {
             stage: None,
             outcome: AuthOutcome::None,
             owes: None,
+            asks_account: false,
+            joined: Vec::new(),
             proof: None,
             revocation: None,
             replaced: None,
@@ -381,6 +388,14 @@ impl Exchange {
         self.target
             .as_ref()
             .map_or("", CanonicalTarget::tenant_domain)
+    }
+
+    /// The client id of the application, or an empty text where none is known.
+    pub fn application(&self) -> &str {
+        let assessed = self.assessed.as_ref();
+        assessed
+            .and_then(|assessed| assessed.signals.client_id.as_deref())
+            .unwrap_or("")
     }
 
     /// Whether the gateway serves it itself.

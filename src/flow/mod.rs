@@ -39,6 +39,9 @@ pub mod links;
 /// Demands for a stronger factor.
 pub mod demands;
 
+/// Several names of one account.
+pub mod accounts;
+
 /// Users without a second factor.
 pub mod enrolment;
 
@@ -385,7 +388,7 @@ impl AuthFlow {
     /// Whether the answer must be held back as a whole, for [`AuthFlow::settle`] to judge.
     pub fn holds(&self, exchange: &Exchange) -> bool {
         let hands_out = exchange.door == Some(Door::Token) && exchange.assessed.is_some();
-        let waits = hands_out || exchange.owes.is_some();
+        let waits = hands_out || exchange.owes.is_some() || exchange.asks_account;
         (waits || unproven::is_held(exchange)) && exchange.permit.is_some()
     }
 

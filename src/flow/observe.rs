@@ -478,6 +478,7 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
         attempt: attempt(exchange, assessed),
         lesson: lesson(exchange, assessed),
         client: client_use(exchange, assessed),
+        joined: std::mem::take(&mut exchange.joined),
         renamed: assessed.renamed.clone(),
         links,
         ..Observation::default()
@@ -486,6 +487,7 @@ fn learn(dependencies: &Dependencies, exchange: &mut Exchange) -> bool {
     let empty = observation.attempt.is_none()
         && !learnt
         && observation.client.is_none()
+        && observation.joined.is_empty()
         && observation.links.is_empty();
     if !empty {
         dependencies.observations.send(observation);

@@ -37,6 +37,7 @@ use crate::domain::secret::Secret;
 use crate::domain::target::CanonicalTarget;
 use crate::domain::time::Timestamp;
 use crate::flow::Dependencies;
+use crate::flow::accounts;
 use crate::flow::answer::Replacement;
 use crate::flow::decide::push_reason;
 use crate::flow::demands;
@@ -55,7 +56,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Whether an assertion proves it.
-mod saml;
+pub(in crate::flow) mod saml;
 
 /// The longest that a client waits until its tokens are taken back; then they are in the background.
 const REVOCATION_WAIT: Duration = Duration::from_millis(400);
@@ -153,6 +154,23 @@ pub async fn settle(
     answer: HeldAnswer<'_>,
     client: Option<ClientAuth>,
 ) -> Option<Replacement> {
+    let told = accounts::told(dependencies, exchange, answer).await;
+    if let Some(demand) = told.as_ref().and_then(|told| told.owed) {
+        accounts::bind(dependencies, exchange, demand);
+    }
+    let replacement = judged(dependencies, exchange, answer, client).await;
+    if let Some(told) = told {
+        accounts::settled(dependencies, exchange, told, replacement.is_some());
+    }
+    replacement
+}
+
+async fn judged(
+    dependencies: &Dependencies,
+    exchange: &mut Exchange,
+    answer: HeldAnswer<'_>,
+    client: Option<ClientAuth>,
+) -> Option<Replacement> {
     let owed = exchange.owes?;
     let hands_over = exchange.assessed.as_ref()?.facts.hands_over;
     match (exchange.door?, hands_over) {
@@ -202,10 +220,11 @@ fn unproven_tokens(exchange: &Exchange) -> Replacement {
         .assessed
         .as_ref()
         .and_then(|assessed| assessed.facts.grant_type.as_deref());
-    let kind = if enforcement::polls(grant) {
-        RejectionKind::StepUpDenied
-    } else {
-        RejectionKind::StepUpByAuthorization
+    let kind = match grant {
+        grant if enforcement::polls(grant) => RejectionKind::StepUpDenied,
+        // No factor can be given in it.
+        Some("password") => RejectionKind::StepUpImpossible,
+        _ => RejectionKind::StepUpByAuthorization,
     };
     Replacement::Reject(enforcement::rejection(Door::Token, kind, None))
 }
@@ -431,7 +450,7 @@ pub(in crate::flow) fn judge(
 }
 
 /// Whether the application of an exchange proves in this way. Where nothing is said it proves by what it is given.
-fn accepts(exchange: &Exchange, kind: ProofKind) -> bool {
+pub(in crate::flow) fn accepts(exchange: &Exchange, kind: ProofKind) -> bool {
     let application = exchange
         .assessed
         .as_ref()

@@ -49,6 +49,7 @@ use crate::domain::trace::Stage;
 use crate::flow::Dependencies;
 use crate::flow::admit;
 use crate::flow::assess;
+use crate::flow::demands;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
 use crate::flow::permit::ForwardPermit;
@@ -553,14 +554,7 @@ fn is_demanded(
     history: Option<&History>,
 ) -> bool {
     let key = DemandKey::user(subject);
-    let stored = history
-        .and_then(|history| history.demands.get(&key))
-        .copied();
-    let recent = dependencies.demands.find(&key, exchange.at);
-    let demand = match (stored, recent) {
-        (Some(stored), Some(recent)) => Some(stored.merged(&recent)),
-        (stored, recent) => stored.or(recent),
-    };
+    let demand = demands::known(dependencies, history, &key, exchange.at);
     let Some(demand) = demand.filter(|demand| demand.is_outstanding(exchange.at)) else {
         return false;
     };

@@ -303,7 +303,8 @@ pub fn write_head(
     replace_content_type(head, context.parameters.as_ref())?;
     let class = exchange.route.as_ref().map(|route| route.class);
     let is_asked = class == Some(RouteClass::Passed(PassedKind::Introspect));
-    if reads_answer(exchange.door) || exchange.owes.is_some() || is_asked {
+    let is_held = exchange.owes.is_some() || exchange.asks_account;
+    if reads_answer(exchange.door) || is_held || is_asked {
         // The answer is read here as well and must not come compressed.
         head.remove_header(&http::header::ACCEPT_ENCODING);
     }

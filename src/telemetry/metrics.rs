@@ -472,7 +472,7 @@ impl Metrics {
     }
 
     /// Something happened to a demand: `raised`, `outstanding`, `challenged`, `proved`, `proof_failed`, `exhausted`,
-    /// `looped`, `enrolment_refused`.
+    /// `looped`, `enrolment_refused`, `other_name`.
     pub fn demand(&self, event: &'static str) {
         self.demands.with_label_values(&[event]).inc();
     }

@@ -9,7 +9,6 @@ use crate::gateway::World;
 use crate::gateway::deaf;
 use crate::gateway::enforcing;
 use crate::gateway::rules;
-use wso2_sim::SimConfig;
 
 /// A world in which one browser string is risky and every other is not: as if it alone made the score.
 const RISKY: &str = "curl/8.5.0";
@@ -76,61 +75,6 @@ async fn another_browser_string_without_cookies_is_still_challenged() {
     // Others at the same address go their way.
     let mut bob = world.person("bob").from(FAR);
     let answer = bob.log_in().await;
-    assert!(answer.code().is_some(), "{answer:?}");
-}
-
-/// Where WSO2 takes an e-mail address for the name (multi-attribute login), the account has another name here, under which
-/// nothing is owed. The browser's own demand holds; elsewhere a rule for names that have never logged in has to.
-#[tokio::test(flavor = "multi_thread")]
-async fn under_another_name_the_browser_or_a_rule_asks_for_the_factor() {
-    const LOGIN: &str = "request.door == \"login\"";
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[
-            (&format!("{LOGIN} && agent.browser == \"curl\""), "step_up"),
-            (
-                &format!("{LOGIN} && client.id == \"demo-opaque\" && !user.known"),
-                "step_up",
-            ),
-            ("true", "allow"),
-        ])),
-        sim: SimConfig {
-            has_email_logins: true,
-            ..SimConfig::default()
-        },
-        ..Options::default()
-    })
-    .await;
-    let mut owner = world.person("alice");
-    owner.sign_in().await;
-    world.until_learnt("alice", 1).await;
-    let password = challenged(&world).await.password().to_owned();
-    let as_email = |name: &str, password: &str, address: &str| {
-        let email = format!("{name}@users.example");
-        let person = world.person(&email).guessing(password);
-        person.from(address).with(CHROME_ON_WINDOWS)
-    };
-    // From another address with another browser the rule asks, in the application that has it.
-    let elsewhere = as_email("alice", &password, "203.0.113.77");
-    let page = elsewhere.in_app("demo-opaque").log_in().await;
-    assert!(page.is_page("totp.do"), "{page:?}");
-    let record = world.last_record_of("login").await;
-    assert_eq!(record.demand.as_deref(), Some("raised"), "{record:#?}");
-    // With the browser's cookie the demand is found under any name.
-    let mut carol = world.person("carol").from(FAR).with(RISKY);
-    let page = carol.log_in().await;
-    assert!(page.is_page("totp.do"), "{page:?}");
-    let password = carol.password().to_owned();
-    let mut same_browser = as_email("carol", &password, "203.0.113.78");
-    let demand = carol.cookie("__Host-rg_demand").expect("a demand");
-    same_browser.set_cookie("__Host-rg_demand", demand);
-    let mark = world.mark().await;
-    let answer = same_browser.open().await;
-    let record = world.records_since(mark).await.remove(0);
-    assert_eq!(record.demand_scopes, ["browser"], "{record:#?}");
-    assert_eq!(record.verdict.as_deref(), Some("step_up"), "{answer:?}");
-    // Without cookie and rule nothing asks: the limit that docs/STEP_UP.md names.
-    let answer = as_email("carol", &password, "203.0.113.79").log_in().await;
     assert!(answer.code().is_some(), "{answer:?}");
 }
 

@@ -12,6 +12,7 @@
 #[path = "../support/gateway.rs"]
 mod gateway;
 
+mod accounts;
 mod actions;
 mod alerts;
 mod attacks;

@@ -134,7 +134,7 @@ pub(crate) fn withheld(answer: &Answer, record: &AuditEvent, proof: &str) {
 }
 
 /// Goes on from a login page, with the second factor where it is asked for, to the last answer.
-async fn through_login(person: &mut Person<'_>, page: &Answer) -> Answer {
+pub(crate) async fn through_login(person: &mut Person<'_>, page: &Answer) -> Answer {
     assert!(page.is_page("login.do"), "no login page: {page:?}");
     let answer = person.submit_password(page).await;
     let mut answer = to_page(person, answer).await;

@@ -22,6 +22,7 @@ use riskgate::domain::history::ClientBaseline;
 use riskgate::domain::history::ClientUse;
 use riskgate::domain::history::History;
 use riskgate::domain::history::HistoryQuery;
+use riskgate::domain::history::Joined;
 use riskgate::domain::history::LinkKind;
 use riskgate::domain::history::Observation;
 use riskgate::domain::history::PLACES_MAX;
@@ -120,6 +121,7 @@ contract!(
     the_population_is_counted_and_bounded,
     a_store_answers_a_ping,
     a_client_has_a_baseline,
+    names_of_one_account_are_kept_with_profiles,
     what_was_kept_under_a_previous_name_is_found_and_moves,
     counters_under_previous_names_are_added,
     a_ticket_is_redeemed_once,
@@ -138,6 +140,56 @@ contract!(
     a_proof_removes_no_later_demand,
     a_demand_under_a_previous_name_is_found,
 );
+
+async fn names_of_one_account_are_kept_with_profiles(store: Arc<dyn StateStore>) {
+    let joined = |of: u64, is_account, names: &[u64]| Joined {
+        subject: subject(of),
+        is_account,
+        at: START,
+        names: names.iter().map(|name| subject(*name)).collect(),
+    };
+    let told = |joined: Vec<Joined>| Observation {
+        at: START,
+        joined,
+        ..Observation::default()
+    };
+    let names_of = async |of| {
+        let profile = load(&store, &query(of, START)).await.profile;
+        profile.map(|profile| profile.names.kept().to_vec())
+    };
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    // The account's profile is made; that of a name which has not logged in is not.
+    let all = [1, 2].map(subject).to_vec();
+    let first = told(vec![joined(9, true, &[1])]);
+    let second = told(vec![
+        joined(9, true, &[1, 2]),
+        joined(1, false, &[1, 2]),
+        joined(2, false, &[1, 2]),
+    ]);
+    store.record(&[first]).await.unwrap();
+    store.record(std::slice::from_ref(&second)).await.unwrap();
+    assert_eq!(names_of(9).await, Some(all.clone()));
+    assert_eq!(names_of(1).await, Some(all.clone()));
+    assert_eq!(names_of(2).await, None);
+    // With its first login in the same batch it is.
+    store
+        .record(&[learnt(lesson(2, START)), second])
+        .await
+        .unwrap();
+    assert_eq!(names_of(2).await, Some(all.clone()));
+    // A login teaches as before, and what is known of the names stays.
+    store
+        .record(&[learnt(lesson(1, START.plus(DAY)))])
+        .await
+        .unwrap();
+    let profile = load(&store, &query(1, START.plus(DAY)))
+        .await
+        .profile
+        .unwrap();
+    assert_eq!((profile.successes, profile.names.kept()), (2, &all[..]));
+    let account = load(&store, &query(9, START)).await.profile.unwrap();
+    assert_eq!(account.successes, 0);
+}
 
 async fn a_client_has_a_baseline(store: Arc<dyn StateStore>) {
     let used = |minute: u32, scope: u64| Observation {

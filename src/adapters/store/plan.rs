@@ -11,9 +11,11 @@ use crate::domain::demand::DemandChange;
 use crate::domain::demand::DemandKey;
 use crate::domain::history::Attempt;
 use crate::domain::history::ClientUse;
+use crate::domain::history::Joined;
 use crate::domain::history::Lesson;
 use crate::domain::history::Observation;
 use crate::domain::history::Population;
+use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::Renamed;
 use crate::domain::history::Renaming;
@@ -39,6 +41,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) distinct: HashMap<(EntryKey, i64), Vec<ValueHash>, RandomState>,
     /// Logins to learn, in order.
     pub(crate) lessons: HashMap<SubjectKey, Vec<&'a Lesson>, RandomState>,
+    /// Whose names are, in order.
+    pub(crate) joined: BTreeMap<SubjectKey, Vec<&'a Joined>>,
     /// Requests of service accounts to learn, in order.
     pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
     /// What happened to the scopes of clients, in order.
@@ -76,7 +80,7 @@ pub(crate) struct Learnt {
 enum Learning<'p> {
     Client(&'p [&'p ClientUse]),
     Demand(&'p [DemandChange]),
-    Profile(&'p [&'p Lesson]),
+    Profile(&'p [&'p Lesson], &'p [&'p Joined]),
     Scopes(&'p [&'p ScopeUse]),
 }
 
@@ -91,9 +95,10 @@ impl Pupil<'_> {
     ) -> Option<Learnt> {
         let key = &self.key;
         let (bytes, at, ttl) = match self.learning {
-            Learning::Profile(lessons) => {
-                let first = lessons.first()?.at;
-                let mut profile = current
+            Learning::Profile(lessons, joined) => {
+                let first = lessons.first().map(|lesson| lesson.at);
+                let first = first.or(joined.first().map(|joined| joined.at))?;
+                let known = current
                     .and_then(|bytes| codec.open_profile(key, bytes, first))
                     .or_else(|| {
                         let (key, renaming) = self.previous?;
@@ -102,9 +107,11 @@ impl Pupil<'_> {
                                 .open_profile(&key, previous?, first)?
                                 .renamed(renaming),
                         )
-                    })
-                    .unwrap_or_default();
+                    });
+                let begins = !lessons.is_empty() || joined.iter().any(|joined| joined.is_account);
+                let mut profile = known.or_else(|| begins.then(Profile::default))?;
                 lessons.iter().for_each(|lesson| profile.learn(lesson));
+                joined.iter().for_each(|joined| profile.join(joined));
                 (codec.profile(key, &profile)?, profile.last, key.kind.ttl())
             }
             Learning::Client(uses) => {
@@ -145,8 +152,15 @@ impl Pupil<'_> {
 impl<'a> Plan<'a> {
     /// Every profile, baseline, set of scopes and demand that changes.
     pub(crate) fn pupils(&self) -> impl Iterator<Item = Pupil<'_>> {
-        let profiles = self.lessons.iter().map(|(subject, lessons)| {
-            self.pupil(Kind::Profile, *subject, Learning::Profile(lessons))
+        let joined_with = |subject| self.joined.get(subject).map_or(&[][..], Vec::as_slice);
+        let profiles = self.lessons.iter().map(move |(subject, lessons)| {
+            let learning = Learning::Profile(lessons, joined_with(subject));
+            self.pupil(Kind::Profile, *subject, learning)
+        });
+        let joined = self.joined.iter();
+        let joined = joined.filter(|(subject, _)| !self.lessons.contains_key(*subject));
+        let joined = joined.map(|(subject, joined)| {
+            self.pupil(Kind::Profile, *subject, Learning::Profile(&[], joined))
         });
         let clients = self
             .clients
@@ -161,7 +175,8 @@ impl<'a> Plan<'a> {
             .scopes
             .iter()
             .map(|(client, uses)| self.pupil(Kind::Scopes, *client, Learning::Scopes(uses)));
-        profiles.chain(clients).chain(scopes).chain(demands)
+        let subjects = profiles.chain(joined).chain(clients);
+        subjects.chain(scopes).chain(demands)
     }
 
     fn pupil<'p>(&'p self, kind: Kind, subject: SubjectKey, learning: Learning<'p>) -> Pupil<'p> {
@@ -183,6 +198,9 @@ impl<'a> Plan<'a> {
             }
             if let Some(lesson) = &observation.lesson {
                 plan.lesson(lesson);
+            }
+            for joined in &observation.joined {
+                plan.joined.entry(joined.subject).or_default().push(joined);
             }
             if let Some(used) = &observation.client {
                 plan.clients.entry(used.client).or_default().push(used);

@@ -9,11 +9,15 @@
 use crate::adapters::store::codec::in_range;
 use crate::domain::history::KnownValue;
 use crate::domain::history::KnownValues;
+use crate::domain::history::NAMES_MAX;
+use crate::domain::history::Names;
 use crate::domain::history::NoveltyHabit;
 use crate::domain::history::PLACES_MAX;
 use crate::domain::history::Place;
 use crate::domain::history::Profile;
 use crate::domain::history::VALUES_MAX;
+use crate::domain::ids::Pseudonym;
+use crate::domain::ids::SubjectKey;
 use crate::domain::signals::network::Coordinates;
 use crate::domain::time::Timestamp;
 
@@ -58,10 +62,17 @@ pub(super) fn encode(profile: &Profile, out: &mut Vec<u8>) {
     for count in [habit.cookie, habit.address, habit.agent, habit.asn] {
         number(out, u64::from(count));
     }
-    // Where TLS ends elsewhere, nobody pays for it.
-    if !profile.tls.is_empty() {
+    // Where TLS ends elsewhere and accounts have one name, nobody pays for it.
+    let names = profile.names.kept();
+    if !profile.tls.is_empty() || !names.is_empty() {
         list(out, &profile.tls, base);
         number(out, u64::from(habit.tls));
+    }
+    if !names.is_empty() {
+        number(out, names.len() as u64);
+        for name in names {
+            out.extend_from_slice(name.0.as_bytes());
+        }
     }
 }
 
@@ -131,6 +142,15 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Profile> {
     if !reader.0.is_empty() {
         profile.tls = reader.list(base)?;
         profile.habit.tls = reader.count()?;
+    }
+    if !reader.0.is_empty() {
+        let count = reader.length(NAMES_MAX + 1)?;
+        if count == 0 {
+            return None;
+        }
+        let name = |_| Some(SubjectKey(Pseudonym::from_bytes(reader.bytes()?)));
+        let names: Option<Vec<_>> = (0..count).map(name).collect();
+        profile.names = Names::from_names(names?)?;
     }
     reader.0.is_empty().then_some(profile)
 }
@@ -268,11 +288,20 @@ mod tests {
         profile
     }
 
+    fn name(number: u8) -> SubjectKey {
+        SubjectKey(Pseudonym::from_bytes([number; 16]))
+    }
+
     impl Profile {
+        fn without_names(mut self) -> Self {
+            self.names = Names::default();
+            self
+        }
+
         fn without_tls(mut self) -> Self {
             self.tls = KnownValues::default();
             self.habit.tls = 0;
-            self
+            self.without_names()
         }
     }
 
@@ -288,6 +317,24 @@ mod tests {
         assert!(new.starts_with(&old) && new.len() <= old.len() + 12);
     }
 
+    #[test]
+    fn a_profile_from_before_accounts_had_names_is_read() {
+        for tls in [None, Some(7 << 32)] {
+            let mut values = [Some(7 << 32); 8];
+            *values.last_mut().unwrap() = tls;
+            let mut profile = learnt(&[(0, values, 10.0, true)]);
+            let before = profile.clone();
+            profile.names.add(name(1));
+            profile.names.add(name(2));
+            let (mut new, mut old) = (Vec::new(), Vec::new());
+            encode(&profile, &mut new);
+            encode(&before, &mut old);
+            assert_eq!(decode(&old), Some(before));
+            assert_eq!(decode(&new), Some(profile));
+            assert!(new.starts_with(&old) && new.len() <= old.len() + 2 + 33);
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -298,19 +345,21 @@ mod tests {
                 0..24,
             ),
             forgotten in any::<Option<i32>>(),
+            names in proptest::collection::vec(any::<u8>(), 0..12),
         ) {
             let mut profile = learnt(&lessons);
+            names.into_iter().for_each(|number| profile.names.add(name(number)));
             if let Some(at) = forgotten {
                 profile.forget_devices(WhichDevices::All, Timestamp(i64::from(at)));
             }
             let mut bytes = Vec::new();
             encode(&profile, &mut bytes);
             prop_assert_eq!(decode(&bytes), Some(profile.clone()));
-            // What ends before TLS fingerprints were kept is whole.
-            let before = profile.clone().without_tls();
+            // What ends before TLS fingerprints or names were kept is whole.
+            let before = [profile.clone().without_tls(), profile.clone().without_names()];
             for cut in (0..bytes.len()).step_by(11) {
                 let read = decode(&bytes[..cut]);
-                prop_assert!(read.is_none() || read.as_ref() == Some(&before), "{}", cut);
+                prop_assert!(read.is_none_or(|read| before.contains(&read)), "{}", cut);
             }
             bytes.push(0);
             prop_assert_eq!(decode(&bytes), None);
@@ -320,6 +369,7 @@ mod tests {
         fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             if let Some(profile) = decode(&bytes) {
                 prop_assert!(profile.places.len() <= PLACES_MAX);
+                prop_assert!(profile.names.kept().len() <= NAMES_MAX + 1);
                 prop_assert!(profile.known().iter().all(|known| known.iter().count() <= VALUES_MAX));
             }
         }

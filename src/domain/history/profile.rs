@@ -1,5 +1,7 @@
 //! The profile of a subject: what its confirmed logins have shown, bounded and coarse, and how it learns.
 
+use crate::domain::history::names::Joined;
+use crate::domain::history::names::Names;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::signals::network::Coordinates;
@@ -133,6 +135,8 @@ pub struct Profile {
     /// When devices were last forgotten on demand: a device cookie from before it no longer speaks for the subject. The
     /// epoch when never.
     pub forgotten: Timestamp,
+    /// The names of the account, where it has more than this one, this one among them.
+    pub names: Names,
 }
 
 /// One confirmed login, as a profile learns it.
@@ -355,6 +359,18 @@ impl Profile {
             self.last = at;
             self.last_coordinates = coordinates.or(self.last_coordinates);
         }
+    }
+
+    /// The profile after the identity server has said whose names are.
+    pub fn join(&mut self, joined: &Joined) {
+        if joined.is_account {
+            let at = to_the_minute(joined.at);
+            if self.names.is_empty() {
+                self.first = at;
+            }
+            self.last = self.last.max(at);
+        }
+        joined.names.iter().for_each(|name| self.names.add(*name));
     }
 
     fn learn_place(&mut self, coordinates: Coordinates, at: Timestamp) {

@@ -11,6 +11,7 @@ use crate::domain::history::ClientBaseline;
 use crate::domain::history::Familiarity;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::KnownValues;
+use crate::domain::history::Names;
 use crate::domain::history::Profile;
 use crate::domain::history::Provenance;
 use crate::domain::history::family::short;
@@ -114,6 +115,8 @@ impl Profile {
         for known in self.known_mut() {
             renaming.known(known);
         }
+        // Of the other names only the account itself knows how they are written.
+        self.names = Names::default();
         self
     }
 }

@@ -51,6 +51,14 @@ pub(super) fn settle(
     )))
 }
 
+/// Whom the assertion in an answer is about; `None` where there is none that can be read here.
+pub(in crate::flow) fn subject(answer: HeldAnswer<'_>) -> Option<String> {
+    match handed(answer) {
+        Ok(Handed::Assertion(said)) => said.subject,
+        Ok(Handed::Artifact | Handed::Encrypted | Handed::Nothing) | Err(_) => None,
+    }
+}
+
 /// What an answer hands over: by a redirect, or by a page that posts itself.
 fn handed(answer: HeldAnswer<'_>) -> Result<Handed, Unproven> {
     let location = answer
