@@ -87,7 +87,7 @@ pub fn is_asked(
     door: Door,
     is_claimed: bool,
 ) -> bool {
-    if assessed.is_hint || !assessed.state_answered {
+    if !assessed.state_answered {
         return false;
     }
     let facts = &assessed.facts;
@@ -112,9 +112,9 @@ pub fn is_asked(
     tells && person(assessed, door).is_some_and(is_unknown) && proof::accepts(exchange, kind)
 }
 
-/// Under which name the login is.
+/// Under which name the login is: where somebody else is named beside it, under the one that it was begun with.
 fn person(assessed: &Assessed, door: Door) -> Option<SubjectKey> {
-    if assessed.is_misnamed(door) {
+    if assessed.is_hint || assessed.is_misnamed(door) {
         return assessed.provenance.as_deref().and_then(|link| link.subject);
     }
     assessed.subject()

@@ -1,6 +1,7 @@
 //! Where WSO2 takes an e-mail address for the name (multi-attribute login), an account has several names here: what is owed
 //! under one of them is owed under all, in whatever browser and at whatever address.
 
+use crate::gateway::Answer;
 use crate::gateway::CALLBACK;
 use crate::gateway::CHROME_ON_WINDOWS;
 use crate::gateway::FAR;
@@ -207,6 +208,27 @@ async fn tokens_in_the_browser_tell_it_as_well() {
         .await;
     let answer = other.submit_password(&page).await;
     let answer = other.follow(answer).await;
+    withheld(&answer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_tells_it_whoever_is_named_beside_it() {
+    for beside in [&[][..], &[("login_hint", "bob")]] {
+        let world = world().await;
+        told(&world).await;
+        owes(&world).await;
+        // It has handed out a code so far, which nobody has redeemed.
+        let mut other = by_email(&world, "203.0.113.78");
+        let answer = other.log_in().await;
+        assert!(answer.code().is_some(), "{answer:?}");
+        let tokens = [("response_type", "id_token token")];
+        let answer = other.open_with(&[&tokens, beside].concat()).await;
+        withheld(&answer);
+    }
+}
+
+/// An error at the application, and no token.
+fn withheld(answer: &Answer) {
     let location = answer.location().expect("a redirect");
     assert!(location.as_str().starts_with(CALLBACK), "{answer:?}");
     let fragment = location.fragment().unwrap_or_default();
