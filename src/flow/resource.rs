@@ -208,7 +208,6 @@ async fn judge(
     visit.client_id = Some(grant.client_id.clone());
     resource.check(grant, presented.proves)?;
 
-    let people = &exchange.snapshot.people;
     let is_barred = |link: &LinkKey| dependencies.barred.contains(link);
     if !dependencies.barred.is_empty() && good.links.iter().any(is_barred) {
         return Err(Denial::Token(AccessTokenError::Revoked));
@@ -216,8 +215,7 @@ async fn judge(
     let client_id = grant.client_id.as_str();
     let looks = exchange.snapshot.rollout.strongest() != Mode::Off;
     let standing = if looks {
-        let tenant = people.value(NameSpace::Tenant, resource.tenant.as_bytes());
-        standing(dependencies, exchange, &good, tenant, client_id).await
+        standing(dependencies, exchange, &good, &resource.tenant, client_id).await
     } else {
         Standing::default()
     };
@@ -476,9 +474,11 @@ async fn standing(
     dependencies: &Dependencies,
     exchange: &mut Exchange,
     good: &Good,
-    tenant: u64,
+    tenant: &str,
     client_id: &str,
 ) -> Standing {
+    let people = &exchange.snapshot.people;
+    let tenant_hash = people.value(NameSpace::Tenant, tenant.as_bytes());
     let links = &good.links;
     let known = links
         .first()
@@ -497,7 +497,7 @@ async fn standing(
     let query = query(exchange, asked, expected);
     let (history, cause) = assess::load(dependencies, exchange, &query, deadline).await;
     let is_ours = |link: &Arc<Provenance>| {
-        link.tenant == tenant && link.client.is_none_or(|client| client == good.client)
+        link.tenant == tenant_hash && link.client.is_none_or(|client| client == good.client)
     };
     let stored = || {
         let history = history.as_ref()?;
@@ -527,7 +527,7 @@ async fn standing(
             exchange,
             link,
             subject,
-            application,
+            (tenant, application),
             history.as_ref(),
         )
     });
@@ -550,7 +550,7 @@ fn is_demanded(
     exchange: &Exchange,
     link: &Provenance,
     subject: SubjectKey,
-    application: &str,
+    (tenant, application): (&str, &str),
     history: Option<&History>,
 ) -> bool {
     let key = DemandKey::user(subject);
@@ -558,7 +558,6 @@ fn is_demanded(
     let Some(demand) = demand.filter(|demand| demand.is_outstanding(exchange.at)) else {
         return false;
     };
-    let tenant = exchange.tenant();
     let thresholds = exchange.snapshot.policy.thresholds(tenant, application);
     let level = RiskClaims::of_link(link, thresholds).level();
     let bearer = Bearer {
