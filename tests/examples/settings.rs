@@ -148,6 +148,10 @@ impl Whole {
                     let tables = list.iter_mut().filter_map(Value::as_table_mut);
                     tables.for_each(|inner| self.supply_with(inner, certificate, key));
                 }
+                // It is made at the first start.
+                Value::String(path) if name == "people_key_file" => {
+                    *path = path.trim_start_matches('/').to_owned();
+                }
                 Value::String(path) => {
                     let text = match name.as_str() {
                         "certificate" | "client_certificate" | "ca_file" | "client_ca_file"

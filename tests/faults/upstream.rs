@@ -315,18 +315,22 @@ async fn the_identity_server_breaks_off_within_an_answer() {
     };
     world.sim = Sim::start(config).await.expect("the simulator starts");
 
-    // Within the head: there is still something to say. Within the body: the client has the status already.
-    for (bytes, status) in [(20, 502), (700, 200)] {
+    // Within the head, or within tokens, which are read whole: there is still something to say. Within another body the client
+    // has the status already.
+    let tokens = || {
+        let request = world.request(Method::POST, "/oauth2/token");
+        let client = crate::gateway::basic("demo-service", "demo-service-secret");
+        request.form(&CREDENTIALS).header("authorization", client)
+    };
+    let keys = || world.request(Method::GET, "/oauth2/jwks");
+    for (bytes, request, door, status) in [
+        (20, tokens(), Some("token"), 502),
+        (700, tokens(), Some("token"), 502),
+        (700, keys(), None, 200),
+    ] {
         wire.cut_after(bytes);
         let mark = world.mark().await;
         let errors = world.metric(ERRORS, &[]).await;
-        let request = world
-            .request(Method::POST, "/oauth2/token")
-            .form(&CREDENTIALS);
-        let request = request.header(
-            "authorization",
-            crate::gateway::basic("demo-service", "demo-service-secret"),
-        );
         world.expect_record();
         let answer = request.send().await.expect("a head");
         assert_eq!(answer.status(), status);
@@ -335,7 +339,7 @@ async fn the_identity_server_breaks_off_within_an_answer() {
         let record = world.record_since(mark).await;
         assert_eq!(
             (record.door.as_deref(), record.response_status),
-            (Some("token"), status),
+            (door, status),
             "{record:?}"
         );
         assert_eq!(record.outcome, "upstream_error", "{record:?}");

@@ -164,10 +164,13 @@ async fn without_the_right_one_it_is_502_and_the_log_says_why() {
     let own = Own::new(&other.client("riskgate"));
     for is_tls12 in [false, true] {
         for (config, remedy) in [
-            (String::new(), "set `client_certificate` and `client_key`"),
+            (
+                String::new(),
+                "set upstream.client_certificate and upstream.client_key",
+            ),
             (
                 format!("[upstream]\n{}", own.keys()),
-                "of the authority of ours",
+                "does it know the authority of that certificate?",
             ),
         ] {
             let world = world(demanding(&authority, is_tls12), config).await;

@@ -136,6 +136,7 @@ pub struct Profile {
     /// epoch when never.
     pub forgotten: Timestamp,
     /// The names of the account, where it has more than this one, this one among them.
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub names: Names,
 }
 
