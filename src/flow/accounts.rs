@@ -14,7 +14,6 @@ use crate::domain::demand::SKEW;
 use crate::domain::enforcement::CIBA;
 use crate::domain::enforcement::DEVICE_CODE;
 use crate::domain::enforcement::step_up::ProofKind;
-use crate::domain::front_channel::FrontChannel;
 use crate::domain::history;
 use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
@@ -186,13 +185,7 @@ fn whose(door: Door, hands_over: HandsOver, answer: HeldAnswer<'_>) -> Option<St
         }
         (_, HandsOver::Saml) => proof::saml::subject(answer),
         _ => {
-            let handed = match (answer.location, answer.body) {
-                (Some(location), _) => FrontChannel::of_location(location)?,
-                (None, Some(body)) if answer.is_page => {
-                    FrontChannel::of_form(std::str::from_utf8(body).ok()?)?
-                }
-                (None, body) => FrontChannel::of_json(body?)?,
-            };
+            let handed = answer.handed()?;
             of_tokens(handed.id_token.as_deref(), handed.access_token.as_deref())
         }
     };

@@ -74,6 +74,20 @@ pub struct HeldAnswer<'a> {
     pub body: Option<&'a [u8]>,
 }
 
+impl HeldAnswer<'_> {
+    /// What it hands to the application by the browser, in whatever way; `None` where it hands over nothing that can be read.
+    pub(in crate::flow) fn handed(&self) -> Option<FrontChannel> {
+        if let Some(location) = self.location {
+            return FrontChannel::of_location(location);
+        }
+        let body = self.body?;
+        if self.is_page {
+            return FrontChannel::of_form(std::str::from_utf8(body).ok()?);
+        }
+        FrontChannel::of_json(body)
+    }
+}
+
 /// Why an answer does not prove what is owed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::flow) enum Unproven {
@@ -240,18 +254,12 @@ async fn front_channel(
     if answer.status >= 400 {
         return None;
     }
-    let handed = match (answer.location, answer.body) {
-        (Some(location), _) => FrontChannel::of_location(location)?,
-        (None, Some(body)) if answer.is_page => {
-            FrontChannel::of_form(std::str::from_utf8(body).ok()?)?
-        }
-        (None, Some(body)) => FrontChannel::of_json(body)?,
-        (None, None) => {
-            // Nobody can say what is in it.
-            note(dependencies, exchange, Err(Unproven::Unreadable));
-            return Some(refusal(exchange));
-        }
-    };
+    if answer.location.is_none() && answer.body.is_none() {
+        // Nobody can say what is in it.
+        note(dependencies, exchange, Err(Unproven::Unreadable));
+        return Some(refusal(exchange));
+    }
+    let handed = answer.handed()?;
     if handed.is_error {
         return None;
     }
