@@ -11,6 +11,8 @@ use crate::telemetry::metrics::Metrics;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -36,6 +38,8 @@ pub struct AuditStream {
     waiting: Mutex<Waiting>,
     /// Somebody has put something into an empty queue.
     wake: Notify,
+    /// Lines that were handed to the stream, which has not answered yet.
+    under_way: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -54,6 +58,7 @@ impl AuditStream {
         Self {
             waiting: Mutex::default(),
             wake: Notify::new(),
+            under_way: AtomicUsize::new(0),
             metrics,
         }
     }
@@ -94,7 +99,8 @@ impl AuditStream {
         {
             tracing::warn!("the stream of audit records took too long at the end");
         }
-        self.lost(self.waiting.lock().lines.len());
+        let waiting = self.waiting.lock().lines.len();
+        self.lost(waiting + self.under_way.load(Ordering::Relaxed));
     }
 
     /// Comes back when there is something to do.
@@ -115,7 +121,10 @@ impl AuditStream {
             if batch.is_empty() {
                 return Ok(());
             }
+            // Who gives up waiting for the answer has to know of them.
+            self.under_way.store(batch.len(), Ordering::Relaxed);
             let taken = stream.append(&batch).await;
+            self.under_way.store(0, Ordering::Relaxed);
             let count = taken.as_ref().map_or(0, |count| *count);
             self.metrics
                 .audit_stream("sent", u64::try_from(count).unwrap_or_default());
@@ -176,7 +185,6 @@ mod tests {
     use crate::flow::ports::StreamEntry;
     use async_trait::async_trait;
     use std::sync::atomic::AtomicBool;
-    use std::sync::atomic::Ordering;
 
     /// Takes lines as long as it is there, but none that is `bad`.
     #[derive(Debug, Default)]
@@ -184,6 +192,7 @@ mod tests {
         lines: Mutex<Vec<Vec<u8>>>,
         is_away: AtomicBool,
         breaks: AtomicBool,
+        hangs: AtomicBool,
     }
 
     #[async_trait]
@@ -196,6 +205,10 @@ mod tests {
         }
 
         async fn append(&self, lines: &[Vec<u8>]) -> Result<usize, StateError> {
+            if self.hangs.load(Ordering::Relaxed) {
+                tokio::time::sleep(FAREWELL * 2).await;
+                return Err(StateError::Timeout);
+            }
             if self.breaks.swap(false, Ordering::Relaxed) {
                 return Err(StateError::Timeout);
             }
@@ -287,5 +300,21 @@ mod tests {
             assert_eq!(stream.lines.lock().is_empty(), is_away);
             assert_eq!(count(&metrics, "lost"), u64::from(is_away));
         }
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_the_stream_does_not_answer_at_the_end_is_counted_as_lost() {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let queue = Arc::new(AuditStream::new(Arc::clone(&metrics)));
+        let stream = Arc::new(Kept::default());
+        stream.hangs.store(true, Ordering::Relaxed);
+        for number in 0..BATCH_MAX + 3 {
+            queue.take(number.to_string().as_bytes());
+        }
+        let (stop, stopped) = watch::channel(false);
+        stop.send(true).unwrap();
+        let port = Arc::clone(&stream) as Arc<dyn RecordStream>;
+        queue.run(port, Arc::default(), stopped).await;
+        assert_eq!(count(&metrics, "lost"), BATCH_MAX as u64 + 3);
+        assert_eq!(count(&metrics, "sent"), 0);
     }
 }

@@ -65,6 +65,14 @@ pub fn replace(path: &Path, bytes: &[u8], access: Access<'_>) -> io::Result<()> 
 /// It is there (`AlreadyExists`), or cannot be written.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes, None)?;
+    sync_folder(path)
+}
+
+/// Asks the disk to keep the names in the folder of `path`.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder(path))?.sync_all()
 }
 

@@ -19,8 +19,14 @@ use std::sync::Arc;
 const URL_BYTES_MAX: usize = 2_000;
 
 /// An address that was checked.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Target(Url);
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({})", self.origin())
+    }
+}
 
 impl Target {
     /// Checks an address. The error says what was expected.
@@ -143,5 +149,6 @@ mod tests {
         }
         let target = Target::parse("https://siem.example.com/hooks/s3cret").unwrap();
         assert_eq!(target.origin(), "https://siem.example.com");
+        assert_eq!(format!("{target:?}"), "Target(https://siem.example.com)");
     }
 }

@@ -6,7 +6,9 @@ use crate::admin::is_address;
 use crate::domain::ids::Pseudonym;
 use crate::domain::review::Answer;
 use crate::domain::review::RulingError;
+use crate::flow::AuthFlow;
 use crate::flow::desk::DecideError;
+use crate::flow::ports::StateError;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
@@ -22,6 +24,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
+use std::sync::Arc;
 
 /// The header in which an operator's name comes.
 const OPERATOR: &str = "x-riskgate-operator";
@@ -128,10 +131,7 @@ async fn decide(
     let Ok(reason) = std::str::from_utf8(reason) else {
         return failed(StatusCode::BAD_REQUEST, "the reason is not UTF-8");
     };
-    let decided = state
-        .flow
-        .decide_review(id, is_release, &operator, reason.trim())
-        .await;
+    let decided = ruled(&state.flow, id, is_release, &operator, reason.trim()).await;
     match decided {
         Ok(id) => json(StatusCode::OK, done(id)),
         Err(DecideError::Ruling(error @ RulingError::Unknown)) => {
@@ -144,6 +144,27 @@ async fn decide(
             failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
         }
     }
+}
+
+/// Does what an analyst has decided. A task of its own: whoever asks may go away in the middle, and the login would be decided
+/// without a record.
+pub(super) async fn ruled(
+    flow: &Arc<AuthFlow>,
+    id: &str,
+    is_release: bool,
+    operator: &str,
+    reason: &str,
+) -> Result<Pseudonym, DecideError> {
+    let flow = Arc::clone(flow);
+    let [id, operator, reason] = [id, operator, reason].map(str::to_owned);
+    let decided = tokio::spawn(async move {
+        flow.decide_review(&id, is_release, &operator, &reason)
+            .await
+    });
+    decided.await.unwrap_or_else(|error| {
+        let problem = StateError::Refused(format!("it was not carried out: {error}"));
+        Err(DecideError::State(problem))
+    })
 }
 
 /// Who asks, as a program with the operators' token says it.

@@ -8,6 +8,7 @@ use crate::operators::Browser;
 use crate::operators::PASSWORD;
 use crate::operators::employ;
 use crate::operators::eventually;
+use crate::operators::hang_up;
 use crate::operators::hidden;
 use crate::operators::with_operators;
 use reqwest::Method;
@@ -103,6 +104,29 @@ async fn an_operator_signs_in_and_out_and_both_are_recorded() {
     assert_ne!(browser.cookies, first);
     world.leaks_nothing(&[PASSWORD, "wrong horse battery", &browser.cookies[0].1]);
     world.records().await;
+}
+
+/// A password costs time in which whoever guesses could hang up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_wrong_is_recorded_also_where_the_browser_has_hung_up() {
+    let world = with_operators(Options::default()).await;
+    let mut browser = Browser::new(&world);
+    let page = browser.get("/console/sign-in").await;
+    let fields = [
+        ("token", hidden(&page.body)),
+        ("name", "ann".to_owned()),
+        ("password", "wrong horse battery".to_owned()),
+    ];
+    world.expect_record();
+    let request = browser
+        .request(Method::POST, "/console/sign-in")
+        .form(&fields);
+    hang_up(&world, request, Duration::from_millis(50)).await;
+    let record = world.last_record().await;
+    assert_eq!(
+        (&*record.action, record.operator.as_deref()),
+        ("sign_in_failed", Some("ann"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

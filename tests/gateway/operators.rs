@@ -15,6 +15,8 @@ use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// The password of all of them.
 pub(crate) const PASSWORD: &str = "correct horse battery";
@@ -175,6 +177,26 @@ impl<'w> Browser<'w> {
         let request = self.request(Method::POST, "/console/sign-in").form(&fields);
         self.send(request).await
     }
+}
+
+/// Sends a request to the operators' listener, and hangs up after a while without waiting for the answer.
+pub(crate) async fn hang_up(world: &World, request: reqwest::RequestBuilder, after: Duration) {
+    let request = request.build().expect("a request");
+    let (method, path) = (request.method(), request.url().path());
+    let mut text = format!(
+        "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n",
+        world.admin_port
+    );
+    for (name, value) in request.headers() {
+        text += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+    }
+    let body = request.body().and_then(|body| body.as_bytes());
+    let body = String::from_utf8_lossy(body.unwrap_or_default());
+    text += &format!("content-length: {}\r\n\r\n{body}", body.len());
+    let address = ("127.0.0.1", world.admin_port);
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(text.as_bytes()).await.expect("it is sent");
+    tokio::time::sleep(after).await;
 }
 
 /// The token in a page's form.

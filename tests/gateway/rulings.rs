@@ -9,11 +9,13 @@ use crate::gateway::World;
 use crate::gateway::on_both_stores;
 use crate::gateway::param;
 use crate::gateway::rules;
+use crate::operators::hang_up;
 use crate::review::waiting;
 use reqwest::Method;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::task::JoinSet;
 
@@ -209,3 +211,28 @@ async fn the_word_comes_in_the_middle(store: Store) {
 }
 
 on_both_stores!(in_the_middle, the_word_comes_in_the_middle);
+
+/// Analysts hang up in the middle, each a little later than the one before, until one of them has decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_word_leaves_its_record_also_where_its_analyst_has_hung_up() {
+    let world = enforcing(Store::Embedded).await;
+    for round in 0..6_u64 {
+        let mut alice = world.person("alice");
+        let (_, id) = held(&world, &mut alice).await;
+        let mark = world.mark().await;
+        for more in 0_u64.. {
+            assert!(more < 100, "nobody has decided");
+            let request = saying(&world, "refuse", &id, 1);
+            let after = Duration::from_micros(300 * (round + more));
+            hang_up(&world, request, after).await;
+            // Long enough for the disk.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if waiting(&world).await.is_empty() {
+                break;
+            }
+        }
+        world.expect_record();
+        let record = world.record_since(mark).await;
+        assert_eq!((&*record.class, &*record.action), ("review", "refused"));
+    }
+}

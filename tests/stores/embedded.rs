@@ -17,6 +17,7 @@ use std::time::Instant;
 
 const CRASH_FILE: &str = "RISKGATE_TEST_CRASH_FILE";
 const FULL_FILE: &str = "RISKGATE_TEST_FULL_FILE";
+const HELD_FILE: &str = "RISKGATE_TEST_HELD_FILE";
 
 fn open(path: &Path) -> EmbeddedStore {
     EmbeddedStore::open(path, EmbeddedSettings::default()).unwrap()
@@ -480,22 +481,103 @@ async fn a_process_whose_file_may_not_grow() {
 fn a_file_that_cannot_grow_refuses_what_is_to_be_learnt() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.redb");
+    let text = limited(
+        "embedded::a_process_whose_file_may_not_grow",
+        FULL_FILE,
+        &path,
+    );
+    assert!(text.contains("refused"), "{text}");
+}
+
+/// Runs one of the tests in a process that writes no file beyond 2 MiB, unless it lifts that itself: what it prints.
+fn limited(test: &str, variable: &str, path: &Path) -> String {
     // The size is in blocks of 512 or 1,024 bytes; the signal would end the process before it gets the error.
     let output = Command::new("sh")
-        .args(["-c", "ulimit -f 4096; trap '' XFSZ; exec \"$0\" \"$@\""])
+        .args(["-c", "ulimit -S -f 4096; trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "embedded::a_process_whose_file_may_not_grow",
-            "--exact",
-            "--nocapture",
-        ])
-        .env(FULL_FILE, &path)
+        .args([test, "--exact", "--nocapture"])
+        .env(variable, path)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("refused"),
-        "{text}{errors}"
+    assert!(output.status.success(), "{text}{errors}");
+    text
+}
+
+/// Not a test by itself: it fills its file, and then has the room that it lacked.
+#[tokio::test]
+async fn a_process_whose_file_may_grow_again() {
+    let Ok(path) = std::env::var(HELD_FILE) else {
+        return;
+    };
+    let store = open(Path::new(&path));
+    let old = link(LinkKind::Code, 1);
+    let known = [
+        learnt(lesson(1, START)),
+        linked(old, provenance(1, START), START, DAY),
+    ];
+    store.record(&known).await.unwrap();
+    store.flush().unwrap();
+    store.ping().await.unwrap();
+
+    // Until the disk takes no more, which the health says from then on.
+    let mut last = 1_u64;
+    while store.flush().is_ok() {
+        let batch: Vec<_> = (last + 1..=last + 200)
+            .map(|n| linked(link(LinkKind::Code, n), provenance(n, START), START, DAY))
+            .collect();
+        if store.record(&batch).await.is_err() {
+            break;
+        }
+        last += 200;
+        assert!(last < 200_000, "the file is never full");
+    }
+    let why = store.ping().await.unwrap_err().to_string();
+    assert!(why.contains("cannot be written"), "{why}");
+    assert!(store.record(&known).await.is_err());
+
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Fsize);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Fsize, limit).unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while store.ping().await.is_err() {
+        assert!(Instant::now() < end, "the file is not written again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let new = link(LinkKind::Code, last + 1);
+    let batch = [
+        learnt(lesson(1, START)),
+        linked(new, provenance(last + 1, START), START, DAY),
+    ];
+    store.record(&batch).await.unwrap();
+    store.flush().unwrap();
+
+    // What was known before and what waited is there, in this store and in the next one.
+    let waited = link(LinkKind::Code, last);
+    let asked = HistoryQuery {
+        links: vec![old, waited, new],
+        ..query(1, START)
+    };
+    let history = store.load(&asked).await.unwrap();
+    assert_eq!(history.links.len(), 3);
+    assert_eq!(history.profile.as_ref().unwrap().successes, 2);
+    drop(store);
+    let store = open(Path::new(&path));
+    assert_eq!(store.load(&asked).await.unwrap(), history);
+    let probe = Path::new(&path).with_extension("probe");
+    assert!(!probe.exists());
+    println!("written again");
+}
+
+#[test]
+fn a_file_is_written_again_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let text = limited(
+        "embedded::a_process_whose_file_may_grow_again",
+        HELD_FILE,
+        &path,
     );
+    assert!(text.contains("written again"), "{text}");
 }

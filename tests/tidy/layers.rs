@@ -107,7 +107,7 @@ const LAYERS: &[Layer] = &[
     ),
     adapter(
         "adapters/embedded",
-        &["adapters::priority", "adapters::store"],
+        &["adapters::priority", "adapters::replace", "adapters::store"],
         &[
             "arc_swap",
             "async_trait",

@@ -215,3 +215,25 @@ async fn the_end_tells_what_waits_and_does_not_wait_for_a_receiver_that_is_away(
         "it waits for a receiver that does not take anything"
     );
 }
+
+#[tokio::test]
+async fn what_is_not_told_by_the_end_is_counted() {
+    // One is under way and two wait when the runtime ends, which waits for nobody.
+    let (url, received) = receiver(vec![Answer::Silent]).await;
+    let running = start(&url);
+    running.sink.write(event("1", "block"));
+    while received.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.sink.write(event("2", "block"));
+    running.sink.write(event("3", "block"));
+    running.task.abort();
+    running.until("given_up", 3).await;
+
+    // Two wait when the gateway says that it ends, and have no time.
+    let running = start(&url);
+    running.stop.send(true).unwrap();
+    running.sink.write(event("1", "block"));
+    running.sink.write(event("2", "block"));
+    running.until("given_up", 2).await;
+}

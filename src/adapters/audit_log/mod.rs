@@ -143,6 +143,7 @@ impl AuditLog {
         // The file is here, where nothing else says so.
         std::fs::create_dir_all(&settings.folder).map_err(of_keys)?;
         let (segment, found) = Segment::open(&settings.file, clock.now()).map_err(of_file)?;
+        segment.keep_name();
         let taken = keys::take(&settings.folder, settings.node.as_deref(), entropy.as_ref())
             .map_err(of_keys)?;
         if let Some(key) = &taken.auditor {
@@ -177,9 +178,14 @@ impl AuditLog {
             (segment, found),
             (journal, people),
         );
+        let end = strict.then(|| StrictEnd {
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+        });
         let writer = std::thread::Builder::new()
             .name("riskgate-audit".to_owned())
             .spawn(move || {
+                let _end = end;
                 // In strict mode requests wait for their records.
                 if !strict {
                     priority::step_back();
@@ -231,6 +237,9 @@ impl AuditLog {
 
 impl AuditSink for AuditLog {
     fn write(&self, mut event: AuditEvent) {
+        // Before the writer can have it, which takes it off again.
+        let waits = u64::from(self.strict);
+        self.shared.waiting.fetch_add(waits, Ordering::Relaxed);
         let mut queue = self.queue.lock();
         let mut sent = false;
         if let Some(records) = &queue.records {
@@ -241,9 +250,8 @@ impl AuditSink for AuditLog {
         }
         drop(queue);
         if !sent {
+            self.shared.waiting.fetch_sub(waits, Ordering::Relaxed);
             self.metrics.audit_dropped(1);
-        } else if self.strict {
-            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -251,6 +259,22 @@ impl AuditSink for AuditLog {
         !self.strict
             || (!self.shared.refused.load(Ordering::Relaxed)
                 && self.shared.waiting.load(Ordering::Relaxed) < QUEUE_STRICT_MAX)
+    }
+}
+
+/// The end of the writer in strict mode: where it was not told to end, nobody takes records any more.
+struct StrictEnd {
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for StrictEnd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.refused.store(true, Ordering::Relaxed);
+            self.metrics.audit_refused(true);
+            tracing::error!("the audit writer panicked: scored requests are refused");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::keys::owned;
 use crate::adapters::replace::lock;
+use crate::adapters::replace::sync_folder;
 use crate::domain::audit::chain::Place;
 use crate::domain::audit::journal::Found;
 use crate::domain::audit::mark::Fragment;
@@ -99,11 +100,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Goes on with what is behind a write that broke off.
-    pub(super) fn go_on(&mut self, rest: &[u8]) -> Result<(), Broken> {
-        // The line is not broken any more: it continues.
-        self.broken = false;
-        self.append(rest)
+    /// Goes on with a write that broke off after so many bytes of `lines`.
+    pub(super) fn go_on(&mut self, lines: &[u8], landed: usize) -> Result<(), Broken> {
+        if landed > 0 {
+            // The line is not broken any more: it continues. Where nothing has landed, what is broken is a line before these.
+            self.broken = false;
+        }
+        self.append(lines.get(landed..).unwrap_or_default())
     }
 
     fn break_off(&mut self, lines: &[u8], landed: usize, cause: std::io::Error) -> Broken {
@@ -111,6 +114,16 @@ impl Segment {
         let last = landed.checked_sub(1).and_then(|last| lines.get(last));
         self.broken = last.is_some_and(|last| *last != b'\n');
         Broken { landed, cause }
+    }
+
+    /// Asks the disk to keep the names of the file and of those beside it: what is in a file without one cannot be found after
+    /// a loss of power.
+    pub(super) fn keep_name(&self) {
+        if self.is_regular
+            && let Err(error) = sync_folder(&self.path)
+        {
+            tracing::warn!(error = %error, "the disk does not say that it keeps the name of the audit log");
+        }
     }
 
     /// Asks the disk to keep what is there.
@@ -155,6 +168,7 @@ impl Segment {
             std::fs::rename(&self.path, aside)?;
         }
         let (file, _) = Self::open(&self.path, now)?;
+        file.keep_name();
         Ok(file)
     }
 
@@ -284,5 +298,33 @@ fn same(file: &File, path: &Path) -> bool {
     #[cfg(not(unix))]
     {
         path.exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk that takes nothing is one that was opened for reading.
+    #[test]
+    fn a_line_that_is_broken_is_ended_also_where_the_disk_refuses_the_end_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"half\":").unwrap();
+        let (mut segment, found) = Segment::open(&path, Timestamp(0)).unwrap();
+        assert_eq!(found.torn.len(), 1);
+        let disk = std::mem::replace(&mut segment.file, File::open(&path).unwrap());
+        let lines = b"{\"whole\":1}\n";
+        assert_eq!(segment.append(lines).unwrap_err().landed, 0);
+        assert_eq!(segment.go_on(lines, 0).unwrap_err().landed, 0);
+        segment.file = disk;
+        segment.go_on(lines, 0).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "{\"half\":\n{\"whole\":1}\n");
+        // What has begun to land goes on where it broke off.
+        segment.broken = true;
+        segment.go_on(lines, 3).unwrap();
+        let more = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(more, text + "hole\":1}\n");
     }
 }

@@ -397,6 +397,36 @@ fn strict_mode_refuses_while_the_disk_does() {
     assert!(taking.takes());
 }
 
+/// Panics at the first line.
+#[derive(Debug)]
+struct Panics;
+
+impl RecordTap for Panics {
+    fn take(&self, _: &[u8]) {
+        panic!("of the test");
+    }
+}
+
+#[test]
+fn strict_mode_refuses_once_nobody_writes_any_more() {
+    let place = Place::new();
+    let settings = |strict| AuditLogSettings {
+        strict,
+        tap: Some(Arc::new(Panics)),
+        ..place.settings()
+    };
+    let log = place.open(settings(true));
+    write(&log, 1);
+    until("requests are refused", || !log.takes());
+    let best_effort = place.open(settings(false));
+    write(&best_effort, 1);
+    until("records are lost", || {
+        write(&best_effort, 1);
+        place.metrics.audit_dropped_total() > 0
+    });
+    assert!(best_effort.takes());
+}
+
 /// Strict mode keeps what the disk does not take: a pipe without a reader fails, and takes everything once there is one.
 #[cfg(target_os = "linux")]
 #[test]

@@ -276,10 +276,9 @@ impl Writer {
                 }
             }
             std::thread::sleep(RETRY);
-            let rest = lines.get(landed..).unwrap_or_default();
-            written = self.segment.go_on(rest);
+            written = self.segment.go_on(lines, landed);
             if written.is_ok() {
-                written = self.sync(rest.len());
+                written = self.sync(lines.len().saturating_sub(landed));
             }
         }
         if written.is_ok() && self.shared.refused.swap(false, Ordering::Relaxed) {
@@ -400,6 +399,11 @@ impl Writer {
             journal.retired(lines, chance.time(), name.into_owned(), last)
         });
         if !said {
+            return false;
+        }
+        // And on the disk before the file is gone from it.
+        if let Err(error) = self.segment.sync() {
+            tracing::error!(file = %path.display(), error = %error, "an old audit file is not removed: the disk does not keep the mark that says so");
             return false;
         }
         match std::fs::remove_file(path) {

@@ -156,6 +156,8 @@ pub struct Courier<C: Cargo> {
     line: CurrentLine<C::Shown>,
     cargo: C,
     queue: mpsc::Receiver<C::Item>,
+    /// What is under way.
+    batch: Vec<C::Item>,
     retries: Vec<Duration>,
     attempt_timeout: Duration,
 }
@@ -173,6 +175,7 @@ impl<C: Cargo> Courier<C> {
             line: Arc::new(ArcSwap::from_pointee(line)),
             cargo,
             queue,
+            batch: Vec::with_capacity(C::BATCH_MAX),
             retries: RETRIES.to_vec(),
             attempt_timeout: ATTEMPT_TIMEOUT,
         }
@@ -189,35 +192,33 @@ impl<C: Cargo> Courier<C> {
 
     /// Other pauses between attempts, and less time for one: for tests, which cannot wait for minutes.
     #[cfg(test)]
-    pub(crate) fn hastily(self, retries: &[Duration], attempt: Duration) -> Self {
-        Self {
-            retries: retries.to_vec(),
-            attempt_timeout: attempt,
-            ..self
-        }
+    pub(crate) fn hastily(mut self, retries: &[Duration], attempt: Duration) -> Self {
+        self.retries = retries.to_vec();
+        self.attempt_timeout = attempt;
+        self
     }
 
-    /// Sends until the queue is closed, or `stop` says so; then what waits is tried once more.
+    /// Sends until the queue is closed, or `stop` says so; then what waits is tried once more. What is not told by the end,
+    /// however that comes, is given up.
     pub async fn run(mut self, clock: Arc<dyn Clock>, mut stop: watch::Receiver<bool>) {
-        let mut batch = Vec::with_capacity(C::BATCH_MAX);
         loop {
             let taken = tokio::select! {
                 // In this order: an end bounds its farewell, whether or not the queue is closed as well.
                 biased;
                 _ = stop.wait_for(|stopped| *stopped) => break,
-                taken = self.queue.recv_many(&mut batch, C::BATCH_MAX) => taken,
+                taken = self.queue.recv_many(&mut self.batch, C::BATCH_MAX) => taken,
             };
             if taken == 0 {
                 return;
             }
-            self.send(&batch, clock.as_ref(), &mut stop).await;
-            batch.clear();
+            self.send(&self.batch, clock.as_ref(), &mut stop).await;
+            self.batch.clear();
         }
         self.queue.close();
         let farewell = async {
-            while self.queue.recv_many(&mut batch, C::BATCH_MAX).await > 0 {
-                self.send(&batch, clock.as_ref(), &mut stop).await;
-                batch.clear();
+            while self.queue.recv_many(&mut self.batch, C::BATCH_MAX).await > 0 {
+                self.send(&self.batch, clock.as_ref(), &mut stop).await;
+                self.batch.clear();
             }
         };
         if tokio::time::timeout(FAREWELL_TIMEOUT, farewell)
@@ -272,6 +273,26 @@ impl<C: Cargo> Courier<C> {
                 self.cargo.receipt(status, &beginning)
             }
             Err(error) => (Receipt::Later, outbound::told(error)),
+        }
+    }
+}
+
+impl<C: Cargo> Drop for Courier<C> {
+    /// What is under way may have arrived, and nobody knows; what waits has not.
+    fn drop(&mut self) {
+        self.queue.close();
+        loop {
+            while self.batch.len() < C::BATCH_MAX
+                && let Ok(item) = self.queue.try_recv()
+            {
+                self.batch.push(item);
+            }
+            if self.batch.is_empty() {
+                return;
+            }
+            let why = "there was no time left to tell it";
+            self.cargo.given_up(&self.batch, &Parcel::default(), why);
+            self.batch.clear();
         }
     }
 }

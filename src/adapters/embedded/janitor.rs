@@ -1,12 +1,14 @@
 //! The thread that flushes the file and removes what has expired, a bounded number of entries at a time.
 
 use crate::adapters::embedded::Inner;
+use crate::adapters::embedded::reopening::Reopening;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::priority;
 use crate::adapters::store::entities::Kind;
 use crate::domain::time::Timestamp;
+use redb::Database;
 use redb::Durability;
 use redb::ReadableTableMetadata;
 use std::io;
@@ -61,6 +63,7 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
     priority::step_back();
     let mut cursors: Cursors = Default::default();
     let mut since_sweep = Duration::ZERO;
+    let mut reopening = Reopening::default();
     let interval = inner.settings.flush_interval.max(Duration::from_millis(1));
     while matches!(
         stopped.recv_timeout(interval),
@@ -68,6 +71,7 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
     ) {
         // An error here shows in the calls as well: a file that cannot be written refuses the next batch.
         drop(inner.flush());
+        reopening.look(inner, interval);
         since_sweep += interval;
         if since_sweep >= inner.settings.sweep_interval {
             since_sweep = Duration::ZERO;
@@ -86,7 +90,7 @@ impl Inner {
         let mut removed = 0;
         loop {
             removed += self.sweep(now, &mut cursors)?;
-            let (more, _) = self.file.lock().ended(now, 1);
+            let (more, _) = self.file.lock().ledger.ended(now, 1);
             if cursors.iter().all(Option::is_none) && more.is_empty() {
                 return Ok(removed);
             }
@@ -123,7 +127,7 @@ impl Inner {
             }
         }
         // Of bundles it is known when they end.
-        let (ended, links) = self.file.lock().ended(now, STEP);
+        let (ended, links) = self.file.lock().ledger.ended(now, STEP);
         if expired.is_empty() && ended.is_empty() {
             return Ok(0);
         }
@@ -138,10 +142,10 @@ impl Inner {
     }
 
     /// Shows readers what has been written.
-    pub(super) fn publish(&self) -> Result<(), redb::Error> {
+    pub(super) fn publish(&self, database: &Database) -> Result<(), redb::Error> {
         // Two writers may come here in either order; each takes its snapshot within the lock, so that the later stays.
         let _order = self.publishing.lock();
-        self.snapshot.store(Arc::new(Snapshot::of(&self.database)?));
+        self.snapshot.store(Arc::new(Snapshot::of(database)?));
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ mod ledger;
 mod look;
 mod maintenance;
 mod places;
+mod reopening;
 mod tables;
 mod unwritten;
 mod writing;
@@ -48,6 +49,7 @@ use crate::flow::ports::Redemption;
 use crate::flow::ports::StateError;
 use crate::flow::ports::StateStore;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use redb::Builder;
@@ -148,23 +150,32 @@ struct Inner {
     outgoing: Mutex<Option<Arc<Layers>>>,
     /// Where links are.
     places: Places,
-    database: Database,
+    path: PathBuf,
     settings: EmbeddedSettings,
     codec: Codec,
     /// Held by whoever brings something to the file.
-    file: Mutex<Ledger>,
+    file: Mutex<Opened>,
     /// Held by whoever learns, and by whoever changes what was learnt. Taken after `file`.
     learning: Mutex<()>,
     /// Whether something was written since the last flush.
     dirty: AtomicBool,
-    /// Whether the last flush failed.
-    failed: AtomicBool,
+    /// Why what was learnt last could not be written, until something is.
+    failed: ArcSwapOption<String>,
+    /// Whether the disk has failed: the database takes nothing more until it is opened again.
+    lost: AtomicBool,
     /// Transactions since the last flush.
     unflushed: AtomicU32,
     /// The latest moment that a call brought, in milliseconds since the epoch.
     seen: AtomicI64,
     /// Held while a new snapshot is taken and shown.
     publishing: Mutex<()>,
+}
+
+/// The file, for whoever writes to it.
+struct Opened {
+    /// `None` while it cannot be opened again.
+    database: Option<Database>,
+    ledger: Ledger,
 }
 
 impl Default for EmbeddedSettings {
@@ -376,6 +387,10 @@ impl StateStore for EmbeddedStore {
     }
 
     async fn ping(&self) -> Result<(), StateError> {
+        if let Some(reason) = self.inner.failed.load().as_deref() {
+            let problem = format!("the state file cannot be written: {reason}");
+            return Err(StateError::Unavailable(problem));
+        }
         self.inner
             .snapshot
             .load()
@@ -391,21 +406,7 @@ impl StateStore for EmbeddedStore {
 
 impl Inner {
     fn open(path: &Path, settings: EmbeddedSettings) -> Result<Self, EmbeddedError> {
-        let io_error = |source| EmbeddedError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let size = options
-            .open(path)
-            .and_then(|file| file.metadata())
-            .map_err(io_error)?
-            .len();
-
-        let database = opened(path, size, |builder| builder.create(path))?;
+        let database = database(path)?;
         let places = Places::default();
         let (ledger, snapshot) = prepared(&database, path, settings.names, &places)?;
         Ok(Self {
@@ -413,13 +414,17 @@ impl Inner {
             layers: ArcSwap::default(),
             outgoing: Mutex::new(None),
             places,
-            database,
+            path: path.to_owned(),
             settings,
             codec: Codec::plain(),
-            file: Mutex::new(ledger),
+            file: Mutex::new(Opened {
+                database: Some(database),
+                ledger,
+            }),
             learning: Mutex::new(()),
             dirty: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            failed: ArcSwapOption::empty(),
+            lost: AtomicBool::new(false),
             unflushed: AtomicU32::new(0),
             seen: AtomicI64::new(i64::MIN),
             publishing: Mutex::new(()),
@@ -433,7 +438,7 @@ impl Inner {
         }
         // A file that takes nothing must not fill the memory instead: whoever learns hears of it.
         let is_full = self.layers.load().filling().len() >= UNWRITTEN_MAX;
-        if is_full || self.failed.load(Ordering::Acquire) {
+        if is_full || self.failed.load().is_some() {
             self.flush()?;
         }
         {
@@ -496,6 +501,23 @@ impl std::fmt::Debug for Inner {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
+}
+
+/// Opens the file at `path`, or makes it (readable by its owner only).
+fn database(path: &Path) -> Result<Database, EmbeddedError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let size = options
+        .open(path)
+        .and_then(|file| file.metadata())
+        .map_err(|source| EmbeddedError::Io {
+            path: path.to_owned(),
+            source,
+        })?
+        .len();
+    opened(path, size, |builder| builder.create(path))
 }
 
 /// Opens a file of `size` bytes.

@@ -55,6 +55,13 @@ impl Places {
         }
     }
 
+    /// From now on links are where they are in `other`.
+    pub(super) fn become_as(&self, other: Self) {
+        for (part, other) in self.0.iter().zip(other.0) {
+            *part.lock() = other.into_inner();
+        }
+    }
+
     /// How many links there are.
     pub(super) fn len(&self) -> u64 {
         self.0.iter().map(|part| part.lock().len() as u64).sum()

@@ -1,15 +1,16 @@
 //! How anything gets into the file: in one transaction, with what was learnt until then, one at a time.
 
 use crate::adapters::embedded::Inner;
+use crate::adapters::embedded::Opened;
 use crate::adapters::embedded::UNFLUSHED_MAX;
 use crate::adapters::embedded::bind::Binder;
-use crate::adapters::embedded::ledger::Ledger;
 use crate::adapters::embedded::tables::Tables;
 use crate::adapters::embedded::unwritten::Layer;
 use crate::adapters::embedded::unwritten::Layers;
 use crate::domain::time::Timestamp;
 use redb::Durability;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Inner {
@@ -55,9 +56,9 @@ impl Inner {
     }
 
     /// Brings to the disk `apart` and all that is in the file. The caller holds `file`.
-    fn persist(&self, ledger: &mut Ledger, apart: &Layer) -> Result<(), redb::Error> {
+    fn persist(&self, file: &mut Opened, apart: &Layer) -> Result<(), redb::Error> {
         self.unflushed.store(0, Ordering::Release);
-        self.transact(ledger, Durability::Immediate, true, apart, |_| Ok(()))?;
+        self.transact(file, Durability::Immediate, true, apart, |_| Ok(()))?;
         self.dirty.store(false, Ordering::Release);
         Ok(())
     }
@@ -66,13 +67,15 @@ impl Inner {
     /// stays in memory for a while where nothing but this was written.
     fn transact<T>(
         &self,
-        ledger: &mut Ledger,
+        file: &mut Opened,
         durability: Durability,
         is_flush: bool,
         apart: &Layer,
         change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
+        let Opened { database, ledger } = file;
+        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let mut transaction = database.begin_write()?;
         transaction.set_durability(durability)?;
         // A file that was not closed is usable again at once, at the price of a little more to write now.
         transaction.set_quick_repair(is_flush);
@@ -94,7 +97,7 @@ impl Inner {
         let stays = is_flush && !tables.made_room;
         drop(tables);
         transaction.commit()?;
-        if let Err(error) = self.publish() {
+        if let Err(error) = self.publish(database) {
             // It is made all the same, and must not be made twice; the next one shows it.
             tracing::error!(%error, "what was written to the state file does not show yet");
         }
@@ -106,9 +109,29 @@ impl Inner {
 
     /// After a transaction: what it was to write waits on where it failed. Whoever failed holds `learning`.
     fn settle<T>(&self, done: &Result<T, redb::Error>) {
-        self.failed.store(done.is_err(), Ordering::Release);
-        if done.is_err() {
-            Layers::put_back(&self.layers);
+        match done {
+            Ok(_) if self.failed.load().is_none() => {}
+            Ok(_) => {
+                self.failed.store(None);
+                tracing::info!("the state file is written again");
+            }
+            Err(error) => {
+                self.lost.fetch_or(is_of_disk(error), Ordering::AcqRel);
+                // The first error says more than those that follow from it.
+                if self.failed.load().is_none() {
+                    tracing::error!(%error, "the state file cannot be written");
+                    self.failed.store(Some(Arc::new(error.to_string())));
+                }
+                Layers::put_back(&self.layers);
+            }
         }
     }
+}
+
+/// Whether the database takes nothing more after this error.
+fn is_of_disk(error: &redb::Error) -> bool {
+    matches!(
+        error,
+        redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed
+    )
 }

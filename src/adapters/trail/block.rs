@@ -43,6 +43,11 @@ impl Block {
             && self.end - self.start < BYTES_MAX
     }
 
+    /// The file that it is a part of.
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+
     /// Whether it is a part of `source`.
     pub(super) fn is_of(&self, source: &Arc<Source>) -> bool {
         Arc::ptr_eq(&self.source, source)

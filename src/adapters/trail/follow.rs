@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::fs::Metadata;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1024 * 1024;
@@ -21,9 +23,12 @@ const SEGMENTS_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Source {
     file: File,
-    /// Device and number: the same file under whatever name.
-    identity: (u64, u64),
+    identity: Identity,
 }
+
+/// Device, number and time of birth: the same file under whatever name. File systems give the number of one that is gone to the
+/// next one.
+type Identity = (u64, u64, Option<SystemTime>);
 
 /// Follows the file of this path.
 #[derive(Debug)]
@@ -33,7 +38,7 @@ pub(super) struct Follower {
     current: Option<(Arc<Source>, u64)>,
     waiting: VecDeque<Arc<Source>>,
     /// Files that were read to their end, the latest last.
-    done: VecDeque<(u64, u64)>,
+    done: VecDeque<Identity>,
     /// In the middle of a line that is too long.
     skipping: bool,
 }
@@ -41,9 +46,9 @@ pub(super) struct Follower {
 impl Source {
     fn open(path: &Path) -> Option<Arc<Self>> {
         let file = File::open(path).ok()?;
-        let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let data = file.metadata().ok().filter(Metadata::is_file)?;
         Some(Arc::new(Self {
-            identity: (data.dev(), data.ino()),
+            identity: identity(&data),
             file,
         }))
     }
@@ -59,7 +64,7 @@ impl Source {
         std::fs::remove_file(&path)?;
         let data = file.metadata()?;
         Ok(Arc::new(Self {
-            identity: (data.dev(), data.ino()),
+            identity: identity(&data),
             file,
         }))
     }
@@ -71,6 +76,11 @@ impl Source {
 
     fn length(&self) -> u64 {
         self.file.metadata().map_or(0, |data| data.len())
+    }
+
+    /// Whether it has no name any more.
+    pub(super) fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|data| data.nlink() == 0)
     }
 
     /// The bytes between two places; fewer when they are not there any more.
@@ -231,4 +241,8 @@ impl Follower {
         let surplus = found.len().saturating_sub(SEGMENTS_MAX);
         found.split_off(surplus)
     }
+}
+
+fn identity(data: &Metadata) -> Identity {
+    (data.dev(), data.ino(), data.created().ok())
 }

@@ -278,6 +278,20 @@ impl Shared {
         }
     }
 
+    /// Gives up what stands in files that were removed: as long as something of them is kept, they are open and take their room
+    /// on the disk.
+    fn forget_removed(&self) {
+        loop {
+            let index = self.index.read();
+            let oldest = index.blocks.front().map(|block| Arc::clone(block.source()));
+            drop(index);
+            match oldest.filter(|source| source.is_removed()) {
+                Some(removed) => self.forget(&removed),
+                None => return,
+            }
+        }
+    }
+
     fn newest(&self) -> u64 {
         let index = self.index.read();
         (index.first + index.blocks.len() as u64).saturating_sub(1)
@@ -301,6 +315,7 @@ impl Shared {
     fn follow(&self, mut follower: Follower) {
         while !self.stop.load(Ordering::Relaxed) {
             let Some((source, offset, lines)) = follower.next() else {
+                self.forget_removed();
                 let mut index = self.index.write();
                 index.start.1 = index.start.0;
                 drop(index);

@@ -167,6 +167,59 @@ fn a_file_that_is_exchanged_stays_readable() {
     assert!(trail.find("id-2").is_some());
 }
 
+/// Waits until something shows.
+fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what}");
+}
+
+#[test]
+fn a_file_that_was_removed_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let old = folder.path().join("audit.20260101T000000Z.jsonl");
+    append(&old, &line(1, "a", "allow"));
+    append(&file, &line(2, "a", "allow"));
+    let trail = AuditTrail::new(file);
+    trail.start();
+    wait(&trail, 2);
+    std::fs::remove_file(&old).unwrap();
+    // Nobody holds its room on the disk any more.
+    let is_open = |entry: std::fs::DirEntry| {
+        let path = std::fs::read_link(entry.path());
+        path.is_ok_and(|path| path.to_string_lossy().starts_with(&*old.to_string_lossy()))
+    };
+    until("it is held open", || {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        !open.flatten().any(is_open)
+    });
+    assert_eq!(all(&trail, &Filter::default(), 2), ["id-2"]);
+    assert_eq!(trail.find("id-1"), None);
+}
+
+/// File systems give the number of a file that is gone to the next one: most of them at once.
+#[test]
+fn a_new_file_is_followed_that_has_the_number_of_a_removed_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let old = folder.path().join("audit.20260101T000000Z.jsonl");
+    // Nothing in it is kept, as of a day on which nothing came.
+    append(&old, "{\"mark\":\"checkpoint\"}\n");
+    append(&file, &line(1, "a", "allow"));
+    let trail = AuditTrail::new(file.clone());
+    trail.start();
+    wait(&trail, 1);
+    std::fs::remove_file(&old).unwrap();
+    std::fs::rename(&file, folder.path().join("audit.20260102T000000Z.jsonl")).unwrap();
+    append(&file, &line(2, "a", "allow"));
+    wait(&trail, 2);
+}
+
 #[test]
 fn a_file_that_is_not_there_yet_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,6 +36,7 @@ use maud::Markup;
 use maud::html;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest form with a draft, in bytes: every byte of the longest policy escaped, and the rest.
 pub(super) const DRAFT_BYTES_MAX: usize = 3 * POLICY_BYTES_MAX + 16_384;
@@ -284,11 +285,9 @@ fn state(console: &Console, now: &PolicyText, on_disk: &str) -> Markup {
 /// Looks at the draft of a form: checker and records, one draft at a time.
 async fn looked(console: &Console, fields: &Fields) -> Result<Looked, Response> {
     let text = from_form(fields.get("text"));
-    let place = tokio::time::timeout(WAIT, console.desk.drafts.acquire()).await;
-    let Ok(Ok(_place)) = place else {
-        return Err(busy());
-    };
+    let place = place(console).await.ok_or_else(busy)?;
     let looked = desk(console, move |desk| {
+        let _place = place;
         let now = desk.read().ok();
         let present = now.and_then(|now| PolicySet::parse(&now.text).ok());
         let (_, findings) = check(&text, present.as_ref());
@@ -318,14 +317,12 @@ async fn write(
     note: String,
     how: How,
 ) -> Result<(), Option<DraftError>> {
-    let place = tokio::time::timeout(WAIT, console.desk.drafts.acquire()).await;
-    let Ok(Ok(_place)) = place else {
-        return Err(None);
-    };
+    let place = place(console).await.ok_or(None)?;
     let operator = signed.session.operator.name().to_string();
     let flow = Arc::clone(&console.flow);
     let at = console.now();
     let written = desk(console, move |desk| {
+        let _place = place;
         let draft = Draft {
             text: &text,
             base: &base,
@@ -338,6 +335,13 @@ async fn write(
         Ok(())
     });
     written.await.ok_or(None)?.map_err(Some)
+}
+
+/// The place of the one draft that is looked at. `None` when others take too long.
+async fn place(console: &Console) -> Option<OwnedSemaphorePermit> {
+    let place = Arc::clone(&console.desk.drafts).acquire_owned();
+    let place = tokio::time::timeout(WAIT, place).await;
+    place.ok()?.ok()
 }
 
 /// Asks the desk away from the threads of the listener. `None` when that thread failed.

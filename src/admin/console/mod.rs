@@ -146,9 +146,10 @@ struct Desk {
     tries: Mutex<Tries>,
     /// Attempts at a provider that have come back.
     used: Mutex<Used>,
-    readers: Semaphore,
-    hashers: Semaphore,
-    drafts: Semaphore,
+    /// The places of these go along to the thread that works, which goes on where whoever asks has hung up.
+    readers: Arc<Semaphore>,
+    hashers: Arc<Semaphore>,
+    drafts: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
 }
 
@@ -234,11 +235,11 @@ impl Console {
                 sessions: Mutex::default(),
                 tries: Mutex::default(),
                 used: Mutex::default(),
-                readers: Semaphore::new(READERS_MAX),
+                readers: Arc::new(Semaphore::new(READERS_MAX)),
                 // A password costs memory and a processor that requests need.
-                hashers: Semaphore::new(1),
+                hashers: Arc::new(Semaphore::new(1)),
                 // So does a replay.
-                drafts: Semaphore::new(1),
+                drafts: Arc::new(Semaphore::new(1)),
                 listeners: Arc::new(Semaphore::new(decisions::LISTENERS_MAX)),
             }),
         }
@@ -342,10 +343,11 @@ impl Console {
         &self,
         read: impl FnOnce(&dyn Trail, &mut dyn FnMut() -> bool) -> T + Send + 'static,
     ) -> Option<T> {
-        let _place = self.desk.readers.acquire().await.ok()?;
+        let place = Arc::clone(&self.desk.readers).acquire_owned().await.ok()?;
         let trail = Arc::clone(&self.trail);
         let clock = Arc::clone(&self.flow.dependencies().clock);
         let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let start = clock.instant();
             read(trail.as_ref(), &mut || {
                 clock.instant().duration_since(start) < SEARCH_BUDGET

@@ -5,6 +5,7 @@ use crate::admin::console::Fields;
 use crate::admin::console::Signed;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
+use crate::admin::review::ruled;
 use crate::domain::operator::roster::Role;
 use crate::domain::review::Entry;
 use crate::domain::review::RulingError;
@@ -99,15 +100,9 @@ pub(super) async fn decide(
     if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return gone();
     }
-    let decided = console
-        .flow
-        .decide_review(
-            &id,
-            is_release,
-            signed.session.operator.name(),
-            fields.get("reason").trim(),
-        )
-        .await;
+    let operator = signed.session.operator.name();
+    let reason = fields.get("reason").trim();
+    let decided = ruled(&console.flow, &id, is_release, operator, reason).await;
     match decided {
         Ok(_) => Redirect::to(&format!("/console/review?done={word}")).into_response(),
         Err(DecideError::Ruling(RulingError::Unknown)) => gone(),

@@ -34,6 +34,7 @@ use axum::response::Redirect;
 use axum::response::Response;
 use maud::html;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The cookie that binds the form to the browser before there is a session.
@@ -89,16 +90,23 @@ impl Console {
         let known = roster
             .find(&name)
             .map(|operator| operator.name().to_string());
-        let place = tokio::time::timeout(Duration::from_secs(5), self.desk.hashers.acquire()).await;
-        let Ok(Ok(_place)) = place else {
+        let place = Arc::clone(&self.desk.hashers).acquire_owned();
+        let place = tokio::time::timeout(Duration::from_secs(5), place).await;
+        let Ok(Ok(place)) = place else {
             return Err(Refused::Busy);
         };
-        let verified =
-            tokio::task::spawn_blocking(move || roster.verify(&name, &password).cloned()).await;
-        let Ok(Some(operator)) = verified else {
-            // What was typed as a name that nobody has may be a password: it is not recorded.
-            self.flow
-                .record_operator(known.as_deref(), "sign_in_failed", "");
+        let flow = Arc::clone(&self.flow);
+        // Whoever tries may hang up: the place is taken until the thread is through, and the record is left all the same.
+        let verified = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let found = roster.verify(&name, &password).cloned();
+            if found.is_none() {
+                // What was typed as a name that nobody has may be a password: it is not recorded.
+                flow.record_operator(known.as_deref(), "sign_in_failed", "");
+            }
+            found
+        });
+        let Ok(Some(operator)) = verified.await else {
             return Err(Refused::Wrong);
         };
         self.tries().forget(&who);
