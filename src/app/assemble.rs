@@ -4,6 +4,9 @@
 /// Values that no configuration can have.
 mod bounds;
 
+/// What a start needs beyond a snapshot.
+pub(in crate::app) mod start;
+
 /// Whether what is written can be.
 pub(in crate::app) mod writable;
 

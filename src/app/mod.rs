@@ -127,11 +127,11 @@ pub mod inherited;
 /// Work beside the requests.
 pub mod background;
 
-use crate::adapters::audit_log::AuditLog;
+/// What is read and opened before anything is served.
+mod opening;
+
 use crate::adapters::clock::SystemClock;
 use crate::adapters::entropy::OsEntropy;
-use crate::adapters::geo::CurrentGeo;
-use crate::adapters::geo::GeoSettings;
 use crate::adapters::geo::GeoWarning;
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::trail::Others;
@@ -162,10 +162,9 @@ use crate::proxy::upstream::Services;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
-use crate::telemetry::metrics::Metrics;
 use certificates::Certificates;
-use inherited::Inherited;
-use keys::Keys;
+use opening::Found;
+use opening::Opened;
 use own_certificates::OwnCertificates;
 use parking_lot::Mutex;
 use pingora::server::RunArgs;
@@ -193,100 +192,36 @@ pub enum RunError {
 
 /// Runs the gateway in the foreground until SIGTERM or SIGINT.
 pub fn run(overrides: &Overrides) -> Result<(), RunError> {
-    let config = overrides
-        .config()
-        .map_err(|error| RunError::Config(vec![error]))?;
-    let file = overrides.file_name();
-    crate::telemetry::start_logging(&config.log.filter, config.log.format).map_err(|error| {
-        RunError::Config(vec![ConfigError::new(
-            &file,
-            format!("log.filter: {error}"),
-        )])
-    })?;
-    // Taken before the files are read in earnest, so that an edit in between is seen as one.
-    let stamp = reload::stamp(overrides, &config);
-    let mut trusted = trust::Trusted::before(&config);
-    let one = |error: ConfigError| RunError::Config(vec![error]);
-
-    // Everything that can be wrong is found before a port is bound.
-    assemble::can_be_written(&config, &file).map_err(RunError::Config)?;
-    let keys = Keys::load(&config, &OsEntropy).map_err(one)?;
-    signing::prepare(&config).map_err(one)?;
-    let assembled = assemble::snapshot(&config, &file, &keys, 1).map_err(RunError::Config)?;
-    let upstream_settings = assemble::upstream(&config, &file).map_err(one)?;
-    let peers = resources::peers(&config, &file, &[]).map_err(RunError::Config)?;
-    let address = resolve(&upstream_settings.host, upstream_settings.port)
-        .map_err(|problem| one(ConfigError::new(&file, format!("upstream.url: {problem}"))))?;
-    let load = |tls| certificates::load("server", tls, &listener::PROTOCOLS, &file);
-    let tls = config.server.tls.as_ref().map(load).transpose();
-    let tls = tls.map_err(one)?;
-    let edge_settings = edge::settings(&config, &file).map_err(RunError::Config)?;
-    let actions = actions::prepare(&config.actions, &file).map_err(one)?;
-    let sign_in = sign_in::prepare(&config, &file).map_err(RunError::Config)?;
-    let stream = audit::stream::open(&config, &file, &keys).map_err(one)?;
-    let mut inherited = Inherited::take_over(&config, &file).map_err(one)?;
-    let metrics = Arc::new(Metrics::new().map_err(|error| RunError::System(error.to_string()))?);
-    count_panics(&metrics);
-    let health = Arc::new(Health::default());
-    let geo = geo(&config, &health);
-    for warning in &assembled.warnings {
-        tracing::warn!("{warning}");
-    }
-    health.set(
-        "model",
-        assembled
-            .model_degraded
-            .clone()
-            .map_or(PartStatus::Ok, PartStatus::Degraded),
-    );
-
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("riskgate-side")
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| RunError::System(format!("no runtime: {error}")))?;
-    let learning = background::learning()?;
-    let state = {
-        let _context = runtime.enter();
-        let settings = assemble::store(&config, &file, &keys).map_err(one)?;
-        trusted.state(&config, &settings.redis.tls);
-        let opened = inherited::open_store(&config, &settings, !inherited.is_empty());
-        opened.map_err(|error| one(ConfigError::new(&file, format!("state.url: {error}"))))?
-    };
-    // After the store: with a file, the process before has ended when it is ours, and writes no more records.
-    let mut audit = audit::settings(&config, &file).map_err(one)?;
-    if let Some(stream) = &stream {
-        trusted.stream(&config, stream);
-    }
-    let stream = stream
-        .map(|stream| audit::stream::Running::start(stream, &metrics, &health))
-        .transpose()
-        .map_err(|error| RunError::System(format!("no thread: {error}")))?;
-    audit.tap = stream.as_ref().map(audit::stream::Running::tap);
-    let audit = AuditLog::open(
+    let mut found = Found::of(overrides)?;
+    let Opened {
+        metrics,
+        health,
+        geo,
+        runtime,
+        learning,
+        state,
+        stream,
         audit,
-        Arc::new(SystemClock),
-        Arc::new(OsEntropy),
-        Arc::clone(&metrics),
-    );
-    let audit = Arc::new(
-        audit.map_err(|error| one(ConfigError::new(&file, format!("audit.file: {error}"))))?,
-    );
-    let operators = operators::load(&config, &OsEntropy).map_err(one)?;
-    console::read(&config.operators_file()).map_err(one)?;
-    let mut socket = |address, key| match inherited.take(address) {
-        Some(socket) => Ok((socket, true)),
-        None => bind(address, key, &file).map(|socket| (socket, false)),
-    };
-    let (admin_listener, _) = socket(config.admin.listen, "admin.listen")?;
-    let actions_listener = match &actions {
-        Some(prepared) => Some(socket(prepared.listen(), "actions.listen")?.0),
-        None => None,
-    };
-    // Pingora opens the public one itself; one of ours is only tried, and closed before anybody takes it for Pingora's.
-    let (public, is_inherited) = socket(config.server.listen, "server.listen")?;
-    let public = is_inherited.then_some(public);
+        operators,
+        sockets,
+    } = Opened::of(&mut found)?;
+    let Found {
+        config,
+        file,
+        stamp,
+        mut trusted,
+        keys,
+        assembled,
+        upstream: upstream_settings,
+        peers,
+        address,
+        tls,
+        edge: edge_settings,
+        actions,
+        sign_in,
+        ..
+    } = found;
+    let one = |error: ConfigError| RunError::Config(vec![error]);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity_server = assemble::identity_server(&config, &file, &upstream_settings)
@@ -380,7 +315,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         alerting.map(|delivery| runtime.spawn(delivery.run(Arc::clone(&clock), stopped.clone())));
     let means = shared_signals::means(&flow, &clock);
     let signalling = runtime.spawn(transmitter.run(means, stopped.clone()));
-    if let (Some(prepared), Some(listener)) = (actions, actions_listener) {
+    if let (Some(prepared), Some(listener)) = (actions, sockets.actions) {
         let _context = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener)
             .map_err(|error| RunError::System(error.to_string()))?;
@@ -411,7 +346,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         console: console.clone(),
         hosts: config.admin.hosts.clone().into(),
     };
-    start_admin(&runtime, admin_listener, admin_state, stopped)?;
+    start_admin(&runtime, sockets.admin, admin_state, stopped)?;
     runtime.spawn(background::watch_state(flow.clone(), health.clone()));
     runtime.spawn(background::watch_share(Arc::clone(&flow)));
     runtime.spawn(background::write_scopes(Arc::clone(&flow)));
@@ -460,7 +395,7 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         &config,
         Arc::clone(&flow),
         (upstream, services),
-        (edge_settings, public, tls),
+        (edge_settings, sockets.public, tls),
         health,
     )?;
 
@@ -541,19 +476,6 @@ fn start_admin(
     Ok(())
 }
 
-fn bind(address: SocketAddr, key: &str, file: &str) -> Result<TcpListener, RunError> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|error| {
-        RunError::Config(vec![ConfigError::new(
-            file,
-            format!("{key}: {address} cannot be bound: {error}"),
-        )])
-    })
-}
-
 /// The first address of a name.
 pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
     let mut addresses = (host, port)
@@ -564,16 +486,6 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
         .ok_or_else(|| format!("`{host}` has no address"))
 }
 
-/// The address databases. What is missing is said in the log and shown as a part that is degraded.
-fn geo(config: &Config, health: &Health) -> Arc<CurrentGeo> {
-    let (geo, missing) = CurrentGeo::open(GeoSettings::from(&config.geo));
-    for warning in &missing {
-        tracing::warn!("{}: {warning}", warning.role.key());
-    }
-    report_geo(health, &missing);
-    Arc::new(geo)
-}
-
 fn report_geo(health: &Health, missing: &[GeoWarning]) {
     let problems: Vec<String> = missing.iter().map(ToString::to_string).collect();
     let status = if problems.is_empty() {
@@ -582,14 +494,4 @@ fn report_geo(health: &Health, missing: &[GeoWarning]) {
         PartStatus::Degraded(problems.join("; "))
     };
     health.set("geo", status);
-}
-
-/// A panic is a bug: it costs one request, is counted and keeps its message.
-fn count_panics(metrics: &Arc<Metrics>) {
-    let metrics = Arc::clone(metrics);
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        metrics.panicked();
-        before(info);
-    }));
 }

@@ -9,6 +9,7 @@ use crate::admin::console::Console;
 use crate::admin::console::Provider;
 use crate::app;
 use crate::app::assemble;
+use crate::app::assemble::start;
 use crate::app::certificates;
 use crate::app::certificates::Certificates;
 use crate::app::certificates::Prepared;
@@ -163,7 +164,7 @@ impl Reloader {
             // Models that have changed are loaded and proved here, which takes its time.
             if let Some(taken) = self.reload(&config, &proved) {
                 (config, proved) = taken;
-                remind(&began, &config);
+                self.remind(&began, &config);
                 seen = as_seen(&seen, stamp(&self.overrides, &config));
                 let now = stamp_of(certificates::files(&config));
                 seen_certificates = as_seen(&seen_certificates, now);
@@ -354,6 +355,22 @@ impl Reloader {
         console::begin(&self.console);
     }
 
+    /// Says which changes since the start of the process are not in force, with each reload until they are, and what is
+    /// wrong with them: nobody else looks at them before the restart does.
+    fn remind(&self, began: &Config, config: &Config) {
+        let keys = restart::keys(began, config);
+        if keys.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            keys = %keys.join(", "),
+            "what has changed under these keys is in force after a restart alone"
+        );
+        for problem in start::problems(config, &self.overrides.file_name(), &self.keys) {
+            tracing::error!(error = %problem, "the next start refuses this configuration");
+        }
+    }
+
     fn end_sessions(&self, config: &Config, management: Option<ManagementCredential>) {
         self.identity_server.manage(management);
         let is_on = assemble::ends_sessions(config);
@@ -366,17 +383,6 @@ impl Reloader {
     }
 }
 
-/// Says which changes since the start of the process are not in force, with each reload until they are.
-fn remind(began: &Config, config: &Config) {
-    let keys = restart::keys(began, config);
-    if !keys.is_empty() {
-        tracing::warn!(
-            keys = %keys.join(", "),
-            "what has changed under these keys is in force after a restart alone"
-        );
-    }
-}
-
 /// The files of a snapshot as they are now.
 pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let challenger = config.model.challenger.dir.as_ref();
@@ -385,10 +391,17 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
     let management = config.upstream.management.as_ref();
     let oidc = config.admin.oidc.as_ref();
     let oidc = oidc.map(|said| [said.client_secret_file.clone(), said.ca_file.clone()]);
-    let services = config.resource.iter();
+    let services = config.resource.iter().flat_map(|service| {
+        let asks = service.introspection.as_ref();
+        let secret = asks.map(|asks| asks.secret_file.clone());
+        [service.ca_file.clone(), secret]
+    });
+    let signature = &config.headers.signature;
+    let signature = signature.key_file.clone().filter(|_| signature.enabled);
     let secrets = management
         .map(|said| said.secret_file.clone())
         .into_iter()
+        .chain(signature)
         .chain(oidc.into_iter().flatten().flatten());
     let files = overrides
         .file()
@@ -398,7 +411,7 @@ pub fn stamp(overrides: &Overrides, config: &Config) -> Stamp {
         .chain([models.join("manifest.toml"), models.join(CARD)])
         .chain(challenger)
         .chain(signing::files(config))
-        .chain(services.filter_map(|service| service.ca_file.clone()))
+        .chain(services.flatten())
         .chain(shared_signals::files(config))
         .chain(secrets);
     stamp_of(files)
@@ -426,6 +439,23 @@ fn stamp_of(files: impl Iterator<Item = PathBuf>) -> Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_that_a_snapshot_holds_is_looked_at() {
+        let text = "
+            headers.signature = { enabled = true, key_id = 'a', key_file = 'signature.key' }
+            [[resource]]
+            prefix = '/orders'
+            upstream = 'https://orders'
+            audience = 'orders'
+            ca_file = 'orders.ca'
+            introspection = { client_id = 'gateway', secret_file = 'introspection.secret' }
+        ";
+        let seen = stamp(&Overrides::default(), &Config::parse(text).unwrap());
+        for file in ["signature.key", "orders.ca", "introspection.secret"] {
+            assert!(seen.iter().any(|(path, _)| path.ends_with(file)), "{file}");
+        }
+    }
 
     #[test]
     fn what_is_written_during_a_reload_is_seen_by_the_next_look() {

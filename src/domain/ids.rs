@@ -222,8 +222,9 @@ impl fmt::Debug for Pseudonymizer {
     }
 }
 
-/// The form under which WSO2's user stores would find the same user: trimmed, NFC, lower case, without the tenant
-/// suffix and without the name of the primary user store.
+/// The form under which WSO2's user stores would find the same user: NFC, lower case, without the tenant suffix and
+/// without the name of the primary user store, and without white space around it or between it and these: directories
+/// and databases take no notice of that at the ends of a name.
 pub fn canonical_username(tenant: &str, username: &str) -> String {
     const PRIMARY: &str = "primary/";
     let name = username.trim();
@@ -237,11 +238,12 @@ pub fn canonical_username(tenant: &str, username: &str) -> String {
         let tenant = tenant.to_lowercase();
         let user = folded.strip_suffix(tenant.as_str());
         if let Some(user) = user.and_then(|user| user.strip_suffix('@')) {
-            folded.truncate(user.len());
+            folded.truncate(user.trim_end().len());
         }
     }
-    if folded.starts_with(PRIMARY) {
-        folded.drain(..PRIMARY.len());
+    if let Some(user) = folded.strip_prefix(PRIMARY) {
+        let before = folded.len() - user.trim_start().len();
+        folded.drain(..before);
     }
     folded
 }
@@ -271,6 +273,9 @@ mod tests {
             "PRIMARY/alice",
             "primary/ALICE@carbon.super",
             "\u{3000}alice@Carbon.Super\u{a0}",
+            "alice @carbon.super",
+            "PRIMARY/ alice",
+            " primary/\talice\u{a0}@Carbon.Super ",
         ] {
             assert_eq!(p.user("carbon.super", spelling), alice, "{spelling}");
         }

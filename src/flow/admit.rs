@@ -10,6 +10,7 @@ use crate::domain::route::RouteMatch;
 use crate::domain::signals::client_addr::AddressSource;
 use crate::domain::signals::client_addr::Scheme;
 use crate::domain::signals::client_addr::client_address;
+use crate::domain::signals::session;
 use crate::domain::target::CanonicalTarget;
 use crate::flow::Dependencies;
 use crate::flow::error::Refusal;
@@ -187,7 +188,7 @@ fn takes_away(headers: &http::HeaderMap) -> bool {
         })
 }
 
-/// Framing that two parsers could read in two ways.
+/// Framing, and cookies, that two parsers could read in two ways.
 fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
     if knock.headers.keys().any(resembles_framing) {
         return Err(Refusal::closing(
@@ -244,6 +245,14 @@ fn framing(knock: &Knock<'_>) -> Result<(), Refusal> {
             400,
             "framing",
             "a field that is not of the connection alone is named as if it were",
+        ));
+    }
+    let mut cookies = knock.headers.get_all(http::header::COOKIE).iter();
+    if cookies.any(session::has_version) {
+        return Err(Refusal::new(
+            400,
+            "cookie",
+            "cookies are sent without a version",
         ));
     }
     expectation(knock)?;

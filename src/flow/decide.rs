@@ -569,11 +569,7 @@ pub(in crate::flow) fn input<'a>(
             door,
             method: exchange.method,
             tenant: exchange.tenant(),
-            organization: exchange
-                .target
-                .as_ref()
-                .and_then(CanonicalTarget::organization)
-                .unwrap_or(""),
+            organization: exchange.organization(),
             grant_type: text(&facts.grant_type),
             response_type: text(&facts.response_type),
             prompt: text(&facts.prompt),

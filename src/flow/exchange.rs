@@ -390,6 +390,14 @@ impl Exchange {
             .map_or("", CanonicalTarget::tenant_domain)
     }
 
+    /// The organization that the target names, or an empty text.
+    pub fn organization(&self) -> &str {
+        self.target
+            .as_ref()
+            .and_then(CanonicalTarget::organization)
+            .unwrap_or("")
+    }
+
     /// The client id of the application, or an empty text where none is known.
     pub fn application(&self) -> &str {
         let assessed = self.assessed.as_ref();

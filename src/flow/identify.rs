@@ -222,10 +222,8 @@ pub fn identify(
         .is_some_and(|kind| kind.contains("xml"));
     let direct = get("response_mode") == Some("direct");
     let owned = |name: &str| get(name).map(str::to_owned);
-    let scopes: Vec<_> = get("scope")
+    let scopes: Vec<_> = distinct_words(get("scope").unwrap_or_default(), SCOPES_MAX)
         .into_iter()
-        .flat_map(str::split_ascii_whitespace)
-        .take(SCOPES_MAX)
         .map(|scope| people.value(NameSpace::Scope, scope.as_bytes()))
         .collect();
     let grant = if door == Door::Token {
@@ -264,6 +262,20 @@ pub fn identify(
             hands_over: HandsOver::default(),
         },
     }
+}
+
+/// The first `most` different words of a text: one that is repeated must not keep others from being seen.
+fn distinct_words(text: &str, most: usize) -> Vec<&str> {
+    let mut words = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        if words.len() >= most {
+            break;
+        }
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    words
 }
 
 impl<'r> Asked<'r> {
@@ -534,91 +546,4 @@ fn form_decoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::parameters::BodyHeaders;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-    fn headers(authorization: &str) -> http::HeaderMap {
-        let mut headers = http::HeaderMap::new();
-        headers.insert(http::header::AUTHORIZATION, authorization.parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn credentials_have_one_reading() {
-        let of = |door, authorization: &str, body: &str| {
-            let parameters = Parameters::parse(
-                Door::Token,
-                &http::Method::POST,
-                None,
-                BodyHeaders {
-                    content_type: Some("application/x-www-form-urlencoded"),
-                    ..BodyHeaders::default()
-                },
-                body.as_bytes(),
-            )
-            .unwrap();
-            check_credentials(door, Some(&parameters), &headers(authorization))
-                .map_err(|refusal| refusal.status)
-        };
-        let encode = |text: &str| format!("Basic {}", STANDARD.encode(text));
-        for (name, body) in [
-            ("app:secret", "grant_type=password"),
-            ("app:secret", "client_id=app"),
-            ("app:secret", "client_id="),
-            ("a%20b:secret", "client_id=a%20b"),
-        ] {
-            assert_eq!(
-                of(Door::Token, &encode(name), body),
-                Ok(()),
-                "{name} {body}"
-            );
-        }
-        for door in [Door::Token, Door::Par, Door::DeviceAuthorize, Door::Ciba] {
-            let two = of(door, &encode("app:secret"), "client_id=other");
-            assert_eq!(two, Err(400), "{door}");
-        }
-        for unreadable in [
-            "Basic",
-            "Basic ",
-            "Basic %%%",
-            "Basic YTpi, Bearer x",
-            "BasicYTpi",
-            "Basic\tYTpi",
-        ] {
-            for door in [Door::Token, Door::Basic, Door::Pdp] {
-                assert_eq!(of(door, unreadable, "x=y"), Err(400), "{door} {unreadable}");
-            }
-        }
-        assert_eq!(of(Door::Token, "Bearer abc", "client_id=other"), Ok(()));
-        let assertion = format!(
-            "client_assertion=h.{}.s",
-            URL_SAFE_NO_PAD.encode(r#"{"sub":"app"}"#)
-        );
-        for (client, expected) in [("app", Ok(())), ("other", Err(400)), ("", Ok(()))] {
-            let body = format!("{assertion}&client_id={client}");
-            assert_eq!(of(Door::Token, "Bearer abc", &body), expected, "{client}");
-        }
-        // A page before the login may have credentials of its own.
-        assert_eq!(
-            of(Door::Authorize, &encode("a:b"), "client_id=other"),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn basic_credentials_name_the_user() {
-        let encode = |text: &str| headers(&format!("bAsIc {}", STANDARD.encode(text)));
-        assert_eq!(
-            basic_credentials(&encode("alice:secret")).as_deref(),
-            Some("alice")
-        );
-        assert_eq!(basic_credentials(&encode("nocolon")), None);
-        assert_eq!(basic_credentials(&headers("Basic %%%")), None);
-        assert_eq!(basic_credentials(&headers("Bearer abc")), None);
-        assert!(
-            has_basic_credentials(&encode("a:b")) && !has_basic_credentials(&headers("Bearer abc"))
-        );
-    }
-}
+mod tests;

@@ -168,7 +168,11 @@ pub(in crate::flow) fn describe_standing(
         let accounts = exchange.snapshot.policy.break_glass();
         event.named = true;
         event.break_glass = !accounts.accounts().is_empty()
-            && accounts.contains(tenant, &canonical_username(tenant, name));
+            && accounts.contains(
+                tenant,
+                exchange.organization(),
+                &canonical_username(tenant, name),
+            );
     }
     event.session = assessed.provenance.is_some() && exchange.door == Some(Door::Authorize);
     event.unscored_percent = exchange.unscored_percent;

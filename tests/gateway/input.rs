@@ -290,6 +290,13 @@ async fn framing_and_host_have_one_reading() {
             ),
         ),
         (
+            "cookies in the form that Tomcat parts by commas",
+            format!(
+                "{}Cookie: $Version=1; a=b, commonAuthId=x\r\nContent-Length: 29\r\n\r\n{body}",
+                head("Host: localhost\r\n")
+            ),
+        ),
+        (
             "an upgrade",
             format!(
                 "{}Upgrade: h2c\r\nContent-Length: 29\r\n\r\n{body}",

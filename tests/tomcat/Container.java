@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import javax.servlet.ServletException;
+import javax.servlet.http.Cookie;
 import javax.servlet.http.HttpServlet;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
@@ -96,6 +97,7 @@ public final class Container {
             member(json, "method", request.getMethod());
             member(json, "tenant", (String) request.getAttribute(TENANT));
             member(json, "organization", (String) request.getAttribute(ORGANIZATION));
+            member(json, "session", session(request));
             json.append("\"risk\":{");
             for (String name : Collections.list(request.getHeaderNames())) {
                 if (name.startsWith("x-risk-")) {
@@ -114,6 +116,18 @@ public final class Container {
             response.setContentLength(body.length);
             response.getOutputStream().write(body);
         }
+    }
+
+    /** The first cookie of this name, as the identity server looks for it. */
+    private static String session(HttpServletRequest request) {
+        if (request.getCookies() != null) {
+            for (Cookie cookie : request.getCookies()) {
+                if (cookie.getName().equals("commonAuthId")) {
+                    return cookie.getValue();
+                }
+            }
+        }
+        return null;
     }
 
     /** RequestEncodingValve: whoever names no charset means UTF-8. */

@@ -1,5 +1,6 @@
 //! The gateway against a real Tomcat 9, whose applications say what reached them. Whatever Tomcat takes to a scored
-//! servlet was inspected as that door, or was refused; and what the gateway reads in a form is what the servlet reads.
+//! servlet was inspected as that door, or was refused; and what the gateway reads in forms and cookies is what the servlet
+//! reads.
 //!
 //! `RISKGATE_SPELLINGS` sets how many spellings and forms are tried (`make hardening` tries more than the default).
 
@@ -30,11 +31,14 @@ mod wire;
 use container::Container;
 use gateway::World;
 use gateway::in_front_of;
+use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use riskgate::domain::parameters::BodyHeaders;
 use riskgate::domain::parameters::Parameters;
 use riskgate::domain::route::Door;
 use riskgate::domain::route::RouteTable;
+use riskgate::domain::signals::session;
 use riskgate::domain::target::SUPER_TENANT;
 use serde_json::Value;
 use spellings::Chance;
@@ -61,6 +65,8 @@ struct Arrival {
     organization: Option<String>,
     /// `X-Risk-Status`, as the servlet sees it.
     status: Option<String>,
+    /// The first cookie that is named as the session's is.
+    session: Option<String>,
     parameters: Vec<(String, String)>,
 }
 
@@ -77,6 +83,7 @@ impl Arrival {
             path: format!("{}{}", text("context")?, text("path")?),
             tenant: text("tenant").unwrap_or_else(|| SUPER_TENANT.to_owned()),
             organization: text("organization"),
+            session: text("session"),
             status: said["risk"]["x-risk-status"].as_str().map(str::to_owned),
             parameters: parameters
                 .iter()
@@ -200,6 +207,78 @@ async fn nothing_reaches_a_scored_servlet_uninspected() {
         arrived + refused + elsewhere
     );
     assert!(arrived > tries() / 16 && refused > tries() / 8);
+}
+
+/// The value of a Cookie header that may be readable in more than one way.
+fn cookies(chance: &mut Chance) -> String {
+    const STARTS: [&str; 8] = ["", "", "", " ", "\t", ";", "$Version", "$Version=1;"];
+    const NAMES: [&str; 8] = [
+        "commonAuthId",
+        "commonAuthId",
+        "commonAuthId",
+        "commonauthid",
+        "a",
+        "$Path",
+        "a commonAuthId",
+        "",
+    ];
+    const EQUALS: [&str; 8] = ["=", "=", "=", "=", " = ", "=\t", "==", ""];
+    const MARKS: [&str; 16] = [
+        "", "", "", "", "\"", "\"", " ", "\t", ",", "\\", "=", "ä", "{", "(", "/", "\\\"",
+    ];
+    const ENDS: [&str; 8] = ["; ", "; ", "; ", ";", " ;", ", ", " ", ";;"];
+    let mut header = STARTS[chance.below(STARTS.len())].to_owned();
+    for number in 0..1 + chance.below(4) {
+        header.push_str(NAMES[chance.below(NAMES.len())]);
+        header.push_str(EQUALS[chance.below(EQUALS.len())]);
+        header.push_str(MARKS[chance.below(MARKS.len())]);
+        header.push_str(&format!("v{number}"));
+        header.push_str(MARKS[chance.below(MARKS.len())]);
+        if chance.below(3) == 0 {
+            header.push('w');
+            header.push_str(MARKS[chance.below(MARKS.len())]);
+        }
+        header.push_str(ENDS[chance.below(ENDS.len())]);
+    }
+    header
+}
+
+/// The session that the gateway looks at is the one that a servlet is given.
+#[test]
+fn the_session_is_the_first_cookie_that_the_servlet_is_given() {
+    let container = Container::start();
+    let mut wire = Wire::to(container.direct);
+    let mut chance = Chance::new(11);
+    let (mut refused, mut none, mut read) = (0, 0, 0);
+    for _ in 0..tries() {
+        let fields: Vec<String> = (0..1 + chance.below(2))
+            .map(|_| cookies(&mut chance))
+            .collect();
+        let mut request = "GET /commonauth HTTP/1.1\r\nHost: localhost\r\n".to_owned();
+        let mut headers = HeaderMap::new();
+        for field in &fields {
+            request.push_str(&format!("Cookie: {field}\r\n"));
+            // Blanks around the value belong to no field.
+            let value = HeaderValue::from_bytes(field.trim().as_bytes()).expect("a value");
+            headers.append(http::header::COOKIE, value);
+        }
+        request.push_str("\r\n");
+        if headers.values().any(session::has_version) {
+            refused += 1;
+            continue;
+        }
+        let (status, body) = wire.exchange(request.as_bytes());
+        let arrival = Arrival::of(status, &body).expect("an arrival");
+        let ours = session::cookie_values(&headers, session::SESSION_COOKIE).next();
+        assert_eq!(ours, arrival.session.as_deref(), "{fields:?}");
+        if ours.is_some() {
+            read += 1;
+        } else {
+            none += 1;
+        }
+    }
+    println!("{read} sessions were read alike, {none} headers name none, {refused} are refused");
+    assert!(read > tries() / 8 && none > tries() / 16 && refused > tries() / 16);
 }
 
 /// What the gateway reads in query and body is what the servlet reads, for every form that is let through.

@@ -158,14 +158,26 @@ fn listeners(config: &Config, found: &mut Found<'_>) {
     ];
     for (key, address) in others.into_iter().flatten() {
         // With port 0 each listener gets one of its own.
-        let other = taken.iter().find(|(_, other)| *other == address);
-        if let Some((other, _)) = other.filter(|_| address.port() != 0) {
-            found.add(format!(
+        let other = taken.iter().find(|(_, other)| overlap(*other, address));
+        match other.filter(|_| address.port() != 0) {
+            Some((other, taken)) if *taken == address => found.add(format!(
                 "{key}: {address} is that of {other} already; give each listener a port of its own"
-            ));
+            )),
+            Some((other, taken)) => found.add(format!(
+                "{key}: {address} cannot be bound beside {other} {taken}; give each listener a port of its own"
+            )),
+            None => {}
         }
         taken.push((key, address));
     }
+}
+
+/// Whether the system lets only one of two listeners have its address: one for every address of a family takes the port
+/// from all of it.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_every = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port()
+        && (one.ip() == other.ip() || (is_every && one.is_ipv4() == other.is_ipv4()))
 }
 
 #[cfg(test)]
@@ -238,6 +250,17 @@ mod tests {
             ]
         );
         assert!(of(&both.replace(":9", ":0")).is_empty());
+        for (one, other) in [("0.0.0.0", "127.0.0.1"), ("[::1]", "[::]")] {
+            let beside = format!("server.listen = '{one}:9'\nadmin.listen = '{other}:9'\n");
+            let found = of(&beside);
+            let expected = format!("cannot be bound beside server.listen {one}:9");
+            assert!(
+                found.len() == 1 && found[0].contains(&expected),
+                "{found:?}"
+            );
+        }
+        let apart = "server.listen = '0.0.0.0:9'\nadmin.listen = '[::1]:9'\n";
+        assert!(of(apart).is_empty());
         // Where WSO2 does not ask, nothing listens for it.
         let actions = "admin.listen = '127.0.0.1:9'\nactions.listen = '127.0.0.1:9'\n";
         assert!(of(actions).is_empty());

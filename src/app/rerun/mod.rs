@@ -342,8 +342,9 @@ impl Judge<'_> {
         };
         let name = names.find(event).flatten();
         let tenant = event.tenant.as_deref().unwrap_or("");
+        let organization = event.organization.as_deref().unwrap_or("");
         let accounts = self.policy.break_glass();
-        let by_name = name.is_some_and(|name| accounts.contains(tenant, name));
+        let by_name = name.is_some_and(|name| accounts.contains(tenant, organization, name));
         tally.add(&Replayed {
             break_glass: by_name || event.break_glass,
             group: name.and_then(|name| self.people.group(tenant, name)),

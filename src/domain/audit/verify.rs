@@ -343,7 +343,8 @@ impl Verifier {
                     "the gap is not where it says",
                 );
             }
-            state.lost += to.saturating_sub(from).saturating_add(1);
+            let lost = to.saturating_sub(from).saturating_add(1);
+            state.lost = state.lost.saturating_add(lost);
         } else if !jumped && state.last_seq.is_some_and(|last| last != mark.seq) {
             self.find(
                 Some(claimed),

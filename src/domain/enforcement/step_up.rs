@@ -229,16 +229,32 @@ impl StepUpSettings {
         if self.acr.is_empty() || self.acr.chars().any(|c| !c.is_ascii_graphic()) {
             problems.push("acr: expected printable ASCII without spaces".to_owned());
         }
+        for (key, words) in [
+            ("amr_values", &self.amr_values),
+            ("accepted_acr", &self.accepted_acr),
+        ] {
+            // An empty one would be proved by a token that says nothing.
+            if words.iter().any(|word| word.trim().is_empty()) {
+                problems.push(format!("{key}: has an empty entry; name it, or remove it"));
+            }
+        }
         for (place, entry) in self.applications.iter().enumerate() {
-            let same = |other: &&ApplicationStepUp| {
-                other.client_id == entry.client_id && other.tenant == entry.tenant
+            let tenant =
+                |of: &ApplicationStepUp| of.tenant.as_ref().map(|it| it.to_ascii_lowercase());
+            let same = |other: &ApplicationStepUp| {
+                other.client_id == entry.client_id && tenant(other) == tenant(entry)
             };
-            if self
-                .applications
-                .iter()
-                .take(place)
-                .any(|other| same(&other))
-            {
+            for (key, is_empty) in [
+                ("client_id", entry.client_id.is_empty()),
+                ("tenant", entry.tenant.as_deref() == Some("")),
+            ] {
+                if is_empty {
+                    problems.push(format!(
+                        "applications[{place}].{key}: empty, so that it is for nobody; name one, or remove it"
+                    ));
+                }
+            }
+            if self.applications.iter().take(place).any(same) {
                 problems.push(format!(
                     "applications[{place}].client_id: `{}` is there twice, keep one of the two",
                     entry.client_id
@@ -273,5 +289,38 @@ mod tests {
         ] {
             assert_eq!(settings.is_reached(acr, amr), reached, "{acr:?} {amr:?}");
         }
+    }
+
+    #[test]
+    fn settings_that_are_for_nobody_or_stand_twice_are_named() {
+        let entry = |client_id: &str, tenant: Option<&str>| ApplicationStepUp {
+            client_id: client_id.to_owned(),
+            tenant: tenant.map(str::to_owned),
+            style: None,
+            proof: None,
+            without_factor: None,
+        };
+        let settings = StepUpSettings {
+            accepted_acr: vec![String::new()],
+            applications: vec![
+                entry("shop", Some("acme.com")),
+                entry("shop", Some("Acme.COM")),
+                entry("", None),
+                entry("shop", Some("")),
+            ],
+            ..StepUpSettings::default()
+        };
+        let problems = settings.problems();
+        let begins = [
+            "accepted_acr: has an empty entry",
+            "applications[1].client_id: `shop` is there twice",
+            "applications[2].client_id: empty",
+            "applications[3].tenant: empty",
+        ];
+        assert_eq!(problems.len(), begins.len(), "{problems:?}");
+        for (problem, begin) in problems.iter().zip(begins) {
+            assert!(problem.starts_with(begin), "{problem}");
+        }
+        assert!(StepUpSettings::default().problems().is_empty());
     }
 }

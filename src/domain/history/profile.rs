@@ -334,13 +334,26 @@ impl Profile {
             self.first = at;
         } else {
             // The first login of all brings only new things; it says nothing about habit.
-            self.habit.cookie += u32::from(!lesson.cookie_known);
-            self.habit.address += u32::from(is_new(&self.addresses, seen.address));
-            self.habit.agent += u32::from(is_new(&self.agents, seen.agent));
-            self.habit.asn += u32::from(is_new(&self.asns, seen.asn));
-            // The first fingerprint of all, where TLS has only lately come to end here, is no novelty either.
             let tls_is_new = !self.tls.is_empty() && is_new(&self.tls, seen.tls);
-            self.habit.tls += u32::from(tls_is_new);
+            let brings = [
+                !lesson.cookie_known,
+                is_new(&self.addresses, seen.address),
+                is_new(&self.agents, seen.agent),
+                is_new(&self.asns, seen.asn),
+                // The first fingerprint of all, where TLS has only lately come to end here, is no novelty either.
+                tls_is_new,
+            ];
+            let habit = &mut self.habit;
+            let counts = [
+                &mut habit.cookie,
+                &mut habit.address,
+                &mut habit.agent,
+                &mut habit.asn,
+                &mut habit.tls,
+            ];
+            for (count, is_new) in counts.into_iter().zip(brings) {
+                *count = count.saturating_add(u32::from(is_new));
+            }
         }
         self.successes = self.successes.saturating_add(1);
         for (known, value) in self.known_mut().into_iter().zip(seen.values()) {
@@ -480,5 +493,21 @@ mod tests {
         });
         assert_eq!(profile.last, Timestamp(10 * 60_000));
         assert_eq!(profile.last_coordinates, Coordinates::new(59.9, 10.7));
+    }
+
+    #[test]
+    fn counts_of_a_strange_store_do_not_run_over() {
+        let mut profile = Profile::default();
+        profile.learn(&lesson(0, 1));
+        let most = u32::MAX;
+        profile.habit = NoveltyHabit {
+            cookie: most,
+            address: most,
+            agent: most,
+            asn: most,
+            tls: most,
+        };
+        profile.learn(&lesson(60_000, 2));
+        assert_eq!(profile.habit.address, most);
     }
 }

@@ -190,21 +190,15 @@ impl Tries {
     /// The time after which another one is allowed.
     pub fn note(&mut self, who: &str, most: usize, now: Timestamp) -> Result<(), Duration> {
         if !self.0.contains_key(who) && self.0.len() >= TRIERS_MAX {
-            self.0.retain(|_, tries| {
-                tries
-                    .back()
-                    .is_some_and(|last| now.since(*last) < TRIES_WITHIN)
-            });
+            self.0
+                .retain(|_, tries| tries.back().is_some_and(|last| !is_past(*last, now)));
             // More than can be remembered try at once: nobody new gets in until some of them have stopped.
             if self.0.len() >= TRIERS_MAX {
                 return Err(TRIES_WITHIN);
             }
         }
         let tries = self.0.entry(who.to_owned()).or_default();
-        while tries
-            .front()
-            .is_some_and(|first| now.since(*first) >= TRIES_WITHIN)
-        {
+        while tries.front().is_some_and(|first| is_past(*first, now)) {
             tries.pop_front();
         }
         match tries.front() {
@@ -222,6 +216,12 @@ impl Tries {
     pub fn forget(&mut self, who: &str) {
         self.0.remove(who);
     }
+}
+
+/// Whether a try counts no more. One that lies as far ahead is from before the clock was set back: it would count until
+/// that moment comes again.
+fn is_past(tried: Timestamp, now: Timestamp) -> bool {
+    now.since(tried).max(tried.since(now)) >= TRIES_WITHIN
 }
 
 #[cfg(test)]
@@ -314,5 +314,16 @@ mod tests {
         }
         assert!(tries.0.len() <= TRIERS_MAX);
         assert_eq!(tries.note("late", 5, Timestamp(200_000)), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let mut tries = Tries::default();
+        let ahead = Timestamp(3_600_000);
+        for _ in 0..5 {
+            assert_eq!(tries.note("ann", 5, ahead), Ok(()));
+        }
+        assert!(tries.note("ann", 5, Timestamp(3_599_000)).is_err());
+        assert_eq!(tries.note("ann", 5, Timestamp(1_000)), Ok(()));
     }
 }

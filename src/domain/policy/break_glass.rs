@@ -40,12 +40,14 @@ impl BreakGlass {
         Self { accounts }
     }
 
-    /// Whether the account with that canonical name is one of them. The tenant counts: the administrator of one tenant
-    /// cannot make a break-glass account by giving a user the name of another tenant's.
-    pub fn contains(&self, tenant: &str, canonical_name: &str) -> bool {
-        self.accounts.iter().any(|account| {
-            account.name == canonical_name && account.tenant.eq_ignore_ascii_case(tenant)
-        })
+    /// Whether the account with that canonical name is one of them. Tenant and organization count: the administrator of
+    /// one tenant, or of an organization within it, cannot make a break-glass account by giving a user the name of
+    /// another's. None is of an organization.
+    pub fn contains(&self, tenant: &str, organization: &str, canonical_name: &str) -> bool {
+        organization.is_empty()
+            && self.accounts.iter().any(|account| {
+                account.name == canonical_name && account.tenant.eq_ignore_ascii_case(tenant)
+            })
     }
 
     /// The accounts.
@@ -65,10 +67,11 @@ mod tests {
             Account::new(Some("Acme.com"), "PRIMARY/root"),
         ];
         let accounts = BreakGlass::new(accounts.into_iter().flatten().collect());
-        assert!(accounts.contains("carbon.super", "admin"));
-        assert!(accounts.contains("acme.com", "root"));
-        assert!(!accounts.contains("acme.com", "admin"));
-        assert!(!accounts.contains("carbon.super", ""));
+        assert!(accounts.contains("carbon.super", "", "admin"));
+        assert!(accounts.contains("acme.com", "", "root"));
+        assert!(!accounts.contains("acme.com", "", "admin"));
+        assert!(!accounts.contains("carbon.super", "", ""));
+        assert!(!accounts.contains("carbon.super", "an-organization", "admin"));
     }
 
     #[test]

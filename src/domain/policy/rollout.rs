@@ -39,6 +39,11 @@ pub enum RolloutError {
     /// For nobody in particular.
     #[error("override {0} names neither tenant nor application; set one, or change `default`")]
     Everyone(usize),
+    /// For nobody: an empty name.
+    #[error(
+        "override {0} has an empty `{1}`, so that it is for nobody; name one, or leave the key out"
+    )]
+    Nobody(usize, &'static str),
     /// Said twice.
     #[error("{0} is overridden twice; keep one of the two")]
     Twice(String),
@@ -286,6 +291,11 @@ impl TryFrom<RawRollout> for Rollout {
         let general = Share::new(raw.default, raw.percentage)?;
         let mut overrides: Vec<(Scope, Share)> = Vec::with_capacity(raw.overrides.len());
         for (index, one) in raw.overrides.into_iter().enumerate() {
+            for (key, name) in [("tenant", &one.tenant), ("application", &one.application)] {
+                if name.as_deref() == Some("") {
+                    return Err(RolloutError::Nobody(index + 1, key));
+                }
+            }
             let scope =
                 Scope::new(one.tenant, one.application).ok_or(RolloutError::Everyone(index + 1))?;
             if overrides.iter().any(|(other, _)| other.is_same(&scope)) {
@@ -389,7 +399,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let message = |text| rollout(text).unwrap_err();
+        let message = |text: &str| rollout(text).unwrap_err();
         assert!(message("percentage = 101").contains("expected 0 to 100"));
         assert!(
             message("overrides = [{ mode = \"off\" }]").contains("neither tenant nor application")
@@ -398,6 +408,10 @@ mod tests {
             message("overrides = [{ mode = \"off\", tenant = \"t\", percentage = 200 }]")
                 .contains("`200`")
         );
+        for key in ["tenant", "application"] {
+            let empty = format!("overrides = [{{ mode = \"off\", {key} = \"\" }}]");
+            assert!(message(&empty).contains(&format!("override 1 has an empty `{key}`")));
+        }
         assert!(message("modus = \"off\"").contains("unknown field `modus`"));
         assert!(message("default = \"on\"").contains("unknown variant `on`"));
         let twice = "overrides = [{ mode = \"off\", tenant = \"t\" }, { mode = \"enforce\", tenant = \"T\" }]";

@@ -221,6 +221,15 @@ impl Override {
         };
         let on_unscored = section.choice("on_unscored", &ON_UNSCORED, mistakes);
         let before = mistakes.0.len();
+        for (key, name) in [("tenant", &tenant), ("application", &application)] {
+            if name.as_deref() == Some("") {
+                mistakes.add(
+                    section.at(key),
+                    "is empty, so that it is for nobody",
+                    "name one, or leave the key out",
+                );
+            }
+        }
         let scope = Scope::new(tenant, application);
         if scope.is_none() {
             mistakes.add(

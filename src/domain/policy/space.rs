@@ -455,6 +455,8 @@ fn texts(field: TextField, uses: &Uses, bounds: &Bounds<'_>, by_level: bool) -> 
     match (field, bounds.account) {
         (TextField::RequestTenant, Some(account)) => return vec![account.tenant.clone()],
         (TextField::UserName, Some(account)) => return vec![account.name.clone()],
+        // An organization's users are others, whatever their names.
+        (TextField::RequestOrganization, Some(_)) => return vec![String::new()],
         _ => {}
     }
     if let Some(values) = field.values() {

@@ -419,7 +419,8 @@ impl<'a> Facts<'a> {
             .user
             .name
             .map_or(Cow::Borrowed(""), |name| canonical(tenant, name));
-        let break_glass = break_glass.contains(tenant, &user_name);
+        let organization = input.request.organization;
+        let break_glass = break_glass.contains(tenant, organization, &user_name);
         Self {
             input,
             level,
@@ -508,6 +509,8 @@ pub fn names() -> Vec<String> {
 /// left as it is: it belongs to nobody, and folding it would cost more than the rest of the decision.
 fn canonical<'a>(tenant: &str, name: &'a str) -> Cow<'a, str> {
     const NAME_BYTES_MAX: usize = 1024;
+    // White space around it is no part of it, however much there is.
+    let name = name.trim();
     let is_plain = name
         .bytes()
         .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'));

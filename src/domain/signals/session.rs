@@ -169,7 +169,8 @@ impl fmt::Debug for DeviceCookieKey {
     }
 }
 
-/// The values of every cookie named `name`, over all Cookie headers (HTTP/2 may split them).
+/// The values of every cookie named `name`, over all Cookie headers (HTTP/2 may split them), as Tomcat reads them: it passes
+/// over a cookie whose form is wrong and goes on with the next one, so that this must not take it for the first either.
 pub fn cookie_values<'a>(
     headers: &'a http::HeaderMap,
     name: &'a str,
@@ -177,12 +178,53 @@ pub fn cookie_values<'a>(
     headers
         .get_all(http::header::COOKIE)
         .iter()
-        .filter_map(|header| header.to_str().ok())
-        .flat_map(|header| header.split(';'))
-        .filter_map(move |pair| {
-            let (found, value) = pair.split_once('=')?;
-            (found.trim() == name).then(|| value.trim().trim_matches('"'))
+        .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(cookie)
+        .filter(move |(found, _)| *found == name.as_bytes())
+        // Bytes that are no text name no session, and are a cookie nevertheless.
+        .map(|(_, value)| std::str::from_utf8(value).unwrap_or_default())
+}
+
+/// Whether a Cookie header says which form it has, by which Tomcat reads the old one (RFC 2109): cookies are parted there by
+/// commas too, so that it sees others than [`cookie_values`] does.
+pub fn has_version(header: &http::HeaderValue) -> bool {
+    const VERSION: &[u8] = b"$version";
+    let header = header.as_bytes().trim_ascii_start();
+    header
+        .split_at_checked(VERSION.len())
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(VERSION) && rest.trim_ascii_start().starts_with(b"=")
         })
+}
+
+/// Name and value of one cookie, if it has the form that Tomcat takes.
+fn cookie(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) = split_while(text.trim_ascii(), is_token);
+    let rest = rest.trim_ascii_start();
+    if rest.is_empty() {
+        return Some((name, rest));
+    }
+    let rest = rest.strip_prefix(b"=")?.trim_ascii_start();
+    let quoted = rest.strip_prefix(b"\"");
+    let (value, rest) = split_while(quoted.unwrap_or(rest), is_cookie_octet);
+    let is_closed = rest.is_empty() || (quoted.is_some() && rest == b"\"");
+    is_closed.then_some((name, value))
+}
+
+fn split_while(text: &[u8], takes: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|byte| !takes(*byte));
+    text.split_at_checked(end.unwrap_or(text.len()))
+        .unwrap_or_default()
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// RFC 6265 section 4.1.1, and UTF-8.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte > b' ' && !b"\",;\\\x7F".contains(&byte)
 }
 
 /// The device cookie of a request. `secure` says whether the browser's connection is known to be TLS.
@@ -282,6 +324,60 @@ mod tests {
             format!("{DEVICE_COOKIE}=x").parse().unwrap(),
         );
         assert_eq!(device_cookie(&headers, &key, true), DeviceCookie::Forged);
+    }
+
+    fn sessions(fields: &[&[u8]]) -> Vec<String> {
+        let mut headers = http::HeaderMap::new();
+        for field in fields {
+            let value = http::HeaderValue::from_bytes(field).unwrap();
+            headers.append(http::header::COOKIE, value);
+        }
+        cookie_values(&headers, SESSION_COOKIE)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn the_first_session_is_the_one_that_tomcat_reads() {
+        for (fields, first) in [
+            (&[&b"a=b;commonAuthId=1; c=d"[..]] as &[&[u8]], "1"),
+            (&[b"a=b", b"commonAuthId=1"], "1"),
+            (&[b"commonAuthId = \"1\" ;commonAuthId=2"], "1"),
+            (&[b"commonAuthId=\"1; commonAuthId=2"], "1"),
+            (&[b"commonAuthId; commonAuthId=2"], ""),
+            // Another cookie that is not ASCII hides none.
+            (&["a=ä; commonAuthId=1".as_bytes()], "1"),
+            (&[b"a=\xFF; commonAuthId=1"], "1"),
+            (&[b"commonAuthId=\xFF; commonAuthId=2"], ""),
+            // One that is passed over is not the first.
+            (&[b"commonAuthId=1 1; commonAuthId=2"], "2"),
+            (&[b"commonAuthId=1,1; commonAuthId=2"], "2"),
+            (&[b"commonAuthId=1\\1; commonAuthId=2"], "2"),
+            (&[b"commonAuthId=1\"; commonAuthId=2"], "2"),
+            (&[b"commonAuthId=\"1\"1; commonAuthId=2"], "2"),
+            (&[b"commonAuthId=\"1\"\"", b"commonAuthId=2"], "2"),
+            (&[b"commonAuthId 1=1; commonAuthId=2"], "2"),
+            (&[b"(commonAuthId=1; commonAuthId=2"], "2"),
+        ] {
+            let seen = sessions(fields);
+            assert_eq!(seen.first().map(String::as_str), Some(first), "{fields:?}");
+        }
+        assert!(sessions(&[b"a=commonAuthId=1; commonAuthId2=1; =commonAuthId"]).is_empty());
+    }
+
+    #[test]
+    fn a_version_of_cookies_is_known() {
+        for (field, has) in [
+            ("$Version=1; a=b", true),
+            (" $version = 0, a=b", true),
+            ("a=b; $Version=1", false),
+            ("$Version", false),
+            ("$Versions=1", false),
+            ("a=b", false),
+            ("", false),
+        ] {
+            assert_eq!(has_version(&field.parse().unwrap()), has, "{field}");
+        }
     }
 
     #[test]

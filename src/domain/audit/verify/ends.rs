@@ -31,7 +31,7 @@ impl Verifier {
             };
             self.check_end(key, state, end);
             self.report.records += state.records;
-            self.report.lost += state.lost;
+            self.report.lost = self.report.lost.saturating_add(state.lost);
             self.report.chains.push(ChainReport {
                 node: node.clone(),
                 boot: *boot,

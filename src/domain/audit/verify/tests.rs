@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::audit::AuditEvent;
+use crate::domain::audit::chain::Chain;
 use crate::domain::audit::journal::Found;
 use crate::domain::audit::journal::Journal;
 use crate::domain::audit::mark::Fragment;
@@ -137,6 +138,25 @@ impl Log {
             self.files[file].insert(before, line);
         }
     }
+}
+
+#[test]
+fn numbers_of_a_forged_gap_do_not_run_over() {
+    let mut chain = Chain::begin("edge", 0, &BootKey::new([1; 32]));
+    let mut lines = Vec::new();
+    for _ in 0..2 {
+        let mut gap = Mark::new(MarkKind::Gap, time(), u64::MAX, 0, 0);
+        (gap.from, gap.to) = (Some(0), Some(u64::MAX));
+        gap.add(&mut lines, &mut chain, None).unwrap();
+    }
+    let mut verifier = Verifier::new(Trust::default(), Extent::Present);
+    verifier.begin("forged");
+    for line in split(&lines) {
+        verifier.line(line.strip_suffix(b"\n").unwrap(), true);
+    }
+    let report = verifier.finish();
+    assert_eq!(report.lost, u64::MAX);
+    assert!(!report.is_sound());
 }
 
 #[test]

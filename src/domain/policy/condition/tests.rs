@@ -189,6 +189,8 @@ fn spellings_of_a_username_are_one() {
     };
     assert!(of("alice") && of("ALICE@carbon.super") && of("primary/Alice"));
     assert!(!of("alice2"));
+    let padded = format!("{}Alice{}", " ".repeat(700), " ".repeat(700));
+    assert!(of(padded.leak()));
 }
 
 #[test]

@@ -136,6 +136,10 @@ fn every_mistake_is_told_with_its_place_and_a_remedy() {
             "override 1: names neither `tenant` nor `application`",
         ),
         (
+            "version = 1\n[[override]]\ntenant = ''\non_unscored = 'block'",
+            "override 1, key `tenant`: is empty, so that it is for nobody; name one",
+        ),
+        (
             "version = 1\n[[override]]\ntenant = 't'",
             "override 1: changes nothing; set `thresholds` or `on_unscored`",
         ),

@@ -205,6 +205,9 @@ fn a_rule_that_locks_out_a_break_glass_account_is_named_with_an_example() {
         "step_up"
     ));
     assert!(!locks_out("true", "allow"));
+    // Users of an organization are none of the account, whatever their names.
+    assert!(!locks_out("request.organization == 'a0'", "block"));
+    assert!(locks_out("request.organization != 'a0'", "block"));
     let findings = findings(&[("r", "risk.score > 90 && request.door == 'login'", "block")]);
     assert!(
         findings[0]
