@@ -89,6 +89,7 @@ pub struct Metrics {
     panics: IntCounter,
     reloads: IntCounterVec,
     reload_seconds: HistogramVec,
+    reload_refused: IntGauge,
     certificate_reloads: IntCounterVec,
     certificate_ends: IntGaugeVec,
     reviews: IntCounterVec,
@@ -159,7 +160,7 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
-        Ok(Self {
+        let metrics = Self {
             requests: counters(
                 "riskgate_requests_total",
                 "Requests by class, door, verdict, mode and grounds",
@@ -374,6 +375,10 @@ impl Metrics {
                 "From the look at the files to the exchange or the refusal",
                 &["result"],
             )?,
+            reload_refused: gauge(
+                "riskgate_reload_refused",
+                "Whether changed files are refused and the old are in force",
+            )?,
             certificate_reloads: counters(
                 "riskgate_certificate_reloads_total",
                 "Certificates that were read again",
@@ -416,7 +421,9 @@ impl Metrics {
                 &["version", "model", "store"],
             )?,
             registry,
-        })
+        };
+        metrics.begin();
+        Ok(metrics)
     }
 
     /// One request has ended.
@@ -611,17 +618,6 @@ impl Metrics {
     /// Something panicked.
     pub fn panicked(&self) {
         self.panics.inc();
-    }
-
-    /// Something happened to a held login.
-    pub fn review(&self, event: &'static str) {
-        self.reviews.with_label_values(&[event]).inc();
-    }
-
-    /// How many logins wait for review.
-    pub fn review_waiting(&self, count: usize) {
-        self.review_waiting
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Which versions are at work.

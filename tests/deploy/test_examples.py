@@ -21,6 +21,21 @@ KUBERNETES = "1.33.0"
 TOP = 10
 
 
+# MiB that a node takes for itself, address databases twice (docs/guides/planning.md), and for each client that sends all that it may
+# (docs/SECURITY-TESTS.md, R27).
+OWN, EACH = 850, 0.28
+
+
+def mib(size):
+    number, unit = re.fullmatch(r"([0-9]+)(Mi|M|m|Gi|G|g)", size).groups()
+    return int(number) * (1 if unit.lower().startswith("m") else 1024)
+
+
+def held(configuration):
+    """The most that clients and the node itself can take, in MiB."""
+    return OWN + EACH * tomllib.loads(configuration)["server"]["connections_max"]
+
+
 def drain(configuration):
     server = tomllib.loads(configuration).get("server", {})
     return server.get("drain_seconds", 5) + server.get("grace_seconds", 5)
@@ -34,6 +49,7 @@ class Configurations(unittest.TestCase):
             folder = pathlib.Path(name)
             certificate(folder)
             (folder / "secret.key").write_bytes(bytes(range(32)))
+            (folder / "policy.toml").write_bytes((ROOT / "conf/policy.toml").read_bytes())
             self.assertGreater(len(replaced), 0)
             for path, file in replaced.items():
                 self.assertIn(f'"{path}"', text)
@@ -70,6 +86,7 @@ class Configurations(unittest.TestCase):
                 "/etc/riskgate/server.crt": "server.crt",
                 "/etc/riskgate/server.key": "server.key",
                 "/etc/riskgate/wso2-ca.pem": "server.crt",
+                "/etc/riskgate/policy.toml": "policy.toml",
             },
         )
 
@@ -170,6 +187,10 @@ class Compose(unittest.TestCase):
         seconds = int(service["stop_grace_period"].removesuffix("s"))
         self.assertGreaterEqual(seconds, drain((DEPLOY / "compose/riskgate.toml").read_text()) + TOP)
 
+    def test_what_clients_may_hold_fits_into_the_memory(self):
+        limit = mib(self.services["riskgate"]["mem_limit"])
+        self.assertLessEqual(held((DEPLOY / "compose/riskgate.toml").read_text()), limit)
+
 
 def documents(kind=None):
     found = []
@@ -244,6 +265,17 @@ class Kubernetes(unittest.TestCase):
         self.assertGreaterEqual(tomllib.loads(text)["server"]["drain_seconds"], 2 * seen)
         self.assertEqual(self.deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0)
 
+    def test_what_clients_may_hold_and_records_take_fits(self):
+        text = self.configuration["data"]["riskgate.toml"]
+        self.assertLessEqual(held(text), mib(self.container["resources"]["limits"]["memory"]))
+        (data,) = [volume for volume in self.pod["volumes"] if volume["name"] == "data"]
+        shipped = tomllib.loads((ROOT / "conf/riskgate.toml").read_text())["audit"]
+        audit = {**shipped, **tomllib.loads(text)["audit"]}
+        self.assertGreater(audit["keep_files"], 0, "a pod whose volume grows beyond its limit is evicted")
+        # Beside records the console may keep 256 MiB of other nodes (docs/CONSOLE.md).
+        files = (audit["keep_files"] + 1) * audit["rotate_mib"] + 256
+        self.assertLess(files, mib(data["emptyDir"]["sizeLimit"]))
+
     def test_pods_are_confined_as_the_restricted_profile_asks(self):
         security = {**self.pod["securityContext"], **self.container["securityContext"]}
         self.assertIs(security["runAsNonRoot"], True)
@@ -292,10 +324,12 @@ class Systemd(unittest.TestCase):
         code, _ = self.analyze("security", "--offline=true", "--threshold=10", "--no-pager")
         self.assertNotEqual(code, 0, "systemd-analyze does not judge")
 
-    def test_it_has_time_to_drain_and_starts_what_is_documented(self):
+    def test_it_has_time_and_memory_and_starts_what_is_documented(self):
         text = (DEPLOY / "systemd/riskgate.service").read_text()
         seconds = int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)[1])
         self.assertGreaterEqual(seconds, drain((DEPLOY / "systemd/riskgate.toml").read_text()) + TOP)
+        memory = re.search(r"^MemoryMax=(\w+)$", text, re.MULTILINE)[1]
+        self.assertLessEqual(held((DEPLOY / "systemd/riskgate.toml").read_text()), mib(memory))
         self.assertIn("\nExecStart=/opt/riskgate/riskgate run -c /etc/riskgate/riskgate.toml\n", text)
 
 

@@ -104,7 +104,7 @@ impl Place {
             "conf/examples",
             "data",
             "vendor",
-            "usr/local/bin",
+            "opt/riskgate",
             "somewhere/else",
         ] {
             fs::create_dir_all(folder.join(empty)).unwrap();
@@ -138,7 +138,7 @@ impl Place {
         let here = place.folder.display().to_string();
         place.replace("/etc/riskgate/riskgate.toml", "conf/mine.toml");
         place.replace("127.0.0.1:9090", &format!("127.0.0.1:{admin_port}"));
-        for absolute in ["/opt/", "/somewhere/", "/usr/local/"] {
+        for absolute in ["/opt/", "/somewhere/"] {
             place.replace(absolute, &format!("{here}{absolute}"));
         }
         place

@@ -146,7 +146,7 @@ fn every_flag_exists() {
         .get_arguments()
         .filter_map(|argument| argument.get_long().map(str::to_owned))
         .collect();
-    known.extend(["help", "reach", "version"].map(str::to_owned));
+    known.extend(["help", "reach", "strict", "version"].map(str::to_owned));
     let call = Regex::new(r"riskgate (?:run|check)([^`\n]*)").unwrap();
     let flag = Regex::new(r"--([a-z][a-z-]*)").unwrap();
     let mut findings = Vec::new();
@@ -277,6 +277,12 @@ fn every_test_that_is_named_exists() {
         }
     }
     let page = read("docs/SECURITY-TESTS.md");
+    let id = Regex::new(r"(?m)^\| ([A-Z]+[0-9]+) \|").unwrap();
+    let mut ids = BTreeSet::new();
+    let rows = id.captures_iter(&page).map(|found| found[1].to_owned());
+    let twice = rows.filter(|id| !ids.insert(id.clone())).collect();
+    nothing("ids that two rows of the page have", twice);
+    assert!(ids.len() > 60, "{} rows have an id", ids.len());
     // Commands and paths have blanks, slashes or dots in them; one word without `_` is none.
     let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+)+)`").unwrap();
     let named: BTreeSet<&str> = name

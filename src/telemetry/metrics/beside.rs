@@ -1,15 +1,58 @@
-//! The methods for what happens beside the requests: records, alerts, spans, reloads, certificates. The metrics themselves are declared
+//! The methods for what happens beside the requests: records, alerts, spans, held logins, reloads, certificates. The metrics themselves are declared
 //! with the others.
 
 use super::Metrics;
 use crate::domain::friction::Count;
+use crate::domain::route::Door;
 use crate::domain::shared_signal::SignalKind;
 use crate::domain::time::Timestamp;
 use prometheus::core::Collector;
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// What is read again by itself, beside the configuration.
+const READ_AGAIN: [&str; 7] = [
+    "actions",
+    "authorities",
+    "databases",
+    "resource",
+    "secrets",
+    "server",
+    "upstream",
+];
+
 impl Metrics {
+    /// Alerts ask by how much these have grown. A series that begins with its first event has not grown for Prometheus, and
+    /// that event would be told to nobody: so they are there from the start.
+    pub(super) fn begin(&self) {
+        for result in ["ok", "refused"] {
+            drop(self.reloads.with_label_values(&[result]));
+            for name in READ_AGAIN {
+                drop(self.certificate_reloads.with_label_values(&[name, result]));
+            }
+        }
+        for result in ["given_up", "queue_full"] {
+            drop(self.alerts.with_label_values(&[result]));
+        }
+        for door in Door::ALL {
+            let labels = [door.as_str(), "barred"];
+            drop(self.withheld.with_label_values(&labels));
+        }
+        drop(self.audit_stream.with_label_values(&["lost"]));
+        drop(self.reviews.with_label_values(&["full"]));
+    }
+
+    /// Something happened to a held login.
+    pub fn review(&self, event: &'static str) {
+        self.reviews.with_label_values(&[event]).inc();
+    }
+
+    /// How many logins wait for review.
+    pub fn review_waiting(&self, count: usize) {
+        self.review_waiting
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Audit records were written.
     pub fn audit_written(&self, count: u64) {
         self.audit_events.inc_by(count);
@@ -114,6 +157,7 @@ impl Metrics {
     pub fn reload(&self, taken: bool, took: Duration) {
         let result = taken_or_refused(taken);
         self.reloads.with_label_values(&[result]).inc();
+        self.reload_refused.set((!taken).into());
         self.reload_seconds
             .with_label_values(&[result])
             .observe(took.as_secs_f64());
