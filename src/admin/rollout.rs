@@ -39,8 +39,8 @@ const BODY_BYTES_MAX: usize = 16_384;
 pub(super) enum Wish {
     /// Another stage.
     Ask(Ask),
-    /// What another operator has asked for.
-    Approve(Option<Scope>),
+    /// What another operator has asked for, as it was shown, where that is said.
+    Approve(Option<Scope>, Option<String>),
 }
 
 /// The routes.
@@ -129,14 +129,15 @@ async fn change(
     }
 }
 
-/// Reads what is wanted: `promote`, `demote` or `approve`, and the fields `tenant`, `application`, `mode`, `percentage`.
+/// Reads what is wanted: `promote`, `demote` or `approve`, and the fields `tenant`, `application`, `mode`, `percentage`,
+/// or `to` of what is approved.
 pub(super) fn wish<'f>(word: &str, get: impl Fn(&str) -> &'f str) -> Result<Wish, &'static str> {
     let named = |name: &str| Some(get(name).trim().to_owned()).filter(|text| !text.is_empty());
     let scope = Scope::new(named("tenant"), named("application"));
     let direction = match word {
         "promote" => Direction::Promote,
         "demote" => Direction::Demote,
-        "approve" => return Ok(Wish::Approve(scope)),
+        "approve" => return Ok(Wish::Approve(scope, named("to"))),
         _ => return Err("expected promote, demote or approve"),
     };
     let mode = Mode::ALL
@@ -171,7 +172,9 @@ pub(super) async fn carry_out(
         };
         match wish {
             Wish::Ask(ask) => flow.ask_rollout(&ask, voice),
-            Wish::Approve(scope) => flow.approve_rollout(scope.as_ref(), voice),
+            Wish::Approve(scope, seen) => {
+                flow.approve_rollout(scope.as_ref(), seen.as_deref(), voice)
+            }
         }
     });
     done.await.unwrap_or(Err(RolloutError::NoPlan))

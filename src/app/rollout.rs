@@ -14,6 +14,7 @@ use crate::domain::policy::decision::Mode;
 use crate::domain::policy::rollout::Rollout;
 use crate::domain::policy::scope::Scope;
 use crate::domain::review::printable;
+use crate::domain::rollout_plan::Level;
 use crate::domain::rollout_plan::Plan;
 use crate::domain::rollout_plan::status::Said;
 use crate::domain::rollout_plan::status::Status;
@@ -110,7 +111,7 @@ pub struct Change {
     pub tenant: Option<String>,
     /// The application, where it is for one.
     pub application: Option<String>,
-    /// The mode; none for `approve`.
+    /// The mode; none for `approve`, or that which is expected to wait.
     pub mode: Option<Mode>,
     /// For how many of a hundred users.
     pub percentage: u8,
@@ -146,9 +147,13 @@ pub fn status(config: &Config) -> Result<Status, RunError> {
 /// No gateway answers, or it does not do it: why.
 pub fn change(config: &Config, change: &Change) -> Result<Said, RunError> {
     let percentage = change.percentage.to_string();
+    let to = change.mode.map_or_else(String::new, |mode| {
+        Level(mode, change.percentage).to_string()
+    });
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("tenant", change.tenant.as_deref().unwrap_or(""))
         .append_pair("application", change.application.as_deref().unwrap_or(""))
+        .append_pair("to", &to)
         .append_pair("mode", change.mode.map_or("", Mode::as_str))
         .append_pair("percentage", &percentage)
         .append_pair("operator", &change.operator)

@@ -6,19 +6,28 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Whether a character acts on a terminal or on the text around it: controls (C0, DEL and C1, and with them every escape
-/// sequence), directions, joiners and other invisible ones, separators of lines, and tags.
+/// sequence), directions, joiners, fillers and other invisible ones, separators of lines, and tags: whatever Unicode
+/// says is ignorable (`Default_Ignorable_Code_Point`), but for the sixteen selectors that say how an emoji looks.
 pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{061C}'
-                | '\u{180E}'
+            '\u{00AD}'
+                | '\u{034F}'
+                | '\u{061C}'
+                | '\u{115F}'..='\u{1160}'
+                | '\u{17B4}'..='\u{17B5}'
+                | '\u{180B}'..='\u{180F}'
                 | '\u{200B}'..='\u{200F}'
                 | '\u{2028}'..='\u{202E}'
                 | '\u{2060}'..='\u{206F}'
+                | '\u{3164}'
                 | '\u{FEFF}'
-                | '\u{FFF9}'..='\u{FFFB}'
-                | '\u{E0000}'..='\u{E007F}'
+                | '\u{FFA0}'
+                | '\u{FFF0}'..='\u{FFFB}'
+                | '\u{1BCA0}'..='\u{1BCA3}'
+                | '\u{1D173}'..='\u{1D17A}'
+                | '\u{E0000}'..='\u{E0FFF}'
         )
 }
 
@@ -119,6 +128,8 @@ mod tests {
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
             ("gpj.\u{202e}exe", "gpj.\\u{202e}exe"),
             ("\u{e0041}\u{feff}", "\\u{e0041}\\u{feff}"),
+            ("pay\u{ad}\u{34f}\u{3164}", "pay\\u{ad}\\u{34f}\\u{3164}"),
+            ("\u{26a0}\u{fe0f}", "\u{26a0}\u{fe0f}"),
         ] {
             assert_eq!(plain(text), shown);
             assert_eq!(plain(shown), shown, "once is enough");

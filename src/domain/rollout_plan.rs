@@ -13,6 +13,7 @@ use crate::domain::policy::rollout::Rollout;
 use crate::domain::policy::rollout::Share;
 use crate::domain::policy::rollout::StageMark;
 use crate::domain::policy::scope::Scope;
+use crate::domain::printable;
 use sha2::Digest;
 use sha2::Sha256;
 use std::fmt;
@@ -153,6 +154,9 @@ pub enum AskError {
     /// Nothing waits.
     #[error("nothing waits for approval there")]
     NothingWaits,
+    /// Something else waits than what is approved.
+    #[error("what waits is {0} by now; look at it before you approve it")]
+    Replaced(String),
     /// Whoever asks cannot approve as well.
     #[error("`{0}` has asked for it: another operator has to approve")]
     OwnProposal(String),
@@ -160,7 +164,7 @@ pub enum AskError {
     #[error("percentage `{0}` is out of range, expected 0 to 100")]
     Percentage(u8),
     /// A name or reason.
-    #[error("{0}: expected at most {TEXT_MAX} characters and no control characters")]
+    #[error("{0}: expected at most {TEXT_MAX} characters, and none that is a control or invisible")]
     Text(&'static str),
     /// No reason.
     #[error("a reason is missing: it is what the record will say")]
@@ -292,12 +296,22 @@ impl Plan {
         })
     }
 
-    /// Puts in force what another operator has asked for.
+    /// Puts in force what another operator has asked for. `seen` is what the approver was shown, as [`Level`] is written:
+    /// whoever asked may have put something else in its place meanwhile.
     ///
     /// # Errors
     /// See [`AskError`]; the plan is as it was.
-    pub fn approve(&mut self, scope: Option<&Scope>, word: Word<'_>) -> Result<Done, AskError> {
+    pub fn approve(
+        &mut self,
+        scope: Option<&Scope>,
+        seen: Option<&str>,
+        word: Word<'_>,
+    ) -> Result<Done, AskError> {
         let waiting = self.proposal(scope).ok_or(AskError::NothingWaits)?;
+        let asked = Level(waiting.stage.mode, waiting.stage.percentage).to_string();
+        if seen.is_some_and(|seen| seen != asked) {
+            return Err(AskError::Replaced(asked));
+        }
         let mut stage = waiting.stage.clone();
         let word = Word {
             reason: if word.reason.is_empty() {
@@ -316,7 +330,7 @@ impl Plan {
             action: "approved",
             scope: stage.scope.clone(),
             from,
-            to: Level(stage.mode, stage.percentage).to_string(),
+            to: asked,
         };
         stage.approval.by.push(word.operator.to_owned());
         word.at.clone_into(&mut stage.approval.at);
@@ -464,8 +478,9 @@ fn is_same(one: Option<&Scope>, other: Option<&Scope>) -> bool {
     }
 }
 
+/// A name in which something is invisible cannot be told from another one, and is not the one that a page sends back.
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && is_text(text)
+    !text.is_empty() && is_text(text) && !text.chars().any(printable::acts)
 }
 
 fn is_text(text: &str) -> bool {

@@ -73,6 +73,7 @@ pub(crate) enum RolloutCommand {
     ///
     /// Examples:
     ///   riskgate rollout approve --application expenses --as bo
+    ///   riskgate rollout approve --application expenses --to enforce --percent 10 --as bo
     ///
     /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done: the line says why.
     #[command(verbatim_doc_comment)]
@@ -81,6 +82,12 @@ pub(crate) enum RolloutCommand {
         desk: Desk,
         #[command(flatten)]
         whom: ScopeArgs,
+        /// What you have read that it asks for: if something else waits by now, it is not approved
+        #[arg(long, value_name = "MODE", value_parser = overrides::mode)]
+        to: Option<Mode>,
+        /// For how many of a hundred users, with --to
+        #[arg(long, value_name = "PERCENT", default_value_t = 100, requires = "to", value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
         #[command(flatten)]
         word: WordArgs,
     },
@@ -147,7 +154,13 @@ pub(crate) fn run(command: RolloutCommand) -> Result<ExitCode, RunError> {
             Some((target.to, target.percent)),
             word,
         ),
-        RolloutCommand::Approve { desk, whom, word } => say(&desk, "approve", whom, None, word),
+        RolloutCommand::Approve {
+            desk,
+            whom,
+            to,
+            percent,
+            word,
+        } => say(&desk, "approve", whom, to.map(|to| (to, percent)), word),
     }
 }
 

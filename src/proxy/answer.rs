@@ -72,7 +72,7 @@ impl Answer {
             }
             Form::Api => api_error(refusal.status, &refusal.message, reference),
         };
-        let mut answer = Self::new(refusal.status, form, body);
+        let mut answer = Self::new(refusal.status, form, body).told_to_nobody(form);
         answer.close = refusal.close;
         if let Some(allow) = &refusal.allow {
             answer.headers.push((header::ALLOW, allow.clone()));
@@ -87,7 +87,8 @@ impl Answer {
             Form::OAuth => oauth_error(rejection.kind, step_up),
             Form::Api => api_error(rejection.status, api_message(rejection.kind), reference),
         };
-        let mut answer = Self::new(rejection.status, rejection.form, body);
+        let form = rejection.form;
+        let mut answer = Self::new(rejection.status, form, body).told_to_nobody(form);
         if rejection.status == 401 {
             let challenge = format!(
                 "Bearer error=\"insufficient_user_authentication\", acr_values=\"{}\", max_age=\"{}\"",
@@ -101,6 +102,14 @@ impl Answer {
                 .push((header::RETRY_AFTER, seconds.to_string()));
         }
         answer
+    }
+
+    /// A page at an address that is the client's, with what it had to say: where it leads to hears nothing of that.
+    fn told_to_nobody(self, form: Form) -> Self {
+        match form {
+            Form::Page => self.with(header::REFERRER_POLICY, "no-referrer".to_owned()),
+            Form::OAuth | Form::Api => self,
+        }
     }
 
     /// The answer to a caller of a service who is not let through; `challenge` says what would help.

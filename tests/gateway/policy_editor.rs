@@ -375,3 +375,24 @@ async fn a_draft_that_locks_out_a_break_glass_account_is_refused() {
     assert_eq!(save(&mut ada, &base, &milder, "x").await.status, 303);
     world.records().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_lines_end_as_on_windows_can_be_edited() {
+    let world = with_operators(Options {
+        mode: "enforce",
+        policy: Some(always("allow")),
+        ..Options::default()
+    })
+    .await;
+    let first = on_disk(&world);
+    std::fs::write(file(&world), first.replace('\n', "\r\n")).unwrap();
+    let mut ada = Browser::of(&world, "ada").await;
+    let page = ada.get(EDIT).await.body;
+    assert!(!page.contains("\\r"), "{page}");
+    let draft = first.replace("verdict = \"allow\"", "verdict = \"block\"");
+    world.expect_record();
+    let sent = draft.replace('\n', "\r\n");
+    let saved = save(&mut ada, &field(&page, "base"), &sent, "ends of lines").await;
+    assert_eq!(saved.status, 303, "{saved:?}");
+    assert_eq!(on_disk(&world), draft);
+}

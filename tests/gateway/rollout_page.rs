@@ -62,6 +62,19 @@ async fn a_rollout_is_seen_by_viewers_and_changed_by_two_admins_in_the_console()
         ada.post("/console/rollout/approve", &scope).await.status,
         409
     );
+    // The page says what it shows; where something else waits by then, it is not approved.
+    assert!(
+        bo.get("/console/rollout")
+            .await
+            .body
+            .contains(r#"name="to" value="enforce 100 %""#)
+    );
+    let [application, tenant, reason] = scope;
+    let other = [application, tenant, reason, ("to", "enforce 10 %")];
+    let answer = bo.post("/console/rollout/approve", &other).await;
+    assert_eq!(answer.status, 409);
+    assert!(answer.body.contains("What waits is enforce 100 % by now"));
+    let scope = [application, tenant, reason, ("to", "enforce 100 %")];
     world.expect_record();
     world.expect_record();
     assert_eq!(

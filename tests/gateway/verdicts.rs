@@ -149,6 +149,7 @@ fn is_page(answer: &Answer, status: u16) -> bool {
         && of("cache-control") == "no-store"
         && of("x-content-type-options") == "nosniff"
         && of("content-security-policy").starts_with("default-src 'none'")
+        && of("referrer-policy") == "no-referrer"
         && answer.body.contains("<html lang=\"en\">")
         && answer.body.matches("<h1>").count() == 1
         && !["score", "risk_", "unfamiliar"]

@@ -141,8 +141,9 @@ fn document(status: StatusCode, title: &str, head: Markup, top: Markup, body: Ma
     (
         status,
         [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-        // Whatever a record says, it changes neither direction nor look of what is around it.
-        printable::lines(&text.into_string()).into_owned(),
+        // Whatever a record says, it changes neither direction nor look of what is around it. Ends of lines of a file from
+        // elsewhere are ends of lines.
+        printable::lines(&text.into_string().replace("\r\n", "\n")).into_owned(),
     )
         .into_response()
 }

@@ -220,6 +220,7 @@ fn waiting(signed: &Signed, number: usize, proposal: &ProposalStatus) -> Markup 
                     (layout::token(signed))
                     input type="hidden" name="tenant" value=(proposal.tenant.as_deref().unwrap_or(""));
                     input type="hidden" name="application" value=(proposal.application.as_deref().unwrap_or(""));
+                    input type="hidden" name="to" value=(proposal.to);
                     label for=(field) { "Reason, for the record"
                         input id=(field) type="text" name="reason" size="40" maxlength=(TEXT_MAX);
                     }

@@ -1,5 +1,6 @@
 //! Charts as SVG: bars in pairs, before and after. The shapes are drawn by the `plotters` crate, which escapes the texts.
 
+use crate::domain::printable;
 use plotters::backend::SVGBackend;
 use plotters::coord::Shift;
 use plotters::drawing::DrawingArea;
@@ -162,9 +163,11 @@ fn pixels(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(0)
 }
 
+/// A label in its room, in which nothing acts on what is around it.
 fn cut(label: &str) -> String {
+    let label = printable::plain(label);
     if label.chars().count() <= LABEL_MAX {
-        return label.to_owned();
+        return label.into_owned();
     }
     let front: String = label.chars().take(LABEL_MAX - 1).collect();
     format!("{front}…")
@@ -186,7 +189,7 @@ mod tests {
     fn a_chart_is_svg_without_script() {
         let pairs = [
             pair("<script>alert(1)</script>", 1.0, 2.0),
-            pair("b", 0.0, 0.0),
+            pair("b\u{202e}\u{7}", 0.0, 0.0),
         ];
         for svg in [list(&pairs, Unit::Count), row(&pairs, 1, Unit::Share)] {
             let svg = svg.unwrap();
@@ -195,6 +198,7 @@ mod tests {
                 "{svg}"
             );
             assert!(!svg.contains("<script"), "{svg}");
+            assert!(!svg.contains(|c| printable::acts(c) && c != '\n'), "{svg}");
             assert!(roxmltree::Document::parse(&svg).is_ok(), "{svg}");
         }
     }

@@ -14,16 +14,20 @@ use crate::domain::printable;
 
 /// Pairs of bars in one chart.
 const BARS: usize = 12;
+/// What the page may do, wherever it is opened from.
+const POLICY: &str = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+base-uri 'none'; form-action 'none'\">\n";
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;\
 color:#22262e;background:#fff}h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}\
 th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #d5d9e0}th:first-child,td:first-child{text-align:left}\
-svg{max-width:100%;height:auto}.bad{color:#a40000;font-weight:bold}code{font-size:.9em}";
+th,td{max-width:24em;overflow-wrap:anywhere;overflow:clip}svg{max-width:100%;height:auto}.bad{color:#a40000;font-weight:bold}code{font-size:.9em}";
 
 /// Writes the page.
 pub(super) fn html(report: &Report) -> Result<String, RunError> {
     let mut page =
         String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\">\n");
+    page.push_str(POLICY);
     page.push_str("<title>riskgate replay</title>\n<style>");
     page.push_str(STYLE);
     page.push_str("</style>\n</head>\n<body>\n<h1>What would have been</h1>\n");

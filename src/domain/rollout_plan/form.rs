@@ -177,8 +177,9 @@ impl RawStage {
             ("application", self.application.as_deref()),
         ] {
             if !text.is_none_or(is_name) {
-                let problem =
-                    format!("expected 1 to {TEXT_MAX} characters without control characters");
+                let problem = format!(
+                    "expected 1 to {TEXT_MAX} characters without controls and invisible ones"
+                );
                 return Err(wrong(key, problem));
             }
         }

@@ -89,7 +89,14 @@ fn mistakes_are_named_with_their_key() {
     assert!(stage("application = 'a'\npercentage = -1").contains("-1, expected 0 to 100"));
     assert!(stage("application = 'a'\nmode = 'loud'").contains("unknown variant `loud`"));
     assert!(stage("mode = 'monitor'").starts_with("stage[0]: names neither"));
-    assert!(stage("application = ''").starts_with("stage[0].application: expected 1 to 500"));
+    // Nor can one be told from another that looks the same.
+    for name in ["", "pay\u{200b}roll", "pay\u{202e}roll"] {
+        let found = stage(&format!("application = '{name}'"));
+        assert!(
+            found.starts_with("stage[0].application: expected 1 to 500"),
+            "{found}"
+        );
+    }
     assert!(stage("app = 'a'").contains("unknown field `app`"));
     let twice = "tenant = 'A.com'\n[[stage]]\napplication = 'b'\n[[stage]]\ntenant = 'a.COM'";
     assert!(stage(twice).starts_with("stage[2]: tenant `a.COM` is in stage[0] already"));
@@ -222,7 +229,7 @@ fn four_eyes_are_those_of_two_operators() {
     let promote = ask(Direction::Promote, "expenses", Mode::Enforce, 10);
     let scope = application("expenses");
     assert_eq!(
-        plan.approve(scope.as_ref(), word("bo", "")),
+        plan.approve(scope.as_ref(), None, word("bo", "")),
         Err(AskError::NothingWaits)
     );
     let done = plan
@@ -231,10 +238,17 @@ fn four_eyes_are_those_of_two_operators() {
     assert_eq!(done.action, "proposed");
     assert_eq!(plan.rollout().strongest(), Mode::Monitor);
     assert_eq!(
-        plan.approve(scope.as_ref(), word("ada", "")),
+        plan.approve(scope.as_ref(), None, word("ada", "")),
         Err(AskError::OwnProposal("ada".to_owned()))
     );
-    let done = plan.approve(scope.as_ref(), word("bo", "")).unwrap();
+    // What was shown is not what waits any more.
+    assert_eq!(
+        plan.approve(scope.as_ref(), Some("enforce 5 %"), word("bo", "")),
+        Err(AskError::Replaced("enforce 10 %".to_owned()))
+    );
+    let done = plan
+        .approve(scope.as_ref(), Some("enforce 10 %"), word("bo", ""))
+        .unwrap();
     assert_eq!(
         (done.action, done.to.as_str()),
         ("approved", "enforce 10 %")

@@ -95,9 +95,10 @@ impl AuthFlow {
     pub fn approve_rollout(
         &self,
         scope: Option<&Scope>,
+        seen: Option<&str>,
         voice: Voice<'_>,
     ) -> Result<Done, RolloutError> {
-        self.change_plan(voice, |plan, word| plan.approve(scope, word))
+        self.change_plan(voice, |plan, word| plan.approve(scope, seen, word))
     }
 
     fn change_plan(
