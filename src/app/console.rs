@@ -15,6 +15,7 @@ use crate::admin::console::Origin;
 use crate::admin::console::Provider;
 use crate::app::RunError;
 use crate::app::labels;
+use crate::app::one;
 use crate::app::policy_desk::FilesOfPolicy;
 use crate::config::Config;
 use crate::config::ConfigError;
@@ -132,7 +133,7 @@ pub fn add(
     entropy: &dyn Entropy,
 ) -> Result<bool, RunError> {
     let path = config.operators_file();
-    let mut roster = read(&path).map_err(|error| RunError::Config(vec![error]))?;
+    let mut roster = read(&path).map_err(one)?;
     let mut salt = [0; SALT_BYTES];
     entropy.fill(&mut salt);
     let refused = |error: &dyn std::fmt::Display| {
@@ -151,7 +152,7 @@ pub fn add(
 /// When the file cannot be read or written.
 pub fn remove(config: &Config, name: &str, by: &str) -> Result<bool, RunError> {
     let path = config.operators_file();
-    let mut roster = read(&path).map_err(|error| RunError::Config(vec![error]))?;
+    let mut roster = read(&path).map_err(one)?;
     let is_there = roster.remove(name);
     if is_there {
         write(config, &roster, by)?;
@@ -164,7 +165,7 @@ pub fn remove(config: &Config, name: &str, by: &str) -> Result<bool, RunError> {
 /// # Errors
 /// When the file cannot be read.
 pub fn list(config: &Config) -> Result<String, RunError> {
-    let roster = read(&config.operators_file()).map_err(|error| RunError::Config(vec![error]))?;
+    let roster = read(&config.operators_file()).map_err(one)?;
     let lines = roster
         .operators()
         .iter()

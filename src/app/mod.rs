@@ -190,6 +190,11 @@ pub enum RunError {
     System(String),
 }
 
+/// One thing is wrong with the configuration.
+fn one(error: ConfigError) -> RunError {
+    RunError::Config(vec![error])
+}
+
 /// Runs the gateway in the foreground until SIGTERM or SIGINT.
 pub fn run(overrides: &Overrides) -> Result<(), RunError> {
     let mut found = Found::of(overrides)?;
@@ -221,7 +226,6 @@ pub fn run(overrides: &Overrides) -> Result<(), RunError> {
         sign_in,
         ..
     } = found;
-    let one = |error: ConfigError| RunError::Config(vec![error]);
 
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity_server = assemble::identity_server(&config, &file, &upstream_settings)

@@ -20,6 +20,7 @@ use crate::app::edge;
 use crate::app::inherited;
 use crate::app::inherited::Inherited;
 use crate::app::keys::Keys;
+use crate::app::one;
 use crate::app::operators;
 use crate::app::reload;
 use crate::app::reload::Stamp;
@@ -250,20 +251,14 @@ fn open_audit(
     Ok((Arc::new(audit), stream))
 }
 
-fn one(error: ConfigError) -> RunError {
-    RunError::Config(vec![error])
-}
-
 fn bind(address: SocketAddr, key: &str, file: &str) -> Result<TcpListener, RunError> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
     listener.map_err(|error| {
-        RunError::Config(vec![ConfigError::new(
-            file,
-            format!("{key}: {address} cannot be bound: {error}"),
-        )])
+        let problem = format!("{key}: {address} cannot be bound: {error}");
+        one(ConfigError::new(file, problem))
     })
 }
 

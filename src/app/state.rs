@@ -17,6 +17,7 @@ use crate::adapters::store::transfer::Members;
 use crate::app::RunError;
 use crate::app::assemble;
 use crate::app::keys::Keys;
+use crate::app::one;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::domain::demand::DemandScope;
@@ -455,7 +456,7 @@ async fn forget_links(
 }
 
 pub(in crate::app) fn keys(config: &Config) -> Result<Keys, RunError> {
-    Keys::existing(config).map_err(|error| RunError::Config(vec![error]))
+    Keys::existing(config).map_err(one)
 }
 
 pub(in crate::app) fn settings(
@@ -463,8 +464,7 @@ pub(in crate::app) fn settings(
     file: &str,
     keys: &Keys,
 ) -> Result<StoreSettings, RunError> {
-    let mut settings =
-        assemble::store(config, file, keys).map_err(|error| RunError::Config(vec![error]))?;
+    let mut settings = assemble::store(config, file, keys).map_err(one)?;
     settings.redis.connection_timeout = CONNECT_TIMEOUT;
     settings.redis.response_timeout = CONNECT_TIMEOUT;
     settings.redis.write_timeout = CONNECT_TIMEOUT;

@@ -222,9 +222,14 @@ async fn what_is_not_told_by_the_end_is_counted() {
     let (url, received) = receiver(vec![Answer::Silent]).await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
-    while received.lock().unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let told = async {
+        while received.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told)
+        .await
+        .expect("the first is told");
     running.sink.write(event("2", "block"));
     running.sink.write(event("3", "block"));
     running.task.abort();

@@ -36,17 +36,24 @@ fn append(file: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
-/// Waits until the trail has seen this many records.
-fn wait(trail: &AuditTrail, count: u64) {
-    let seen = trail.seen();
+/// Waits until something shows.
+fn until(what: &str, done: impl Fn() -> bool) {
     for _ in 0..6_000 {
-        if *seen.borrow() >= count {
-            assert_eq!(*seen.borrow(), count);
+        if done() {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("{} of {count} records were seen", *seen.borrow());
+    panic!("{what}");
+}
+
+/// Waits until the trail has seen this many records.
+fn wait(trail: &AuditTrail, count: u64) {
+    let seen = trail.seen();
+    until(&format!("{count} records are not seen"), || {
+        *seen.borrow() >= count
+    });
+    assert_eq!(*seen.borrow(), count);
 }
 
 fn ids(page: &Page) -> Vec<&str> {
@@ -165,17 +172,6 @@ fn a_file_that_is_exchanged_stays_readable() {
     let expected = ["id-4", "id-3", "id-2", "id-1"];
     assert_eq!(all(&trail, &Filter::default(), 2), expected);
     assert!(trail.find("id-2").is_some());
-}
-
-/// Waits until something shows.
-fn until(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..6_000 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("{what}");
 }
 
 #[test]

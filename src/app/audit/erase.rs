@@ -4,6 +4,7 @@ use crate::adapters::audit_log::people;
 use crate::app::RunError;
 use crate::app::audit::people_file;
 use crate::app::keys::Keys;
+use crate::app::one;
 use crate::app::state::Named;
 use crate::app::state::subjects;
 use crate::config::Config;
@@ -24,7 +25,7 @@ pub struct Erased {
 
 /// The names under which somebody is in records, under the present secret and the one before it.
 pub fn names(config: &Config, named: &Named) -> Result<Vec<Pseudonym>, RunError> {
-    let keys = Keys::existing(config).map_err(|error| RunError::Config(vec![error]))?;
+    let keys = Keys::existing(config).map_err(one)?;
     let file = people_file(config);
     let key = people::read(&file).map_err(|error| failed(config, &error))?;
     let subjects = subjects(&keys, named);
@@ -36,7 +37,7 @@ pub fn names(config: &Config, named: &Named) -> Result<Vec<Pseudonym>, RunError>
 
 /// Erases somebody from records.
 pub fn erase(config: &Config, named: &Named) -> Result<Erased, RunError> {
-    let keys = Keys::existing(config).map_err(|error| RunError::Config(vec![error]))?;
+    let keys = Keys::existing(config).map_err(one)?;
     let file = people_file(config);
     let mut names = Vec::new();
     people::change(&file, |key| {

@@ -226,20 +226,25 @@ fn a_surge_raises_what_unscored_requests_get_and_nothing_else() {
     );
 }
 
-#[test]
-fn a_name_of_an_organization_is_no_break_glass_account() {
-    let policy = PolicySet::parse("version = 1\nbreak_glass = ['root']").unwrap();
-    let one = Anything {
+/// A login of this user with a very high score.
+fn login_of(user: &str) -> Anything {
+    Anything {
         points: Some(99),
         cause: FallbackCause::Overload,
         reasons: Vec::new(),
         door: Door::Login,
         texts: [const { String::new() }; 4],
-        user: Some("root".to_owned()),
+        user: Some(user.to_owned()),
         address: IpAddr::from([192, 0, 2, 1]),
         country: String::new(),
         flags: [false; 4],
-    };
+    }
+}
+
+#[test]
+fn a_name_of_an_organization_is_no_break_glass_account() {
+    let policy = PolicySet::parse("version = 1\nbreak_glass = ['root']").unwrap();
+    let one = login_of("root");
     let mut input = one.input();
     assert_eq!(policy.decide(&input).verdict, Verdict::StepUp);
     input.request.organization = "10084a8d-113f-4211-a0d5-efe36b082211";
@@ -254,15 +259,8 @@ fn a_name_of_an_organization_is_no_break_glass_account() {
 fn adjustments_are_told() {
     let policy = PolicySet::parse("version = 1\nbreak_glass = ['root']").unwrap();
     let one = Anything {
-        points: Some(99),
-        cause: FallbackCause::Overload,
-        reasons: Vec::new(),
-        door: Door::Login,
-        texts: [const { String::new() }; 4],
-        user: Some("Root".to_owned()),
-        address: IpAddr::from([192, 0, 2, 1]),
-        country: String::new(),
         flags: [true; 4],
+        ..login_of("Root")
     };
     let decision = policy.decide(&one.input());
     assert_eq!(

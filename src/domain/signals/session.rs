@@ -179,10 +179,9 @@ pub fn cookie_values<'a>(
         .get_all(http::header::COOKIE)
         .iter()
         .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(cookie)
-        .filter(move |(found, _)| *found == name.as_bytes())
+        .filter_map(|text| cookie(text, name.as_bytes()))
         // Bytes that are no text name no session, and are a cookie nevertheless.
-        .map(|(_, value)| std::str::from_utf8(value).unwrap_or_default())
+        .map(|value| std::str::from_utf8(value).unwrap_or_default())
 }
 
 /// Whether a Cookie header says which form it has, by which Tomcat reads the old one (RFC 2109): cookies are parted there by
@@ -197,18 +196,21 @@ pub fn has_version(header: &http::HeaderValue) -> bool {
         })
 }
 
-/// Name and value of one cookie, if it has the form that Tomcat takes.
-fn cookie(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (name, rest) = split_while(text.trim_ascii(), is_token);
+/// The value of a cookie, if it has that name and the form that Tomcat takes.
+fn cookie<'a>(text: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = split_while(text.trim_ascii(), is_token);
+    if found != name {
+        return None;
+    }
     let rest = rest.trim_ascii_start();
     if rest.is_empty() {
-        return Some((name, rest));
+        return Some(rest);
     }
     let rest = rest.strip_prefix(b"=")?.trim_ascii_start();
     let quoted = rest.strip_prefix(b"\"");
     let (value, rest) = split_while(quoted.unwrap_or(rest), is_cookie_octet);
     let is_closed = rest.is_empty() || (quoted.is_some() && rest == b"\"");
-    is_closed.then_some((name, value))
+    is_closed.then_some(value)
 }
 
 fn split_while(text: &[u8], takes: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
