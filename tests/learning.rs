@@ -9,6 +9,7 @@
 )]
 
 #[path = "support/town.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of the town")]
 mod town;
 
 use crate::town::Answer;

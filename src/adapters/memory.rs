@@ -49,6 +49,8 @@ pub enum StoreFault {
     /// The call is passed on.
     #[default]
     None,
+    /// What the call changes in the queue of held logins is changed, and the answer is lost: the call fails.
+    Unheard(StateError),
 }
 
 /// Passes calls on to another store, or fails as it is told.
@@ -267,7 +269,7 @@ impl FaultyStore {
             StoreFault::Delayed(delay) => tokio::time::sleep(delay).await,
             StoreFault::Failing(error) => return Err(error),
             StoreFault::Hanging => std::future::pending::<()>().await,
-            StoreFault::None => {}
+            StoreFault::None | StoreFault::Unheard(_) => {}
         }
         Ok(())
     }
@@ -322,7 +324,12 @@ impl StateStore for FaultyStore {
 
     async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
         self.meet().await?;
-        self.inner.change_review_queue(change).await
+        let changed = self.inner.change_review_queue(change).await;
+        let fault = self.fault.lock().clone();
+        match fault {
+            StoreFault::Unheard(error) => Err(error),
+            _ => changed,
+        }
     }
 
     async fn forget_devices(

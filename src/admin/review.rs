@@ -25,7 +25,10 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::routing::post;
 use std::sync::Arc;
+use std::time::Duration;
 
+/// The longest that an analyst waits for the store. What was decided is carried out and recorded all the same.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 /// The header in which an operator's name comes.
 const OPERATOR: &str = "x-riskgate-operator";
 /// The longest reason, in bytes.
@@ -161,10 +164,14 @@ pub(super) async fn ruled(
         flow.decide_review(&id, is_release, &operator, &reason)
             .await
     });
-    decided.await.unwrap_or_else(|error| {
-        let problem = StateError::Refused(format!("it was not carried out: {error}"));
-        Err(DecideError::State(problem))
-    })
+    match tokio::time::timeout(ANSWER_WITHIN, decided).await {
+        Ok(Ok(decided)) => decided,
+        Ok(Err(error)) => {
+            let problem = StateError::Refused(format!("it was not carried out: {error}"));
+            Err(DecideError::State(problem))
+        }
+        Err(_) => Err(DecideError::State(StateError::Timeout)),
+    }
 }
 
 /// Who asks, as a program with the operators' token says it.

@@ -34,6 +34,10 @@ use std::time::Duration;
 /// The sessions of users whose decision was confirmed as compromised.
 pub mod sessions;
 
+/// The longest that a ruling is followed until the store says whether it stands.
+const SETTLING_MAX: Duration = Duration::from_secs(60);
+/// Between two looks at whether it does.
+const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 /// The longest that one row may take for an operator who asks.
 const WHAT_IF_BUDGET: Duration = Duration::from_secs(1);
 
@@ -92,7 +96,8 @@ impl AuthFlow {
     }
 
     /// Does what an analyst has decided about the login whose id is, or begins with, `id`; the whole id. A release gives
-    /// its user a ticket for one sign-in within [`PASS_TTL`]. Each decision leaves a record.
+    /// its user a ticket for one sign-in within [`PASS_TTL`]. Each decision leaves a record, also one whose answer the store
+    /// loses: this may take a minute longer than anybody waits, and is not to be given up before.
     pub async fn decide_review(
         &self,
         id: &str,
@@ -126,7 +131,7 @@ impl AuthFlow {
                 .await?;
             }
             // Of analysts who say the same at once one has decided.
-            if !self.rule(login.id, &ruling).await? {
+            if !self.rule(&login, &ruling).await? {
                 return Ok(login.id);
             }
             dependencies
@@ -233,25 +238,66 @@ impl AuthFlow {
     }
 
     /// Writes a ruling into the queue, unless another one of the same word is there: whether it is this one that stands.
-    async fn rule(&self, id: Pseudonym, ruling: &Ruling) -> Result<bool, DecideError> {
+    async fn rule(&self, login: &HeldLogin, ruling: &Ruling) -> Result<bool, DecideError> {
+        let id = login.id;
         let outcome = Arc::new(Mutex::new(Ok(false)));
-        let (said, ruling) = (Arc::clone(&outcome), ruling.clone());
+        let said = Arc::clone(&outcome);
+        let own = ruling.clone();
         let change: QueueChange = Arc::new(move |queue| {
             let ruled = queue
-                .rule(&id.to_string(), ruling.clone())
-                .map(|login| login.ruling.as_ref() == Some(&ruling));
+                .rule(&id.to_string(), own.clone())
+                .map(|login| login.ruling.as_ref() == Some(&own));
             *said.lock() = ruled;
             ruled == Ok(true)
         });
-        let queue = in_time(self.dependencies.state.change_review_queue(change)).await?;
-        self.dependencies
-            .reviews
-            .keep(self.dependencies.clock.instant(), queue);
-        let ruled = *outcome.lock();
-        Ok(ruled?)
+        let settled = async {
+            match self.dependencies.state.change_review_queue(change).await {
+                Ok(queue) => {
+                    self.dependencies
+                        .reviews
+                        .keep(self.dependencies.clock.instant(), queue);
+                    let ruled = *outcome.lock();
+                    Ok(ruled?)
+                }
+                // Its answer may be all that was lost.
+                Err(_) if self.stands(id, ruling).await => Ok(true),
+                Err(error) => Err(error.into()),
+            }
+        };
+        if let Ok(settled) = tokio::time::timeout(SETTLING_MAX, settled).await {
+            return settled;
+        }
+        tracing::error!(review = %id, operator = %ruling.operator, "the store does not say whether a ruling stands");
+        let action = if ruling.is_release {
+            "release_unanswered"
+        } else {
+            "refusal_unanswered"
+        };
+        self.record_word(login, ruling, action);
+        Err(StateError::Timeout.into())
+    }
+
+    /// Whether this very ruling stands in the queue, once the store says so: callers bound it.
+    async fn stands(&self, id: Pseudonym, ruling: &Ruling) -> bool {
+        loop {
+            if let Ok(queue) = in_time(self.dependencies.state.review_queue()).await {
+                let login = queue.items().iter().find(|login| login.id == id);
+                return login.is_some_and(|login| login.ruling.as_ref() == Some(ruling));
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
     }
 
     fn record_ruling(&self, login: &HeldLogin, ruling: &Ruling) {
+        let action = if ruling.is_release {
+            "released"
+        } else {
+            "refused"
+        };
+        self.record_word(login, ruling, action);
+    }
+
+    fn record_word(&self, login: &HeldLogin, ruling: &Ruling, action: &'static str) {
         self.dependencies.audit.write(AuditEvent {
             schema: AUDIT_SCHEMA,
             time: ruling.at.to_rfc3339(),
@@ -263,12 +309,7 @@ impl AuthFlow {
             client_id: Some(login.application.clone()).filter(|name| !name.is_empty()),
             subject: login.subject.map(|subject| subject.to_string()),
             score: login.score,
-            action: if ruling.is_release {
-                "released"
-            } else {
-                "refused"
-            }
-            .into(),
+            action: action.into(),
             outcome: "none".into(),
             review: Some(login.id.to_string()),
             operator: Some(ruling.operator.clone()),

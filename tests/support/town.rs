@@ -282,6 +282,11 @@ impl Town {
         }
     }
 
+    /// What was recorded since it was last asked.
+    pub fn recorded(&self) -> Vec<AuditEvent> {
+        std::mem::take(&mut *self.records.0.lock().unwrap())
+    }
+
     pub fn wait(&self, span: Duration) {
         let millis = i64::try_from(span.as_millis()).unwrap();
         self.clock.millis.fetch_add(millis, Ordering::SeqCst);
