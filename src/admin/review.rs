@@ -2,6 +2,7 @@
 //! this listener by address: a page in an operator's browser can do neither.
 
 use crate::admin::AdminState;
+use crate::admin::asked::Asked;
 use crate::admin::is_address;
 use crate::domain::ids::Pseudonym;
 use crate::domain::review::Answer;
@@ -96,7 +97,13 @@ pub(super) fn host(headers: &HeaderMap) -> &str {
 }
 
 async fn list(State(state): State<AdminState>, request: Request) -> Response {
-    let all = request.uri().query() == Some("all=true");
+    let query = request.uri().query().unwrap_or_default();
+    let all = Asked::parse(query.as_bytes(), &["all"])
+        .and_then(|asked| asked.read("all", "true or false", |all| all.parse().ok()));
+    let all = match all {
+        Ok(all) => all.unwrap_or(false),
+        Err(problem) => return failed(StatusCode::BAD_REQUEST, &problem),
+    };
     match state.flow.review_listing(all).await {
         Ok(listing) => json(StatusCode::OK, listing.json()),
         Err(error) => failed(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
