@@ -13,6 +13,8 @@ pub mod flow;
 
 pub mod adapters;
 
+pub mod listening;
+
 pub mod proxy;
 
 pub mod admin;

@@ -25,6 +25,8 @@ mod rollout;
 use crate::domain::bearer_token::BearerToken;
 use crate::flow::AuthFlow;
 use crate::flow::score::breaker::BreakerState;
+use crate::listening;
+use crate::listening::Listening;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use axum::Json;
@@ -38,10 +40,12 @@ use axum::response::Response;
 use axum::routing::get;
 use console::Console;
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+/// Connections at a time: a browser has six.
+const CONNECTIONS_MAX: usize = 256;
 
 /// What the handlers show.
 #[derive(Clone, Debug)]
@@ -111,19 +115,13 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Serves until `stop` says so.
-pub async fn serve(
-    listener: TcpListener,
-    state: AdminState,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let stopped = async move {
-        // A sender that is gone means the same as its word.
-        drop(stop.wait_for(|stopped| *stopped).await);
+pub async fn serve(listener: TcpListener, state: AdminState, stop: watch::Receiver<bool>) {
+    let listening = Listening {
+        name: "admin",
+        connections_max: CONNECTIONS_MAX,
+        tls: None,
     };
-    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await
+    listening::serve(listener, listening, router(state), stop).await;
 }
 
 async fn live() -> &'static str {

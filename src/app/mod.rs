@@ -472,11 +472,7 @@ fn start_admin(
     let _context = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|error| RunError::System(error.to_string()))?;
-    runtime.spawn(async move {
-        if let Err(error) = admin::serve(listener, state, stopped).await {
-            tracing::error!(error = %error, "the admin listener has ended");
-        }
-    });
+    runtime.spawn(admin::serve(listener, state, stopped));
     Ok(())
 }
 

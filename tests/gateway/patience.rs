@@ -323,3 +323,24 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     }
     server.abort();
 }
+
+/// Operators are few, and each has a place: whoever says nothing or stops in the middle of a head does not keep one.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_keeps_a_place_at_the_admin_listener_without_asking() {
+    let world = World::start(Options::default()).await;
+    for beginning in [
+        "",
+        "GET /health/live HTTP/1.1\r\nHost: localhost\r\nX-Slow: a",
+    ] {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(("127.0.0.1", world.admin_port))
+            .await
+            .expect("the admin listener accepts");
+        let bytes = beginning.as_bytes();
+        stream.write_all(bytes).await.expect("a beginning");
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(2 * LATEST, stream.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "the listener waits for `{beginning}`");
+        assert_in_time(&format!("admin `{beginning}`"), start.elapsed());
+    }
+}
