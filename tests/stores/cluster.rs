@@ -254,3 +254,37 @@ async fn a_replica_takes_the_place_of_a_master() {
     );
     store.record(&[learnt(lesson(1, START))]).await.unwrap();
 }
+
+/// What belongs to the masters that are there is learnt, all of it: profiles as well as counts. That a part was lost is said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rest_is_learnt_while_a_master_is_away() {
+    let mut servers = RedisServer::start_cluster();
+    let store = RedisStore::connect(&url(&servers), patient()).unwrap();
+    let mut batch = Vec::new();
+    for n in 1..40 {
+        batch.push(learnt(lesson(n, START)));
+        batch.push(tried(attempt(n, true, true), START));
+    }
+    store.record(&batch).await.unwrap();
+    let sorted = |server: &RedisServer| {
+        let mut keys = keys(server);
+        keys.sort();
+        keys
+    };
+    let before = [sorted(&servers[0]), sorted(&servers[1])];
+    for (server, keys) in servers.iter().zip(&before) {
+        let profiles = keys.iter().filter(|key| key.starts_with("rg:1:profile:"));
+        assert!(profiles.count() > 3, "{keys:?}");
+        server.command(&[b"FLUSHALL"]);
+    }
+    servers[2].kill();
+    let told = store.record(&batch).await;
+    assert!(told.is_err(), "a part of it is lost");
+    assert_eq!([sorted(&servers[0]), sorted(&servers[1])], before);
+    // Once more on a line that is known to be gone.
+    for server in &servers[..2] {
+        server.command(&[b"FLUSHALL"]);
+    }
+    assert!(store.record(&batch).await.is_err());
+    assert_eq!([sorted(&servers[0]), sorted(&servers[1])], before);
+}

@@ -24,6 +24,20 @@ impl Connection {
     pub(super) async fn values(&mut self, keys: Vec<String>) -> Result<Vec<Value>, RedisError> {
         match self {
             Self::Single(line) => redis::cmd("MGET").arg(keys).query_async(line).await,
+            Self::Cluster(_) => self.each_value(keys).await?.into_iter().collect(),
+        }
+    }
+
+    /// The same, with an error for each value alone whose master is away.
+    pub(super) async fn each_value(
+        &mut self,
+        keys: Vec<String>,
+    ) -> Result<Vec<Answer>, RedisError> {
+        match self {
+            Self::Single(line) => {
+                let values: Vec<Value> = redis::cmd("MGET").arg(keys).query_async(line).await?;
+                Ok(values.into_iter().map(Ok).collect())
+            }
             Self::Cluster(cluster) => {
                 let gets: Vec<(u16, Cmd)> = keys
                     .iter()
@@ -34,13 +48,11 @@ impl Connection {
                     })
                     .collect();
                 let answers = cluster.run(&gets).await;
-                answers
-                    .into_iter()
-                    .map(|answer| match answer {
-                        Err(error) if error.code() == Some("WRONGTYPE") => Ok(Value::Nil),
-                        other => other,
-                    })
-                    .collect()
+                let answers = answers.into_iter().map(|answer| match answer {
+                    Err(error) if error.code() == Some("WRONGTYPE") => Ok(Value::Nil),
+                    other => other,
+                });
+                Ok(answers.collect())
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::adapters::priority::Turns;
 use crate::adapters::redis::RedisStore;
 use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::keys;
+use crate::adapters::redis::record::Lost;
 use crate::adapters::redis::record::MADE_AT_ONCE;
 use crate::adapters::redis::record::Step;
 use crate::adapters::redis::record::run;
@@ -31,18 +32,20 @@ struct Attempt<'p> {
 }
 
 impl RedisStore {
-    /// Applies what `plan` has to learn to each entry exactly once.
+    /// Applies what `plan` has to learn to each entry exactly once. Entries that cannot be read or written are left as they
+    /// are, and the others are learnt.
     pub(super) async fn learn(
         &self,
         connection: &mut Connection,
         plan: &Plan<'_>,
     ) -> Result<(), RedisError> {
-        let mut attempts = read(connection, plan).await?;
+        let mut lost = Lost::default();
+        let mut attempts = read(connection, plan, &mut lost).await?;
         // What was kept under a previous name and is now under the present one.
         let mut moved = Vec::new();
         let mut turns = Turns::every(MADE_AT_ONCE);
         for _ in 0..ROUNDS_MAX {
-            let (tried, steps): (Vec<_>, Vec<_>) = attempts
+            let (tried, steps): (Vec<_>, Vec<_>) = std::mem::take(&mut attempts)
                 .into_iter()
                 .filter_map(|attempt| {
                     turns.did();
@@ -50,24 +53,25 @@ impl RedisStore {
                 })
                 .unzip();
             if steps.is_empty() {
-                return forget(connection, moved).await;
+                break;
             }
-            attempts = Vec::new();
             for (mut attempt, answer) in tried.into_iter().zip(run(connection, steps).await?) {
-                match answer? {
-                    Value::Int(_) if attempt.previous.is_empty() => {}
-                    Value::Int(_) => moved.extend(attempt.pupil.previous.map(|(key, _)| key)),
-                    other => {
+                match lost.or(answer) {
+                    None => {}
+                    Some(Value::Int(_)) if attempt.previous.is_empty() => {}
+                    Some(Value::Int(_)) => moved.extend(attempt.pupil.previous.map(|(key, _)| key)),
+                    Some(other) => {
                         attempt.current = bytes(other);
                         attempts.push(attempt);
                     }
                 }
             }
         }
-        if attempts.is_empty() {
-            return forget(connection, moved).await;
+        lost.or(forget(connection, moved).await);
+        if !attempts.is_empty() {
+            lost.or(Err::<(), _>(busy()));
         }
-        Err(busy())
+        lost.said()
     }
 
     /// The step that replaces the entry by what it becomes; `None` for nothing to learn or too much to keep.
@@ -107,35 +111,42 @@ pub(super) fn busy() -> RedisError {
 async fn read<'p>(
     connection: &mut Connection,
     plan: &'p Plan<'_>,
+    lost: &mut Lost,
 ) -> Result<Vec<Attempt<'p>>, RedisError> {
     let pupils: Vec<Pupil<'p>> = plan.pupils().collect();
     let present = pupils.iter().map(|pupil| &pupil.key);
     let previous = pupils.iter().filter_map(|pupil| pupil.previous.as_ref());
     let names = present.chain(previous.map(|(key, _)| key)).map(keys::entry);
-    let values = connection.values(names.collect()).await?;
-    let mut values = values.into_iter().map(bytes);
-    let mut attempts: Vec<Attempt<'p>> = pupils
+    let values = connection.each_value(names.collect()).await?;
+    // What could not be read is not the same as none: learnt anew it would be forgotten.
+    let mut values = values.into_iter().map(|value| lost.or(value).map(bytes));
+    let mut next = || values.next().flatten();
+    let present: Vec<_> = pupils.iter().map(|_| next()).collect();
+    let attempts = pupils
         .into_iter()
-        .map(|pupil| Attempt {
-            pupil,
-            current: values.next().unwrap_or_default(),
-            previous: Vec::new(),
-        })
-        .collect();
-    for attempt in &mut attempts {
-        if attempt.pupil.previous.is_some() {
-            attempt.previous = values.next().unwrap_or_default();
-        }
-    }
-    Ok(attempts)
+        .zip(present)
+        .filter_map(|(pupil, current)| {
+            let previous = if pupil.previous.is_some() {
+                next()
+            } else {
+                Some(Vec::new())
+            };
+            Some(Attempt {
+                pupil,
+                current: current?,
+                previous: previous?,
+            })
+        });
+    Ok(attempts.collect())
 }
 
 async fn forget(connection: &mut Connection, moved: Vec<EntryKey>) -> Result<(), RedisError> {
     let steps: Vec<Step> = moved.iter().map(delete).collect();
+    let mut lost = Lost::default();
     for answer in run(connection, steps).await? {
-        answer?;
+        lost.or(answer);
     }
-    Ok(())
+    lost.said()
 }
 
 /// The step that removes an entry.

@@ -34,6 +34,22 @@ const PIPELINES_MAX: usize = 16;
 /// The field of the population that counts logins.
 const LOGINS: &str = "logins";
 
+/// What the first of many steps to fail has failed by: the others are done all the same.
+#[derive(Default)]
+pub(super) struct Lost(Option<RedisError>);
+
+impl Lost {
+    /// What was done, if it was.
+    pub(super) fn or<T>(&mut self, done: Result<T, RedisError>) -> Option<T> {
+        done.map_err(|error| self.0.get_or_insert(error)).ok()
+    }
+
+    /// Whether all of it was done.
+    pub(super) fn said(self) -> Result<(), RedisError> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// One step of a batch.
 pub(super) enum Step {
     Call(Call),
@@ -58,8 +74,8 @@ impl Step {
 }
 
 impl RedisStore {
-    /// Applies what was learnt. After an error a part of it may have been applied; what the server did not confirm is
-    /// not tried again, because it could count twice.
+    /// Applies what was learnt. After an error a part of it may have been applied: in a cluster all that belongs to masters
+    /// which answer. What the server did not confirm is not tried again, because it could count twice.
     pub(super) async fn write(
         &self,
         held: Held,
@@ -68,16 +84,17 @@ impl RedisStore {
         let plan = Plan::of(observations);
         let mut connection = held.connection;
         let steps = self.steps(&plan);
+        let mut lost = Lost::default();
         if !steps.is_empty() {
             for answer in run(&mut connection, steps).await? {
-                answer?;
+                lost.or(answer);
             }
         }
-        if plan.pupils().next().is_none() {
-            return Ok(());
+        if plan.pupils().next().is_some() {
+            let _one_at_a_time = self.learning.lock().await;
+            lost.or(self.learn(&mut connection, &plan).await);
         }
-        let _one_at_a_time = self.learning.lock().await;
-        self.learn(&mut connection, &plan).await
+        lost.said()
     }
 
     fn steps(&self, plan: &Plan<'_>) -> Vec<Step> {
