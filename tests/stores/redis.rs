@@ -2,6 +2,8 @@
 
 use crate::facts::*;
 use crate::redis_server::RedisServer;
+use crate::review::held;
+use crate::review::hold;
 use riskgate::adapters::redis::RedisSettings;
 use riskgate::adapters::redis::RedisStore;
 use riskgate::domain::history::HistoryQuery;
@@ -325,6 +327,41 @@ async fn hostile_values_read_as_missing_and_are_replaced() {
             "round {round}"
         );
     }
+}
+
+/// By a node that has another secret, such as one that does not know of its exchange yet, or whatever wrote it: held logins
+/// are not lost for that.
+#[tokio::test]
+async fn a_queue_of_held_logins_that_does_not_open_is_not_written_over() {
+    let server = RedisServer::start();
+    let store = connect(&server, patient());
+    store.change_review_queue(hold(held(1))).await.unwrap();
+    let name = keys(&server).remove(0);
+    assert!(name.starts_with("rg:1:review:"), "{name}");
+    let stranger = RedisSettings {
+        seal_key: Secret::new(b"another key for tests".to_vec()),
+        ..patient()
+    };
+    let stranger = connect(&server, stranger);
+    for answer in [
+        stranger.review_queue().await,
+        stranger.change_review_queue(hold(held(2))).await,
+    ] {
+        let problem = answer.expect_err("it does not open").to_string();
+        assert!(
+            problem.contains(&name) && problem.contains("does not open"),
+            "{problem}"
+        );
+    }
+    let queue = store.review_queue().await.unwrap();
+    assert_eq!(queue.items(), [held(1)]);
+    // Noise is no queue either; once it is gone, there is an empty one.
+    server.command(&[b"SET", name.as_bytes(), b"noise"]);
+    assert!(store.change_review_queue(hold(held(2))).await.is_err());
+    assert!(text(&server.command(&[b"GET", name.as_bytes()])).contains("noise"));
+    server.command(&[b"DEL", name.as_bytes()]);
+    let queue = store.change_review_queue(hold(held(2))).await.unwrap();
+    assert_eq!(queue.items(), [held(2)]);
 }
 
 #[tokio::test]

@@ -12,8 +12,18 @@ use crate::adapters::store::entities::EntryKey;
 use crate::domain::review::QUEUE_TTL;
 use crate::domain::review::ReviewQueue;
 use crate::flow::ports::QueueChange;
+use redis::ErrorKind;
 use redis::RedisError;
 use redis::Value;
+
+/// What a queue that does not open ends in.
+fn unreadable() -> RedisError {
+    let name = keys::entry(&EntryKey::review());
+    let problem = format!(
+        "the queue of held logins does not open: another secret or version wrote it; once no node has that, remove `{name}`"
+    );
+    (ErrorKind::Extension, "UNREADABLE", problem).into()
+}
 
 impl RedisStore {
     /// The queue and the bytes that it was read from; empty for none.
@@ -25,7 +35,16 @@ impl RedisStore {
         let mut command = redis::cmd("GET");
         command.arg(&name);
         let read = bytes(connection.command(&name, command).await?);
-        Ok((self.codec.open_queue(&read).unwrap_or_default(), read))
+        Ok((self.whole_queue(&read)?, read))
+    }
+
+    /// The queue in `bytes`; empty for none. What does not open is another node's, which has another secret or is newer, or
+    /// damaged: to begin anew would lose the logins that are held there, and that node would do the same with ours.
+    fn whole_queue(&self, bytes: &[u8]) -> Result<ReviewQueue, RedisError> {
+        if bytes.is_empty() {
+            return Ok(ReviewQueue::default());
+        }
+        self.codec.open_queue(bytes).ok_or_else(unreadable)
     }
 
     pub(super) async fn change_queue(
@@ -45,7 +64,7 @@ impl RedisStore {
             let step = replace(&EntryKey::review(), &current, value, QUEUE_TTL);
             match one(connection, &step).await.0? {
                 Value::BulkString(other) => {
-                    queue = self.codec.open_queue(&other).unwrap_or_default();
+                    queue = self.whole_queue(&other)?;
                     current = other;
                 }
                 _ => return Ok(queue),
