@@ -1,6 +1,7 @@
 //! Work beside the requests: the health of the store, the population snapshot, the address of the identity server, the
 //! announcement that the listener is up, the end.
 
+use crate::adapters::courier;
 use crate::adapters::priority;
 use crate::app;
 use crate::app::RunError;
@@ -90,11 +91,14 @@ impl Beside {
                 // Spans are no evidence: what is not taken in a second is lost.
                 drop(timeout(Duration::from_secs(1), exporting).await);
             }
-            if let Some(alerting) = self.alerting {
-                // It bounds its own farewell.
-                drop(timeout(Duration::from_secs(3), alerting).await);
-            }
-            drop(timeout(Duration::from_secs(3), self.signalling).await);
+            // They bound their own farewell, and count what they give up.
+            let alerting = async {
+                if let Some(alerting) = self.alerting {
+                    drop(timeout(courier::END_MAX, alerting).await);
+                }
+            };
+            let signalling = async { drop(timeout(courier::END_MAX, self.signalling).await) };
+            tokio::join!(alerting, signalling);
         });
         self.learning.shutdown_timeout(Duration::from_secs(1));
         self.runtime.shutdown_timeout(Duration::from_secs(1));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::adapters::clock::SystemClock;
+use crate::adapters::courier;
 use crate::adapters::courier::tests::Answer;
 use crate::adapters::courier::tests::header;
 use crate::adapters::courier::tests::nobody;
@@ -241,4 +242,29 @@ async fn what_is_not_told_by_the_end_is_counted() {
     running.sink.write(event("1", "block"));
     running.sink.write(event("2", "block"));
     running.until("given_up", 2).await;
+}
+
+/// An attempt may take ten seconds, but not once the gateway ends: what it was about is counted, and so is what waits behind it.
+#[tokio::test]
+async fn the_attempt_under_way_ends_in_time_as_well() {
+    let (url, received) = receiver(vec![Answer::Silent]).await;
+    let running = start(&url);
+    running.sink.write(event("1", "block"));
+    let told = async {
+        while received.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told)
+        .await
+        .expect("the first is told");
+    running.sink.write(event("2", "block"));
+    running.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(courier::END_MAX, running.task).await;
+    assert!(ended.is_ok(), "it waits for the attempt");
+    let count = |result: &str| {
+        let name = format!("riskgate_alerts_total{{result=\"{result}\"}} 2");
+        running.metrics.render().contains(&name)
+    };
+    assert!(count("given_up"), "{}", running.metrics.render());
 }

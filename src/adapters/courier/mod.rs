@@ -23,8 +23,13 @@ use tokio::sync::watch;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest that one attempt may take, with as much of the answer as is read.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest that the last attempts may take once the gateway ends.
+/// The longest that the attempt under way may take once the gateway ends, and then the last ones together.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Within this time after the gateway has begun to end everything is told, or given up and counted.
+pub const END_MAX: Duration = Duration::from_secs(5);
+
+/// Why a message is given up that may have arrived.
+const NO_TIME: &str = "there was no time left to tell it";
 
 /// What is sent, and who hears how it went.
 pub trait Cargo: Send + Sync + 'static {
@@ -237,7 +242,10 @@ impl<C: Cargo> Courier<C> {
         };
         let mut pauses = self.retries.iter();
         loop {
-            let (receipt, why) = self.attempt(&parcel, clock.now()).await;
+            let (receipt, why) = tokio::select! {
+                answer = self.attempt(&parcel, clock.now()) => answer,
+                () = ending(stop) => (Receipt::Never, NO_TIME.to_owned()),
+            };
             match receipt {
                 Receipt::Taken => return self.cargo.taken(items, &parcel),
                 Receipt::Never => return self.cargo.given_up(items, &parcel, &why),
@@ -290,8 +298,8 @@ impl<C: Cargo> Drop for Courier<C> {
             if self.batch.is_empty() {
                 return;
             }
-            let why = "there was no time left to tell it";
-            self.cargo.given_up(&self.batch, &Parcel::default(), why);
+            self.cargo
+                .given_up(&self.batch, &Parcel::default(), NO_TIME);
             self.batch.clear();
         }
     }
@@ -311,6 +319,12 @@ pub fn signed_fields(
         ("webhook-timestamp", seconds.to_string()),
         ("webhook-signature", signature),
     ]
+}
+
+/// Returns when the gateway ends and the time is over that an attempt gets then.
+async fn ending(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stopped| *stopped).await);
+    tokio::time::sleep(FAREWELL_TIMEOUT).await;
 }
 
 /// The first bytes of an answer: what is beyond the bound, or does not come in time, is not read.
