@@ -143,6 +143,11 @@ impl AuditLog {
         // The file is here, where nothing else says so.
         std::fs::create_dir_all(&settings.folder).map_err(of_keys)?;
         let (segment, found) = Segment::open(&settings.file, clock.now()).map_err(of_file)?;
+        let segment = if settings.strict {
+            segment.strict().map_err(of_file)?
+        } else {
+            segment
+        };
         segment.keep_name();
         let taken = keys::take(&settings.folder, settings.node.as_deref(), entropy.as_ref())
             .map_err(of_keys)?;

@@ -14,6 +14,8 @@ use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
@@ -33,6 +35,20 @@ pub(super) struct Segment {
     since: Timestamp,
     /// It ends in part of a line.
     broken: bool,
+    /// What the disk has not said yet that it keeps, where that counts.
+    unkept: Option<Unkept>,
+}
+
+/// What was written since the disk last said that it keeps everything. Once it has said no, the system may have let go of
+/// that: the next answer would be yes without it (Linux tells of a failed write-back once).
+#[derive(Debug)]
+struct Unkept {
+    /// The file once more, not for appending.
+    again: File,
+    /// Where each piece lies, and what it is.
+    pieces: Vec<(u64, Vec<u8>)>,
+    /// The disk has said no since.
+    doubtful: bool,
 }
 
 /// A write that broke off.
@@ -56,6 +72,7 @@ impl Segment {
             bytes: if is_regular { data.len() } else { 0 },
             since: now,
             broken: false,
+            unkept: None,
         };
         if !is_regular {
             return Ok((segment, Found::default()));
@@ -77,6 +94,23 @@ impl Segment {
         Ok((segment, found))
     }
 
+    /// The same, which writes again what a disk has refused to keep, before it believes another answer of it.
+    pub(super) fn strict(mut self) -> std::io::Result<Self> {
+        if self.is_regular {
+            let again = File::options().write(true).open(&self.path)?;
+            // Another process may have put the file aside in between: then what is written again would be in its new one.
+            if !is_one(&self.file, &again)? {
+                return Err(ErrorKind::NotFound.into());
+            }
+            self.unkept = Some(Unkept {
+                again,
+                pieces: Vec::new(),
+                doubtful: false,
+            });
+        }
+        Ok(self)
+    }
+
     /// Appends whole lines. What is there when it breaks off stays there.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Broken> {
         let broken = |landed, cause| Broken { landed, cause };
@@ -86,12 +120,18 @@ impl Segment {
                 .map_err(|cause| broken(0, cause))?;
             self.broken = false;
             self.bytes += 1;
+            self.wrote(b"\n").map_err(|cause| broken(0, cause))?;
         }
         let mut landed = 0;
         while let Some(rest) = lines.get(landed..).filter(|rest| !rest.is_empty()) {
             match self.file.write(rest) {
                 Ok(0) => return Err(self.break_off(lines, landed, ErrorKind::WriteZero.into())),
-                Ok(count) => landed += count,
+                Ok(count) => {
+                    landed += count;
+                    if let Err(error) = self.wrote(rest.get(..count).unwrap_or_default()) {
+                        return Err(self.break_off(lines, landed, error));
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.break_off(lines, landed, error)),
             }
@@ -126,13 +166,44 @@ impl Segment {
         }
     }
 
-    /// Asks the disk to keep what is there.
-    pub(super) fn sync(&self) -> std::io::Result<()> {
-        if self.is_regular {
-            self.file.sync_data()
-        } else {
-            Ok(())
+    /// Asks the disk to keep what is there. In strict mode a yes is of all that was written since the last one, also where a
+    /// no was in between.
+    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+        if !self.is_regular {
+            return Ok(());
         }
+        let kept = match &self.unkept {
+            Some(unkept) if unkept.doubtful => unkept.write_again(),
+            Some(_) | None => Ok(()),
+        };
+        let kept = kept.and_then(|()| self.file.sync_data());
+        if let Some(unkept) = &mut self.unkept {
+            unkept.doubtful = kept.is_err();
+            if kept.is_ok() {
+                unkept.pieces.clear();
+            }
+        }
+        kept
+    }
+
+    /// Whether the disk has said no since it last kept everything: the file is to be gone on with until it says yes.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.unkept.as_ref().is_some_and(|unkept| unkept.doubtful)
+    }
+
+    /// Remembers what has just been appended, until the disk keeps it. Another process may append as well: where it lies the
+    /// system says.
+    fn wrote(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let Some(unkept) = &mut self.unkept else {
+            return Ok(());
+        };
+        let end = self.file.stream_position()?;
+        let from = end.saturating_sub(bytes.len() as u64);
+        match unkept.pieces.last_mut() {
+            Some((at, piece)) if *at + piece.len() as u64 == from => piece.extend(bytes),
+            _ => unkept.pieces.push((from, bytes.to_vec())),
+        }
+        Ok(())
     }
 
     /// Whether the file is as large as `bytes`, or `seconds` old; zero stands for never.
@@ -167,7 +238,10 @@ impl Segment {
             let aside = aside(&self.path, now)?;
             std::fs::rename(&self.path, aside)?;
         }
-        let (file, _) = Self::open(&self.path, now)?;
+        let (mut file, _) = Self::open(&self.path, now)?;
+        if self.unkept.is_some() {
+            file = file.strict()?;
+        }
         file.keep_name();
         Ok(file)
     }
@@ -180,6 +254,22 @@ impl Segment {
             Vec::new()
         }
     }
+}
+
+impl Unkept {
+    /// The same bytes at the same places, so that the system brings them to the disk once more.
+    fn write_again(&self) -> std::io::Result<()> {
+        for (at, piece) in &self.pieces {
+            self.again.write_all_at(piece, *at)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether both are the same file.
+fn is_one(a: &File, b: &File) -> std::io::Result<bool> {
+    let (a, b) = (a.metadata()?, b.metadata()?);
+    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
 /// Files that were put aside of that name, the oldest first.
@@ -287,23 +377,51 @@ fn name(path: &Path) -> Option<(&str, &str)> {
 
 /// Whether `path` names the file that is open.
 fn same(file: &File, path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let id = |data: std::io::Result<std::fs::Metadata>| {
-            data.ok().map(|data| (data.dev(), data.ino()))
-        };
-        id(file.metadata()) == id(std::fs::metadata(path))
-    }
-    #[cfg(not(unix))]
-    {
-        path.exists()
-    }
+    let id =
+        |data: std::io::Result<std::fs::Metadata>| data.ok().map(|data| (data.dev(), data.ino()));
+    id(file.metadata()) == id(std::fs::metadata(path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A disk that does not keep what it was given: pages that could not be written back are dropped, and the next answer is
+    /// yes. One that says no is a device that knows no such question.
+    #[test]
+    fn what_the_disk_refused_to_keep_is_written_again_before_it_is_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"before\":1}\n").unwrap();
+        let open = || Segment::open(&path, Timestamp(0)).unwrap().0;
+        for (mut segment, is_strict) in [(open().strict().unwrap(), true), (open(), false)] {
+            let whole = std::fs::read(&path).unwrap();
+            segment.append(b"{\"first\":1}\n").unwrap();
+            segment.sync().unwrap();
+            segment.append(b"{\"second\":1}\n").unwrap();
+            // Another process, in between.
+            let mut other = File::options().append(true).open(&path).unwrap();
+            other.write_all(b"{\"other\":1}\n").unwrap();
+            segment.append(b"{\"third\":1}\n").unwrap();
+            let null = File::open("/dev/null").unwrap();
+            let disk = std::mem::replace(&mut segment.file, null);
+            segment.sync().unwrap_err();
+            segment.sync().unwrap_err();
+            let expected = std::fs::read(&path).unwrap();
+            let dropped = File::options().write(true).open(&path).unwrap();
+            let from = (whole.len() + 12) as u64;
+            let second = b"\0".repeat(13);
+            dropped.write_all_at(&second, from).unwrap();
+            dropped.write_all_at(b"\0\0\0", from + 13 + 12).unwrap();
+            segment.file = disk;
+            segment.sync().unwrap();
+            assert_eq!(std::fs::read(&path).unwrap() == expected, is_strict);
+            // And no longer than it has to be.
+            if let Some(unkept) = &segment.unkept {
+                assert!(unkept.pieces.is_empty() && !unkept.doubtful);
+            }
+        }
+    }
 
     /// A disk that takes nothing is one that was opened for reading.
     #[test]

@@ -291,7 +291,7 @@ impl Writer {
         })
     }
 
-    fn sync(&self, landed: usize) -> Result<(), Broken> {
+    fn sync(&mut self, landed: usize) -> Result<(), Broken> {
         self.segment
             .sync()
             .map_err(|cause| Broken { landed, cause })
@@ -355,7 +355,14 @@ impl Writer {
         {
             return;
         }
-        if let Err(error) = self.segment.renew(now) {
+        let renewed = if self.segment.is_doubtful() {
+            Err(std::io::Error::other(
+                "the disk does not keep what is in it",
+            ))
+        } else {
+            self.segment.renew(now)
+        };
+        if let Err(error) = renewed {
             tracing::error!(error = %error, "the audit log cannot be put aside: it goes on in the same file");
             self.rotate_after = self.chance.clock.instant() + ROTATE_RETRY;
         }
