@@ -222,10 +222,7 @@ pub fn identify(
         .is_some_and(|kind| kind.contains("xml"));
     let direct = get("response_mode") == Some("direct");
     let owned = |name: &str| get(name).map(str::to_owned);
-    let scopes: Vec<_> = distinct_words(get("scope").unwrap_or_default(), SCOPES_MAX)
-        .into_iter()
-        .map(|scope| people.value(NameSpace::Scope, scope.as_bytes()))
-        .collect();
+    let scopes = scopes_of(get("scope").unwrap_or_default(), people);
     let grant = if door == Door::Token {
         GrantSignals {
             scopes: scopes.clone(),
@@ -264,18 +261,20 @@ pub fn identify(
     }
 }
 
-/// The first `most` different words of a text: one that is repeated must not keep others from being seen.
-fn distinct_words(text: &str, most: usize) -> Vec<&str> {
-    let mut words = Vec::new();
-    for word in text.split_ascii_whitespace() {
-        if words.len() >= most {
-            break;
-        }
-        if !words.contains(&word) {
-            words.push(word);
-        }
+/// The hashes of the scopes in `text`, at most [`SCOPES_MAX`]. Where there are more, the last stands for all that are left, so
+/// that none can hide behind others: with another among them it is another.
+fn scopes_of(text: &str, people: &Pseudonymizer) -> Vec<ValueHash> {
+    let mut words: Vec<&str> = text.split_ascii_whitespace().collect();
+    words.sort_unstable();
+    words.dedup();
+    let hash = |words: &str| people.value(NameSpace::Scope, words.as_bytes());
+    if words.len() <= SCOPES_MAX {
+        return words.into_iter().map(hash).collect();
     }
-    words
+    let (first, left) = words.split_at_checked(SCOPES_MAX - 1).unwrap_or_default();
+    let left = left.join(" ");
+    let scopes = first.iter().copied().chain([left.as_str()]);
+    scopes.map(hash).collect()
 }
 
 impl<'r> Asked<'r> {

@@ -91,8 +91,20 @@ fn a_scope_that_is_repeated_hides_no_other() {
     };
     let hidden = format!("{}admin", "read+".repeat(SCOPES_MAX));
     assert_eq!(scopes(&hidden), scopes("read+admin"));
+    // Nor do many others, wherever it stands; the same scopes in another order are the same.
     let many: Vec<String> = (0..99).map(|number| number.to_string()).collect();
-    assert_eq!(scopes(&many.join("+")).len(), SCOPES_MAX);
+    let many = many.join("+");
+    let usual = scopes(&many);
+    assert_eq!(usual.len(), SCOPES_MAX);
+    for more in ["admin", "!", "~"] {
+        for asked in [format!("{many}+{more}"), format!("{more}+{many}")] {
+            let found = scopes(&asked);
+            assert_eq!(found.len(), SCOPES_MAX);
+            assert!(found.iter().any(|scope| !usual.contains(scope)), "{asked}");
+        }
+    }
+    let turned: Vec<&str> = many.rsplit('+').collect();
+    assert_eq!(scopes(&turned.join("+")), usual);
 }
 
 #[test]
