@@ -141,6 +141,27 @@ impl Default for StepUpSettings {
     }
 }
 
+/// What WSO2 (names of authenticators, and of grants without a login) and RFC 8176 write into `amr` where nothing but a
+/// password, or less, was shown.
+const NO_FACTORS: [&str; 16] = [
+    "BasicAuthenticator",
+    "BasicAuthRequestPathAuthenticator",
+    "IdentifierExecutor",
+    "JWTBasicAuthenticator",
+    "OAuthRequestPathAuthenticator",
+    "SessionExecutor",
+    "authorization_code",
+    "client_credentials",
+    "implicit",
+    "kba",
+    "passwd",
+    "password",
+    "pwd",
+    "refresh_token",
+    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+];
+
 impl StepUpSettings {
     /// Whether the authenticator with this name is a stronger factor.
     pub fn is_strong_method(&self, name: &str) -> bool {
@@ -238,6 +259,16 @@ impl StepUpSettings {
                 problems.push(format!("{key}: has an empty entry; name it, or remove it"));
             }
         }
+        for word in &self.amr_values {
+            if NO_FACTORS
+                .iter()
+                .any(|weak| weak.eq_ignore_ascii_case(word.trim()))
+            {
+                problems.push(format!(
+                    "amr_values: `{word}` is what every login with a password has, so that it would prove the stronger factor; remove it"
+                ));
+            }
+        }
         for (place, entry) in self.applications.iter().enumerate() {
             let tenant =
                 |of: &ApplicationStepUp| of.tenant.as_ref().map(|it| it.to_ascii_lowercase());
@@ -288,6 +319,22 @@ mod tests {
             (None, &[], false),
         ] {
             assert_eq!(settings.is_reached(acr, amr), reached, "{acr:?} {amr:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_no_stronger_factor() {
+        for weak in ["BasicAuthenticator", "pwd", " Password ", "refresh_token"] {
+            let settings = StepUpSettings {
+                amr_values: vec!["totp".to_owned(), weak.to_owned()],
+                ..StepUpSettings::default()
+            };
+            let problems = settings.problems();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(
+                problems[0].starts_with(&format!("amr_values: `{weak}` is what")),
+                "{problems:?}"
+            );
         }
     }
 
