@@ -69,10 +69,11 @@ pub(crate) enum RolloutCommand {
     },
     /// Approve what another operator has asked for
     ///
+    /// Without --to it prints what waits, and approves nothing: who approves says what was read.
     /// The operator's password is read from standard input, one line.
     ///
     /// Examples:
-    ///   riskgate rollout approve --application expenses --as bo
+    ///   riskgate rollout approve --application expenses
     ///   riskgate rollout approve --application expenses --to enforce --percent 10 --as bo
     ///
     /// Exit codes: 0 done, 1 the file cannot be written, 2 it is not done: the line says why.
@@ -82,7 +83,7 @@ pub(crate) enum RolloutCommand {
         desk: Desk,
         #[command(flatten)]
         whom: ScopeArgs,
-        /// What you have read that it asks for: if something else waits by now, it is not approved
+        /// What you have read that it asks for: if something else waits by now, it is not approved. Must be there
         #[arg(long, value_name = "MODE", value_parser = overrides::mode)]
         to: Option<Mode>,
         /// For how many of a hundred users, with --to
@@ -160,8 +161,27 @@ pub(crate) fn run(command: RolloutCommand) -> Result<ExitCode, RunError> {
             to,
             percent,
             word,
-        } => say(&desk, "approve", whom, to.map(|to| (to, percent)), word),
+        } => {
+            let Some(to) = to else {
+                return unread(&desk, &whom);
+            };
+            say(&desk, "approve", whom, Some((to, percent)), word)
+        }
     }
+}
+
+/// Prints what waits for approval. To approve it takes more words, which show that it was read.
+fn unread(desk: &Desk, whom: &ScopeArgs) -> Result<ExitCode, RunError> {
+    let status = rollout::status(&desk.config()?)?;
+    let (tenant, application) = (whom.tenant.as_deref(), whom.application.as_deref());
+    let problem = match status.waiting(tenant, application) {
+        Some(waiting) => {
+            println!("{}", printable::plain(&waiting.line()));
+            "missing: say what you approve, with --percent where it is not 100"
+        }
+        None => "missing, and nothing waits there: `riskgate rollout status` lists what does",
+    };
+    Err(RunError::Config(vec![ConfigError::new("--to", problem)]))
 }
 
 fn say(
@@ -193,8 +213,12 @@ fn say(
     let said = rollout::change(&config, &change)?;
     let line = format!("{}: {} -> {}", said.action, said.from, said.to);
     println!("{}", printable::plain(&line));
-    if said.action == "proposed" {
-        println!("another operator has to approve it: `riskgate rollout approve`");
+    if let (true, Some((mode, percentage))) = (said.action == "proposed", to) {
+        println!(
+            "another operator has to approve it: `riskgate rollout approve --to {} --percent {percentage}`, for the same application and \
+             tenant",
+            mode.as_str()
+        );
     } else {
         println!("the gateway takes it over within two seconds");
     }

@@ -400,8 +400,27 @@ async fn operators_promote_approve_and_demote_on_the_command_line() {
         (Some(0), Some("proposed: monitor 100 % -> enforce 100 %")),
         "{error}"
     );
-    let approve =
-        |operator: &'static str| ["approve", "--application", "demo-web", "--as", operator];
+    assert!(
+        out.contains("`riskgate rollout approve --to enforce --percent 100`"),
+        "{out}"
+    );
+    // Who approves says what was read: without, it is shown and nothing more, and no password is asked for.
+    let unread = ["approve", "--application", "demo-web", "--as", "bo"];
+    let (code, out, error) = command(&world, &unread, PASSWORD);
+    assert_eq!(code, Some(2), "{out}{error}");
+    assert!(
+        out.contains("monitor 100 % -> enforce 100 %, asked for by ada")
+            && out.contains(": a quiet week"),
+        "{out}"
+    );
+    assert!(error.contains("--to: missing"), "{error}");
+    let (code, out, error) = command(&world, &["approve", "--as", "bo"], PASSWORD);
+    assert_eq!((code, out.as_str()), (Some(2), ""), "{error}");
+    assert!(error.contains("nothing waits"), "{error}");
+    let approve = |operator: &'static str| {
+        let words = ["approve", "--application", "demo-web", "--to", "enforce"];
+        [words.as_slice(), &["--as", operator]].concat()
+    };
     let (code, _, error) = command(&world, &approve("ada"), PASSWORD);
     assert_eq!(code, Some(2));
     assert!(error.contains("another operator has to approve"), "{error}");

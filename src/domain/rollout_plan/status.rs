@@ -103,6 +103,35 @@ pub struct Said {
     pub error: String,
 }
 
+impl ProposalStatus {
+    /// In one line.
+    pub fn line(&self) -> String {
+        let name = scope_name(self.tenant.as_deref(), self.application.as_deref());
+        let mut line = format!(
+            "{name}: {} -> {}, asked for by {} at {}",
+            self.from, self.to, self.by, self.at
+        );
+        if !self.reason.is_empty() {
+            line.push_str(": ");
+            line.push_str(&self.reason);
+        }
+        line
+    }
+}
+
+impl Status {
+    /// What waits for approval for whom.
+    pub fn waiting(
+        &self,
+        tenant: Option<&str>,
+        application: Option<&str>,
+    ) -> Option<&ProposalStatus> {
+        self.proposals.iter().find(|proposal| {
+            proposal.tenant.as_deref() == tenant && proposal.application.as_deref() == application
+        })
+    }
+}
+
 impl Said {
     /// As JSON.
     pub fn json(&self) -> String {
