@@ -209,10 +209,13 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
             all.push(path.clone());
             continue;
         }
-        let found = within(path, |name| name.contains(".jsonl"))
+        let found = within(path, |name| name.contains(".jsonl") && !is_packed(name))
             .map_err(|error| unreadable(path, &error))?;
         if found.is_empty() {
-            return Err(wrong(path, "no audit files (*.jsonl) in it"));
+            return Err(wrong(
+                path,
+                "no audit files (*.jsonl) in it; packed ones are unpacked first",
+            ));
         }
         all.extend(found);
     }
@@ -233,11 +236,19 @@ pub fn log(file: &Path) -> Vec<PathBuf> {
     let is_of_log = |name: &str| {
         name.strip_prefix(stem)
             .is_some_and(|rest| rest.starts_with(['.', '-']) && rest.contains(".jsonl"))
+            && !is_packed(name)
     };
     let mut older = within(folder, is_of_log).unwrap_or_default();
     older.retain(|other| other.file_name() != file.file_name());
     older.push(file.to_owned());
     older
+}
+
+/// Whether a file of that name is one that was packed: its bytes are no lines.
+fn is_packed(name: &str) -> bool {
+    [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 fn within(folder: &Path, is_one: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
@@ -398,6 +409,7 @@ mod tests {
         std::fs::write(&older, text).unwrap();
         std::fs::write(&newest, record("decision-d")).unwrap();
         std::fs::write(folder.path().join("other.jsonl"), "").unwrap();
+        std::fs::write(folder.path().join("audit.20250101T000000Z.jsonl.gz"), "").unwrap();
         let files = log(&newest);
         assert_eq!(files, [older.clone(), newest]);
         let found = find(&files, &["decision-b", "decision-d", "decision"]).unwrap();
@@ -416,6 +428,7 @@ mod tests {
         assert!(empty.contains("no audit files"), "{empty}");
         std::fs::write(folder.path().join("b.jsonl"), "").unwrap();
         std::fs::write(folder.path().join("a.jsonl.1"), "").unwrap();
+        std::fs::write(folder.path().join("a.jsonl.2.gz"), "").unwrap();
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
         let found = files(&[folder.path().to_owned()]).unwrap();
         let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
