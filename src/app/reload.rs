@@ -156,6 +156,7 @@ impl Reloader {
                     .reload(&config, &self.overrides.file_name(), metrics);
             }
             self.look_at_databases(forced);
+            self.count_damage();
             let now = stamp(&self.overrides, &config);
             if !forced && now == seen {
                 continue;
@@ -192,6 +193,20 @@ impl Reloader {
                     let key = problem.role.key();
                     tracing::error!(key, error = %problem, "the address databases are not taken; the old ones stay");
                 }
+            }
+        }
+    }
+
+    /// Counts what the address databases could not say for being damaged, which requests do without.
+    fn count_damage(&self) {
+        let failures = self.geo.failures();
+        if failures > 0 {
+            self.flow.dependencies().metrics.geo_failures(failures);
+            let damaged =
+                "records of an address database cannot be read: it is damaged, fetch it again";
+            let status = PartStatus::Degraded(damaged.to_owned());
+            if self.health.turn("geo", status) {
+                tracing::error!(failures, "{damaged}");
             }
         }
     }

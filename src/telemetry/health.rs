@@ -47,7 +47,12 @@ impl Health {
 
     /// How `part` is doing from now on.
     pub fn set(&self, part: &'static str, status: PartStatus) {
-        self.parts.lock().insert(part, status);
+        self.turn(part, status);
+    }
+
+    /// The same, and whether that is new.
+    pub fn turn(&self, part: &'static str, status: PartStatus) -> bool {
+        self.parts.lock().insert(part, status.clone()) != Some(status)
     }
 
     /// `part` is there no more.

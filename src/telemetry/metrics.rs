@@ -64,6 +64,7 @@ pub struct Metrics {
     state_seconds: HistogramVec,
     state_errors: IntCounterVec,
     state_writes_lost: IntCounter,
+    geo_failures: IntCounter,
     state_writes_waiting: IntGauge,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
@@ -271,6 +272,7 @@ impl Metrics {
                 "riskgate_state_writes_lost_total",
                 "Observations that the state did not take",
             )?,
+            geo_failures: counter("riskgate_geo_failures_total", "Unreadable address records")?,
             state_writes_waiting: gauge(
                 "riskgate_state_writes_waiting",
                 "Observations on their way to the state",

@@ -83,6 +83,11 @@ impl CurrentGeo {
         Some(Ok(warnings))
     }
 
+    /// Records that could not be decoded, as [`GeoDatabases::failures`] says it, of those in use.
+    pub fn failures(&self) -> u64 {
+        self.databases.load().failures()
+    }
+
     /// The version of the data, as [`GeoDatabases::version`] says it.
     pub fn version(&self) -> Option<String> {
         self.databases.load().version().map(str::to_owned)

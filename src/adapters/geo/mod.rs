@@ -134,9 +134,9 @@ impl GeoDatabases {
             && self.kinds.is_none()
     }
 
-    /// How many records could not be decoded since the start: above zero, a database is damaged.
+    /// How many records could not be decoded since this was asked last: above zero, a database is damaged.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.swap(0, Ordering::Relaxed)
     }
 
     /// Counts a record that could not be decoded; its facts stay unknown.

@@ -42,6 +42,11 @@ impl Metrics {
         drop(self.reviews.with_label_values(&["full"]));
     }
 
+    /// Records of address databases could not be read.
+    pub fn geo_failures(&self, count: u64) {
+        self.geo_failures.inc_by(count);
+    }
+
     /// Something happened to a held login.
     pub fn review(&self, event: &'static str) {
         self.reviews.with_label_values(&[event]).inc();
