@@ -613,3 +613,21 @@ async fn a_request_that_is_not_recorded_in_traces_looks_at_no_clock_for_them() {
     assert_eq!(looks[0], looks[1], "{looks:?}");
     assert!(looks[0] < looks[2], "{looks:?}");
 }
+
+/// WSO2 does not say how long it lets one live: the configuration does.
+#[tokio::test]
+async fn a_refresh_token_is_known_for_as_long_as_it_may_rest() {
+    for (hours, is_known) in [(24, false), (72, true)] {
+        let mut town = Town::new();
+        town.lets_rest(hours);
+        town.refresh("r-0", "r-1").await;
+        town.wait(2 * DAY);
+        // At another node, which has it from the store.
+        let store = Arc::clone(&town.store) as Arc<dyn StateStore>;
+        let mut node = town.beside(store, &keys(7, None));
+        node.lets_rest(hours);
+        let record = node.refresh("r-1", "r-2").await;
+        let unknown = record.reasons.iter().any(|reason| reason == "code_unknown");
+        assert_eq!(unknown, !is_known, "{hours}: {record:#?}");
+    }
+}

@@ -265,6 +265,7 @@ pub fn snapshot_with(
         ),
         review: config.review.clone(),
         audit_passed: config.audit.passed,
+        refresh_token_lifetime: config.upstream.refresh_token_lifetime(),
     };
     Ok(Assembled {
         snapshot,

@@ -59,7 +59,7 @@ pub fn keys(began: &Config, new: &Config) -> Vec<&'static str> {
     differing!(found, "upstream", UpstreamSettings, upstream, &new.upstream,
         start: [url, connect_timeout_ms, read_timeout_seconds, idle_timeout_seconds, requests_max,
             reuse_for_posts, danger],
-        reload: [ca_file, client_certificate, client_key, management]);
+        reload: [ca_file, client_certificate, client_key, management, refresh_token_hours]);
     differing!(found, "admin", AdminSettings, admin, &new.admin,
         start: [listen, token_file, operators_file, origin, hosts], reload: [oidc]);
     differing!(found, "actions", ActionsSettings, actions, &new.actions,

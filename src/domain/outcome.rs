@@ -114,7 +114,7 @@ pub const TRANSACTION_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub const CODE_LIFETIME: Duration = Duration::from_secs(360);
 /// How long a session is remembered: WSO2's remember-me period.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(14 * 24 * 3600);
-/// How long a refresh token is remembered when its lifetime is not known: WSO2's default.
+/// How long a refresh token is remembered unless the configuration says what WSO2's lifetime is: WSO2's default.
 pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(86_400);
 /// The longest that an access token is remembered.
 pub const ACCESS_TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -110,7 +110,12 @@ pub fn wants_body(exchange: &Exchange, status: u16) -> bool {
 pub fn body(exchange: &mut Exchange, door: Door, body: &[u8]) -> Option<Conclusion> {
     let starts_flow = exchange.assessed.as_ref()?.facts.starts_flow;
     let status = exchange.response_status;
-    let conclusion = outcome::conclude_body(door, status, starts_flow, body);
+    let mut conclusion = outcome::conclude_body(door, status, starts_flow, body);
+    for issued in &mut conclusion.issued {
+        if issued.kind == LinkKind::RefreshToken {
+            issued.lifetime = exchange.snapshot.refresh_token_lifetime;
+        }
+    }
     exchange.outcome = conclusion.outcome;
     Some(conclusion)
 }

@@ -85,6 +85,8 @@ pub struct Snapshot {
     pub review: ReviewSettings,
     /// Whether requests on passed routes are recorded as well.
     pub audit_passed: bool,
+    /// How long a refresh token is known after its latest use.
+    pub refresh_token_lifetime: Duration,
 }
 
 impl AuthFlow {

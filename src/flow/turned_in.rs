@@ -49,7 +49,7 @@ pub(in crate::flow) fn used_up(
                 None => (
                     key,
                     provenance(exchange, assessed, door, key.kind),
-                    outcome::REFRESH_TOKEN_LIFETIME,
+                    exchange.snapshot.refresh_token_lifetime,
                 ),
             })
         }

@@ -470,6 +470,28 @@ impl Town {
         self.token(&form, Some(&answer)).await
     }
 
+    /// From now on refresh tokens are known for so many hours after their latest use.
+    pub fn lets_rest(&self, hours: u64) {
+        let config = format!("{CONFIG}\n[upstream]\nrefresh_token_hours = {hours}\n");
+        let config = Config::parse(&config).unwrap();
+        let mut snapshot = assemble::snapshot(&config, "test", &keys(7, None), 2)
+            .unwrap()
+            .snapshot;
+        snapshot.models.only_native();
+        self.flow.swap(snapshot);
+    }
+
+    /// An application turns in a refresh token and gets another one; the record of it.
+    pub async fn refresh(&mut self, token: &str, next: &str) -> AuditEvent {
+        let form =
+            format!("grant_type=refresh_token&client_id=web&client_secret=x&refresh_token={token}");
+        let answer = format!(
+            r#"{{"access_token":"of-{next}","refresh_token":"{next}","token_type":"Bearer","expires_in":3600}}"#
+        );
+        self.token(&form, Some(&answer)).await;
+        self.recorded().pop().unwrap()
+    }
+
     /// A request at the token endpoint, and WSO2's answer to it; without one the client is not known.
     async fn token(&mut self, form: &str, answer: Option<&String>) -> String {
         let mut headers = HeaderMap::new();

@@ -16,6 +16,8 @@ const POOL_THREADS_MAX: usize = 256;
 const MILLISECONDS_MAX: u64 = 60_000;
 /// The longest wait for an upstream.
 const UPSTREAM_SECONDS_MAX: u64 = 3_600;
+/// Ninety days: the longest that a refresh token is known. Each takes its place in the state as long.
+const REFRESH_TOKEN_HOURS_MAX: u64 = 2_160;
 /// A day: the longest end of a process, and life of a score that is kept.
 const DAY_SECONDS: u64 = 86_400;
 /// The longest that a breaker stays open.
@@ -108,6 +110,12 @@ fn numbers(config: &Config, found: &mut Found<'_>) {
             found.number(&format!("{section}.{key}"), &value, range);
         }
     }
+
+    found.number(
+        "upstream.refresh_token_hours",
+        &upstream.refresh_token_hours,
+        &(1..=REFRESH_TOKEN_HOURS_MAX),
+    );
 
     found.number("score.budget_ms", &score.budget_ms, &milliseconds);
     found.number("score.cache_seconds", &score.cache_seconds, &day);
