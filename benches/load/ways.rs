@@ -85,16 +85,25 @@ pub(crate) async fn run(folder: &Path, all: bool) -> Result<()> {
         upstream,
         certificate: &certificate,
     };
-    let redis = RedisServer::start();
-    let plain = [
-        setup.bare("bare", Way::Plain).await?,
-        setup
-            .riskgate("embedded", Way::Plain, None, "threads = 1")
-            .await?,
-        setup
-            .riskgate("redis", Way::Plain, Some(&redis.url()), "threads = 1")
-            .await?,
-    ];
+    let (redis, redis_beside) = (RedisServer::start(), RedisServer::start());
+    let own = PathBuf::from(env!("CARGO_BIN_EXE_riskgate"));
+    let mut plain = vec![setup.bare("bare", Way::Plain).await?];
+    for (name, program, url) in [
+        ("embedded", Some(&own), None),
+        ("embedded, beside", crate::beside().as_ref(), None),
+        ("redis", Some(&own), Some(redis.url())),
+        (
+            "redis, beside",
+            crate::beside().as_ref(),
+            Some(redis_beside.url()),
+        ),
+    ] {
+        if let Some(program) = program {
+            let url = url.as_deref();
+            let started = setup.riskgate_of(program, name, Way::Plain, url, "threads = 1");
+            plain.push(started.await?);
+        }
+    }
     let tls = [
         setup.bare("bare", Way::Tls).await?,
         setup
@@ -130,7 +139,7 @@ pub(crate) async fn run(folder: &Path, all: bool) -> Result<()> {
         "--> a steady {rate:.0} requests a second: the busiest of them works for half of the time"
     );
     steady(&mut rows, "steady rate", &plain_ways, rate).await?;
-    drop((plain, tls, redis));
+    drop((plain, tls, redis, redis_beside));
     if !all {
         println!("\n{}", table(&rows));
         return Ok(());
@@ -194,6 +203,19 @@ impl Setup<'_> {
         redis: Option<&str>,
         server: &str,
     ) -> Result<Target> {
+        let own = Path::new(env!("CARGO_BIN_EXE_riskgate"));
+        self.riskgate_of(own, name, way, redis, server).await
+    }
+
+    /// That of another build.
+    async fn riskgate_of(
+        &self,
+        program: &Path,
+        name: &'static str,
+        way: Way,
+        redis: Option<&str>,
+        server: &str,
+    ) -> Result<Target> {
         let (address, admin) = (process::free_address()?, process::free_address()?);
         let data = tempfile::tempdir_in(self.data)?.keep();
         let mut text = crate::configuration(Gateway::Enforce, &data, address, admin, self.upstream)
@@ -218,14 +240,13 @@ impl Setup<'_> {
         ];
         let log = self
             .folder
-            .join(format!("ways-{}.log", name.replace(' ', "-")));
+            .join(format!("ways-{}.log", name.replace([' ', ','], "-")));
         let cores = if server.contains("threads = 2") {
             "0,1"
         } else {
             "0"
         };
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_riskgate"));
-        let child = Child::start(&program, &arguments, cores, &log)?;
+        let child = Child::start(program, &arguments, cores, &log)?;
         process::reachable(address)
             .await
             .with_context(|| format!("see `{}`", log.display()))?;
