@@ -381,7 +381,7 @@ struct Whom {
     /// The id of an OAuth client instead
     #[arg(long, value_name = "ID", conflicts_with = "user")]
     client: Option<String>,
-    /// The tenant domain
+    /// The tenant domain; for a user of an organization its id
     #[arg(long, value_name = "DOMAIN", default_value = "carbon.super")]
     tenant: String,
 }

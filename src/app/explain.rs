@@ -148,11 +148,11 @@ pub fn resolver(config: &Config) -> Option<Resolver> {
     let people = Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(previous);
     // Records name people by names of their own; those from before schema 2 by the pseudonym itself.
     let names = people::read(&people_file(config)).ok();
-    Some(Arc::new(move |tenant: &str, name: &str| {
+    Some(Arc::new(move |domain: &str, name: &str| {
         let makers = [Some(&people), people.previous()];
         let subjects = makers.into_iter().flatten();
         subjects
-            .map(|people| people.user(tenant, name))
+            .map(|people| people.user(domain, name))
             .flat_map(|subject| {
                 let name = names
                     .as_ref()

@@ -71,7 +71,7 @@ pub struct Named {
     pub name: String,
     /// Whether `name` is that of a client.
     pub is_client: bool,
-    /// The tenant domain.
+    /// The domain: that of a tenant or, for a user, the id of an organization.
     pub tenant: String,
 }
 

@@ -23,7 +23,7 @@ pub struct Question {
     pub decision_id: String,
     /// The user that WSO2 has identified. Without one only a decision about nobody in particular answers.
     pub username: Option<String>,
-    /// The tenant domain.
+    /// The domain that WSO2 has the user in: that of a tenant, or the id of an organization.
     pub tenant: String,
     /// The client's address as WSO2 sees it.
     pub address: Option<IpAddr>,
@@ -55,6 +55,8 @@ pub struct AuthenticationCall {
     pub flow_id: String,
     /// The tenant domain.
     pub tenant: String,
+    /// The organization that the user is of, where it is not the tenant itself.
+    pub organization: Option<String>,
     /// The user that earlier steps have identified.
     pub username: Option<String>,
     /// The decision id, where WSO2 passes the header on.
@@ -176,6 +178,7 @@ impl AuthenticationCall {
         Ok(Self {
             flow_id: text(&call, "/flowId").ok_or(CallError::Member("flowId"))?,
             tenant: text(&call, "/event/tenant/name").unwrap_or_else(|| SUPER_TENANT.into()),
+            organization: call.pointer("/event").and_then(organization),
             username: text(&call, "/event/user/sub"),
             decision_id: decision_id(&call),
             passed: list("/event/authenticatedSteps")
@@ -203,6 +206,27 @@ pub(super) fn text(value: &Value, pointer: &str) -> Option<String> {
         .and_then(Value::as_str)
         .filter(|text| !text.is_empty() && text.len() <= TEXT_BYTES_MAX)
         .map(str::to_owned)
+}
+
+/// The id of the organization that the user of an event is of; `None` for the tenant itself, which is an organization of depth
+/// 0 to WSO2. The organization of the event counts where nothing else is said of the user's.
+pub(super) fn organization(event: &Value) -> Option<String> {
+    let id = |whose: &str| text(event, &format!("{whose}/id"));
+    let depth = |whose: &str| {
+        let depth = event.pointer(&format!("{whose}/depth"));
+        depth.and_then(Value::as_i64)
+    };
+    const OF_USER: &str = "/user/organization";
+    const OF_EVENT: &str = "/organization";
+    let (of_user, of_event) = (id(OF_USER), id(OF_EVENT));
+    let is_below = match (depth(OF_USER), depth(OF_EVENT)) {
+        (Some(depth), _) => depth > 0,
+        // Some events say of the user's organization but which it is.
+        (None, Some(depth)) if of_user.is_none() || of_user == of_event => depth > 0,
+        (None, Some(0)) => true,
+        (None, _) => false,
+    };
+    of_user.or(of_event).filter(|_| is_below)
 }
 
 /// A member that may be missing, but not be of another type.
@@ -281,6 +305,40 @@ mod tests {
             assert_eq!(read.username.as_deref(), Some("alice"));
             assert_eq!(read.passed, ["BasicAuthenticator"]);
             assert!(read.may_redirect);
+        }
+    }
+
+    #[test]
+    fn a_user_is_of_the_organization_that_is_below_the_tenant() {
+        let root = json!({ "id": "10084a8d", "depth": 0 });
+        let below = json!({ "id": "0a1b-2c", "depth": 1 });
+        let of = |user: Value, event: Value| {
+            organization(&json!({ "organization": event, "user": { "organization": user } }))
+        };
+        let none = || Value::Null;
+        assert_eq!(organization(&json!({})), None);
+        for nobody in [
+            of(none(), root.clone()),
+            of(root.clone(), root.clone()),
+            // The tenant's user, in an organization below it.
+            of(root.clone(), below.clone()),
+            of(json!({ "id": "10084a8d" }), root.clone()),
+            of(json!({ "id": "10084a8d" }), below.clone()),
+            of(none(), json!({ "id": "", "depth": 1 })),
+            of(none(), json!({ "id": "0a1b-2c", "depth": "1" })),
+            of(none(), json!({ "id": "0a1b-2c" })),
+        ] {
+            assert_eq!(nobody, None);
+        }
+        for there in [
+            of(none(), below.clone()),
+            of(below.clone(), below.clone()),
+            of(json!({ "id": "0a1b-2c" }), below.clone()),
+            // The organization's user, at the tenant.
+            of(below.clone(), root.clone()),
+            of(json!({ "id": "0a1b-2c" }), root.clone()),
+        ] {
+            assert_eq!(there.as_deref(), Some("0a1b-2c"));
         }
     }
 

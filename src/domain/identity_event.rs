@@ -5,6 +5,7 @@
 
 use crate::domain::action::CallError;
 use crate::domain::action::object;
+use crate::domain::action::organization;
 use crate::domain::action::text;
 use crate::domain::policy::scope::SUPER_TENANT;
 use crate::domain::time::Timestamp;
@@ -50,6 +51,8 @@ pub struct IdentityEvent {
     pub initiator: Initiator,
     /// The tenant domain.
     pub tenant: String,
+    /// The organization that the user is of, where it is not the tenant itself.
+    pub organization: Option<String>,
     /// The names by which the user may be known here, the likeliest first; never empty.
     pub names: Vec<String>,
     /// The event's own id (`jti`).
@@ -139,6 +142,7 @@ impl IdentityEvent {
             what,
             initiator: Initiator::read(event),
             tenant: text(event, "/tenant/name").unwrap_or_else(|| SUPER_TENANT.to_owned()),
+            organization: organization(event),
             names,
             id: id.cloned(),
         })

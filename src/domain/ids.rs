@@ -17,7 +17,7 @@ pub struct RequestId(String);
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Pseudonym([u8; 16]);
 
-/// Whose history a request touches: a user, a client (service account), each within its tenant.
+/// Whose history a request touches: a user within the tenant or organization, a client (service account) within its tenant.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct SubjectKey(pub Pseudonym);
 
@@ -190,16 +190,17 @@ impl Pseudonymizer {
         Pseudonym(short)
     }
 
-    /// The key of a user: the tenant and the canonical form of the username.
-    pub fn user(&self, tenant: &str, username: &str) -> SubjectKey {
-        let canonical = canonical_username(tenant, username);
-        SubjectKey(self.pseudonym(NameSpace::User, &[tenant.as_bytes(), canonical.as_bytes()]))
+    /// The key of a user: the domain ([`user_domain`](crate::domain::target::user_domain)) and the canonical form of the
+    /// username.
+    pub fn user(&self, domain: &str, username: &str) -> SubjectKey {
+        let canonical = canonical_username(domain, username);
+        SubjectKey(self.pseudonym(NameSpace::User, &[domain.as_bytes(), canonical.as_bytes()]))
     }
 
-    /// The key of an account, by what the identity server calls it in what it issues. Applications may be told different
-    /// names of one account, and are then different accounts here.
-    pub fn account(&self, tenant: &str, told: &str) -> SubjectKey {
-        SubjectKey(self.pseudonym(NameSpace::Account, &[tenant.as_bytes(), told.as_bytes()]))
+    /// The key of an account of a domain, by what the identity server calls it in what it issues. Applications may be told
+    /// different names of one account, and are then different accounts here.
+    pub fn account(&self, domain: &str, told: &str) -> SubjectKey {
+        SubjectKey(self.pseudonym(NameSpace::Account, &[domain.as_bytes(), told.as_bytes()]))
     }
 
     /// The key of a client acting for itself.
@@ -222,10 +223,10 @@ impl fmt::Debug for Pseudonymizer {
     }
 }
 
-/// The form under which WSO2's user stores would find the same user: NFC, lower case, without the tenant suffix and
+/// The form under which WSO2's user stores would find the same user: NFC, lower case, without the domain as its suffix and
 /// without the name of the primary user store, and without white space around it or between it and these: directories
 /// and databases take no notice of that at the ends of a name.
-pub fn canonical_username(tenant: &str, username: &str) -> String {
+pub fn canonical_username(domain: &str, username: &str) -> String {
     const PRIMARY: &str = "primary/";
     let name = username.trim();
     // Nearly every name is ASCII, and has one form.
@@ -235,8 +236,8 @@ pub fn canonical_username(tenant: &str, username: &str) -> String {
         name.nfc().collect::<String>().to_lowercase()
     };
     if folded.contains('@') {
-        let tenant = tenant.to_lowercase();
-        let user = folded.strip_suffix(tenant.as_str());
+        let domain = domain.to_lowercase();
+        let user = folded.strip_suffix(domain.as_str());
         if let Some(user) = user.and_then(|user| user.strip_suffix('@')) {
             folded.truncate(user.trim_end().len());
         }

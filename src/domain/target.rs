@@ -186,6 +186,12 @@ impl CanonicalTarget {
         self.tenant().unwrap_or(SUPER_TENANT)
     }
 
+    /// The domain within which usernames are unique: that of the organization where the target names one, else that of the
+    /// tenant. See [`user_domain`].
+    pub fn user_domain(&self) -> &str {
+        user_domain(self.tenant_domain(), self.organization())
+    }
+
     /// The organization that the target names.
     pub fn organization(&self) -> Option<&str> {
         self.slice(self.organization.clone()?)
@@ -238,6 +244,12 @@ impl CanonicalTarget {
     fn slice(&self, range: Range<usize>) -> Option<&str> {
         self.text.get(range)
     }
+}
+
+/// The domain within which usernames are unique. An organization is a tenant of its own for WSO2, with its id as the domain:
+/// `admin` of an organization is not `admin` of the tenant that it belongs to, by whichever prefix it is asked for.
+pub fn user_domain<'d>(tenant: &'d str, organization: Option<&'d str>) -> &'d str {
+    organization.filter(|id| !id.is_empty()).unwrap_or(tenant)
 }
 
 impl fmt::Debug for CanonicalTarget {

@@ -8,6 +8,7 @@
 use crate::domain::action::CallError;
 use crate::domain::action::decision_id;
 use crate::domain::action::object;
+use crate::domain::action::organization;
 use crate::domain::action::text;
 use crate::domain::history::Told;
 use crate::domain::history::scopes::Groups;
@@ -77,6 +78,8 @@ pub struct TokenCall {
 pub struct PasswordCall {
     /// The tenant domain.
     pub tenant: String,
+    /// The organization that the user is of, where it is not the tenant itself.
+    pub organization: Option<String>,
     /// The names by which the user may be known here: the username, if the action is given that claim.
     pub names: Vec<String>,
     /// The decision about the request, where WSO2 passes the header on.
@@ -323,6 +326,7 @@ impl PasswordCall {
             .filter_map(|claim| text(claim, "/value"));
         Self {
             tenant: text(call, "/event/tenant/name").unwrap_or_else(|| SUPER_TENANT.to_owned()),
+            organization: call.pointer("/event").and_then(organization),
             // Where users are named by their ids, that is the name.
             names: named.take(1).chain(text(call, "/event/user/id")).collect(),
             decision_id: decision_id(call),

@@ -138,7 +138,7 @@ pub async fn told(
     }
     let told = whose(door, assessed.facts.hands_over, answer)?;
     let people = &exchange.snapshot.people;
-    let account = people.account(exchange.tenant(), &told);
+    let account = people.account(exchange.user_domain(), &told);
     let spent = exchange.timing.state;
     let history = {
         let query = HistoryQuery {

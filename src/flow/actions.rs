@@ -24,6 +24,7 @@ use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
 use crate::domain::route::Door;
 use crate::domain::signals::network::host_hash;
+use crate::domain::target::user_domain;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
@@ -187,14 +188,15 @@ impl AuthFlow {
                 };
             }
         };
-        let of_user = question
-            .username
-            .as_deref()
-            .is_none_or(|name| is_about(people, &link, &question.tenant, name));
+        // A script is told the domain of the user alone, which may be that of an organization.
+        let of_user = match question.username.as_deref() {
+            Some(name) => is_about(people, &link, &question.tenant, name),
+            None => is_of_tenant(people, &link, &question.tenant),
+        };
         let of_address = question
             .address
             .is_none_or(|address| link.used_by.address == Some(host_hash(people, address)));
-        if !of_user || !of_address || !is_of_tenant(people, &link, &question.tenant) {
+        if !of_user || !of_address {
             return Answer::unknown();
         }
         // Within a login what was seen counts, as for the header: the proof comes when it is at its end.
@@ -245,10 +247,11 @@ impl AuthFlow {
                 );
             }
         };
+        let domain = user_domain(&call.tenant, call.organization.as_deref());
         let of_user = call
             .username
             .as_deref()
-            .is_none_or(|name| is_about(people, &link, &call.tenant, name));
+            .is_none_or(|name| is_about(people, &link, domain, name));
         if !of_user || !is_of_tenant(people, &link, &call.tenant) {
             return refused(
                 "unknown_login",
@@ -340,10 +343,10 @@ fn refused(reason: &'static str, description: &'static str) -> AuthenticationRep
 pub(in crate::flow) fn is_about(
     people: &Pseudonymizer,
     link: &Provenance,
-    tenant: &str,
+    domain: &str,
     name: &str,
 ) -> bool {
-    let is = |people: &Pseudonymizer| link.subject == Some(people.user(tenant, name));
+    let is = |people: &Pseudonymizer| link.subject == Some(people.user(domain, name));
     is(people) || people.previous().is_some_and(is)
 }
 

@@ -8,6 +8,7 @@ use crate::domain::identity_event::IdentityEvent;
 use crate::domain::identity_event::Message;
 use crate::domain::ids::SubjectKey;
 use crate::domain::review;
+use crate::domain::target::user_domain;
 use crate::domain::time::Timestamp;
 use crate::flow::AuthFlow;
 use std::time::Duration;
@@ -62,6 +63,7 @@ impl AuthFlow {
             route: "webhook".to_owned(),
             method: "POST".into(),
             tenant: Some(event.tenant.clone()),
+            organization: event.organization.clone(),
             subject: subject.map(|subject| subject.to_string()),
             action: event.what.as_str().into(),
             outcome: "none".into(),
@@ -74,10 +76,11 @@ impl AuthFlow {
     /// Which of the user's names has a history here; the likeliest where none has, or the store is away.
     async fn known_as(&self, event: &IdentityEvent, now: Timestamp) -> Option<SubjectKey> {
         let snapshot = self.snapshot();
+        let domain = user_domain(&event.tenant, event.organization.as_deref());
         let keys = event
             .names
             .iter()
-            .map(|name| snapshot.people.user(&event.tenant, name));
+            .map(|name| snapshot.people.user(domain, name));
         let keys: Vec<SubjectKey> = keys.collect();
         let look = async {
             for key in &keys {

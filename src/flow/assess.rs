@@ -100,11 +100,12 @@ pub async fn assess(
 ) -> Result<(), Refusal> {
     let snapshot = Arc::clone(&exchange.snapshot);
     let begin = exchange.begins(dependencies.clock.as_ref());
-    let tenant = exchange.tenant();
+    let domains = exchange.domains();
+    let tenant = domains.tenant;
     let message = saml::message(exchange, door, request.parameters)?;
     let mut identity = identify(
         door,
-        tenant,
+        domains,
         request.parameters,
         request.headers,
         message.application.as_deref(),
@@ -122,7 +123,7 @@ pub async fn assess(
     let before = snapshot
         .people
         .previous()
-        .map(|people| Before::of(people, door, tenant, request, &identity, &signals, &places));
+        .map(|people| Before::of(people, door, domains, request, &identity, &signals, &places));
     if let Some(before) = &before {
         before.rename_device(&mut signals);
     }

@@ -37,6 +37,7 @@ use crate::domain::trace::Trace;
 use crate::flow::admit::Client;
 use crate::flow::demands::Owed;
 use crate::flow::demands::UnderWay;
+use crate::flow::identify::Domains;
 use crate::flow::introspection::AskedAbout;
 use crate::flow::limits::Limited;
 use crate::flow::permit::ForwardPermit;
@@ -388,6 +389,21 @@ impl Exchange {
         self.target
             .as_ref()
             .map_or("", CanonicalTarget::tenant_domain)
+    }
+
+    /// The domains that the names in it are of.
+    pub fn domains(&self) -> Domains<'_> {
+        Domains {
+            tenant: self.tenant(),
+            users: self.user_domain(),
+        }
+    }
+
+    /// The domain that usernames are of, or an empty text when the target could not be read.
+    pub fn user_domain(&self) -> &str {
+        self.target
+            .as_ref()
+            .map_or("", CanonicalTarget::user_domain)
     }
 
     /// The organization that the target names, or an empty text.

@@ -184,10 +184,19 @@ fn asserted_client(parameters: &Parameters) -> Option<String> {
     jwt::claimed_subject(parameters.get("client_assertion")?)
 }
 
+/// Where the names in a request are unique.
+#[derive(Clone, Copy, Debug)]
+pub struct Domains<'r> {
+    /// The tenant domain: clients are of a tenant.
+    pub tenant: &'r str,
+    /// That of users: a tenant, or an organization within it.
+    pub users: &'r str,
+}
+
 /// What a request asks, as far as it says whom it is about.
 struct Asked<'r> {
     door: Door,
-    tenant: &'r str,
+    domains: Domains<'r>,
     parameters: Option<&'r Parameters>,
     /// The user part of Basic credentials.
     basic: Option<String>,
@@ -198,7 +207,7 @@ struct Asked<'r> {
 /// that a SAML message names.
 pub fn identify(
     door: Door,
-    tenant: &str,
+    domains: Domains<'_>,
     parameters: Option<&Parameters>,
     headers: &http::HeaderMap,
     application: Option<&str>,
@@ -206,14 +215,16 @@ pub fn identify(
 ) -> Identity {
     let asked = Asked {
         door,
-        tenant,
+        domains,
         parameters,
         basic: basic_credentials(headers),
         people,
     };
     let get = |name: &str| asked.get(name);
     let client_id = asked.client_id(application);
-    let client = client_id.as_deref().map(|id| people.client(tenant, id));
+    let client = client_id
+        .as_deref()
+        .map(|id| people.client(domains.tenant, id));
     let second_factor = asked.has_second_factor();
     let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
     // A SOAP body is passed unread.
@@ -309,7 +320,7 @@ impl<'r> Asked<'r> {
     /// Whom the request is about; `client` is who asks.
     fn subject(&self, client: Option<SubjectKey>) -> Subject {
         let named = |name: &str| Subject::Named {
-            key: self.people.user(self.tenant, name),
+            key: self.people.user(self.domains.users, name),
             name: name.to_owned(),
         };
         match self.door {

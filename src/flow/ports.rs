@@ -310,7 +310,7 @@ pub trait Revoker: Send + Sync {
     /// No credential is configured for it, or the identity server did not confirm it.
     async fn end_sessions(&self, realm: &str, user: &str) -> Result<(), RevokeError>;
 
-    /// Ends the sessions of the user who has this name in a tenant, which is spelled as [`canonical_username`] does it.
+    /// Ends the sessions of the user who has this name in a domain, which is spelled as [`canonical_username`] does it.
     ///
     /// # Errors
     /// No credential is configured for it, or the identity server did not confirm it.
@@ -319,7 +319,7 @@ pub trait Revoker: Send + Sync {
     async fn end_sessions_of(
         &self,
         realm: &str,
-        tenant: &str,
+        domain: &str,
         name: &Secret<String>,
     ) -> Result<SessionsOf, RevokeError>;
 }

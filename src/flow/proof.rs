@@ -411,7 +411,7 @@ async fn verify(
         .map_or(owed.at, |link| link.at);
     let subject = assessed.and_then(Assessed::subject).unwrap_or_else(|| {
         let people = &exchange.snapshot.people;
-        people.user(exchange.tenant(), &verified.subject)
+        people.user(exchange.user_domain(), &verified.subject)
     });
     let due = OwedProof {
         at: owed.at,

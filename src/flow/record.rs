@@ -171,7 +171,7 @@ pub(in crate::flow) fn describe_standing(
             && accounts.contains(
                 tenant,
                 exchange.organization(),
-                &canonical_username(tenant, name),
+                &canonical_username(exchange.user_domain(), name),
             );
     }
     event.session = assessed.provenance.is_some() && exchange.door == Some(Door::Authorize);

@@ -13,6 +13,7 @@ use crate::domain::signals::Signals;
 use crate::domain::signals::session::DeviceCookie;
 use crate::flow::assess::Request;
 use crate::flow::demands::Places;
+use crate::flow::identify::Domains;
 use crate::flow::identify::Identity;
 use crate::flow::identify::identify;
 
@@ -30,7 +31,7 @@ impl Before {
     pub fn of(
         people: &Pseudonymizer,
         door: Door,
-        tenant: &str,
+        domains: Domains<'_>,
         request: Request<'_>,
         identity: &Identity,
         signals: &Signals,
@@ -38,7 +39,7 @@ impl Before {
     ) -> Self {
         let before = identify(
             door,
-            tenant,
+            domains,
             request.parameters,
             request.headers,
             identity.client_id.as_deref(),
@@ -46,7 +47,7 @@ impl Before {
         );
         let hashes = SignalHashes::of(
             people,
-            tenant,
+            domains.tenant,
             signals.address,
             &signals.network,
             &signals.agent,
@@ -66,7 +67,7 @@ impl Before {
                 renaming = renaming.with_subject(from, to);
             }
         }
-        let demands = places.asked(people, door, tenant, &before, hashes.address);
+        let demands = places.asked(people, door, domains.tenant, &before, hashes.address);
         Self {
             identity: before,
             hashes,

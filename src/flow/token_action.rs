@@ -28,6 +28,7 @@ use crate::domain::policy::token::Terms;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk_claims::RiskClaims;
 use crate::domain::route::Door;
+use crate::domain::target::user_domain;
 use crate::domain::time::Timestamp;
 use crate::domain::token_action::ActionCall;
 use crate::domain::token_action::ActionReply;
@@ -249,6 +250,7 @@ impl AuthFlow {
             return unchanged;
         }
         let people = &snapshot.people;
+        let domain = user_domain(&call.tenant, call.organization.as_deref());
         let clock = &self.dependencies().clock;
         let begun = clock.instant();
         if let Some(id) = &call.decision_id {
@@ -258,7 +260,7 @@ impl AuthFlow {
                 && call
                     .names
                     .iter()
-                    .any(|name| is_about(people, &link, &call.tenant, name))
+                    .any(|name| is_about(people, &link, domain, name))
             {
                 let application = link.application.as_deref().unwrap_or("");
                 let thresholds = snapshot.policy.thresholds(&call.tenant, application);
@@ -273,7 +275,7 @@ impl AuthFlow {
         let keys: Vec<SubjectKey> = call
             .names
             .iter()
-            .map(|name| people.user(&call.tenant, name))
+            .map(|name| people.user(domain, name))
             .collect();
         let left = WAIT.saturating_sub(clock.instant().saturating_duration_since(begun));
         if on_demand && self.owes_soon(&keys, left).await {

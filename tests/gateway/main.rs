@@ -50,6 +50,7 @@ mod odd_answers;
 mod open_redirects;
 mod operators;
 mod operators_by_provider;
+mod organizations;
 mod own;
 mod own_step;
 mod paths;

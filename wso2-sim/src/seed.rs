@@ -10,6 +10,7 @@
 //! | erin, frank, grace, heidi, ivan, judy, mallory | `<name>-pw-1` | `KRSXG5CT` + four letters, see [`users`] | super tenant |
 //! | niaj, olivia, peggy | `<name>-pw-1` | none | super tenant |
 //! | olga | olga-pw-1 | [`ALICE_TOTP_SECRET`] | organization [`ACME_ORG_ID`] |
+//! | alice | acme-pw-1 | [`BOB_TOTP_SECRET`] | organization [`ACME_ORG_ID`] |
 //! | admin | admin | none; may use the management API | both tenants |
 //!
 //! | application | kind | secret |
@@ -280,6 +281,8 @@ pub fn users() -> Vec<User> {
         users.push(User::new(SUPER_TENANT, name, &format!("{name}-pw-1")));
     }
     users.push(User::new(ACME_ORG_ID, "olga", "olga-pw-1").with_totp(ALICE_TOTP_SECRET));
+    // Nobody that the other alice knows.
+    users.push(User::new(ACME_ORG_ID, "alice", "acme-pw-1").with_totp(BOB_TOTP_SECRET));
     users
 }
 

@@ -108,7 +108,7 @@ impl Revoker for IdentityServer {
     async fn end_sessions_of(
         &self,
         realm: &str,
-        tenant: &str,
+        domain: &str,
         name: &Secret<String>,
     ) -> Result<SessionsOf, RevokeError> {
         // It stands between quotation marks of a filter.
@@ -117,7 +117,7 @@ impl Revoker for IdentityServer {
         }
         let scopes = format!("{USER_LIST} {SESSION_VIEW} {SESSION_DELETE}");
         let token = self.management_token(realm, &scopes).await?;
-        let Some(user) = self.user_id(realm, tenant, name.expose(), &token).await? else {
+        let Some(user) = self.user_id(realm, domain, name.expose(), &token).await? else {
             return Ok(SessionsOf::UnknownUser);
         };
         let listed = send(
@@ -163,7 +163,7 @@ impl IdentityServer {
     async fn user_id(
         &self,
         realm: &str,
-        tenant: &str,
+        domain: &str,
         name: &str,
         token: &str,
     ) -> Result<Option<String>, RevokeError> {
@@ -184,7 +184,7 @@ impl IdentityServer {
         let mut found = list
             .resources
             .into_iter()
-            .filter(|user| canonical_username(tenant, &user.user_name) == name);
+            .filter(|user| canonical_username(domain, &user.user_name) == name);
         Ok(match (found.next(), found.next()) {
             (Some(user), None) if is_id(&user.id) => Some(user.id),
             _ => None,

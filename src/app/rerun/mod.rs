@@ -45,6 +45,7 @@ use crate::domain::recorded::Risk;
 use crate::domain::recorded::names::Names;
 use crate::domain::risk::ModelOutput;
 use crate::domain::risk::ScoreSource;
+use crate::domain::target::user_domain;
 use crate::domain::time::Deadline;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
@@ -347,7 +348,10 @@ impl Judge<'_> {
         let by_name = name.is_some_and(|name| accounts.contains(tenant, organization, name));
         tally.add(&Replayed {
             break_glass: by_name || event.break_glass,
-            group: name.and_then(|name| self.people.group(tenant, name)),
+            group: name.and_then(|name| {
+                self.people
+                    .group(user_domain(tenant, Some(organization)), name)
+            }),
             same: self.models.is_none()
                 && event.policy.as_deref() == Some(&**self.policy.version()),
             case: &case,

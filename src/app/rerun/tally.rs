@@ -152,7 +152,7 @@ impl Default for Scores {
 }
 
 impl People {
-    /// Reads `user,group` and, if there, `tenant`.
+    /// Reads `user,group` and, if there, `tenant`: the domain of a tenant, or the id of an organization.
     pub(super) fn read(path: &Path) -> Result<Self, RunError> {
         let bad = |error: csv::Error| model::wrong(path, error.to_string());
         let mut csv = csv::Reader::from_path(path).map_err(bad)?;
@@ -172,18 +172,18 @@ impl People {
         Ok(Self(people))
     }
 
-    /// The accounts: tenant and name.
+    /// The accounts: domain and name.
     pub(super) fn accounts(&self) -> impl Iterator<Item = (String, String)> {
         self.0.keys().cloned()
     }
 
-    /// The group of an account.
-    pub(super) fn group(&self, tenant: &str, name: &str) -> Option<&str> {
+    /// The group of an account of a domain.
+    pub(super) fn group(&self, domain: &str, name: &str) -> Option<&str> {
         if self.0.is_empty() {
             return None;
         }
-        let tenant = tenant_or_super(tenant).to_ascii_lowercase();
-        self.0.get(&(tenant, name.to_owned())).map(String::as_str)
+        let domain = tenant_or_super(domain).to_ascii_lowercase();
+        self.0.get(&(domain, name.to_owned())).map(String::as_str)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::domain::route::Door;
 use crate::domain::signals::agent::DeviceKind;
 use crate::domain::signals::network::CountryCode;
 use crate::domain::signals::network::NetworkKind;
+use crate::domain::target::user_domain;
 use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -415,10 +416,11 @@ impl<'a> Facts<'a> {
         } else {
             input.request.tenant
         };
+        let domain = user_domain(tenant, Some(input.request.organization));
         let user_name = input
             .user
             .name
-            .map_or(Cow::Borrowed(""), |name| canonical(tenant, name));
+            .map_or(Cow::Borrowed(""), |name| canonical(domain, name));
         let organization = input.request.organization;
         let break_glass = break_glass.contains(tenant, organization, &user_name);
         Self {
@@ -507,7 +509,7 @@ pub fn names() -> Vec<String> {
 
 /// The canonical username, without allocating where the name is so already. A name longer than any user store takes is
 /// left as it is: it belongs to nobody, and folding it would cost more than the rest of the decision.
-fn canonical<'a>(tenant: &str, name: &'a str) -> Cow<'a, str> {
+fn canonical<'a>(domain: &str, name: &'a str) -> Cow<'a, str> {
     const NAME_BYTES_MAX: usize = 1024;
     // White space around it is no part of it, however much there is.
     let name = name.trim();
@@ -517,7 +519,7 @@ fn canonical<'a>(tenant: &str, name: &'a str) -> Cow<'a, str> {
     if is_plain || name.len() > NAME_BYTES_MAX {
         Cow::Borrowed(name)
     } else {
-        Cow::Owned(canonical_username(tenant, name))
+        Cow::Owned(canonical_username(domain, name))
     }
 }
 

@@ -10,13 +10,14 @@ use crate::domain::policy::expression::TextExpr;
 use crate::domain::policy::scope::SUPER_TENANT;
 use crate::domain::policy::uses::Uses;
 use crate::domain::policy::vocabulary::TextField;
+use crate::domain::target::user_domain;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-/// Tenants whose pseudonyms are kept; those of others are made anew.
-const TENANTS_MAX: usize = 1024;
+/// Domains whose pseudonyms are kept; those of others are made anew.
+const DOMAINS_MAX: usize = 1024;
 
 /// What is known of the name of a record's account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,7 +32,7 @@ pub enum Name<'n> {
     Unknown,
 }
 
-/// Every text under which records may hold the user with a canonical name, within a tenant.
+/// Every text under which records may hold the user with a canonical name, within a domain ([`user_domain`]).
 pub type Resolver = Arc<dyn Fn(&str, &str) -> Vec<String> + Send + Sync>;
 
 /// The names that are looked for.
@@ -40,11 +41,11 @@ pub struct Names {
     resolver: Option<Resolver>,
     /// Whether "none of those" is all that a condition can ask for.
     plain: bool,
-    /// Names for every tenant.
+    /// Names for every domain.
     everywhere: BTreeSet<String>,
-    /// Names within one tenant, in lower case.
+    /// Names within one domain, which is in lower case.
     within: Vec<(String, String)>,
-    by_tenant: HashMap<String, HashMap<String, String>>,
+    by_domain: HashMap<String, HashMap<String, String>>,
 }
 
 impl Names {
@@ -63,14 +64,14 @@ impl Names {
             within: accounts
                 .map(|account| (account.tenant.clone(), account.name.clone()))
                 .collect(),
-            by_tenant: HashMap::new(),
+            by_domain: HashMap::new(),
         }
     }
 
-    /// The same, looking for `accounts` (tenant, name) as well.
+    /// The same, looking for `accounts` (domain, name) as well.
     pub fn and(mut self, accounts: impl IntoIterator<Item = (String, String)>) -> Self {
         let accounts = accounts.into_iter();
-        let lower = accounts.map(|(tenant, name)| (tenant.to_ascii_lowercase(), name));
+        let lower = accounts.map(|(domain, name)| (domain.to_ascii_lowercase(), name));
         self.within.extend(lower);
         self
     }
@@ -100,31 +101,32 @@ impl Names {
             None | Some("") => SUPER_TENANT,
             Some(tenant) => tenant,
         };
+        let domain = user_domain(tenant, event.organization.as_deref());
         let Some(subject) = &event.subject else {
             return Some(None);
         };
-        if !self.by_tenant.contains_key(tenant) {
+        if !self.by_domain.contains_key(domain) {
             let within = self.within.iter();
-            let within = within.filter(|(own, _)| own.eq_ignore_ascii_case(tenant));
+            let within = within.filter(|(own, _)| own.eq_ignore_ascii_case(domain));
             let names = within.map(|(_, name)| name).chain(&self.everywhere);
             let table = names.flat_map(|name| {
-                let subjects = resolver(tenant, name).into_iter();
+                let subjects = resolver(domain, name).into_iter();
                 subjects.map(|subject| (subject, name.clone()))
             });
             let table: HashMap<String, String> = table.collect();
-            if self.by_tenant.len() >= TENANTS_MAX {
-                self.by_tenant.clear();
+            if self.by_domain.len() >= DOMAINS_MAX {
+                self.by_domain.clear();
             }
-            self.by_tenant.insert(tenant.to_owned(), table);
+            self.by_domain.insert(domain.to_owned(), table);
         }
-        let table = self.by_tenant.get(tenant)?;
+        let table = self.by_domain.get(domain)?;
         Some(table.get(subject).map(String::as_str))
     }
 }
 
 impl fmt::Debug for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Names({} tenants)", self.by_tenant.len())
+        write!(f, "Names({} domains)", self.by_domain.len())
     }
 }
 

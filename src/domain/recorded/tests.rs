@@ -131,6 +131,17 @@ fn names_are_found_with_the_secret_and_otherwise_a_gap() {
         given(&of("alice"), &by_name, None),
         Err(Gap::Rule(Arc::from("r")))
     );
+    // An organization's user is found under its id, and is nobody of the tenant.
+    for (domain, verdict) in [("0a1b", Verdict::Block), ("carbon.super", Verdict::StepUp)] {
+        let record = AuditEvent {
+            named: true,
+            organization: Some("0a1b".to_owned()),
+            subject: Some(people.user(domain, "mallory").to_string()),
+            ..event()
+        };
+        let found = given(&record, &by_name, Some(resolver()));
+        assert_eq!(found, Ok(verdict), "{domain}");
+    }
     // A request that names nobody has an empty name.
     assert_eq!(given(&event(), &by_name, None), Ok(Verdict::StepUp));
     // What is asked of a name that is none of those cannot be told from its pseudonym.

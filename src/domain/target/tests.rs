@@ -7,6 +7,23 @@ fn parse(target: &str) -> Result<CanonicalTarget, TargetError> {
 }
 
 #[test]
+fn an_organization_has_users_of_its_own_by_every_prefix() {
+    for (target, domain) in [
+        ("/oauth2/token", "carbon.super"),
+        ("/t/example.com/oauth2/token", "example.com"),
+        ("/o/0a1b-2c/oauth2/token", "0a1b-2c"),
+        ("/t/carbon.super/o/0a1b-2c/oauth2/token", "0a1b-2c"),
+        ("/t/example.com/o/0a1b-2c/oauth2/token", "0a1b-2c"),
+        // WSO2 has the organization's own tenant under its id.
+        ("/t/0a1b-2c/oauth2/token", "0a1b-2c"),
+    ] {
+        let read = CanonicalTarget::parse(target.as_bytes()).unwrap();
+        assert_eq!(read.user_domain(), domain, "{target}");
+    }
+    assert_eq!(user_domain("example.com", Some("")), "example.com");
+}
+
+#[test]
 fn the_parts_of_a_target_are_told_apart() {
     // (target, tenant, organization, from token, path, query)
     let cases = [

@@ -62,7 +62,7 @@ struct Memory {
 #[derive(Debug)]
 struct User {
     realm: String,
-    tenant: String,
+    domain: String,
     name: Secret<String>,
 }
 
@@ -162,11 +162,11 @@ impl Sessions {
 
 impl User {
     fn of(target: &CanonicalTarget, name: &str) -> Self {
-        let tenant = target.tenant_domain();
+        let domain = target.user_domain();
         Self {
             realm: target.prefix().to_owned(),
-            tenant: tenant.to_owned(),
-            name: Secret::new(canonical_username(tenant, name)),
+            domain: domain.to_owned(),
+            name: Secret::new(canonical_username(domain, name)),
         }
     }
 }
@@ -312,7 +312,7 @@ impl Ends {
 
     async fn once(&self, user: &User) -> EndResult {
         self.revoker
-            .end_sessions_of(&user.realm, &user.tenant, &user.name)
+            .end_sessions_of(&user.realm, &user.domain, &user.name)
             .await
             .into()
     }
@@ -353,7 +353,7 @@ mod tests {
     fn alice() -> Arc<User> {
         Arc::new(User {
             realm: String::new(),
-            tenant: "carbon.super".to_owned(),
+            domain: "carbon.super".to_owned(),
             name: Secret::new("alice".to_owned()),
         })
     }

@@ -75,6 +75,10 @@ fn credentials_have_one_reading() {
 #[test]
 fn a_scope_that_is_repeated_hides_no_other() {
     let people = Pseudonymizer::new(b"k");
+    let domains = Domains {
+        tenant: "t",
+        users: "t",
+    };
     let scopes = |scope: &str| {
         let body = format!("grant_type=client_credentials&client_id=app&scope={scope}");
         let head = BodyHeaders {
@@ -85,7 +89,14 @@ fn a_scope_that_is_repeated_hides_no_other() {
         let parameters =
             Parameters::parse(Door::Token, &post, None, head, body.as_bytes()).unwrap();
         let none = http::HeaderMap::new();
-        let found = identify(Door::Token, "t", Some(&parameters), &none, None, &people);
+        let found = identify(
+            Door::Token,
+            domains,
+            Some(&parameters),
+            &none,
+            None,
+            &people,
+        );
         assert_eq!(found.grant.scopes, found.facts.scopes);
         found.grant.scopes
     };

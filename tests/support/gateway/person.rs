@@ -41,6 +41,8 @@ pub struct Person<'a> {
     language: String,
     is_secure: bool,
     client: String,
+    /// Before the paths of the identity server: empty, or a tenant's or an organization's.
+    prefix: String,
     cookies: Vec<(String, String)>,
 }
 
@@ -132,6 +134,7 @@ impl<'a> Person<'a> {
             language: "de-CH,de;q=0.8,en;q=0.5".to_owned(),
             is_secure: true,
             client: "demo-web".to_owned(),
+            prefix: String::new(),
             cookies: Vec::new(),
         }
     }
@@ -164,6 +167,18 @@ impl<'a> Person<'a> {
     /// The same person in another application.
     pub fn in_app(mut self, client: &str) -> Self {
         self.client = client.to_owned();
+        self
+    }
+
+    /// The user of that name in the organization of the simulator.
+    pub fn of_organization(mut self) -> Self {
+        let known = seed::users()
+            .into_iter()
+            .find(|user| user.username == self.name && user.realm == seed::ACME_ORG_ID);
+        let known = known.expect("a user of the organization");
+        self.password = known.password;
+        self.totp_secret = known.totp_secret;
+        self.prefix = format!("/o/{}", seed::ACME_ORG_ID);
         self
     }
 
@@ -234,7 +249,8 @@ impl<'a> Person<'a> {
         params.retain(|(name, _)| !more.iter().any(|(other, _)| other == name));
         params.extend(more);
         format!(
-            "/oauth2/authorize?{}",
+            "{}/oauth2/authorize?{}",
+            self.prefix,
             form_urlencoded::Serializer::new(String::new())
                 .extend_pairs(params)
                 .finish()
@@ -353,7 +369,8 @@ impl<'a> Person<'a> {
             ("password", &password),
             ("sessionDataKey", &key),
         ];
-        self.post("/commonauth", &fields).await
+        self.post(&format!("{}/commonauth", self.prefix), &fields)
+            .await
     }
 
     /// Sends the one-time code to a TOTP page: the answer to the POST itself.
@@ -372,7 +389,8 @@ impl<'a> Person<'a> {
         let code = wso2_sim::totp_at(&secret, self.world.sim.now_s());
         let mut fields = vec![("token", code.as_str()), ("sessionDataKey", &key)];
         fields.extend(more);
-        self.post("/commonauth", &fields).await
+        self.post(&format!("{}/commonauth", self.prefix), &fields)
+            .await
     }
 
     /// Opens the application and sends the password: the answer to the POST itself.
@@ -418,7 +436,7 @@ impl<'a> Person<'a> {
     pub async fn token(&mut self, fields: &[(&str, &str)]) -> Answer {
         let authorization = basic(&self.client, &format!("{}-secret", self.client));
         let request = self
-            .request(Method::POST, "/oauth2/token")
+            .request(Method::POST, &format!("{}/oauth2/token", self.prefix))
             .header("authorization", authorization)
             .form(fields);
         self.send(request).await
