@@ -24,6 +24,13 @@ export async function assertAccessible(page, response) {
   assert.ok(passes.some(({ id }) => id === 'color-contrast'), 'the contrast of the text was not measured');
 }
 
+/** Nobody keeps it, takes it for something else, or hands on its address. */
+function assertKept(headers) {
+  assert.match(headers['cache-control'] ?? '', /no-store/);
+  assert.equal(headers['x-content-type-options'], 'nosniff');
+  assert.match(headers['referrer-policy'] ?? '', /^(?:no-referrer|same-origin)$/);
+}
+
 /** No script, no handler attribute, nothing from elsewhere, and headers that forbid them. */
 export async function assertInert(page, response) {
   const html = await response.text();
@@ -34,8 +41,7 @@ export async function assertInert(page, response) {
   const policy = headers['content-security-policy'] ?? '';
   assert.match(policy, /default-src 'none'/);
   assert.match(policy, /frame-ancestors 'none'/);
-  assert.match(headers['cache-control'] ?? '', /no-store/);
-  assert.equal(headers['x-content-type-options'], 'nosniff');
+  assertKept(headers);
 }
 
 /** For pages of the console: the one script and the one stylesheet are files of ours, and the headers allow nothing else. */
@@ -46,14 +52,19 @@ export async function assertOwnScriptAlone(page, response) {
   assert.doesNotMatch(html, /<style|<iframe|<object|<embed|javascript:|<[^>]+\sstyle\s*=/i);
   assert.doesNotMatch(html, /<[^>]+\son[a-z]+\s*=/i);
   assert.doesNotMatch(html, /(?:src|action)\s*=\s*["']?(?:https?:)?\/\//i);
+  assertConsoleHeaders(response);
+}
+
+/** The headers of every page of the console. */
+export function assertConsoleHeaders(response) {
   const headers = response.headers();
   const policy = headers['content-security-policy'] ?? '';
   assert.match(policy, /default-src 'none'/);
   assert.match(policy, /script-src 'self'/);
   assert.match(policy, /frame-ancestors 'none'/);
   assert.doesNotMatch(policy, /unsafe|https?:|\*/);
-  assert.match(headers['cache-control'] ?? '', /no-store/);
-  assert.equal(headers['x-content-type-options'], 'nosniff');
+  assert.equal(headers['x-frame-options'], 'DENY');
+  assertKept(headers);
 }
 
 /** None of `secrets` (name to value) is in the page or in a header of the answer but Set-Cookie. */

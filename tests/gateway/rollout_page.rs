@@ -90,7 +90,10 @@ async fn a_rollout_is_seen_by_viewers_and_changed_by_two_admins_in_the_console()
         page.contains("in force</td>").then_some(page)
     })
     .await;
-    assert!(page.contains("ada, bo") && page.contains("a &lt;i&gt;quiet&lt;/i&gt; week"));
+    assert!(
+        page.contains("<bdi>ada</bdi>, <bdi>bo</bdi>")
+            && page.contains("a &lt;i&gt;quiet&lt;/i&gt; week")
+    );
     let page = eventually(async || {
         let page = bo.get("/console/rollout").await.body;
         (page.contains("approved") && page.contains("proposed")).then_some(page)

@@ -127,11 +127,11 @@ export class ServerProcess {
  * Starts riskgate on `port` in front of `upstream` and waits until it is ready.
  *
  * Without `mode` the configuration says whom verdicts are acted on for. `policy` is the text of a policy file (else the shipped one is used), `config` further lines of
- * the configuration file, `args` further flags of the command, `admin` the port of the admin listener where it must be known before. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
+ * the configuration file, `geo` a folder of address databases, `args` further flags of the command, `admin` the port of the admin listener where it must be known before. The returned object has `process`, `directory`, `adminUrl` and `stop()`, which gives the
  * exit code and removes the directory.
  */
 export async function startGateway({
-  port, upstream, mode, policy, config = '', args = [], admin: wanted,
+  port, upstream, mode, policy, config = '', args = [], admin: wanted, geo = path.join(REPOSITORY, 'tests/data/geo'),
 }) {
   const directory = await mkdtemp(path.join(tmpdir(), 'riskgate-node-'));
   const admin = wanted ?? await freePort();
@@ -141,7 +141,6 @@ export async function startGateway({
   // A busy machine must not turn a test of behaviour into a test of speed.
   lines.push('', '[score]', 'budget_ms = 10000');
   // The small databases of the tests: the real ones take seconds to load in a debug build.
-  const geo = path.join(REPOSITORY, 'tests/data/geo');
   lines.push(
     '',
     '[geo]',

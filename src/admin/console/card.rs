@@ -5,6 +5,7 @@ use crate::domain::printable;
 use maud::Markup;
 use maud::PreEscaped;
 use pulldown_cmark::Alignment;
+use pulldown_cmark::CodeBlockKind;
 use pulldown_cmark::Event;
 use pulldown_cmark::HeadingLevel;
 use pulldown_cmark::Options;
@@ -42,6 +43,10 @@ fn shown(event: Event<'_>) -> Vec<Event<'_>> {
             attrs: Vec::new(),
         })],
         Event::End(TagEnd::Heading(level)) => vec![Event::End(TagEnd::Heading(below(level)))],
+        // The name of a language would be a class, or several.
+        Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_))) => {
+            vec![Event::Start(Tag::CodeBlock(CodeBlockKind::Indented))]
+        }
         // Alignment would be style in the page, which its policy forbids.
         Event::Start(Tag::Table(columns)) => vec![
             Event::Html(TABLE.into()),
@@ -104,6 +109,7 @@ mod tests {
             "[x]: javascript:alert(1)\n\n[x]",
             "# x {#id onclick=alert(1)}",
             "```\" onclick=\"alert(1)\n<script>\n```",
+            "```x\tskip&#9;notice\ny\n```",
             "| <script> |\n| --- |\n| \" onmouseover=\"alert(1) |",
             "</div></main><script>alert(1)</script>",
             "<?php x ?>\n\n<![CDATA[<script>]]>",
@@ -116,8 +122,7 @@ mod tests {
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || c == ' ');
                 let is_ours = TABLE[1..].starts_with(tag) && !tag.is_empty();
-                let is_code = tag.starts_with("code class=\"language-") && !tag.contains("\" on");
-                assert!(is_plain || is_ours || is_code, "{text}: <{tag}> in {page}");
+                assert!(is_plain || is_ours, "{text}: <{tag}> in {page}");
             }
             for bad in ["<script", "<img", "<style", "<iframe", "<a ", "href"] {
                 assert!(!page.contains(bad), "{text}: {page}");

@@ -301,7 +301,7 @@ fn policy(console: &Console, event: &AuditEvent) -> Markup {
     html! {
         h2 { "Policy" }
         @if let Some(matched) = &event.matched {
-            p { "It was decided by " strong { (layout::words(matched)) } "." }
+            p { "It was decided by " strong { bdi { (layout::words(matched)) } } "." }
         }
         @if let Some(score) = event.score {
             (chart::thresholds(score, thresholds.medium, thresholds.high))

@@ -210,6 +210,8 @@ async fn page(
         .as_ref()
         .map_or(now.text.as_str(), |looked| &looked.text);
     let is_good = looked.as_ref().is_some_and(|looked| looked.is_good) && text != now.text;
+    // How its lines end is nothing that acts.
+    let plain = text.replace("\r\n", "\n");
     let body = html! {
         h1 { "Edit the policy" }
         (state(console, &now, &on_disk))
@@ -220,7 +222,7 @@ async fn page(
             (draft::difference(&now.text, &looked.text, "What it would change in the file"))
         }
         h2 { "Text" }
-        @if printable::lines(text) != text {
+        @if printable::lines(&plain) != plain {
             p class="notice bad" { "The text has invisible characters; they show as escapes here, and would be saved as such." }
         }
         form method="post" action="/console/policy/check" class="editor" {

@@ -177,10 +177,10 @@ pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done:
         @match label {
             Some(label) => {
                 p role=[is_done.then_some("status")] {
-                    "Confirmed " (layout::badge(label.label.as_str())) " by " strong { (label.operator.as_deref().unwrap_or("-")) }
+                    "Confirmed " (layout::badge(label.label.as_str())) " by " strong { bdi { (label.operator.as_deref().unwrap_or("-")) } }
                     " at " (layout::moment(&label.time))
-                    @if let Some(kind) = &label.attacker_kind { ", " (kind) }
-                    @if let Some(note) = &label.note { ": " (note) }
+                    @if let Some(kind) = &label.attacker_kind { ", " bdi { (kind) } }
+                    @if let Some(note) = &label.note { ": " bdi { (note) } }
                 }
             }
             None => { p class="soft" { "Nobody has confirmed whether it was the user." } }

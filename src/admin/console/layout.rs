@@ -284,7 +284,7 @@ fn row(entry: &Entry, labels: Option<&Labels>, of_fleet: bool) -> Markup {
                 }
             }
             td {
-                (entry.country.as_deref().unwrap_or("-"))
+                bdi { (entry.country.as_deref().unwrap_or("-")) }
                 @if let Some(network) = &entry.network { " " span class="soft" { (network) } }
             }
             td { (reasons(&entry.reasons, 2)) }

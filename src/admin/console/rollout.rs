@@ -138,7 +138,7 @@ fn stages(status: &Status, is_admin: bool) -> Markup {
     let caption = "Stages, the most specific one holds";
     html! {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
-            table {
+            table class="stages" {
                 caption { (caption) }
                 thead { tr {
                     th scope="col" { "For" } th scope="col" { "Mode" } th scope="col" class="number" { "Users" } th scope="col" { "State" }
@@ -175,7 +175,8 @@ fn row(status: &Status, stage: &StageStatus, is_admin: bool) -> Markup {
                 (layout::percent(count.challenged.into(), count.users.into())) " of " (status.budget_percent) " %"
             }
             td {
-                @if stage.approved_by.is_empty() { "-" } @else { (stage.approved_by.join(", ")) }
+                @if stage.approved_by.is_empty() { "-" }
+                @for (number, by) in stage.approved_by.iter().enumerate() { @if number > 0 { ", " } bdi { (by) } }
                 @if !stage.approved_at.is_empty() { " " (layout::moment(&stage.approved_at)) }
             }
             td { @if stage.reason.is_empty() { "-" } @else { (stage.reason) } }
@@ -211,8 +212,8 @@ fn waiting(signed: &Signed, number: usize, proposal: &ProposalStatus) -> Markup 
     let is_own = proposal.by == **signed.session.operator.name();
     html! {
         section class="panel" aria-labelledby=(heading) {
-            h3 id=(heading) { (title) ": " (proposal.from) " to " (proposal.to) }
-            p { "Asked for by " strong { (proposal.by) } " at " (layout::moment(&proposal.at)) ": " (proposal.reason) }
+            h3 id=(heading) { bdi { (title) } ": " (proposal.from) " to " (proposal.to) }
+            p { "Asked for by " strong { (proposal.by) } " at " (layout::moment(&proposal.at)) ": " bdi { (proposal.reason) } }
             @if signed.role < Role::Admin {}
             @else if is_own { p class="soft" { "Another operator has to approve what you have asked for." } }
             @else {

@@ -73,7 +73,7 @@ fn shared(entries: &[Entry]) -> Markup {
                     dd {
                         @for (number, one) in counts.iter().take(VALUES).enumerate() {
                             @if number > 0 { ", " }
-                            (one.value) " " span class="soft" { "×" (one.count) }
+                            bdi { (one.value) } " " span class="soft" { "×" (one.count) }
                         }
                         @if counts.len() > VALUES { ", " (counts.len() - VALUES) " more" }
                     }
