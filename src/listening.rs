@@ -15,24 +15,34 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 
 /// For the TLS handshake, and for the head of each request; an idle connection ends after it as well.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the body of a request, as a whole.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// For each piece of an answer that a client takes, of this length or up to the end.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(30);
+const TAKE_BYTES: usize = 64 * 1024;
 /// After a failed accept, such as for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Between two lines of the log that say that all places are taken.
@@ -158,7 +168,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Taken::new(stream)), service);
     let mut connection = std::pin::pin!(connection);
     let stop = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     let ended = tokio::select! {
@@ -171,6 +181,115 @@ where
     ended.map_err(|error| error.to_string())
 }
 
+/// A stream whose other side has to take what it is sent: one that does not ends it.
+struct Taken<Stream> {
+    stream: Stream,
+    /// Until when the piece that it is at is to be taken; none while it keeps up.
+    end: Option<Pin<Box<Sleep>>>,
+    /// How much of that piece it has taken.
+    taken: usize,
+}
+
+impl<Stream> Taken<Stream> {
+    fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            end: None,
+            taken: 0,
+        }
+    }
+
+    /// So much was taken.
+    fn took(&mut self, bytes: usize) {
+        self.taken = self.taken.saturating_add(bytes);
+        if self.taken >= TAKE_BYTES {
+            self.kept_up();
+        }
+    }
+
+    fn kept_up(&mut self) {
+        self.end = None;
+        self.taken = 0;
+    }
+
+    /// It is waited for, but not for ever.
+    fn waits<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let end = self
+            .end
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(TAKE_TIMEOUT)));
+        end.as_mut()
+            .poll(context)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn wrote(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.took(bytes);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.waits(context),
+        }
+    }
+}
+
+impl<Stream: AsyncRead + Unpin> AsyncRead for Taken<Stream> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<Stream: AsyncWrite + Unpin> AsyncWrite for Taken<Stream> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.wrote(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_pending() {
+            return self.waits(context);
+        }
+        // What there was to say is said.
+        self.kept_up();
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ended = Pin::new(&mut self.stream).poll_shutdown(context);
+        if ended.is_pending() {
+            return self.waits(context);
+        }
+        ended
+    }
+}
+
 /// A body that breaks off where it does not come in time.
 fn in_time(body: Incoming) -> Body {
     let pieces = Body::new(body).into_data_stream();
@@ -180,7 +299,7 @@ fn in_time(body: Incoming) -> Body {
         tokio::select! {
             piece = pieces.next() => Some((piece?, Some((pieces, end)))),
             () = end.as_mut() => {
-                let late = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                let late = io::Error::from(io::ErrorKind::TimedOut);
                 Some((Err(axum::Error::new(late)), None))
             }
         }
@@ -205,6 +324,7 @@ mod tests {
         let (sender, stop) = watch::channel(false);
         let router = Router::new()
             .route("/", post(|body: Bytes| async move { body }))
+            .route("/much", get(|| async { vec![b'a'; 64 << 20] }))
             .route(
                 "/who",
                 get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }),
@@ -253,6 +373,37 @@ mod tests {
         let asks = "GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let (answer, _) = said(address, asks).await;
         assert!(answer.contains("127.0.0.1:"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_is_given_up() {
+        let (address, _going) = listening(1).await;
+        let asks = "GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        for takes in [0, 1_000] {
+            let begun = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(asks.as_bytes()).await.unwrap();
+            let drips = async {
+                let mut piece = vec![0; takes];
+                loop {
+                    tokio::time::sleep(Duration::from_secs(9)).await;
+                    stream.read_exact(&mut piece).await.unwrap();
+                }
+            };
+            // The only place is free again, by and by.
+            let other = said(
+                address,
+                "GET /who HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            );
+            let (answer, _) = tokio::select! {
+                () = drips => unreachable!(),
+                answer = other => answer,
+                () = tokio::time::sleep(9 * TAKE_TIMEOUT) => panic!("it is kept with {takes}"),
+            };
+            assert!(answer.contains(" 200 "), "{answer}");
+            let took = begun.elapsed();
+            assert!(took >= TAKE_TIMEOUT && took < 3 * TAKE_TIMEOUT, "{took:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
