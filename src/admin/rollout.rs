@@ -39,8 +39,8 @@ const BODY_BYTES_MAX: usize = 16_384;
 pub(super) enum Wish {
     /// Another stage.
     Ask(Ask),
-    /// What another operator has asked for, as it was shown, where that is said.
-    Approve(Option<Scope>, Option<String>),
+    /// What another operator has asked for, as it was shown.
+    Approve(Option<Scope>, String),
 }
 
 /// The routes.
@@ -137,7 +137,10 @@ pub(super) fn wish<'f>(word: &str, get: impl Fn(&str) -> &'f str) -> Result<Wish
     let direction = match word {
         "promote" => Direction::Promote,
         "demote" => Direction::Demote,
-        "approve" => return Ok(Wish::Approve(scope, named("to"))),
+        "approve" => {
+            const UNREAD: &str = "expected `to`: what was read that waits, such as `enforce 10 %`";
+            return Ok(Wish::Approve(scope, named("to").ok_or(UNREAD)?));
+        }
         _ => return Err("expected promote, demote or approve"),
     };
     let mode = Mode::ALL
@@ -172,9 +175,7 @@ pub(super) async fn carry_out(
         };
         match wish {
             Wish::Ask(ask) => flow.ask_rollout(&ask, voice),
-            Wish::Approve(scope, seen) => {
-                flow.approve_rollout(scope.as_ref(), seen.as_deref(), voice)
-            }
+            Wish::Approve(scope, seen) => flow.approve_rollout(scope.as_ref(), &seen, voice),
         }
     });
     done.await.unwrap_or(Err(RolloutError::NoPlan))

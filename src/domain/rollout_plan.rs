@@ -304,12 +304,12 @@ impl Plan {
     pub fn approve(
         &mut self,
         scope: Option<&Scope>,
-        seen: Option<&str>,
+        seen: &str,
         word: Word<'_>,
     ) -> Result<Done, AskError> {
         let waiting = self.proposal(scope).ok_or(AskError::NothingWaits)?;
         let asked = Level(waiting.stage.mode, waiting.stage.percentage).to_string();
-        if seen.is_some_and(|seen| seen != asked) {
+        if seen != asked {
             return Err(AskError::Replaced(asked));
         }
         let mut stage = waiting.stage.clone();

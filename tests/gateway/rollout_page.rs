@@ -58,10 +58,14 @@ async fn a_rollout_is_seen_by_viewers_and_changed_by_two_admins_in_the_console()
     let page = ada.get("/console/rollout").await.body;
     assert!(page.contains("Another operator has to approve"), "{page}");
     let scope = [("application", "demo-web"), ("tenant", ""), ("reason", "")];
-    assert_eq!(
-        ada.post("/console/rollout/approve", &scope).await.status,
-        409
-    );
+    let [application, tenant, reason] = scope;
+    let all = [application, tenant, reason, ("to", "enforce 100 %")];
+    let own = ada.post("/console/rollout/approve", &all).await;
+    assert_eq!(own.status, 409);
+    // Who approves has read what.
+    let unread = bo.post("/console/rollout/approve", &scope).await;
+    assert_eq!(unread.status, 400);
+    assert!(unread.body.contains("what was read that waits"));
     // The page says what it shows; where something else waits by then, it is not approved.
     assert!(
         bo.get("/console/rollout")
@@ -69,18 +73,13 @@ async fn a_rollout_is_seen_by_viewers_and_changed_by_two_admins_in_the_console()
             .body
             .contains(r#"name="to" value="enforce 100 %""#)
     );
-    let [application, tenant, reason] = scope;
     let other = [application, tenant, reason, ("to", "enforce 10 %")];
     let answer = bo.post("/console/rollout/approve", &other).await;
     assert_eq!(answer.status, 409);
     assert!(answer.body.contains("What waits is enforce 100 % by now"));
-    let scope = [application, tenant, reason, ("to", "enforce 100 %")];
     world.expect_record();
     world.expect_record();
-    assert_eq!(
-        bo.post("/console/rollout/approve", &scope).await.status,
-        303
-    );
+    assert_eq!(bo.post("/console/rollout/approve", &all).await.status, 303);
     let records = world.records().await;
     assert_eq!(records.last().unwrap().action, "in_force");
     assert_eq!(world.person("alice").open().await.status, 403);

@@ -229,7 +229,7 @@ fn four_eyes_are_those_of_two_operators() {
     let promote = ask(Direction::Promote, "expenses", Mode::Enforce, 10);
     let scope = application("expenses");
     assert_eq!(
-        plan.approve(scope.as_ref(), None, word("bo", "")),
+        plan.approve(scope.as_ref(), "enforce 10 %", word("bo", "")),
         Err(AskError::NothingWaits)
     );
     let done = plan
@@ -238,16 +238,16 @@ fn four_eyes_are_those_of_two_operators() {
     assert_eq!(done.action, "proposed");
     assert_eq!(plan.rollout().strongest(), Mode::Monitor);
     assert_eq!(
-        plan.approve(scope.as_ref(), None, word("ada", "")),
+        plan.approve(scope.as_ref(), "enforce 10 %", word("ada", "")),
         Err(AskError::OwnProposal("ada".to_owned()))
     );
     // What was shown is not what waits any more.
     assert_eq!(
-        plan.approve(scope.as_ref(), Some("enforce 5 %"), word("bo", "")),
+        plan.approve(scope.as_ref(), "enforce 5 %", word("bo", "")),
         Err(AskError::Replaced("enforce 10 %".to_owned()))
     );
     let done = plan
-        .approve(scope.as_ref(), Some("enforce 10 %"), word("bo", ""))
+        .approve(scope.as_ref(), "enforce 10 %", word("bo", ""))
         .unwrap();
     assert_eq!(
         (done.action, done.to.as_str()),

@@ -95,7 +95,7 @@ impl AuthFlow {
     pub fn approve_rollout(
         &self,
         scope: Option<&Scope>,
-        seen: Option<&str>,
+        seen: &str,
         voice: Voice<'_>,
     ) -> Result<Done, RolloutError> {
         self.change_plan(voice, |plan, word| plan.approve(scope, seen, word))
