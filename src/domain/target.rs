@@ -246,8 +246,8 @@ impl CanonicalTarget {
     }
 }
 
-/// The domain within which usernames are unique. An organization is a tenant of its own for WSO2, with its id as the domain:
-/// `admin` of an organization is not `admin` of the tenant that it belongs to, by whichever prefix it is asked for.
+/// The domain within which usernames are unique: the id of the organization, else the tenant domain. `admin` of an
+/// organization is not `admin` of the tenant that it belongs to, by whichever prefix the id is named.
 pub fn user_domain<'d>(tenant: &'d str, organization: Option<&'d str>) -> &'d str {
     organization.filter(|id| !id.is_empty()).unwrap_or(tenant)
 }

@@ -14,7 +14,7 @@ fn an_organization_has_users_of_its_own_by_every_prefix() {
         ("/o/0a1b-2c/oauth2/token", "0a1b-2c"),
         ("/t/carbon.super/o/0a1b-2c/oauth2/token", "0a1b-2c"),
         ("/t/example.com/o/0a1b-2c/oauth2/token", "0a1b-2c"),
-        // WSO2 has the organization's own tenant under its id.
+        // Without a handle the id is the domain of the organization's own tenant.
         ("/t/0a1b-2c/oauth2/token", "0a1b-2c"),
     ] {
         let read = CanonicalTarget::parse(target.as_bytes()).unwrap();
