@@ -2,7 +2,6 @@
 // operators; a decision that shows by itself; a held login that is released; a stage that is promoted by two.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import {
   mkdtemp, readFile, rm, writeFile,
 } from 'node:fs/promises';
@@ -12,7 +11,7 @@ import {
   after, before, describe, test,
 } from 'node:test';
 
-import { freePort, gatewayBinary, startGateway } from '../oidc/gateway.mjs';
+import { addOperator, freePort, startGateway } from '../oidc/gateway.mjs';
 import { CallbackServer, SignIn, exchange } from './application.mjs';
 import { selfSigned } from './certificate.mjs';
 import { launchChromium } from './chromium.mjs';
@@ -92,17 +91,8 @@ describe('the console in a browser', () => {
   let browser;
   const callbacks = new CallbackServer();
 
-  /** `riskgate operator add` at the gateway under test. */
-  async function employ(name, role) {
-    const child = spawn(gatewayBinary(), ['operator', 'add', name, '--role', role, '--data', path.join(gateway.directory, 'data')], {
-      stdio: ['pipe', 'ignore', 'pipe'],
-    });
-    let errors = '';
-    child.stderr.setEncoding('utf8').on('data', (text) => { errors += text; });
-    child.stdin.end(`${PASSWORD}\n`);
-    const code = await new Promise((resolve) => { child.once('exit', resolve); });
-    assert.equal(code, 0, errors);
-  }
+  /** An operator of the gateway under test. */
+  const employ = (name, role) => addOperator(gateway, name, role, PASSWORD);
 
   const signInAt = (clientId) => new SignIn({
     ca, clientId, issuerOrigin: origin, redirectUri: callbacks.url,

@@ -2,7 +2,7 @@
 // script runs, nothing is asked of others, no row covers another, each button acts for the row that it stands in.
 
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import {
   appendFile, cp, mkdtemp, readFile, rm, writeFile,
 } from 'node:fs/promises';
@@ -15,7 +15,7 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 
 import {
-  REPOSITORY, freePort, gatewayBinary, startGateway,
+  REPOSITORY, addOperator, freePort, gatewayBinary, startGateway,
 } from '../oidc/gateway.mjs';
 import { launchChromium } from './chromium.mjs';
 import {
@@ -102,13 +102,7 @@ describe('hostile data on pages in a browser', () => {
 
   const encoded = (text) => encodeURIComponent(text);
 
-  async function employ(name, role) {
-    const child = spawn(gatewayBinary(), ['operator', 'add', name, '--role', role, '--data', path.join(gateway.directory, 'data')], {
-      stdio: ['pipe', 'ignore', 'inherit'],
-    });
-    child.stdin.end(`${PASSWORD}\n`);
-    assert.equal(await new Promise((resolve) => { child.once('exit', resolve); }), 0);
-  }
+  const employ = (name, role) => addOperator(gateway, name, role, PASSWORD);
 
   const authorize = (clientId) => `${origin}/oauth2/authorize?response_type=code&scope=openid&redirect_uri=https://app.example/cb&client_id=${encoded(clientId)}`;
 

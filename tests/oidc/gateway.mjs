@@ -187,3 +187,15 @@ export async function startGateway({
     },
   };
 }
+
+/** `riskgate operator add` at a gateway of `startGateway`. */
+export async function addOperator({ directory }, name, role, password) {
+  const child = spawn(gatewayBinary(), ['operator', 'add', name, '--role', role, '--data', path.join(directory, 'data')], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+  });
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text) => { errors += text; });
+  child.stdin.end(`${password}\n`);
+  const code = await new Promise((resolve) => { child.once('exit', resolve); });
+  if (code !== 0) throw new Error(`riskgate operator add ended with ${code}: ${errors}`);
+}

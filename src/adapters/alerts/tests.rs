@@ -4,6 +4,7 @@ use super::*;
 use crate::adapters::clock::SystemClock;
 use crate::adapters::courier;
 use crate::adapters::courier::tests::Answer;
+use crate::adapters::courier::tests::Received;
 use crate::adapters::courier::tests::header;
 use crate::adapters::courier::tests::nobody;
 use crate::adapters::courier::tests::receiver;
@@ -100,6 +101,18 @@ impl Running {
         assert!(done.is_ok(), "{}", self.metrics.render());
         assert_eq!(self.told(result), count);
     }
+}
+
+/// Waits for the first message at the receiver.
+async fn arrives(received: &Received) {
+    let arriving = async {
+        while received.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), arriving)
+        .await
+        .expect("the first is told");
 }
 
 #[tokio::test]
@@ -223,14 +236,7 @@ async fn what_is_not_told_by_the_end_is_counted() {
     let (url, received) = receiver(vec![Answer::Silent]).await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
-    let told = async {
-        while received.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), told)
-        .await
-        .expect("the first is told");
+    arrives(&received).await;
     running.sink.write(event("2", "block"));
     running.sink.write(event("3", "block"));
     running.task.abort();
@@ -250,14 +256,7 @@ async fn the_attempt_under_way_ends_in_time_as_well() {
     let (url, received) = receiver(vec![Answer::Silent]).await;
     let running = start(&url);
     running.sink.write(event("1", "block"));
-    let told = async {
-        while received.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), told)
-        .await
-        .expect("the first is told");
+    arrives(&received).await;
     running.sink.write(event("2", "block"));
     running.stop.send(true).unwrap();
     let ended = tokio::time::timeout(courier::END_MAX, running.task).await;

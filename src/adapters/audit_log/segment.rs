@@ -9,6 +9,7 @@ use crate::domain::audit::journal::Found;
 use crate::domain::audit::mark::Fragment;
 use crate::domain::time::Timestamp;
 use std::fs::File;
+use std::fs::Metadata;
 use std::io::ErrorKind;
 use std::io::Read;
 use std::io::Seek;
@@ -99,7 +100,7 @@ impl Segment {
         if self.is_regular {
             let again = File::options().write(true).open(&self.path)?;
             // Another process may have put the file aside in between: then what is written again would be in its new one.
-            if !is_one(&self.file, &again)? {
+            if identity(&self.file.metadata()?) != identity(&again.metadata()?) {
                 return Err(ErrorKind::NotFound.into());
             }
             self.unkept = Some(Unkept {
@@ -266,10 +267,9 @@ impl Unkept {
     }
 }
 
-/// Whether both are the same file.
-fn is_one(a: &File, b: &File) -> std::io::Result<bool> {
-    let (a, b) = (a.metadata()?, b.metadata()?);
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
+/// What tells one file from all others, whatever its name: device and inode.
+fn identity(data: &Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
 }
 
 /// Files that were put aside of that name, the oldest first.
@@ -377,8 +377,7 @@ fn name(path: &Path) -> Option<(&str, &str)> {
 
 /// Whether `path` names the file that is open.
 fn same(file: &File, path: &Path) -> bool {
-    let id =
-        |data: std::io::Result<std::fs::Metadata>| data.ok().map(|data| (data.dev(), data.ino()));
+    let id = |data: std::io::Result<Metadata>| data.ok().map(|data| identity(&data));
     id(file.metadata()) == id(std::fs::metadata(path))
 }
 

@@ -104,13 +104,18 @@ pub struct Said {
 }
 
 impl ProposalStatus {
+    /// What is asked for, by whom and when.
+    fn asked(&self) -> String {
+        let Self {
+            from, to, by, at, ..
+        } = self;
+        format!("{from} -> {to}, asked for by {by} at {at}")
+    }
+
     /// In one line.
     pub fn line(&self) -> String {
         let name = scope_name(self.tenant.as_deref(), self.application.as_deref());
-        let mut line = format!(
-            "{name}: {} -> {}, asked for by {} at {}",
-            self.from, self.to, self.by, self.at
-        );
+        let mut line = format!("{name}: {}", self.asked());
         if !self.reason.is_empty() {
             line.push_str(": ");
             line.push_str(&self.reason);
@@ -296,8 +301,9 @@ impl Status {
         for proposal in &self.proposals {
             let name = scope_name(proposal.tenant.as_deref(), proposal.application.as_deref());
             line(format_args!(
-                "waits for approval: {name}, {} -> {}, asked for by {} at {}: {}",
-                proposal.from, proposal.to, proposal.by, proposal.at, proposal.reason
+                "waits for approval: {name}, {}: {}",
+                proposal.asked(),
+                proposal.reason
             ));
         }
         text
