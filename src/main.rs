@@ -277,6 +277,20 @@ enum StateCommand {
         #[command(flatten)]
         what: What,
     },
+    /// Remove the queue of held logins: for one that does not open
+    ///
+    /// Who is held signs in again. With the embedded store the gateway must not run meanwhile; with Redis it may.
+    ///
+    /// Examples:
+    ///   riskgate state forget-held
+    ///   riskgate state forget-held --store redis://10.0.0.5
+    ///
+    /// Exit codes: 0 removed, 1 the store failed, 2 it cannot be used, 3 there was none.
+    #[command(verbatim_doc_comment)]
+    ForgetHeld {
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -477,6 +491,10 @@ fn state(command: StateCommand) -> Result<ExitCode, RunError> {
                 None => Forget::AllDevices,
             };
             app::state::forget(&config, &file, &whom.named(), what)?.map(|text| text + "\n")
+        }
+        StateCommand::ForgetHeld { place } => {
+            let (config, file) = place.config()?;
+            app::state::forget_held(&config, &file)?.map(|text| text + "\n")
         }
     };
     match said {

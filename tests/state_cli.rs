@@ -44,6 +44,7 @@ use riskgate::domain::time::Timestamp;
 use riskgate::flow::ports::StateStore;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -401,6 +402,41 @@ async fn a_user_is_shown_and_forgotten_in_both_stores() {
         assert_eq!(names.kept(), [subject(10)]);
         // What must be said is said.
         assert_eq!(run(&["state", "forget", "--user", "alice"]).code, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn held_logins_that_do_not_open_are_removed_on_request_in_both_stores() {
+    let here = Deployment::new();
+    let server = RedisServer::start();
+    let file = here.embedded();
+    file.record(&[learnt(lesson(1, now()))]).await.unwrap();
+    file.change_review_queue(Arc::new(|_| true)).await.unwrap();
+    drop(file);
+    // Of a secret that nobody has any more.
+    let stranger = RedisSettings {
+        seal_key: Secret::new(b"another secret".to_vec()),
+        ..patient()
+    };
+    let stranger = RedisStore::connect(&server.url(), stranger).unwrap();
+    stranger
+        .change_review_queue(Arc::new(|_| true))
+        .await
+        .unwrap();
+    assert!(here.redis(&server).review_queue().await.is_err());
+    for url in ["embedded:", &server.url()] {
+        let forget = || here.run(&["state", "forget-held", "--store", url]);
+        let forgotten = forget();
+        assert_eq!(forgotten.code, 0, "{}", forgotten.err);
+        assert!(
+            forgotten.out.contains("signs in again"),
+            "{}",
+            forgotten.out
+        );
+        assert_eq!(forget().code, 3);
+    }
+    for store in [&here.embedded() as &dyn StateStore, &here.redis(&server)] {
+        assert!(store.review_queue().await.unwrap().items().is_empty());
     }
 }
 

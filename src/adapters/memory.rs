@@ -2,6 +2,7 @@
 //! the same contract as the real stores.
 
 use crate::adapters::store::codec::Codec;
+use crate::adapters::store::codec::Unreadable;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
@@ -168,15 +169,15 @@ impl StateStore for MemoryStore {
     async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
         let map = self.map.lock();
         let stored = map.entries.get(&EntryKey::review());
-        let queue = stored.and_then(|(bytes, _)| Codec::plain().open_queue(bytes));
-        Ok(queue.unwrap_or_default())
+        let kept = stored.map(|(bytes, _)| bytes.as_slice());
+        Codec::plain().kept_queue(kept).map_err(unreadable)
     }
 
     async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
         let mut map = self.map.lock();
         let now = Timestamp::default();
         match entries::change_queue(&mut *map, &Codec::plain(), &change, now) {
-            Ok(queue) => Ok(queue),
+            Ok(queue) => queue.map_err(unreadable),
             Err(never) => match never {},
         }
     }
@@ -355,4 +356,8 @@ impl StateStore for FaultyStore {
     fn kind(&self) -> &'static str {
         self.inner.kind()
     }
+}
+
+fn unreadable(_: Unreadable) -> StateError {
+    StateError::Refused("the held logins do not open".to_owned())
 }

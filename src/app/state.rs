@@ -1,4 +1,4 @@
-//! `riskgate state copy | show | forget`: what an operator does to the memory. Redis may be in use meanwhile; the file of
+//! `riskgate state copy | show | forget | forget-held`: what an operator does to the memory. Redis may be in use meanwhile; the file of
 //! the embedded store belongs to one process at a time.
 
 use crate::adapters::clock::SystemClock;
@@ -160,6 +160,22 @@ pub fn show(config: &Config, file: &str, named: &Named) -> Result<Option<String>
             }
         }
         Ok((!text.is_empty()).then_some(text))
+    })
+}
+
+/// Removes the queue of held logins, which need not open for that, and says so; `None` when there was none. Whoever waits signs
+/// in again.
+pub fn forget_held(config: &Config, file: &str) -> Result<Option<String>, RunError> {
+    let keys = keys(config)?;
+    let settings = settings(config, file, &keys)?;
+    run(async {
+        let store = open_own(config, file, &settings)?;
+        let queue = [EntryKey::review()];
+        let removed = store.remove(&queue, SystemClock.now());
+        let removed = removed.await.map_err(failed)?;
+        store.finish().map_err(failed)?;
+        let said = "all held logins are forgotten: whoever waits signs in again";
+        Ok((removed > 0).then(|| said.to_owned()))
     })
 }
 

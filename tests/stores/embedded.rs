@@ -1,6 +1,8 @@
 //! What only a file can suffer.
 
 use crate::facts::*;
+use crate::review::held;
+use crate::review::hold;
 use riskgate::adapters::embedded::EmbeddedError;
 use riskgate::adapters::embedded::EmbeddedSettings;
 use riskgate::adapters::embedded::EmbeddedStore;
@@ -280,6 +282,58 @@ async fn values_that_do_not_decode_read_as_missing() {
             .successes,
         1
     );
+}
+
+/// The version in front of the queue of held logins in the file at `path`, from here on `version`: the one before.
+fn queue_version(path: &Path, version: u8) -> u8 {
+    use redb::ReadableTable;
+    let review: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("review");
+    let database = redb::Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let before = {
+        let mut table = transaction.open_table(review).unwrap();
+        let (key, mut stored) = {
+            let (key, stored) = table.first().unwrap().expect("a queue");
+            (key.value().to_vec(), stored.value().to_vec())
+        };
+        // Behind when it was written and when it expires.
+        let before = std::mem::replace(&mut stored[16], version);
+        table.insert(key.as_slice(), stored.as_slice()).unwrap();
+        before
+    };
+    transaction.commit().unwrap();
+    before
+}
+
+/// After a downgrade: held logins are not lost for that, and everything else goes on.
+#[tokio::test]
+async fn held_logins_that_do_not_open_are_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.redb");
+    let first = open(&path);
+    first.change_review_queue(hold(held(1))).await.unwrap();
+    drop(first);
+    let version = queue_version(&path, 200);
+    let store = open(&path);
+    for answer in [
+        store.review_queue().await,
+        store.change_review_queue(hold(held(2))).await,
+    ] {
+        let problem = answer.expect_err("it does not open").to_string();
+        for part in ["state.redb", "do not open", "state forget-held"] {
+            assert!(problem.contains(part), "{part}: {problem}");
+        }
+    }
+    store.record(&[learnt(lesson(1, START))]).await.unwrap();
+    store.flush().unwrap();
+    store.ping().await.unwrap();
+    drop(store);
+    queue_version(&path, version);
+    let store = open(&path);
+    let queue = store.review_queue().await.unwrap();
+    assert_eq!(queue.items(), [held(1)]);
+    let history = store.load(&query(1, START)).await.unwrap();
+    assert!(history.profile.is_some());
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use crate::adapters::embedded::unwritten::File;
 use crate::adapters::embedded::unwritten::Layers;
 use crate::adapters::embedded::unwritten::Lesson;
 use crate::adapters::store::codec::Codec;
+use crate::adapters::store::codec::Unreadable;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entries;
@@ -237,6 +238,15 @@ impl EmbeddedStore {
             .map_err(|error| refused(error.into()))
     }
 
+    /// What held logins that do not open end in. The file itself is sound, and everything else in it goes on.
+    fn unreadable(&self, _: Unreadable) -> StateError {
+        StateError::Refused(format!(
+            "the held logins in the state file `{}` do not open: a newer version wrote them, or they are damaged; go back to that \
+             version, or stop the gateway and remove them by `riskgate state forget-held`",
+            self.inner.path.display()
+        ))
+    }
+
     /// Reads the history without leaving the thread: some 20 µs from the cache (`benches/state.rs`), one disk read per
     /// entry otherwise.
     ///
@@ -336,9 +346,10 @@ impl StateStore for EmbeddedStore {
     }
 
     async fn review_queue(&self) -> Result<ReviewQueue, StateError> {
-        self.inner
-            .queue()
-            .map_err(|error| refused(redb::Error::from(error)))
+        let queue = self.inner.queue().map_err(redb::Error::from);
+        queue
+            .map_err(refused)?
+            .map_err(|found| self.unreadable(found))
     }
 
     async fn change_review_queue(&self, change: QueueChange) -> Result<ReviewQueue, StateError> {
@@ -354,7 +365,8 @@ impl StateStore for EmbeddedStore {
                 entries::change_queue(tables, &inner.codec, &change, at)
             })
         };
-        joined(tokio::task::spawn_blocking(write).await)
+        let queue = joined(tokio::task::spawn_blocking(write).await)?;
+        queue.map_err(|found| self.unreadable(found))
     }
 
     async fn forget_devices(
@@ -477,14 +489,14 @@ impl Inner {
         Ok(stored.and_then(|stored| read(stored.found(now)?)))
     }
 
-    fn queue(&self) -> Result<ReviewQueue, StorageError> {
+    fn queue(&self) -> Result<Result<ReviewQueue, Unreadable>, StorageError> {
         // When its logins end they say themselves.
         let always = Timestamp(i64::MIN);
         let queue = self.read(&EntryKey::review(), always, |found| match found {
-            Found::Bytes(value) => self.codec.open_queue(value),
+            Found::Bytes(value) => Some(self.codec.kept_queue(Some(value))),
             Found::Link(_) | Found::Rates(_) => None,
         });
-        Ok(queue?.unwrap_or_default())
+        Ok(queue?.unwrap_or_else(|| self.codec.kept_queue(None)))
     }
 }
 

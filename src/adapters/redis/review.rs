@@ -8,6 +8,7 @@ use crate::adapters::redis::learn::busy;
 use crate::adapters::redis::learn::bytes;
 use crate::adapters::redis::learn::replace;
 use crate::adapters::redis::record::one;
+use crate::adapters::store::codec::Unreadable;
 use crate::adapters::store::entities::EntryKey;
 use crate::domain::review::QUEUE_TTL;
 use crate::domain::review::ReviewQueue;
@@ -16,11 +17,13 @@ use redis::ErrorKind;
 use redis::RedisError;
 use redis::Value;
 
-/// What a queue that does not open ends in.
-fn unreadable() -> RedisError {
+/// What a queue that does not open ends in: another node has what opens it, and would do the same with ours if we wrote over
+/// it.
+fn unreadable(_: Unreadable) -> RedisError {
     let name = keys::entry(&EntryKey::review());
     let problem = format!(
-        "the queue of held logins does not open: another secret or version wrote it; once no node has that, remove `{name}`"
+        "the queue of held logins does not open: another secret or version wrote it; once no node has that, remove `{name}` by \
+         `riskgate state forget-held`"
     );
     (ErrorKind::Extension, "UNREADABLE", problem).into()
 }
@@ -38,13 +41,10 @@ impl RedisStore {
         Ok((self.whole_queue(&read)?, read))
     }
 
-    /// The queue in `bytes`; empty for none. What does not open is another node's, which has another secret or is newer, or
-    /// damaged: to begin anew would lose the logins that are held there, and that node would do the same with ours.
+    /// The queue in `bytes`; empty for none.
     fn whole_queue(&self, bytes: &[u8]) -> Result<ReviewQueue, RedisError> {
-        if bytes.is_empty() {
-            return Ok(ReviewQueue::default());
-        }
-        self.codec.open_queue(bytes).ok_or_else(unreadable)
+        let kept = (!bytes.is_empty()).then_some(bytes);
+        self.codec.kept_queue(kept).map_err(unreadable)
     }
 
     pub(super) async fn change_queue(

@@ -50,6 +50,11 @@ const USUAL_LINK_BYTES: usize = 1_024;
 /// Reasons kept with a link.
 const REASONS_MAX: usize = 32;
 
+/// The queue of held logins does not open: it is of another secret or of a newer version, or damaged. To begin anew would lose
+/// the logins that are held there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unreadable;
+
 /// Writes and reads values.
 #[derive(Clone)]
 pub struct Codec {
@@ -277,6 +282,14 @@ impl Codec {
     pub fn open_queue(&self, bytes: &[u8]) -> Option<ReviewQueue> {
         let items: Vec<HeldLogin> = self.open(&EntryKey::review(), bytes)?;
         ReviewQueue::from_items(items)
+    }
+
+    /// The queue that is kept, empty where none is. Unlike any other value it is not replaced where it does not open.
+    pub fn kept_queue(&self, kept: Option<&[u8]>) -> Result<ReviewQueue, Unreadable> {
+        match kept {
+            None => Ok(ReviewQueue::default()),
+            Some(bytes) => self.open_queue(bytes).ok_or(Unreadable),
+        }
     }
 
     /// Windows of distinct values as bytes.

@@ -2,6 +2,7 @@
 //! is applied where entries can be read and written one by one.
 
 use crate::adapters::store::codec::Codec;
+use crate::adapters::store::codec::Unreadable;
 use crate::adapters::store::entities::EntryKey;
 use crate::adapters::store::entities::Kind;
 use crate::adapters::store::entities::RATES_MAX;
@@ -397,28 +398,28 @@ pub(crate) fn redeem<E: Entries>(
 }
 
 /// Changes the queue of held logins, for stores that have one writer at a time. A queue that has grown too long to be kept
-/// stays as it was.
+/// stays as it was, and so does one that does not open.
 pub(crate) fn change_queue<E: Entries>(
     entries: &mut E,
     codec: &Codec,
     change: &QueueChange,
     at: Timestamp,
-) -> Result<ReviewQueue, E::Error> {
+) -> Result<Result<ReviewQueue, Unreadable>, E::Error> {
     let key = EntryKey::review();
     let stored = entries.get(&key)?;
-    let mut queue = stored
-        .and_then(|bytes| codec.open_queue(&bytes))
-        .unwrap_or_default();
+    let Ok(mut queue) = codec.kept_queue(stored.as_deref()) else {
+        return Ok(Err(Unreadable));
+    };
     let before = queue.clone();
     if !change(&mut queue) {
-        return Ok(queue);
+        return Ok(Ok(queue));
     }
     let Some(bytes) = codec.queue(&queue) else {
-        return Ok(before);
+        return Ok(Ok(before));
     };
     let at = queue.latest().max(at);
     entries.put(&key, bytes, at, at.plus(key.kind.ttl()))?;
-    Ok(queue)
+    Ok(Ok(queue))
 }
 
 /// Changes the profile under `key`, if there is one, for stores that have one writer at a time.
