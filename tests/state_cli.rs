@@ -351,6 +351,15 @@ async fn a_user_is_shown_and_forgotten_in_both_stores() {
         }
         assert!(!shown.out.to_lowercase().contains("alice"), "{}", shown.out);
         assert_eq!(run(&["state", "show", "--user", "nobody"]).code, 3);
+        let loud = run(&[
+            "state",
+            "show",
+            "--user",
+            "alice",
+            "--tenant",
+            "Carbon.Super",
+        ]);
+        assert_eq!(loud.code, 0, "{}", loud.err);
         assert_eq!(
             run(&["state", "show", "--user", "alice", "--tenant", "other"]).code,
             3

@@ -278,12 +278,14 @@ impl Copied {
 
 /// The keys of a subject, under the present secret and the one before it.
 pub(in crate::app) fn subjects(keys: &Keys, named: &Named) -> Vec<(SubjectKey, &'static str)> {
+    // As a target must name it; WSO2 takes no notice of it elsewhere.
+    let tenant = named.tenant.to_ascii_lowercase();
     let of = |keys: &Keys| {
         let people = Pseudonymizer::new(keys.pseudonyms.expose());
         if named.is_client {
-            people.client(&named.tenant, &named.name)
+            people.client(&tenant, &named.name)
         } else {
-            people.user(&named.tenant, &named.name)
+            people.user(&tenant, &named.name)
         }
     };
     let previous = keys

@@ -15,6 +15,10 @@ const STEPS_MAX: usize = 32;
 const DECISION_HEADER: &str = "x-risk-decision-id";
 /// The tenant that WSO2 means when it names none.
 const SUPER_TENANT: &str = "carbon.super";
+/// The super tenant as an organization: its id is the same in every installation of WSO2.
+const SUPER_TENANT_ORGANIZATION: &str = "10084a8d-113f-4211-a0d5-efe36b082211";
+/// In place of an organization's id: no target can name it, so that nobody is of it.
+const NOWHERE: &str = "unknown";
 
 /// What an adaptive script asks: how risky was the request of this user that the gateway decided under this id?
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -210,23 +214,47 @@ pub(super) fn text(value: &Value, pointer: &str) -> Option<String> {
 
 /// The id of the organization that the user of an event is of; `None` for the tenant itself, which is an organization of depth
 /// 0 to WSO2. The organization of the event counts where nothing else is said of the user's.
+///
+/// Older contracts tell an id and a name alone, and mostly of organizations below. One of which it cannot be told is taken for
+/// one below: if it was the tenant after all, its user is nobody here, and never is a user of the tenant's taken for a namesake.
 pub(super) fn organization(event: &Value) -> Option<String> {
-    let id = |whose: &str| text(event, &format!("{whose}/id"));
-    let depth = |whose: &str| {
-        let depth = event.pointer(&format!("{whose}/depth"));
-        depth.and_then(Value::as_i64)
-    };
     const OF_USER: &str = "/user/organization";
     const OF_EVENT: &str = "/organization";
+    let id = |whose: &str| text(event, &format!("{whose}/id"));
     let (of_user, of_event) = (id(OF_USER), id(OF_EVENT));
-    let is_below = match (depth(OF_USER), depth(OF_EVENT)) {
-        (Some(depth), _) => depth > 0,
+    let event_is_tenant = is_tenant(event, OF_EVENT);
+    let user_is_tenant = is_tenant(event, OF_USER).or_else(|| match &of_user {
         // Some events say of the user's organization but which it is.
-        (None, Some(depth)) if of_user.is_none() || of_user == of_event => depth > 0,
-        (None, Some(0)) => true,
-        (None, _) => false,
+        Some(_) if of_user == of_event => event_is_tenant,
+        Some(_) => None,
+        None => event_is_tenant,
+    });
+    match user_is_tenant {
+        Some(true) => None,
+        // Below, and not said where.
+        Some(false) => Some(of_user.or(of_event).unwrap_or_else(|| NOWHERE.to_owned())),
+        None => of_user.or(of_event),
+    }
+}
+
+/// Whether an organization of an event is the tenant itself, as far as the event says so: by its depth, or as what only the
+/// tenant's own has.
+fn is_tenant(event: &Value, whose: &str) -> Option<bool> {
+    let depth = event.pointer(&format!("{whose}/depth"));
+    // A negative one is WSO2's word for not knowing.
+    match depth.and_then(Value::as_i64) {
+        Some(0) => return Some(true),
+        Some(1..) => return Some(false),
+        Some(_) | None => {}
+    }
+    let tenant = text(event, "/tenant/name").unwrap_or_else(|| SUPER_TENANT.to_owned());
+    let has = |member: &str, value: &str| {
+        text(event, &format!("{whose}/{member}"))
+            .is_some_and(|text| text.eq_ignore_ascii_case(value))
     };
-    of_user.or(of_event).filter(|_| is_below)
+    let is_known = has("orgHandle", &tenant)
+        || (tenant == SUPER_TENANT && has("id", SUPER_TENANT_ORGANIZATION));
+    is_known.then_some(true)
 }
 
 /// A member that may be missing, but not be of another type.
@@ -317,18 +345,15 @@ mod tests {
         };
         let none = || Value::Null;
         assert_eq!(organization(&json!({})), None);
-        for nobody in [
+        for tenants in [
             of(none(), root.clone()),
             of(root.clone(), root.clone()),
             // The tenant's user, in an organization below it.
             of(root.clone(), below.clone()),
             of(json!({ "id": "10084a8d" }), root.clone()),
-            of(json!({ "id": "10084a8d" }), below.clone()),
-            of(none(), json!({ "id": "", "depth": 1 })),
-            of(none(), json!({ "id": "0a1b-2c", "depth": "1" })),
-            of(none(), json!({ "id": "0a1b-2c" })),
+            of(json!({}), json!({})),
         ] {
-            assert_eq!(nobody, None);
+            assert_eq!(tenants, None);
         }
         for there in [
             of(none(), below.clone()),
@@ -339,6 +364,47 @@ mod tests {
             of(json!({ "id": "0a1b-2c" }), root.clone()),
         ] {
             assert_eq!(there.as_deref(), Some("0a1b-2c"));
+        }
+    }
+
+    #[test]
+    fn an_organization_of_which_it_is_not_told_is_not_taken_for_the_tenant() {
+        let of = |event: Value| {
+            organization(&json!({ "tenant": { "name": "acme.com" }, "organization": event }))
+        };
+        for (event, expected) in [
+            (
+                json!({ "id": "0a1b-2c", "name": "acme.com" }),
+                Some("0a1b-2c"),
+            ),
+            (json!({ "id": "0a1b-2c", "depth": "0" }), Some("0a1b-2c")),
+            (json!({ "id": "0a1b-2c", "depth": -1 }), Some("0a1b-2c")),
+            (
+                json!({ "id": "0a1b-2c", "orgHandle": "sub.acme.com" }),
+                Some("0a1b-2c"),
+            ),
+            (json!({ "id": "", "depth": 1 }), Some(NOWHERE)),
+            // The super tenant's own, of another tenant's event.
+            (
+                json!({ "id": SUPER_TENANT_ORGANIZATION }),
+                Some(SUPER_TENANT_ORGANIZATION),
+            ),
+            // Only the tenant's own has its name for a handle.
+            (json!({ "id": "0a1b-2c", "orgHandle": "ACME.com" }), None),
+        ] {
+            assert_eq!(of(event.clone()).as_deref(), expected, "{event}");
+        }
+        // Nor the user's, where that of the event is told.
+        let event = json!({
+            "organization": { "id": "0a1b-2c", "depth": 1 },
+            "user": { "organization": { "id": "10084a8d" } },
+        });
+        assert_eq!(organization(&event).as_deref(), Some("10084a8d"));
+        for tenant in [json!({ "name": "carbon.super" }), Value::Null] {
+            let own = json!({ "id": SUPER_TENANT_ORGANIZATION, "name": "Super" });
+            let event =
+                json!({ "tenant": tenant, "organization": own, "user": { "organization": own } });
+            assert_eq!(organization(&event), None);
         }
     }
 

@@ -46,6 +46,7 @@ mod labels;
 mod learning;
 mod lifecycle;
 mod limits;
+mod namesakes;
 mod odd_answers;
 mod open_redirects;
 mod operators;

@@ -1,0 +1,206 @@
+//! A user of an organization beside the tenant's user of the same name, in what WSO2 asks and tells. Contracts differ in what
+//! they say of an organization: who is not told apart by them is taken for nobody.
+
+use crate::gateway::Options;
+use crate::gateway::Person;
+use crate::gateway::World;
+use crate::gateway::param;
+use crate::gateway::rules;
+use crate::issuing::Issuing;
+use crate::issuing::PASSWORD;
+use crate::issuing::SECRET;
+use hmac::Hmac;
+use hmac::Mac;
+use serde_json::Value;
+use serde_json::json;
+use sha2::Sha256;
+use wso2_sim::seed::ACME_ORG_ID;
+
+/// The super tenant as an organization.
+const SUPER_ID: &str = "10084a8d-113f-4211-a0d5-efe36b082211";
+const CHANGED: &str =
+    "https://schemas.identity.wso2.org/events/credential/event-type/credentialUpdated";
+
+/// What an event says of the organization, and whose user it speaks of.
+fn told() -> Vec<(Value, Whose)> {
+    vec![
+        (
+            json!({ "id": ACME_ORG_ID, "name": "Acme", "depth": 1 }),
+            Whose::Organization,
+        ),
+        (
+            json!({ "id": ACME_ORG_ID, "name": "Acme" }),
+            Whose::Organization,
+        ),
+        (
+            json!({ "id": ACME_ORG_ID, "name": "Acme", "depth": -1 }),
+            Whose::Organization,
+        ),
+        (Value::Null, Whose::Tenant),
+        (
+            json!({ "id": SUPER_ID, "name": "Super", "depth": 0 }),
+            Whose::Tenant,
+        ),
+        (json!({ "id": SUPER_ID, "name": "Super" }), Whose::Tenant),
+        (
+            json!({ "id": "ad", "name": "Super", "orgHandle": "carbon.super" }),
+            Whose::Tenant,
+        ),
+        (json!({ "id": "ad", "name": "Super" }), Whose::Nobody),
+        (json!({ "name": "Super", "depth": 1 }), Whose::Nobody),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Whose {
+    Tenant,
+    Organization,
+    Nobody,
+}
+
+/// Alice of the tenant, or of the organization.
+fn alice(world: &World, whose: Whose) -> Person<'_> {
+    let alice = world.person("alice");
+    match whose {
+        Whose::Tenant => alice,
+        Whose::Organization => alice.of_organization(),
+        Whose::Nobody => panic!("nobody signs in"),
+    }
+}
+
+/// The body of a call with this organization, of the event and of its user.
+fn with(organization: &Value, mut call: Value) -> Value {
+    call["event"]["organization"] = organization.clone();
+    call["event"]["user"]["organization"] = organization.clone();
+    call
+}
+
+/// Tells by a webhook that alice has changed her password: whose record that makes.
+async fn changed(issuing: &Issuing, organization: &Value) -> Option<String> {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let body = json!({
+        "iss": "https://localhost:9443/t/carbon.super",
+        "jti": "b7a1",
+        "iat": u64::try_from(now.as_millis()).unwrap(),
+        "events": { CHANGED: {
+            "initiatorType": "USER",
+            "user": {
+                "claims": [{ "uri": "http://wso2.org/claims/username", "value": "alice" }],
+                "organization": organization,
+            },
+            "tenant": { "id": "-1234", "name": "carbon.super" },
+            "organization": organization,
+        }},
+    });
+    let body = serde_json::to_vec(&body).unwrap();
+    let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    let tag = mac.chain_update(&body).finalize().into_bytes();
+    let tag: Vec<String> = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    let request = issuing
+        .world
+        .http()
+        .post(format!("{}/actions/webhook", issuing.url));
+    let request = request.header("x-hub-signature", format!("sha256={}", tag.concat()));
+    issuing.world.expect_record();
+    assert_eq!(request.body(body).send().await.unwrap().status(), 202);
+    let record = issuing.world.last_record().await;
+    assert_eq!(record.action, "credential_updated", "{record:#?}");
+    record.subject
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_one_is_not_kept_of_the_other() {
+    let issuing = Issuing::start("enforce", "").await;
+    let mut subjects = Vec::new();
+    for whose in [Whose::Tenant, Whose::Organization] {
+        alice(&issuing.world, whose).sign_in().await;
+        let record = issuing.world.last_record_of("login").await;
+        subjects.push((whose, record.subject.unwrap()));
+    }
+    for (organization, whose) in told() {
+        let subject = changed(&issuing, &organization).await;
+        let found = subjects
+            .iter()
+            .find(|(_, known)| subject.as_ref() == Some(known))
+            .map_or(Whose::Nobody, |(whose, _)| *whose);
+        assert_eq!(found, whose, "{organization}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_owes_holds_no_password_of_the_other() {
+    for debtor in [Whose::Tenant, Whose::Organization] {
+        let issuing = Issuing::start_with(Options {
+            mode: "enforce",
+            policy: Some(rules(&[
+                ("request.door == \"login\"", "step_up"),
+                ("true", "allow"),
+            ])),
+            ..Options::default()
+        })
+        .await;
+        let page = alice(&issuing.world, debtor).log_in().await;
+        assert!(page.is_page("totp.do"), "{page:?}");
+        issuing.world.settle().await;
+        for (organization, whose) in told() {
+            let call = json!({
+                "actionType": "PRE_UPDATE_PASSWORD",
+                "event": {
+                    "tenant": { "name": "carbon.super" },
+                    "user": { "claims": [{ "uri": "http://wso2.org/claims/username", "value": "alice" }] },
+                    "initiatorType": "USER",
+                    "action": "UPDATE",
+                },
+            });
+            let (_, reply) = issuing.ask(PASSWORD, &with(&organization, call)).await;
+            let expected = if whose == debtor { "FAILED" } else { "SUCCESS" };
+            assert_eq!(
+                reply["actionStatus"], expected,
+                "{debtor:?}: {organization}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_login_of_one_passes_no_step_of_the_other() {
+    let issuing = Issuing::start("enforce", "").await;
+    for owner in [Whose::Tenant, Whose::Organization] {
+        let flow = logged_in(&mut alice(&issuing.world, owner)).await;
+        for (organization, whose) in told() {
+            let call = step(&flow, &organization);
+            let (_, reply) = issuing.ask("/actions/authenticate", &call).await;
+            let expected = if whose == owner { "SUCCESS" } else { "FAILED" };
+            assert_eq!(
+                reply["actionStatus"], expected,
+                "{owner:?}: {organization}: {reply}"
+            );
+        }
+    }
+}
+
+/// Gives the password: WSO2's key of the login.
+async fn logged_in(person: &mut Person<'_>) -> String {
+    let page = person.open().await;
+    let flow = param(&page.url, "sessionDataKey").unwrap();
+    drop(person.submit_password(&page).await);
+    flow
+}
+
+/// The call of a custom authenticator in alice's login.
+fn step(flow: &str, organization: &Value) -> Value {
+    json!({
+        "actionType": "AUTHENTICATION",
+        "flowId": flow,
+        "event": {
+            "tenant": { "name": "carbon.super" },
+            "organization": organization,
+            "user": { "id": "9f1ab106", "sub": "alice", "userIdentitySource": "LOCAL" },
+            "currentStepIndex": 2,
+            "authenticatedSteps": [{ "index": 1, "name": "BasicAuthenticator" }],
+        },
+        "allowedOperations": [{ "op": "redirect" }],
+    })
+}
