@@ -57,6 +57,8 @@ pub struct TokenCall {
     pub decision_id: Option<String>,
     /// The tenant domain.
     pub tenant: String,
+    /// The id of the organization that the request is for, which may be the tenant itself.
+    pub organization: Option<String>,
     /// The client id.
     pub client_id: String,
     /// The grant type of the token request.
@@ -174,6 +176,7 @@ impl TokenCall {
             kind,
             decision_id: decision_id(call),
             tenant: text(call, "/event/tenant/name").unwrap_or_else(|| SUPER_TENANT.to_owned()),
+            organization: text(call, "/event/organization/id"),
             client_id: owned("/event/request/clientId"),
             grant: owned("/event/request/grantType"),
             scopes: list(call, "/event/accessToken/scopes")

@@ -22,6 +22,7 @@ use crate::domain::outcome::Conclusion;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::decision::Verdict;
+use crate::domain::policy::scope::SUPER_TENANT;
 use crate::domain::route::Door;
 use crate::domain::signals::network::host_hash;
 use crate::domain::target::user_domain;
@@ -252,18 +253,21 @@ impl AuthFlow {
             .username
             .as_deref()
             .is_none_or(|name| is_about(people, &link, domain, name));
-        if !of_user || !is_of_tenant(people, &link, &call.tenant) {
+        // Whose organization it is only the name says.
+        let of_organization = call.organization.is_some() && call.username.is_some();
+        let tenant = taken_under(people, &link, &call.tenant, of_organization);
+        let Some(tenant) = tenant.filter(|_| of_user) else {
             return refused(
                 "unknown_login",
                 "The sign-in did not come through the gateway.",
             );
-        }
+        };
         if !link.owes_proof() {
             return AuthenticationReply::Success {};
         }
         let settings = &snapshot.step_up;
         let application = link.application.as_deref().unwrap_or("");
-        let proves = settings.proof(&call.tenant, application) == Some(ProofKind::Action);
+        let proves = settings.proof(tenant, application) == Some(ProofKind::Action);
         let passed = call
             .passed
             .iter()
@@ -350,11 +354,21 @@ pub(in crate::flow) fn is_about(
     is(people) || people.previous().is_some_and(is)
 }
 
-pub(in crate::flow) fn is_of_tenant(
+/// The tenant under which the decision was taken, if that is `tenant`. `/o/{id}` leads to an organization whatever tenant it is
+/// below, and is read as one of the super tenant: what is known to be `of_organization` may have been taken under that.
+pub(in crate::flow) fn taken_under<'t>(
     people: &Pseudonymizer,
     link: &Provenance,
-    tenant: &str,
-) -> bool {
+    tenant: &'t str,
+    of_organization: bool,
+) -> Option<&'t str> {
+    [tenant, SUPER_TENANT]
+        .into_iter()
+        .take(if of_organization { 2 } else { 1 })
+        .find(|tenant| is_of_tenant(people, link, tenant))
+}
+
+fn is_of_tenant(people: &Pseudonymizer, link: &Provenance, tenant: &str) -> bool {
     link.tenant == people.value(NameSpace::Tenant, tenant.as_bytes())
 }
 

@@ -21,8 +21,10 @@ use crate::domain::history::scopes::Finding;
 use crate::domain::history::scopes::Groups;
 use crate::domain::history::scopes::Line;
 use crate::domain::history::token_request::GRANT_BYTES_MAX;
+use crate::domain::ids::NameSpace;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::ids::SubjectKey;
+use crate::domain::ids::ValueHash;
 use crate::domain::policy::decision::Mode;
 use crate::domain::policy::token::Terms;
 use crate::domain::risk::RiskLevel;
@@ -41,7 +43,7 @@ use crate::flow::AuthFlow;
 use crate::flow::Dependencies;
 use crate::flow::actions::Found;
 use crate::flow::actions::is_about;
-use crate::flow::actions::is_of_tenant;
+use crate::flow::actions::taken_under;
 use crate::flow::decide;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
@@ -86,6 +88,9 @@ pub(in crate::flow) fn request(
             at: owed.at,
             seen: owed.seen,
         }),
+        organization: Some(exchange.organization())
+            .filter(|id| !id.is_empty())
+            .map(|id| organization(&exchange.snapshot.people, id)),
         told: Vec::new(),
         proven: None,
         groups: Groups::default(),
@@ -150,20 +155,21 @@ impl AuthFlow {
         let clock = &self.dependencies().clock;
         let (begun, now) = (clock.instant(), clock.now());
         match self.find_soon(&key).await {
-            Found::Link(link) => match &link.token_request {
-                Some(request) if is_for(&snapshot.people, &link, request, call, now) => {
+            Found::Link(link) => match decided(&snapshot.people, &link, call, now) {
+                Some((tenant, request)) => {
                     let left =
                         WAIT.saturating_sub(clock.instant().saturating_duration_since(begun));
-                    let (claims, terms) = terms_of(&snapshot, &link, request, call);
+                    let (claims, terms) = terms_of(&snapshot, &link, request, tenant, call);
                     let unused = if request.enforced && terms.remove_unused_scopes {
                         self.unused(&snapshot, &link, call, left).await
                     } else {
                         Vec::new()
                     };
-                    let mut request = request.as_ref().clone();
+                    let mut request = request.clone();
                     request.groups = request.groups.and(call.groups.clone());
                     let under = Under {
                         snapshot: &snapshot,
+                        tenant,
                         claims: &claims,
                         terms,
                         unused: &unused,
@@ -172,7 +178,7 @@ impl AuthFlow {
                     self.note(key, &link, request);
                     answered
                 }
-                _ => unknown(call),
+                None => unknown(call),
             },
             Found::Nothing => unknown(call),
             Found::Away => (success(call.telling(&RiskClaims::Unscored)), "unscored"),
@@ -256,14 +262,15 @@ impl AuthFlow {
         if let Some(id) = &call.decision_id {
             let key = link_key(people, LinkKind::Decision, id);
             if let Found::Link(link) = self.find_soon(&key).await
-                && is_of_tenant(people, &link, &call.tenant)
                 && call
                     .names
                     .iter()
                     .any(|name| is_about(people, &link, domain, name))
+                && let Some(tenant) =
+                    taken_under(people, &link, &call.tenant, call.organization.is_some())
             {
                 let application = link.application.as_deref().unwrap_or("");
-                let thresholds = snapshot.policy.thresholds(&call.tenant, application);
+                let thresholds = snapshot.policy.thresholds(tenant, application);
                 let level = RiskClaims::of_link(&link, thresholds).level();
                 let is_high = on_high && level == Some(RiskLevel::High);
                 let owes = on_demand && link.demanded && !link.has_strong_factor();
@@ -328,6 +335,7 @@ impl AuthFlow {
 /// What an answer goes by.
 struct Under<'a> {
     snapshot: &'a Snapshot,
+    tenant: &'a str,
     claims: &'a RiskClaims,
     terms: &'a Terms,
     unused: &'a [String],
@@ -338,10 +346,11 @@ fn terms_of<'s>(
     snapshot: &'s Snapshot,
     link: &Provenance,
     request: &TokenRequest,
+    tenant: &str,
     call: &TokenCall,
 ) -> (RiskClaims, &'s Terms) {
     let policy = &snapshot.policy;
-    let thresholds = policy.thresholds(&call.tenant, &call.client_id);
+    let thresholds = policy.thresholds(tenant, &call.client_id);
     let claims = RiskClaims::of_link(link, thresholds);
     let tokens = policy.tokens();
     let rule = request.rule.as_deref().and_then(|name| tokens.rule(name));
@@ -356,7 +365,7 @@ fn reply(
     call: &TokenCall,
     now: Timestamp,
 ) -> Answered {
-    if request.enforced && proves_nothing(under.snapshot, request, call, now) {
+    if request.enforced && proves_nothing(under, request, call, now) {
         request.tell([Told::Unproven]);
         return (refused_token(&request.grant, true), "unproven");
     }
@@ -377,7 +386,7 @@ fn reply(
 /// Whether the tokens would not prove a factor that they must prove, so that they need not be issued at all. Where the
 /// claims of the ID token prove it, that is noted.
 fn proves_nothing(
-    snapshot: &Snapshot,
+    under: &Under<'_>,
     request: &mut TokenRequest,
     call: &TokenCall,
     now: Timestamp,
@@ -385,8 +394,8 @@ fn proves_nothing(
     let Some(owed) = request.owes else {
         return false;
     };
-    let settings = &snapshot.step_up;
-    let by = settings.proof(&call.tenant, &call.client_id);
+    let settings = &under.snapshot.step_up;
+    let by = settings.proof(under.tenant, &call.client_id);
     if !call.is_openid() || by.is_some_and(|kind| kind != ProofKind::IdToken) {
         return true;
     }
@@ -403,20 +412,28 @@ fn proves_nothing(
     judged.is_err()
 }
 
-/// Whether a decision was taken about the request that this call belongs to.
-fn is_for(
+/// The request that this call belongs to, if a decision was taken about it, and the tenant under which it was.
+fn decided<'r>(
     people: &Pseudonymizer,
-    link: &Provenance,
-    request: &TokenRequest,
-    call: &TokenCall,
+    link: &'r Provenance,
+    call: &'r TokenCall,
     now: Timestamp,
-) -> bool {
+) -> Option<(&'r str, &'r TokenRequest)> {
+    let request = link.token_request.as_deref()?;
+    let asked = call.organization.as_deref();
+    let of_organization =
+        asked.is_some_and(|id| request.organization == Some(organization(people, id)));
+    let tenant = taken_under(people, link, &call.tenant, of_organization)?;
     let is_client =
-        |people: &Pseudonymizer| link.client == Some(people.client(&call.tenant, &call.client_id));
-    is_of_tenant(people, link, &call.tenant)
-        && (is_client(people) || people.previous().is_some_and(is_client))
+        |people: &Pseudonymizer| link.client == Some(people.client(tenant, &call.client_id));
+    let is_its = (is_client(people) || people.previous().is_some_and(is_client))
         && request.grant == call.grant
-        && now.since(link.at) <= TOKEN_REQUEST_LIFETIME
+        && now.since(link.at) <= TOKEN_REQUEST_LIFETIME;
+    is_its.then_some((tenant, request))
+}
+
+fn organization(people: &Pseudonymizer, id: &str) -> ValueHash {
+    people.value(NameSpace::Tenant, id.as_bytes())
 }
 
 /// A token request that is not known here changes nothing; but a token that carries what was told of an earlier one must

@@ -6,9 +6,11 @@ use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::param;
 use crate::gateway::rules;
+use crate::issuing::ACCESS;
 use crate::issuing::Issuing;
 use crate::issuing::PASSWORD;
 use crate::issuing::SECRET;
+use crate::issuing::call;
 use hmac::Hmac;
 use hmac::Mac;
 use serde_json::Value;
@@ -170,7 +172,7 @@ async fn the_login_of_one_passes_no_step_of_the_other() {
     for owner in [Whose::Tenant, Whose::Organization] {
         let flow = logged_in(&mut alice(&issuing.world, owner)).await;
         for (organization, whose) in told() {
-            let call = step(&flow, &organization);
+            let call = step(&flow, "carbon.super", &organization);
             let (_, reply) = issuing.ask("/actions/authenticate", &call).await;
             let expected = if whose == owner { "SUCCESS" } else { "FAILED" };
             assert_eq!(
@@ -190,12 +192,12 @@ async fn logged_in(person: &mut Person<'_>) -> String {
 }
 
 /// The call of a custom authenticator in alice's login.
-fn step(flow: &str, organization: &Value) -> Value {
+fn step(flow: &str, tenant: &str, organization: &Value) -> Value {
     json!({
         "actionType": "AUTHENTICATION",
         "flowId": flow,
         "event": {
-            "tenant": { "name": "carbon.super" },
+            "tenant": { "name": tenant },
             "organization": organization,
             "user": { "id": "9f1ab106", "sub": "alice", "userIdentitySource": "LOCAL" },
             "currentStepIndex": 2,
@@ -203,4 +205,56 @@ fn step(flow: &str, organization: &Value) -> Value {
         },
         "allowedOperations": [{ "op": "redirect" }],
     })
+}
+
+/// `/o/{id}` leads to an organization whatever tenant it is below; the gateway is not told which. WSO2 is, and says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_below_another_tenant_finds_its_decisions_and_no_others() {
+    let issuing = Issuing::start("enforce", "").await;
+    let acme = json!({ "id": ACME_ORG_ID, "name": "Acme", "depth": 1 });
+    let other = json!({ "id": "0a1b-2c", "name": "Acme", "depth": 1 });
+    for owner in [Whose::Organization, Whose::Tenant] {
+        let is_there = owner == Whose::Organization;
+        let mut alice = alice(&issuing.world, owner);
+        let flow = logged_in(&mut alice).await;
+        for (tenant, organization, expected) in [
+            ("example.com", &acme, is_there),
+            ("example.com", &other, false),
+            ("example.com", &Value::Null, false),
+            ("carbon.super", &acme, is_there),
+            ("carbon.super", &Value::Null, !is_there),
+        ] {
+            let call = step(&flow, tenant, organization);
+            let (_, reply) = issuing.ask("/actions/authenticate", &call).await;
+            let status = if expected { "SUCCESS" } else { "FAILED" };
+            assert_eq!(
+                reply["actionStatus"], status,
+                "{owner:?} {tenant} {organization}: {reply}"
+            );
+        }
+
+        alice.forget_everything();
+        let code = alice.sign_in().await;
+        let tokens = alice.redeem(&code).await;
+        assert_eq!(tokens.status, 200, "{tokens:?}");
+        let received = issuing.world.sim.recorded();
+        let is_token =
+            |request: &&wso2_sim::RecordedRequest| request.path().ends_with("/oauth2/token");
+        let request = received.iter().rev().find(is_token).unwrap();
+        let decision = request.header_values("x-risk-decision-id")[0];
+        for (tenant, organization, expected) in [
+            ("example.com", &acme, is_there),
+            ("example.com", &other, false),
+            ("example.com", &Value::Null, false),
+            ("carbon.super", &other, true),
+            ("carbon.super", &Value::Null, true),
+        ] {
+            let mut call = call(decision, "demo-web", "authorization_code");
+            call["event"]["tenant"] = json!({ "name": tenant });
+            call["event"]["organization"] = organization.clone();
+            let (_, reply) = issuing.ask(ACCESS, &call).await;
+            let told = reply["operations"].is_array();
+            assert_eq!(told, expected, "{owner:?} {tenant} {organization}: {reply}");
+        }
+    }
 }

@@ -128,6 +128,7 @@ pub fn provenance(n: u64, at: Timestamp) -> Provenance {
             enforced: true,
             rule: Some("a-rule".to_owned()),
             owes: Some(OwedProof { at, seen: true }),
+            organization: (n % 2 == 1).then_some(n),
             ..TokenRequest::default()
         })),
     }

@@ -231,6 +231,9 @@ impl Codec {
         }
         if let Some(request) = &provenance.token_request {
             bytes = postcard::to_extend(request, bytes).ok()?;
+            if let Some(organization) = request.organization {
+                bytes = postcard::to_extend(&organization, bytes).ok()?;
+            }
         }
         self.sign(key, bytes)
     }
@@ -239,10 +242,15 @@ impl Codec {
     pub fn open_link(&self, key: &EntryKey, bytes: &[u8], now: Timestamp) -> Option<Provenance> {
         let body = self.body(key, bytes)?;
         let (mut link, rest) = postcard::take_from_bytes::<Link<Provenance>>(body).ok()?;
-        // What follows is the token request: not every link has one, and links of before have none.
+        // What follows is the token request, and its organization: not every link has them, and links of before have none.
         if !rest.is_empty() {
-            let (request, rest) = postcard::take_from_bytes::<TokenRequest>(rest).ok()?;
-            (rest.is_empty() && request.is_sound()).then_some(())?;
+            let (mut request, rest) = postcard::take_from_bytes::<TokenRequest>(rest).ok()?;
+            if !rest.is_empty() {
+                let (organization, rest) = postcard::take_from_bytes(rest).ok()?;
+                rest.is_empty().then_some(())?;
+                request.organization = Some(organization);
+            }
+            request.is_sound().then_some(())?;
             link.provenance.token_request = Some(Box::new(request));
         }
         let sound = link.provenance.reasons.len() <= REASONS_MAX

@@ -2,6 +2,7 @@
 //! while it issues the tokens (its token actions), and is answered for this very request alone.
 
 use crate::domain::history::scopes::Groups;
+use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -24,6 +25,9 @@ pub struct TokenRequest {
     pub rule: Option<String>,
     /// The stronger factor that the answer must prove.
     pub owes: Option<OwedProof>,
+    /// The organization that the request named, as a keyed hash. The stores keep it behind everything else.
+    #[serde(skip)]
+    pub organization: Option<ValueHash>,
     /// What WSO2 was told of it, in the order of [`Told`]. Known on this node alone.
     #[serde(skip)]
     pub told: Vec<Told>,
