@@ -312,6 +312,29 @@ impl Demand {
         now < self.until && !self.is_met()
     }
 
+    /// As it stands at `now`, where the clock may have been ahead when it was written and was set back since; `None` where
+    /// nothing of it is left. What was owed is owed from now on: no proof could come from after that moment before the clock
+    /// is there again. What was met, counted or proved then says nothing of now.
+    pub fn brought_back(self, now: Timestamp) -> Option<Self> {
+        let proof_is_ahead = self.proved.is_some_and(|proof| proof.at.is_ahead_of(now));
+        if proof_is_ahead && self.is_met() {
+            return None;
+        }
+        let mut demand = self;
+        if proof_is_ahead {
+            demand.proved = None;
+        }
+        if demand.counted_since.is_ahead_of(now) {
+            (demand.counted_since, demand.challenges) = (now, 0);
+        }
+        if demand.at.is_ahead_of(now) {
+            demand.until = now.plus(demand.until.since(demand.at).min(WINDOW_MAX));
+            demand.at = now;
+            demand.failed = 0;
+        }
+        Some(demand)
+    }
+
     /// The challenges given within the [`CHALLENGE_WINDOW`] that `now` falls into.
     pub fn challenges_at(&self, now: Timestamp) -> u8 {
         if now.since(self.counted_since) < CHALLENGE_WINDOW {

@@ -221,13 +221,21 @@ impl Standing {
     }
 }
 
+impl Ruling {
+    /// Whether it is no older than `span`. One of a clock that was ahead has ended: nobody shall be refused, or let in, until that
+    /// clock is there again.
+    fn holds_for(&self, span: Duration, now: Timestamp) -> bool {
+        now.since(self.at) < span && !self.at.is_ahead_of(now)
+    }
+}
+
 impl HeldLogin {
     /// Where it stands at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         match &self.ruling {
             None => Standing::Waiting,
             Some(ruling) if !ruling.is_release => Standing::Refused,
-            Some(ruling) if self.used || now.since(ruling.at) >= PASS_TTL => Standing::Spent,
+            Some(ruling) if self.used || !ruling.holds_for(PASS_TTL, now) => Standing::Spent,
             Some(_) => Standing::Released,
         }
     }
@@ -247,7 +255,7 @@ impl HeldLogin {
     fn answers(&self, asker: &Asker, now: Timestamp) -> bool {
         let stands = match &self.ruling {
             None => true,
-            Some(ruling) => !ruling.is_release && now.since(ruling.at) < REFUSAL_TTL,
+            Some(ruling) => !ruling.is_release && ruling.holds_for(REFUSAL_TTL, now),
         };
         stands && self.subject == asker.subject && self.is_of(asker)
     }

@@ -12,6 +12,10 @@ use std::time::Instant;
 )]
 pub struct Timestamp(pub i64);
 
+/// Clocks of nodes may differ by this much. A moment that is further ahead of now was written by a clock that has been set back
+/// since: what follows from it must not stand still until the clock is there again.
+pub const AHEAD_MAX: Duration = Duration::from_secs(600);
+
 /// The moment by which something must have ended, on the monotonic clock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Deadline(Instant);
@@ -30,6 +34,16 @@ impl Timestamp {
     /// The time that passed since `earlier`; zero when the clock went backwards.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Whether it is of a clock that was ahead of `now`: see [`AHEAD_MAX`].
+    pub fn is_ahead_of(self, now: Timestamp) -> bool {
+        self.since(now) > AHEAD_MAX
+    }
+
+    /// This moment, or `now` where it is of a clock that was ahead.
+    pub fn not_ahead_of(self, now: Timestamp) -> Timestamp {
+        if self.is_ahead_of(now) { now } else { self }
     }
 
     /// This moment moved by `span`.

@@ -583,7 +583,7 @@ fn is_proved(
     signals: &Signals,
     now: Timestamp,
 ) -> bool {
-    let fresh = now.since(session.at) < Duration::from_secs(settings.max_age_seconds);
+    let fresh = session.is_within(Duration::from_secs(settings.max_age_seconds), now);
     let met = owed
         .outstanding
         .iter()

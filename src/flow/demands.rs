@@ -265,7 +265,7 @@ pub fn raise(dependencies: &Dependencies, exchange: &mut Exchange, door: Door) {
     let copied = raise_of(DemandScope::Browser);
     let keeps_cookies = door != Door::Token && door != Door::Basic && exchange.client.secure;
     for (key, change) in &changes {
-        dependencies.demands.apply(*key, change);
+        dependencies.demands.apply(*key, change, exchange.at);
     }
     if demanded {
         dependencies.metrics.demand("raised");
@@ -552,7 +552,7 @@ pub fn proof_failed(
 
 fn change(dependencies: &Dependencies, at: Timestamp, keys: &[DemandKey], change: &DemandChange) {
     for key in keys {
-        dependencies.demands.apply(*key, change);
+        dependencies.demands.apply(*key, change, at);
     }
     send(
         dependencies,

@@ -428,7 +428,7 @@ fn decided<'r>(
         |people: &Pseudonymizer| link.client == Some(people.client(tenant, &call.client_id));
     let is_its = (is_client(people) || people.previous().is_some_and(is_client))
         && request.grant == call.grant
-        && now.since(link.at) <= TOKEN_REQUEST_LIFETIME;
+        && link.is_within(TOKEN_REQUEST_LIFETIME, now);
     is_its.then_some((tenant, request))
 }
 

@@ -1,6 +1,7 @@
 //! What every store keeps to.
 
 use crate::demands::a_demand_is_kept_until_its_end;
+use crate::demands::a_demand_of_a_clock_that_was_ahead_is_met_now;
 use crate::demands::a_demand_under_a_previous_name_is_found;
 use crate::demands::a_proof_removes_no_later_demand;
 use crate::demands::fifty_at_once_raise_one_demand_to_its_maximum;
@@ -136,6 +137,7 @@ contract!(
     devices_are_forgotten_one_by_one_and_together,
     forgetting_loses_no_lesson,
     a_demand_is_kept_until_its_end,
+    a_demand_of_a_clock_that_was_ahead_is_met_now,
     fifty_at_once_raise_one_demand_to_its_maximum,
     a_proof_removes_no_later_demand,
     a_demand_under_a_previous_name_is_found,

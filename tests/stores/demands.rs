@@ -128,3 +128,40 @@ pub async fn a_demand_under_a_previous_name_is_found(store: Arc<dyn StateStore>)
     };
     assert!(demand.is_outstanding(START) && demand.is_met_by(&proof));
 }
+
+/// What was raised by a clock that was days ahead is owed, and met by a proof of now; what was met then exempts from nothing.
+pub async fn a_demand_of_a_clock_that_was_ahead_is_met_now(store: Arc<dyn StateStore>) {
+    let ahead = START.plus(DAY * 3);
+    let owed = demand_key(DemandScope::User, 1);
+    let met = demand_key(DemandScope::Browser, 2);
+    let proved = |key, at: Timestamp| {
+        let proved = Proved {
+            subject: subject(1),
+            at,
+        };
+        demanded(key, DemandChange::Proved(proved, at.plus(MINUTE * 10)))
+    };
+    let ahead_of_time = [
+        demanded(owed, DemandChange::Challenged(raise(42, ahead))),
+        demanded(met, DemandChange::Raised(raise(42, ahead))),
+        proved(met, ahead.plus(MINUTE)),
+    ]
+    .map(|observation| riskgate::domain::history::Observation {
+        at: ahead,
+        ..observation
+    });
+    store.record(&ahead_of_time).await.unwrap();
+    let demand = demand_at(&store, owed, START).await.unwrap();
+    assert!(demand.is_outstanding(START) && demand.until <= START.plus(DAY));
+    assert_eq!(demand.challenges_at(START), 0);
+    let demand = demand_at(&store, met, START).await;
+    assert!(demand.is_none_or(|demand| !demand.is_outstanding(START)));
+
+    let now = START.plus(MINUTE);
+    let (raised, proof) = (DemandChange::Raised(raise(50, now)), proved(owed, now));
+    store.record(&[demanded(met, raised), proof]).await.unwrap();
+    let demand = demand_at(&store, met, now).await.unwrap();
+    assert!(demand.is_outstanding(now), "the old proof: {demand:?}");
+    let demand = demand_at(&store, owed, now).await.unwrap();
+    assert!(!demand.is_outstanding(now), "the new proof: {demand:?}");
+}

@@ -12,6 +12,7 @@ use crate::domain::ids::Pseudonym;
 use crate::domain::ids::SubjectKey;
 use crate::domain::ids::ValueHash;
 use crate::domain::review::QUEUE_TTL;
+use crate::domain::time::AHEAD_MAX;
 use crate::domain::time::Timestamp;
 use std::time::Duration;
 
@@ -19,9 +20,6 @@ use std::time::Duration;
 pub const SCHEMA: u8 = 1;
 /// Counters are forgotten after this many of their longest half-lives without an event: a thousandth is left by then.
 pub const HALF_LIVES_KEPT: u32 = 10;
-/// A stored moment further ahead of an event than this comes from a clock that has been set back since; the entry
-/// is brought to the event's moment, so that it does not stand still until the clock catches up.
-pub const AHEAD_MAX: Duration = Duration::from_secs(600);
 /// The most numbers that one entry of counters holds.
 pub const RATES_MAX: usize = 4;
 /// No counter goes above this, whatever a store says.
@@ -432,12 +430,14 @@ impl Rates {
         self.values
     }
 
-    /// The counters at `now`.
+    /// The counters at `now`. Those of a clock that was ahead have decayed by how far they are from it: they say less of now,
+    /// until the next count brings them back.
     pub fn decayed_to(&self, kind: Kind, now: Timestamp) -> [f32; RATES_MAX] {
+        let away = now.since(self.at) + self.at.since(now).saturating_sub(AHEAD_MAX);
         let mut values = [0.0; RATES_MAX];
         let pairs = self.values.iter().zip(kind.half_lives());
         for (to, (value, half_life)) in values.iter_mut().zip(pairs) {
-            *to = decayed(*value, now.since(self.at), *half_life);
+            *to = decayed(*value, away, *half_life);
         }
         values
     }
@@ -462,10 +462,10 @@ impl Rates {
     /// Both together, at the later of the two moments. `newer` is what has just happened: if these counters are far
     /// ahead of it, the clock has been set back and they are brought to its moment as they are.
     pub fn merged(&self, kind: Kind, newer: &Rates) -> Rates {
-        let mut old = *self;
-        if old.at > newer.at.plus(AHEAD_MAX) {
-            old.at = newer.at;
-        }
+        let old = Self {
+            at: self.at.not_ahead_of(newer.at),
+            ..*self
+        };
         let at = old.at.max(newer.at);
         let mut values = old.decayed_to(kind, at);
         for (sum, more) in values.iter_mut().zip(newer.decayed_to(kind, at)) {

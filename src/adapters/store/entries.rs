@@ -217,7 +217,9 @@ fn history_of<'v>(
                     .demands
                     .iter()
                     .find(|demand| EntryKey::demand(**demand) == *key);
-                if let Some((wanted, demand)) = wanted.zip(codec.open_demand(key, value, now)) {
+                let demand = codec.open_demand(key, value, now);
+                let brought_back = demand.and_then(|demand| demand.brought_back(now));
+                if let Some((wanted, demand)) = wanted.zip(brought_back) {
                     history.demands.insert(*wanted, demand);
                 }
             }

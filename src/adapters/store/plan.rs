@@ -47,8 +47,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) clients: BTreeMap<SubjectKey, Vec<&'a ClientUse>>,
     /// What happened to the scopes of clients, in order.
     pub(crate) scopes: BTreeMap<SubjectKey, Vec<&'a ScopeUse>>,
-    /// What happens to demands, in order.
-    pub(crate) demands: BTreeMap<DemandKey, Vec<DemandChange>>,
+    /// What happens to demands, in order, and when that was seen: a proof may be older.
+    pub(crate) demands: BTreeMap<DemandKey, Vec<(Timestamp, DemandChange)>>,
     /// Where subjects were kept under the previous secret.
     pub(crate) renamed: BTreeMap<SubjectKey, &'a Renamed>,
     /// Links to keep, with the moment from which they count and their time to live.
@@ -79,7 +79,7 @@ pub(crate) struct Learnt {
 
 enum Learning<'p> {
     Client(&'p [&'p ClientUse]),
-    Demand(&'p [DemandChange]),
+    Demand(&'p [(Timestamp, DemandChange)]),
     Profile(&'p [&'p Lesson], &'p [&'p Joined]),
     Scopes(&'p [&'p ScopeUse]),
 }
@@ -135,12 +135,13 @@ impl Pupil<'_> {
                 (codec.scopes(key, &usage)?, usage.last, key.kind.ttl())
             }
             Learning::Demand(changes) => {
-                let first = changes.first()?.at();
-                let known = current.and_then(|bytes| codec.open_demand(key, bytes, first));
+                let (seen, first) = changes.first()?;
+                let known = current.and_then(|bytes| codec.open_demand(key, bytes, first.at()));
+                let known = known.and_then(|demand| demand.brought_back(*seen));
                 let demand = changes
                     .iter()
-                    .fold(known, |demand, change| Some(change.apply(demand)))?;
-                let at = changes.last()?.at();
+                    .fold(known, |demand, (_, change)| Some(change.apply(demand)))?;
+                let at = changes.last()?.1.at();
                 let ttl = demand.until.since(at).max(Duration::from_millis(1));
                 (codec.demand(key, &demand)?, at, ttl)
             }
@@ -216,7 +217,10 @@ impl<'a> Plan<'a> {
                 }
             }
             for (key, change) in &observation.demands {
-                plan.demands.entry(*key).or_default().push(*change);
+                plan.demands
+                    .entry(*key)
+                    .or_default()
+                    .push((observation.at, *change));
             }
             for (link, provenance, ttl) in &observation.links {
                 plan.links

@@ -106,7 +106,7 @@ impl BrowserDemands {
 impl DemandCopy {
     /// How often the browser was sent round within the [`HOPS_WINDOW`] that `now` falls into.
     pub fn sent_at(&self, now: Timestamp) -> u8 {
-        if now.since(self.sent_since) < HOPS_WINDOW {
+        if now.since(self.sent_since) < HOPS_WINDOW && !self.sent_since.is_ahead_of(now) {
             self.sent
         } else {
             0
@@ -174,9 +174,12 @@ impl DemandCookieKey {
         let text = open(self).or_else(|| open(self.previous.as_deref()?))?;
         let mut state: BrowserDemands = postcard::from_bytes(&text).ok()?;
         state.copies.truncate(COPIES_MAX);
-        state.copies.retain(|copy| {
+        state.copies.retain_mut(|copy| {
             let demand = &copy.demand;
-            now < demand.until && demand.until <= demand.at.max(now).plus(WINDOW_MAX)
+            let sound = now < demand.until && demand.until <= demand.at.max(now).plus(WINDOW_MAX);
+            let demand = demand.brought_back(now);
+            copy.demand = demand.unwrap_or(copy.demand);
+            sound && demand.is_some()
         });
         Some(state)
     }
@@ -244,6 +247,18 @@ mod tests {
         let next = DemandCookieKey::new(b"next").with_previous(Some(b"k"));
         assert_eq!(next.open(&value, NOW), Some(state()));
         assert_eq!(DemandCookieKey::new(b"next").open(&value, NOW), None);
+    }
+
+    #[test]
+    fn a_copy_of_a_clock_that_was_ahead_is_owed_from_now_on() {
+        let key = DemandCookieKey::new(b"k");
+        let value = key.seal(&state(), [1; NONCE_BYTES]).unwrap();
+        let now = Timestamp(NOW.millis() - 3 * 24 * 3_600_000);
+        let open = key.open(&value, now).unwrap();
+        let copy = open.copies.first().unwrap();
+        assert_eq!((copy.demand.at, copy.demand.challenges), (now, 0));
+        assert_eq!(open.until(), now.plus(Duration::from_secs(600)));
+        assert_eq!(copy.sent_at(now), 0);
     }
 
     #[test]

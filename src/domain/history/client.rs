@@ -112,6 +112,7 @@ impl ClientBaseline {
             self.last = used.at;
             self.stretch = used.at;
         }
+        self.set_back(used.at);
         let (rate, volume) = (self.rate_at(used.at), self.volume_at(used.at));
         if used.learns {
             self.mean_square = self.mean_square_at(used.at);
@@ -124,6 +125,23 @@ impl ClientBaseline {
             self.learn_highest(used.at);
         }
         self.last = self.last.max(used.at);
+    }
+
+    /// Brings what is of a clock that was ahead of `at` back to it: nothing would decay before the clock is there again.
+    fn set_back(&mut self, at: Timestamp) {
+        if !self.last.is_ahead_of(at) {
+            return;
+        }
+        let moments = [&mut self.first, &mut self.last, &mut self.stretch];
+        for moment in moments
+            .into_iter()
+            .chain(self.networks.iter_mut().flatten())
+        {
+            *moment = at.min(*moment);
+        }
+        for known in [&mut self.scopes, &mut self.prefixes, &mut self.tls] {
+            known.set_back(at);
+        }
     }
 
     fn learn_highest(&mut self, at: Timestamp) {
@@ -358,10 +376,29 @@ mod tests {
         let mut baseline = ClientBaseline::default();
         let scopes: Vec<ValueHash> = (0..1_000).map(|n| n << 32).collect();
         baseline.learn(&used(100, &scopes));
-        baseline.learn(&used(50, &[7 << 32]));
+        baseline.learn(&used(95, &[7 << 32]));
         assert_eq!(baseline.last, Timestamp(100 * MINUTE));
         assert_eq!(baseline.scopes.iter().count(), SCOPES_MAX);
         assert_eq!(baseline.scopes.count(7 << 32), 2);
         assert!((baseline.rate - 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_let_the_rate_grow() {
+        const DAY: i64 = 24 * 60;
+        let mut baseline = ClientBaseline::default();
+        for minute in 0..3 * DAY {
+            baseline.learn(&used(minute, &[1]));
+        }
+        let (usual, highest) = (baseline.rate, baseline.peak.usual);
+        baseline.learn(&used(30 * DAY, &[1]));
+        for minute in 3 * DAY..4 * DAY {
+            baseline.learn(&used(minute, &[1]));
+        }
+        let now = Timestamp(4 * DAY * MINUTE);
+        assert_eq!(baseline.last, Timestamp((4 * DAY - 1) * MINUTE));
+        assert!(baseline.rate_at(now) < usual + 1.0, "{baseline:?}");
+        assert!(baseline.peak.current < highest + 2.0, "{baseline:?}");
+        assert!(baseline.rate_ratio_at(now).unwrap() < 0.5, "{baseline:?}");
     }
 }

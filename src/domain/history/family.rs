@@ -225,6 +225,9 @@ impl TokenFamily {
 
     /// The family after one more use that was answered with tokens; `learns` says whether it was low-risk.
     pub fn record(&mut self, used: &TokenUse, learns: bool) {
+        for moment in [&mut self.counted, &mut self.last] {
+            *moment = moment.not_ahead_of(used.at);
+        }
         self.rate = self.rate_at(used.at) + 1.0;
         self.counted = self.counted.max(used.at);
         self.networks.learn(used.asn, used.at, FAMILY_NETWORKS_MAX);
@@ -362,5 +365,16 @@ mod tests {
         assert!(redeemed.is_replay(Some(8 << 32), Timestamp(4_000)));
         assert!(redeemed.is_replay(Some(7 << 32), Timestamp(6_000)));
         assert!(redeemed.is_replay(None, Timestamp(1)));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_let_the_rate_grow() {
+        let mut family = TokenFamily::begin(&used(0, 1));
+        family.record(&used(30 * 24 * HOUR, 1), true);
+        for n in 1..=24 {
+            family.record(&used(n * HOUR, 1), true);
+        }
+        assert!(family.rate_at(Timestamp(25 * HOUR)) < 1.0, "{family:?}");
+        assert_eq!(family.last, Timestamp(24 * HOUR));
     }
 }

@@ -241,6 +241,14 @@ impl KnownValues {
         });
     }
 
+    /// Makes nothing later than `at`.
+    pub(super) fn set_back(&mut self, at: Timestamp) {
+        let at = to_ten_minutes(at);
+        for known in &mut self.0 {
+            (known.first, known.last) = (known.first.min(at), known.last.min(at));
+        }
+    }
+
     /// Forgets `value`.
     pub fn forget(&mut self, value: ValueHash) {
         let value = kept(value);
@@ -327,6 +335,7 @@ impl Profile {
     pub fn learn(&mut self, lesson: &Lesson) {
         let seen = lesson.familiarity;
         let at = to_the_minute(lesson.at);
+        self.set_back(at);
         let is_new = |known: &KnownValues, value: Option<ValueHash>| {
             value.is_some_and(|v| known.find(v).is_none())
         };
@@ -382,9 +391,27 @@ impl Profile {
             if self.names.is_empty() {
                 self.first = at;
             }
+            self.set_back(at);
             self.last = self.last.max(at);
         }
         joined.names.iter().for_each(|name| self.names.add(*name));
+    }
+
+    /// Brings what is of a clock that was ahead of `at` back to it: nothing would be the latest, and no device be old, before
+    /// the clock is there again.
+    fn set_back(&mut self, at: Timestamp) {
+        if !self.last.is_ahead_of(at) {
+            return;
+        }
+        for moment in [&mut self.first, &mut self.last, &mut self.forgotten] {
+            *moment = at.min(*moment);
+        }
+        for known in self.known_mut() {
+            known.set_back(at);
+        }
+        for place in &mut self.places {
+            place.last = place.last.min(to_ten_minutes(at));
+        }
     }
 
     fn learn_place(&mut self, coordinates: Coordinates, at: Timestamp) {
@@ -509,5 +536,22 @@ mod tests {
         };
         profile.learn(&lesson(60_000, 2));
         assert_eq!(profile.habit.address, most);
+    }
+
+    #[test]
+    fn a_login_of_a_clock_that_was_ahead_does_not_stay_the_latest() {
+        const DAY: i64 = 24 * 3_600_000;
+        let mut profile = Profile::default();
+        profile.learn(&lesson(30 * DAY, 1 << 32));
+        profile.learn(&Lesson {
+            coordinates: Coordinates::new(0.0, 0.0),
+            ..lesson(DAY, 1 << 32)
+        });
+        assert_eq!(profile.last, Timestamp(DAY));
+        assert_eq!(profile.last_coordinates, Coordinates::new(0.0, 0.0));
+        // What was used then is no newer than what is used now.
+        let known = *profile.addresses.find(1 << 32).unwrap();
+        assert_eq!((known.first, known.last), (Timestamp(DAY), Timestamp(DAY)));
+        assert!(profile.is_latest(&known));
     }
 }

@@ -21,6 +21,7 @@ use crate::domain::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// What a link leads from.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
@@ -157,6 +158,11 @@ impl Provenance {
         self.factors & FACTOR_STRONG != 0
     }
 
+    /// Whether the decision is younger than `span`, and not of a clock that was ahead: how old it is then, nobody knows.
+    pub fn is_within(&self, span: Duration, now: Timestamp) -> bool {
+        now.since(self.at) < span && !self.at.is_ahead_of(now)
+    }
+
     /// Whether a factor beyond the password was accepted after it had been demanded.
     pub fn has_factor_since(&self) -> bool {
         self.factors & FACTOR_SINCE != 0
@@ -281,5 +287,16 @@ mod tests {
         let mut barred = approval(0, 0, true);
         barred.barred = true;
         assert!(approval(0, 0, true).stricter(&barred).barred);
+    }
+
+    #[test]
+    fn a_decision_of_a_clock_that_was_ahead_is_not_of_now() {
+        let day = Duration::from_secs(24 * 3600);
+        let decided = approval(1_000, 0, true);
+        assert!(decided.is_within(day, Timestamp(1_001)));
+        assert!(!decided.is_within(day, Timestamp(1_000).plus(day)));
+        // Another node's clock is not quite the same.
+        assert!(decided.is_within(day, Timestamp(1_000 - 300_000)));
+        assert!(!decided.is_within(day, Timestamp(1_000 - 86_400_000)));
     }
 }

@@ -255,3 +255,17 @@ fn what_operators_see_survives_json_and_cannot_steer_a_terminal() {
     assert_eq!(Listing::of(&queue, true, NOW).logins[0].state, "released");
     assert_eq!(Listing::parse("{"), None);
 }
+
+#[test]
+fn a_ruling_of_a_clock_that_was_ahead_has_ended() {
+    let ahead = NOW.plus(Duration::from_secs(3 * 24 * 3600));
+    for is_release in [false, true] {
+        let mut held = login(1, 1, Bound::Browser(1));
+        held.ruling = Some(ruling(is_release, ahead));
+        assert!(!held.answers(&asker(&held), NOW));
+        assert_ne!(held.standing(NOW), Standing::Released);
+        held.ruling = Some(ruling(is_release, NOW.plus(MINUTE)));
+        assert_eq!(held.answers(&asker(&held), NOW), !is_release);
+        assert_eq!(held.standing(NOW) == Standing::Released, is_release);
+    }
+}

@@ -45,14 +45,16 @@ impl Default for RecentDemands {
 impl RecentDemands {
     /// What is known under `key` at `now`.
     pub fn find(&self, key: &DemandKey, now: Timestamp) -> Option<Demand> {
-        self.demands.get(key).filter(|demand| now < demand.until)
+        let demand = self.demands.get(key)?.brought_back(now)?;
+        (now < demand.until).then_some(demand)
     }
 
-    /// Changes what is known under `key`.
-    pub(super) fn apply(&self, key: DemandKey, change: &DemandChange) {
-        self.demands
-            .entry(key)
-            .and_upsert_with(|known| change.apply(known.map(|entry| entry.into_value())));
+    /// Changes at `now` what is known under `key`.
+    pub(super) fn apply(&self, key: DemandKey, change: &DemandChange, now: Timestamp) {
+        self.demands.entry(key).and_upsert_with(|known| {
+            let known = known.and_then(|entry| entry.into_value().brought_back(now));
+            change.apply(known)
+        });
     }
 
     /// How many challenges of a user are under way, and one more from now on.

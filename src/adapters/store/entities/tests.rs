@@ -23,6 +23,18 @@ fn counters_from_a_clock_that_ran_ahead_are_brought_back() {
     assert_eq!(merged, Rates::new(Timestamp(1_000), [6.0, 6.0, 5.0, 5.0]));
 }
 
+/// They must not stand still for those who read them either, since of a user only failures are counted.
+#[test]
+fn counters_from_a_clock_that_ran_ahead_fade_with_their_distance() {
+    const WEEK: i64 = 7 * 24 * HOUR_MS;
+    let failed = Rates::new(Timestamp(WEEK), [5.0, 5.0, 0.0, 0.0]);
+    let [minutes, day, ..] = failed.decayed_to(Kind::Subject, Timestamp(0));
+    assert!(minutes < 0.01 && day < 0.05, "{minutes} {day}");
+    // Between nodes whose clocks are not quite the same they count as they are.
+    let near = Timestamp(WEEK - 540_000);
+    assert_eq!(failed.decayed_to(Kind::Subject, near)[..2], [5.0, 5.0]);
+}
+
 #[test]
 fn counters_survive_their_encoding() {
     let counts = |kind: &Kind| !kind.half_lives().is_empty();
