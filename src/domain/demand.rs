@@ -94,7 +94,7 @@ pub struct Proved {
 /// What the identity server has signed about a login.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Proof {
-    /// Who logged in.
+    /// Who logged in: the user as the login named them, else the account as the identity server calls it.
     pub subject: SubjectKey,
     /// When (`auth_time`).
     pub at: Timestamp,

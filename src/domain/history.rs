@@ -72,6 +72,7 @@ pub use provenance::FACTOR_STRONG;
 pub use provenance::LinkKey;
 pub use provenance::LinkKind;
 pub use provenance::Provenance;
+pub use provenance::SUBJECT_HINTED;
 pub use provenance::factors_after;
 pub use renaming::Previous;
 pub use renaming::Renamed;

@@ -19,6 +19,7 @@ use crate::domain::history::History;
 use crate::domain::history::HistoryQuery;
 use crate::domain::history::Joined;
 use crate::domain::history::Names;
+use crate::domain::history::Provenance;
 use crate::domain::id_token::Claimed;
 use crate::domain::ids::SubjectKey;
 use crate::domain::outcome::HandsOver;
@@ -113,8 +114,8 @@ pub fn is_asked(
 
 /// Under which name the login is: where somebody else is named beside it, under the one that it was begun with.
 fn person(assessed: &Assessed, door: Door) -> Option<SubjectKey> {
-    if assessed.is_hint || assessed.is_misnamed(door) {
-        return assessed.provenance.as_deref().and_then(|link| link.subject);
+    if assessed.is_misnamed(door) {
+        return assessed.provenance.as_deref().and_then(Provenance::user);
     }
     assessed.subject()
 }

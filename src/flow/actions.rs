@@ -34,7 +34,7 @@ use crate::flow::demands;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
-use crate::flow::observe;
+use crate::flow::observe::links;
 use crate::flow::token_action;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
     }
     let people = &exchange.snapshot.people;
     let key = link_key(people, LinkKind::Decision, exchange.id.as_str());
-    let mut link = observe::provenance(exchange, assessed, door, LinkKind::Decision);
+    let mut link = links::provenance(exchange, assessed, door, LinkKind::Decision);
     link.decision_id = exchange.id.clone();
     // In `advise` nothing is demanded; the script is told all the same what the headers say.
     let told = match decided.decision.verdict {
@@ -86,7 +86,7 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
     link.barred |= assessed
         .own_step
         .as_deref()
-        .is_some_and(|step| step.barred && step.subject == assessed.subject());
+        .is_some_and(|step| step.barred && step.subject == assessed.about());
     let mut lifetime = DECISION_LIFETIME;
     if door == Door::Token {
         // A token tells of this request: neither the worst of its family nor what was known before scoring failed.
@@ -113,7 +113,7 @@ pub(in crate::flow) fn confirmed_factors(dependencies: &Dependencies, assessed: 
         .and_then(of_flow)
         .and_then(|key| dependencies.recent.find(&key, dependencies.clock.instant()));
     let proven = |link: &&Arc<Provenance>| {
-        link.factors & FACTOR_PROVEN != 0 && link.subject == assessed.subject()
+        link.factors & FACTOR_PROVEN != 0 && link.subject == assessed.about()
     };
     let is_proven = recent
         .iter()
@@ -130,7 +130,8 @@ pub(in crate::flow) fn meet(dependencies: &Dependencies, exchange: &mut Exchange
     let is_met = door == Door::Login
         && exchange.outcome == AuthOutcome::Succeeded
         && confirmed_factors(dependencies, assessed) != 0;
-    let (true, Some(subject)) = (is_met, assessed.subject()) else {
+    // Whom it was proved for the identity server has named itself.
+    let (true, Some(subject)) = (is_met, assessed.about()) else {
         return;
     };
     let keys = assessed
@@ -141,7 +142,7 @@ pub(in crate::flow) fn meet(dependencies: &Dependencies, exchange: &mut Exchange
         subject,
         at: exchange.at,
     };
-    demands::proved(dependencies, exchange, keys, proof);
+    demands::proved(dependencies, exchange, keys, Some(subject), proof);
     dependencies.metrics.proof(door.as_str(), "proven");
     exchange.proof = Some("proven");
 }
@@ -159,7 +160,7 @@ pub(in crate::flow) fn goes_on(
     let key = assessed
         .presented
         .filter(|key| is_ours && key.kind == LinkKind::Transaction)?;
-    let link = observe::provenance(exchange, assessed, door, key.kind);
+    let link = links::provenance(exchange, assessed, door, key.kind);
     Some((key, link, TRANSACTION_LIFETIME))
 }
 

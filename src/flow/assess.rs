@@ -166,6 +166,7 @@ pub async fn assess(
         return Ok(());
     }
     let continues = provenance.is_some_and(|link| continues(door, &identity, link, &signals));
+    let mut is_mere_name = unproven::is_of_link(door, &signals, session);
     if !continues
         && limited.is_none()
         && let Some(key) = unproven::begun_for(door, &signals, provenance)
@@ -173,6 +174,7 @@ pub async fn assess(
         // Whose history it is shows only now.
         let name = String::new();
         signals.subject = Subject::Named { key, name };
+        is_mere_name = provenance.is_some_and(Provenance::is_hinted);
         demand_keys.push(DemandKey::user(key));
         let mut query = query(exchange, &signals, &identity, &demand_keys, before.as_ref());
         query.links.extend(own_step_key);
@@ -241,6 +243,7 @@ pub async fn assess(
         assessment: rated.assessment,
         shown: rated.shown,
         is_hint: naming == Naming::Hint,
+        is_mere_name,
         // Where a session that is already there answers, it is what a code or an assertion is issued under.
         provenance: behind.provenance.or(behind
             .session

@@ -13,7 +13,7 @@ use crate::flow::Dependencies;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
-use crate::flow::observe::provenance;
+use crate::flow::observe::links::provenance;
 use std::time::Duration;
 
 /// A link with what it leads to and how long it is kept, before it is shared.

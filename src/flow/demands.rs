@@ -514,11 +514,18 @@ fn raise_of_user(exchange: &Exchange, name: SubjectKey, points: u8) -> Raise {
     }
 }
 
-/// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met.
-pub fn proved(dependencies: &Dependencies, exchange: &Exchange, keys: &[DemandKey], proof: Proved) {
+/// A proof has come for a login whose demands are kept under `keys`: they and the user's own are met. Where nobody was named,
+/// as in a login by way of another identity provider, no user's are: whom the proof calls so need not be who is called so here.
+pub fn proved(
+    dependencies: &Dependencies,
+    exchange: &Exchange,
+    keys: &[DemandKey],
+    user: Option<SubjectKey>,
+    proof: Proved,
+) {
     dependencies.metrics.demand("proved");
     let settings = &exchange.snapshot.step_up;
-    for key in keys.iter().copied().chain([DemandKey::user(proof.subject)]) {
+    for key in keys.iter().copied().chain(user.map(DemandKey::user)) {
         let until = exchange.at.plus(settings.window(key.scope));
         let proof = DemandChange::Proved(proof, until);
         change(dependencies, exchange.at, &[key], &proof);

@@ -156,6 +156,9 @@ pub struct Assessed {
     pub shown: Option<Assessment>,
     /// Whether the name is a mere hint: nothing that is known of it was looked at.
     pub is_hint: bool,
+    /// Whether the name is a word of a link alone: of this request to the authorize endpoint, or of the one that began the
+    /// login, if this request brings none. Nothing is credited to it.
+    pub is_mere_name: bool,
     /// What the presented code, token, session or login in progress was given under.
     pub provenance: Option<Arc<Provenance>>,
     /// The code, token or login in progress that the request presents.
@@ -266,10 +269,20 @@ pub struct Timing {
 }
 
 impl Assessed {
-    /// Whom the request is about: whom it names, else whom the presented token, session or login in progress stands for.
+    /// Who makes the request: whom it names together with what may prove it, else whom the presented token, session or login
+    /// in progress stands for.
     pub fn subject(&self) -> Option<SubjectKey> {
-        let behind = || self.provenance.as_deref().and_then(|link| link.subject);
-        self.signals.subject.key().or_else(behind)
+        let named = self.signals.subject.key();
+        named.filter(|_| !self.is_mere_name).or_else(|| {
+            let link = self.provenance.as_deref();
+            link.and_then(Provenance::user)
+        })
+    }
+
+    /// Whom the request is about: who makes it, else whom a link names. What is credited to a user goes by
+    /// [`subject`](Self::subject).
+    pub fn about(&self) -> Option<SubjectKey> {
+        self.subject().or_else(|| self.signals.subject.key())
     }
 
     /// Whether a login names somebody else than the user whose password was accepted in it before. From then on the identity
@@ -288,17 +301,11 @@ impl Assessed {
         }
     }
 
-    /// Whose side of a percentage the request is on, the same each time for the same user. A name that is a mere hint does
-    /// not count beside a session or a token, which stand for somebody: else one could write into a link which side it
-    /// takes. Without a user the address decides.
+    /// Whose side of a percentage the request is on, the same each time for the same user. A name in a link does not count
+    /// beside a session or a token, which stand for somebody: else one could write into it which side it takes. Without a
+    /// user the address decides.
     pub fn stable_key(&self) -> u64 {
-        let behind = || self.provenance.as_deref().and_then(|link| link.subject);
-        let subject = if self.is_hint {
-            behind().or_else(|| self.signals.subject.key())
-        } else {
-            self.subject()
-        };
-        subject.map_or(self.signals.hashes.address, |subject| {
+        self.about().map_or(self.signals.hashes.address, |subject| {
             subject.0.value_hash()
         })
     }

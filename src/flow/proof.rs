@@ -15,6 +15,7 @@ use crate::domain::history::FACTOR_SINCE;
 use crate::domain::history::FACTOR_STRONG;
 use crate::domain::history::LinkKind;
 use crate::domain::history::OwedProof;
+use crate::domain::history::Provenance;
 use crate::domain::history::Told;
 use crate::domain::id_token::Claimed;
 use crate::domain::id_token::Expected;
@@ -411,7 +412,7 @@ async fn verify(
         .map_or(owed.at, |link| link.at);
     let subject = assessed.and_then(Assessed::subject).unwrap_or_else(|| {
         let people = &exchange.snapshot.people;
-        people.user(exchange.user_domain(), &verified.subject)
+        people.account(exchange.user_domain(), &verified.subject)
     });
     let due = OwedProof {
         at: owed.at,
@@ -524,9 +525,12 @@ fn tell_demands(dependencies: &Dependencies, exchange: &Exchange, proof: Option<
         .and_then(|assessed| assessed.provenance.as_deref());
     let keys = link.map_or(&[][..], |link| &link.demand_keys);
     match proof {
-        Some(proof) => demands::proved(dependencies, exchange, keys, proof.proved()),
+        Some(proof) => {
+            let user = exchange.assessed.as_ref().and_then(Assessed::subject);
+            demands::proved(dependencies, exchange, keys, user, proof.proved());
+        }
         None => {
-            let subject = link.and_then(|link| link.subject);
+            let subject = link.and_then(Provenance::user);
             demands::proof_failed(dependencies, exchange, keys, subject);
         }
     }

@@ -75,7 +75,7 @@ pub(in crate::flow) fn describe_signals(event: &mut AuditEvent, assessed: &Asses
     let signals = &assessed.signals;
     event.client_id = signals.client_id.as_deref().map(printable);
     event.grant_type = assessed.facts.grant_type.as_deref().map(printable);
-    event.subject = assessed.subject().map(|subject| subject.to_string());
+    event.subject = assessed.about().map(|subject| subject.to_string());
     event.country = signals.network.country.map(|country| country.to_string());
     event.asn = signals.network.asn;
     event.as_org = signals.network.as_org.as_deref().map(str::to_owned);

@@ -303,7 +303,7 @@ fn asker(exchange: &Exchange, assessed: &Assessed, door: Door, headers: &http::H
             .signals
             .client
             .or_else(|| link.and_then(|link| link.client)),
-        subject: assessed.subject(),
+        subject: assessed.about(),
         bounds: bounds.into_iter().flatten().collect(),
     }
 }

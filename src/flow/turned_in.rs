@@ -12,7 +12,7 @@ use crate::domain::outcome::AuthOutcome;
 use crate::domain::route::Door;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Exchange;
-use crate::flow::observe::provenance;
+use crate::flow::observe::links::provenance;
 use std::time::Duration;
 
 /// A link with what it leads to and how long it is kept, before it is shared.

@@ -91,6 +91,13 @@ pub fn naming(
     }
 }
 
+/// Whether the name stands in a link alone: at the authorize endpoint it is a `login_hint` (OpenID Connect Core section
+/// 3.1.2.1), which anybody writes into it, unless it is that of the session which the browser has.
+pub fn is_of_link(door: Door, signals: &Signals, session: Option<&Provenance>) -> bool {
+    let named = signals.subject.key();
+    door == Door::Authorize && named.is_some() && named != session.and_then(|link| link.subject)
+}
+
 /// Whom a login was begun for, where a request goes on with it without a name and no password was accepted in it yet: in
 /// an identifier-first login the name comes with the first form and need not come with the second.
 pub fn begun_for(door: Door, signals: &Signals, login: Option<&Provenance>) -> Option<SubjectKey> {

@@ -34,6 +34,7 @@ mod front_channel;
 mod headers;
 mod health;
 mod held;
+mod hints;
 mod http2;
 mod http2_floods;
 mod http2_heads;

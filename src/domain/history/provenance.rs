@@ -81,7 +81,7 @@ pub struct Provenance {
     /// Whether the identity server's tokens were withheld for want of a proof: what it stands for is refused.
     pub barred: bool,
     /// Factors of this login so far: a set of [`FACTOR_PASSWORD`], [`FACTOR_STRONG`], [`FACTOR_RELEASED`],
-    /// [`FACTOR_SINCE`] and [`FACTOR_PROVEN`].
+    /// [`FACTOR_SINCE`] and [`FACTOR_PROVEN`], with [`SUBJECT_HINTED`].
     pub factors: u8,
     /// Whether the login went to its end.
     pub confirmed: bool,
@@ -131,13 +131,16 @@ pub const FACTOR_RELEASED: u8 = 4;
 pub const FACTOR_SINCE: u8 = 8;
 /// The identity server's signed word that it was given.
 pub const FACTOR_PROVEN: u8 = 16;
+/// No factor, but a word about the subject: the login was begun for it, by a `login_hint` or beside a session, and nobody has
+/// said since that it is theirs. Kept with a login in progress and its decisions alone.
+pub const SUBJECT_HINTED: u8 = 32;
 
 /// The factors of a login after one more `step`. `is_old` says that a demand was raised after those `before`.
 pub fn factors_after(before: u8, is_old: bool, step: u8) -> u8 {
     let kept = if is_old {
-        before & !(FACTOR_SINCE | FACTOR_PROVEN)
+        before & !(FACTOR_SINCE | FACTOR_PROVEN | SUBJECT_HINTED)
     } else {
-        before
+        before & !SUBJECT_HINTED
     };
     let since = if step == FACTOR_STRONG {
         FACTOR_SINCE
@@ -148,6 +151,17 @@ pub fn factors_after(before: u8, is_old: bool, step: u8) -> u8 {
 }
 
 impl Provenance {
+    /// Whom it stands for; `None` too where it names only whom a login was begun for. What is done under that name is judged
+    /// as its user's, and nothing is credited to it.
+    pub fn user(&self) -> Option<SubjectKey> {
+        self.subject.filter(|_| !self.is_hinted())
+    }
+
+    /// Whether the subject is only whom the login was begun for.
+    pub fn is_hinted(&self) -> bool {
+        self.factors & SUBJECT_HINTED != 0
+    }
+
     /// Whether the password was accepted.
     pub fn has_password(&self) -> bool {
         self.factors & FACTOR_PASSWORD != 0

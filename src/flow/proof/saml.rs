@@ -106,7 +106,7 @@ fn prove(
     let people = &exchange.snapshot.people;
     let named = || {
         let name = said.subject.as_deref()?;
-        Some(people.user(exchange.user_domain(), name))
+        Some(people.account(exchange.user_domain(), name))
     };
     let subject = assessed
         .and_then(Assessed::subject)

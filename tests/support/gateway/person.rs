@@ -226,6 +226,11 @@ impl<'a> Person<'a> {
         self.cookies.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Sits down at the browser of somebody else.
+    pub fn set_cookies_of(&mut self, other: &Self) {
+        self.cookies.clone_from(&other.cookies);
+    }
+
     /// Forgets everything but the device cookie, as an expired session does.
     pub fn forget_session(&mut self) {
         self.cookies.retain(|(name, _)| name.starts_with("__Host-"));
