@@ -470,7 +470,7 @@ fn held_login(
     let mut id = [0; 16];
     dependencies.entropy.fill(&mut id);
     let signals = &assessed.signals;
-    let named = signals.client_id.as_deref().map(application_name);
+    let named = signals.client_id.as_deref().map(review::printable);
     let remembered = || {
         let client = asker.client?;
         let known = dependencies.reviews.applications.get(&client);
@@ -510,18 +510,9 @@ fn remember_application(dependencies: &Dependencies, exchange: &Exchange) {
     if let (Some(key), Some(name)) = (signals.client, &signals.client_id)
         && !dependencies.reviews.applications.contains_key(&key)
     {
-        let name = Arc::from(application_name(name));
+        let name = Arc::from(review::printable(name));
         dependencies.reviews.applications.insert(key, name);
     }
-}
-
-fn application_name(client_id: &str) -> String {
-    let printable = |c: char| if c.is_ascii_graphic() { c } else { '?' };
-    client_id
-        .chars()
-        .take(review::TEXT_MAX)
-        .map(printable)
-        .collect()
 }
 
 /// The ticket that a release of `login` gives, and what it is bound to.

@@ -34,7 +34,9 @@ pub fn content_security_policy_with_forms() -> &'static str {
 const POST_SCRIPT: &str = "document.forms[0].submit()";
 
 /// A Content-Security-Policy that allows the script of [`self_posting`] and the style of the page. Where the form may
-/// lead is left open: browsers hold `form-action` against the redirects that the client answers with as well.
+/// lead is left open: browsers hold `form-action` against the redirects that the client answers with as well. So is who may
+/// frame it (`frame-ancestors`): applications renew sessions in hidden frames (`prompt=none`), and it stands in for an answer
+/// of WSO2's that they may frame. There is nothing on it that a tricked click could decide.
 pub fn self_posting_policy() -> &'static str {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let hash = |text: &str| STANDARD.encode(Sha256::digest(text));

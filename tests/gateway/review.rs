@@ -386,6 +386,14 @@ async fn known_and_unknown_names_are_held_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_application_is_called_by_its_own_name() {
+    let world = enforcing(always("review"), Store::Embedded).await;
+    let asked = "/oauth2/authorize?response_type=code&scope=openid&client_id=Stra%C3%9Fe%20%E9%9B%BB%E8%BB%8A";
+    page_of(&world.person("alice").get(asked).await);
+    assert_eq!(waiting(&world).await.remove(0).application, "Straße 電車");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_fills_the_queue() {
     let policy = rules(&[("request.door == \"login\"", "review")]);
     let world = enforcing(policy, Store::Embedded).await;

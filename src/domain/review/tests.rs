@@ -269,3 +269,14 @@ fn a_ruling_of_a_clock_that_was_ahead_has_ended() {
         assert_eq!(held.standing(NOW) == Standing::Released, is_release);
     }
 }
+
+#[test]
+fn names_keep_their_letters_whatever_the_language() {
+    for name in [
+        "Stra\u{df}enbahn (K\u{f6}ln)",
+        "\u{96fb}\u{8eca} \u{4e88}\u{7d04}",
+    ] {
+        assert_eq!(printable(name), name);
+    }
+    assert_eq!(printable("a\u{1b}[2J\u{202e}\u{200b}b"), "a?[2J??b");
+}
