@@ -30,6 +30,7 @@ mod scopes;
 #[path = "main/values.rs"]
 mod values;
 
+use clap::ArgGroup;
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
@@ -41,6 +42,7 @@ use riskgate::app::state::Forget;
 use riskgate::app::state::Named;
 use riskgate::config::Config;
 use riskgate::config::overrides::Overrides;
+use riskgate::config::overrides::address;
 use riskgate::domain::printable;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -354,7 +356,7 @@ struct Desk {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address and port of the gateway's admin listener, as shipped 127.0.0.1:9090 (key admin.listen)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     admin: Option<SocketAddr>,
 }
 
@@ -388,12 +390,13 @@ struct Place {
 
 /// About whom.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("whom").args(["user", "client"]).required(true)))]
 struct Whom {
     /// The username as it is typed at login
-    #[arg(long, value_name = "NAME", required_unless_present = "client")]
+    #[arg(long, value_name = "NAME")]
     user: Option<String>,
     /// The id of an OAuth client instead
-    #[arg(long, value_name = "ID", conflicts_with = "user")]
+    #[arg(long, value_name = "ID")]
     client: Option<String>,
     /// The tenant domain; for a user of an organization its id
     #[arg(long, value_name = "DOMAIN", default_value = "carbon.super")]

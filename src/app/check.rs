@@ -36,7 +36,9 @@ use crate::flow::ports::StateError;
 use crate::proxy::listener;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::remedy;
 use crate::telemetry::remedy::Side;
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +115,18 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
     }
     if let Some(tls) = &config.server.tls {
         match certificates::load("server", tls, &listener::PROTOCOLS, file) {
-            Ok(loaded) => of_listener(&mut findings, "server", &tls.certificate, &loaded),
+            Ok(loaded) => {
+                of_listener(&mut findings, "server", &tls.certificate, &loaded);
+                let path = tls.certificate.display();
+                let other = config.server.hosts.iter();
+                let other = other.filter(|host| !loaded.is_for(without_port(host)));
+                findings.warnings.extend(other.map(|host| {
+                    format!(
+                        "server.hosts: the certificate in `{path}` is not for `{host}`, so clients refuse it there; expected \
+                         one that names all of server.hosts"
+                    )
+                }));
+            }
             Err(error) => findings.problems.push(error),
         }
     }
@@ -229,10 +242,14 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
                 let key = "upstream.client_certificate";
                 certificate(&mut findings, ("client certificate", key), path, ends);
             }
-            if reach && let Err(problem) = reach::upstream(&upstream, Side::IdentityServer) {
-                findings
-                    .problems
-                    .push(ConfigError::new(file, format!("upstream.url: {problem}")));
+            if reach {
+                match reach::identity_server(&upstream) {
+                    Ok(None) => {}
+                    Ok(Some(warning)) => findings.warnings.push(format!("upstream.url: {warning}")),
+                    Err(problem) => findings
+                        .problems
+                        .push(ConfigError::new(file, format!("upstream.url: {problem}"))),
+                }
             }
         }
         Err(error) => findings.problems.push(error),
@@ -257,6 +274,16 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
 fn of_listener(findings: &mut Findings, section: &str, path: &Path, tls: &ListenerTls) {
     let key = format!("{section}.tls.certificate");
     certificate(findings, ("certificate", &key), path, tls.not_after());
+}
+
+/// The name or address in an entry of `server.hosts`.
+fn without_port(host: &str) -> &str {
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && (!name.contains(':') || name.ends_with(']')) => name,
+        _ => host,
+    };
+    name.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// Says of a certificate that can be used when it ends.
@@ -320,7 +347,7 @@ fn services(findings: &mut Findings, config: &Config, file: &str, reach: bool) {
         return;
     }
     for (place, (_, peer)) in peers.named.iter().enumerate() {
-        if let Err(problem) = reach::upstream(peer, Side::Service) {
+        if let Err(problem) = reach::service(peer) {
             let key = format!("resource[{place}].upstream: {problem}");
             findings.problems.push(ConfigError::new(file, key));
         }
@@ -334,8 +361,18 @@ async fn reach_stream(stream: &dyn RecordStream, file: &str) -> Option<ConfigErr
         // By now it is known why no connection came about.
         error = stream.up_to(StreamId::LAST, 1).await.err()?;
     }
-    let problem = format!("audit.stream.url: {}", error.of_stream());
+    let problem = mended(&error.of_stream(), Side::RedisStream);
+    let problem = format!("audit.stream.url: {problem}");
     Some(ConfigError::new(file, problem))
+}
+
+/// A failure of Redis, with what mends it where that is known.
+fn mended(error: &dyn Display, side: Side) -> String {
+    let said = error.to_string();
+    match remedy::of_credentials(&said, side) {
+        Some(remedy) => format!("{said}; {remedy}"),
+        None => said,
+    }
 }
 
 async fn reach_store(
@@ -343,8 +380,10 @@ async fn reach_store(
     settings: &store::StoreSettings,
     file: &str,
 ) -> Result<(), ConfigError> {
-    let failed =
-        |error: &dyn std::fmt::Display| ConfigError::new(file, format!("state.url: {error}"));
+    let failed = |error: &dyn Display| {
+        let problem = mended(error, Side::Redis);
+        ConfigError::new(file, format!("state.url: {problem}"))
+    };
     let store = store::open(&config.state.url, &config.state.data_dir, settings)
         .map_err(|error| failed(&error))?;
     // The first call of a lazy connection may come too early; a second look settles it. What takes longer says more than
@@ -363,5 +402,58 @@ async fn reach_store(
             return Err(failed(&error));
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_for_another_name_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name).display().to_string();
+        let names = ["login.example.com", "127.0.0.1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(place("crt"), made.cert.pem()).unwrap();
+        std::fs::write(place("key"), made.signing_key.serialize_pem()).unwrap();
+        let told = async |hosts: &str| {
+            let text = format!(
+                "server.hosts = {hosts}\nserver.tls = {{ certificate = '{}', key = '{}' }}\nstate.data_dir = '{}'",
+                place("crt"),
+                place("key"),
+                place("data"),
+            );
+            let found = check(&Config::parse(&text).unwrap(), "f", false).await;
+            let mut warnings = found.warnings.into_iter();
+            warnings.find(|warning| warning.starts_with("server.hosts"))
+        };
+        let own = "['Login.Example.com', 'login.example.com:8443', '127.0.0.1:8443']";
+        assert_eq!(told(own).await, None);
+        assert_eq!(told("[]").await, None);
+        let said = told("['login.example.com', 'sso.example.com:8443']")
+            .await
+            .unwrap();
+        assert!(said.contains("not for `sso.example.com:8443`"), "{said}");
+    }
+
+    #[test]
+    fn a_port_is_no_part_of_a_name() {
+        for (host, name) in [
+            ("login.example.com", "login.example.com"),
+            ("login.example.com:8443", "login.example.com"),
+            ("127.0.0.1:8443", "127.0.0.1"),
+            ("[::1]:8443", "::1"),
+            ("[::1]", "::1"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+
+    #[test]
+    fn what_redis_does_not_take_leads_to_its_key() {
+        let said = mended(&"NOAUTH Authentication required.", Side::RedisStream);
+        assert!(said.contains("audit.stream.url"), "{said}");
+        assert_eq!(mended(&"timed out", Side::Redis), "timed out");
     }
 }

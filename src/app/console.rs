@@ -23,6 +23,7 @@ use crate::config::overrides::Overrides;
 use crate::domain::operator::roster::Operator;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
+use crate::domain::operator::roster::RosterError;
 use crate::domain::operator::roster::SALT_BYTES;
 use crate::flow::AuthFlow;
 use crate::flow::ports::Entropy;
@@ -136,8 +137,14 @@ pub fn add(
     let mut roster = read(&path).map_err(one)?;
     let mut salt = [0; SALT_BYTES];
     entropy.fill(&mut salt);
-    let refused = |error: &dyn std::fmt::Display| {
-        RunError::Config(vec![ConfigError::new("NAME", error.to_string())])
+    let refused = |error: &RosterError| {
+        let is_password = matches!(error, RosterError::Password);
+        let what = if is_password {
+            "standard input"
+        } else {
+            "NAME"
+        };
+        RunError::Config(vec![ConfigError::new(what, error.to_string())])
     };
     let operator = Operator::new(name, role, password, &salt).map_err(|error| refused(&error))?;
     let is_known = roster.find(name).is_some();

@@ -10,6 +10,8 @@ use crate::domain::secret::Secret;
 use crate::flow::ports::Entropy;
 use hmac::Mac;
 use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -142,6 +144,33 @@ impl Keys {
             previous: previous.map(|secret| Box::new(Self::of(&secret))),
             ..Self::of(&secret)
         })
+    }
+
+    /// What an operator should know of where the secret lies.
+    pub fn warnings(config: &Config) -> Vec<String> {
+        Self::warnings_with(config, &|name| std::env::var_os(name))
+    }
+
+    fn warnings_with(config: &Config, variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<String> {
+        if variable(SECRET_VARIABLE).is_some() {
+            return Vec::new();
+        }
+        let places = Places::of(config, variable);
+        let (path, named_by) = (places.secret.display(), places.named_by);
+        let mode = fs::metadata(&places.secret).map(|found| found.permissions().mode() & 0o777);
+        let open = mode.ok().filter(|mode| mode & 0o007 != 0).map(|mode| {
+            format!(
+                "{named_by}: `{path}` has the mode {mode:o}, so others can read or change the secret: `chmod 600` it, or 640 \
+                 for a group"
+            )
+        });
+        let alone = (places.own && config.state.url.starts_with("redis")).then(|| {
+            format!(
+                "keys.secret_file: not set, so each node makes a secret of its own (`{path}`) and finds nothing of what others \
+                 keep in Redis; expected the same file on all nodes"
+            )
+        });
+        open.into_iter().chain(alone).collect()
     }
 
     fn of(secret: &Secret<Vec<u8>>) -> Self {
@@ -334,6 +363,41 @@ mod tests {
         // What was interrupted between its two steps can be done again.
         std::fs::copy(&rotated.secret, &rotated.previous).unwrap();
         rotate(&config, &OsEntropy, false).unwrap();
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state.data_dir = dir.path().to_owned();
+        let none = |_: &str| None;
+        Keys::load_with(&config, Some(&OsEntropy), &none).unwrap();
+        assert_eq!(Keys::warnings_with(&config, &none), Vec::<String>::new());
+        let path = dir.path().join(SECRET_FILE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let said = Keys::warnings_with(&config, &none);
+        assert!(
+            matches!(&said[..], [said] if said.contains("has the mode 644")),
+            "{said:?}"
+        );
+        let given = |name: &str| (name == SECRET_VARIABLE).then(OsString::new);
+        assert_eq!(Keys::warnings_with(&config, &given), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nodes_that_share_a_redis_are_told_to_share_the_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.state.data_dir = dir.path().to_owned();
+        config.state.url = "redis://127.0.0.1".to_owned();
+        let none = |_: &str| None;
+        let said = Keys::warnings_with(&config, &none);
+        assert!(
+            matches!(&said[..], [said] if said.starts_with("keys.secret_file: not set")),
+            "{said:?}"
+        );
+        config.keys.secret_file = Some(dir.path().join("shared"));
+        assert_eq!(Keys::warnings_with(&config, &none), Vec::<String>::new());
     }
 
     #[test]

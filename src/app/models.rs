@@ -165,9 +165,13 @@ pub fn load(
         // The budget may be another one than before.
         model.set.quick = model.is_quick(budget);
         degraded = model.degraded(budget).or(degraded);
-        for warning in model.missing.iter().chain(&model.warnings) {
-            if !warnings.contains(warning) {
-                warnings.push(warning.clone());
+        let missing = model
+            .missing
+            .iter()
+            .map(|missing| format!("model.library: {missing}; {}", without_library(&model.set)));
+        for warning in missing.chain(model.warnings.iter().cloned()) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
             }
         }
         models.put(candidate.kind(), model.set.clone());
@@ -182,6 +186,18 @@ pub fn load(
         degraded,
         proved,
     })
+}
+
+/// What it means that ONNX Runtime is not there, and what mends it.
+fn without_library(set: &ModelSet) -> &'static str {
+    match set.native {
+        Some(_) => {
+            "the native evaluator answers; expected the path of libonnxruntime.so (scripts/fetch-onnxruntime.sh)"
+        }
+        None => {
+            "nothing is scored without; expected the path of libonnxruntime.so (scripts/fetch-onnxruntime.sh)"
+        }
+    }
 }
 
 /// The card of the models; `None` where there is none.

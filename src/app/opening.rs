@@ -44,6 +44,7 @@ use crate::telemetry;
 use crate::telemetry::health::Health;
 use crate::telemetry::health::PartStatus;
 use crate::telemetry::metrics::Metrics;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -257,7 +258,17 @@ fn bind(address: SocketAddr, key: &str, file: &str) -> Result<TcpListener, RunEr
         Ok(listener)
     });
     listener.map_err(|error| {
-        let problem = format!("{key}: {address} cannot be bound: {error}");
+        let remedy = match error.kind() {
+            ErrorKind::AddrInUse => "; end what listens there, or choose another port",
+            ErrorKind::AddrNotAvailable => {
+                "; no interface of this machine has that address, 0.0.0.0 stands for all of them"
+            }
+            ErrorKind::PermissionDenied => {
+                "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a socket from the service manager"
+            }
+            _ => "",
+        };
+        let problem = format!("{key}: {address} cannot be bound: {error}{remedy}");
         one(ConfigError::new(file, problem))
     })
 }

@@ -8,16 +8,80 @@ use rustls::AlertDescription;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
 use rustls::RootCertStore;
+use rustls::StreamOwned;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
+use std::io::Read;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Contacts the identity server, or a service. The error says what was wrong and what mends it.
-pub fn upstream(settings: &UpstreamSettings, side: Side) -> Result<(), String> {
+/// Where WSO2 publishes its keys.
+const KEYS: &str = "/oauth2/jwks";
+/// How long each piece of its answer may take, and how much of it is read.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const ANSWER_BYTES_MAX: u64 = 64;
+
+/// A connection that was made as the gateway makes it.
+enum Line {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// The configuration takes any certificate, so there was no handshake.
+    Unchecked,
+}
+
+/// Contacts the identity server and asks for its keys. The error says what was wrong and what mends it. That something else
+/// answers there is a warning, since WSO2 may be about to start.
+pub fn identity_server(settings: &UpstreamSettings) -> Result<Option<String>, String> {
+    let host = format!("{}:{}", settings.host, settings.port);
+    let answer = match reached(settings, Side::IdentityServer)? {
+        Line::Plain(mut stream) => asked(&mut stream, &host),
+        Line::Tls(mut stream) => asked(&mut stream, &host),
+        Line::Unchecked => return Ok(None),
+    };
+    Ok(unlike_wso2(&answer, &host, settings.tls))
+}
+
+/// Contacts a service. The error says what was wrong and what mends it.
+pub fn service(settings: &UpstreamSettings) -> Result<(), String> {
+    reached(settings, Side::Service).map(drop)
+}
+
+/// The beginning of what is answered to the question for keys; nothing, if nothing comes.
+fn asked(stream: &mut (impl Read + Write), host: &str) -> Vec<u8> {
+    let request = format!(
+        "GET {KEYS} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
+    let mut answer = Vec::new();
+    if stream.write_all(request.as_bytes()).is_ok() && stream.flush().is_ok() {
+        // What came before it broke off is what there is to judge by.
+        drop(stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
+    }
+    answer
+}
+
+/// What there is to say of an answer, unless it is that of WSO2.
+fn unlike_wso2(answer: &[u8], host: &str, is_tls: bool) -> Option<String> {
+    let status = answer
+        .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| answer.strip_prefix(b"HTTP/1.0 "))
+        .and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok())
+        .filter(|status| status.bytes().all(|byte| byte.is_ascii_digit()));
+    let said = match status {
+        Some("200") => return None,
+        Some(status) => format!("{host} answers {status} where WSO2 has its keys ({KEYS})"),
+        None => format!("{host} does not answer by HTTP where WSO2 has its keys ({KEYS})"),
+    };
+    let tls = (!is_tls).then(|| format!("; {}", remedy::with_tls(Side::IdentityServer)));
+    let tls = tls.unwrap_or_default();
+    Some(format!("{said}{tls}; is it WSO2, and has it started?"))
+}
+
+fn reached(settings: &UpstreamSettings, side: Side) -> Result<Line, String> {
     let UpstreamSettings { host, port, .. } = settings;
     let addresses = (host.as_str(), *port)
         .to_socket_addrs()
@@ -25,23 +89,30 @@ pub fn upstream(settings: &UpstreamSettings, side: Side) -> Result<(), String> {
     let mut last = format!("`{host}` has no address");
     for address in addresses {
         match contact(settings, side, address) {
-            Ok(()) => return Ok(()),
+            Ok(line) => return Ok(line),
             Err(problem) => last = problem,
         }
     }
     Err(last)
 }
 
-fn contact(settings: &UpstreamSettings, side: Side, address: SocketAddr) -> Result<(), String> {
+fn contact(settings: &UpstreamSettings, side: Side, address: SocketAddr) -> Result<Line, String> {
     let mut stream = TcpStream::connect_timeout(&address, settings.connect_timeout)
         .map_err(|error| format!("{address} does not answer: {error}"))?;
-    if !settings.tls || !settings.verify {
-        return Ok(());
+    let patient = |stream: &TcpStream, timeout: Duration| {
+        stream
+            .set_read_timeout(Some(timeout))
+            .and_then(|()| stream.set_write_timeout(Some(timeout)))
+            .map_err(|error| format!("{address}: {error}"))
+    };
+    if !settings.tls {
+        patient(&stream, ANSWER_TIMEOUT)?;
+        return Ok(Line::Plain(stream));
     }
-    let timeouts = stream
-        .set_read_timeout(Some(settings.connect_timeout))
-        .and_then(|()| stream.set_write_timeout(Some(settings.connect_timeout)));
-    timeouts.map_err(|error| format!("{address}: {error}"))?;
+    if !settings.verify {
+        return Ok(Line::Unchecked);
+    }
+    patient(&stream, settings.connect_timeout)?;
     let name = ServerName::try_from(settings.host.clone()).map_err(|_| {
         format!(
             "`{}` is not a name that a certificate can have",
@@ -77,7 +148,10 @@ fn contact(settings: &UpstreamSettings, side: Side, address: SocketAddr) -> Resu
     // an alert, comes at once or not at all.
     match connection.complete_io(&mut stream) {
         Err(error) if alert(&error).is_some() => Err(refused(settings, side, address, &error)),
-        _ => Ok(()),
+        _ => {
+            patient(&stream, ANSWER_TIMEOUT)?;
+            Ok(Line::Tls(Box::new(StreamOwned::new(connection, stream))))
+        }
     }
 }
 
@@ -152,7 +226,6 @@ mod tests {
     use crate::app::assemble;
     use crate::config::Config;
     use rustls::CertificateError;
-    use std::io::Write;
     use std::net::TcpListener;
 
     fn upstream_at(url: &str) -> UpstreamSettings {
@@ -171,12 +244,52 @@ mod tests {
                 .unwrap();
         });
         let settings = upstream_at(&format!("https://127.0.0.1:{port}"));
-        let found = upstream(&settings, Side::IdentityServer).unwrap_err();
+        let found = identity_server(&settings).unwrap_err();
         assert!(
             found.contains("does not speak TLS") && found.contains("http:// in upstream.url"),
             "{found}"
         );
         server.join().unwrap();
+    }
+
+    #[test]
+    fn what_answers_in_place_of_wso2_is_told_of() {
+        for (answer, part) in [
+            ("HTTP/1.1 200 OK\r\n\r\n{}", None),
+            ("HTTP/1.1 404 Not Found\r\n\r\n", Some("answers 404")),
+            // As Tomcat answers at a port of TLS.
+            ("HTTP/1.1 400 \r\n\r\n", Some("https:// in upstream.url")),
+            ("\u{15}\u{3}\u{3}", Some("https:// in upstream.url")),
+            ("", Some("does not answer by HTTP")),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = [0; 1024];
+                let length = stream.read(&mut question).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                String::from_utf8(question[..length].to_vec()).unwrap()
+            });
+            let settings = upstream_at(&format!("http://127.0.0.1:{port}"));
+            let found = identity_server(&settings).unwrap();
+            match (part, &found) {
+                (None, found) => assert_eq!(*found, None),
+                (Some(part), Some(found)) => assert!(found.contains(part), "{found}"),
+                (Some(part), None) => panic!("{part} is not said"),
+            }
+            let question = server.join().unwrap();
+            assert!(
+                question.starts_with("GET /oauth2/jwks HTTP/1.1\r\n"),
+                "{question}"
+            );
+        }
+        // Behind a handshake the address cannot lack its `https://`.
+        let found = unlike_wso2(b"HTTP/1.1 404 \r\n", "wso2.internal:9443", true).unwrap();
+        assert!(
+            found.ends_with("is it WSO2, and has it started?"),
+            "{found}"
+        );
     }
 
     #[test]

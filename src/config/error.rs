@@ -22,17 +22,20 @@ impl ConfigError {
 
 /// What the parser says, without names of Rust's types.
 pub(super) fn plain(error: &toml::de::Error) -> String {
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 8] = [
         ("expected usize", WHOLE),
         ("expected u64", WHOLE),
         ("expected u32", WHOLE),
         ("expected u16", WHOLE),
         ("expected u8", "expected a whole number from 0 to 255"),
+        ("invalid socket address syntax", ADDRESS),
+        ("expected socket address", ADDRESS),
         (
-            "invalid socket address syntax",
-            "expected an IP address and a port, such as `127.0.0.1:8080`",
+            "expected a sequence",
+            "expected a list, such as `[\"a\", \"b\"]`",
         ),
     ];
+    const ADDRESS: &str = "expected an IP address and a port, such as `127.0.0.1:8080`";
     const WHOLE: &str = "expected a whole number, 0 or more";
     let text = error.to_string();
     let text = text.trim_end();
@@ -62,6 +65,11 @@ mod tests {
             (
                 "server.listen = 'localhost:8080'",
                 "such as `127.0.0.1:8080`",
+            ),
+            ("server.listen = 8080", "such as `127.0.0.1:8080`"),
+            (
+                "server.hosts = 'localhost'",
+                "expected a list, such as `[\"a\", \"b\"]`",
             ),
             (
                 "server.listen = '127.0.0.1:99999'",

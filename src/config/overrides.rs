@@ -15,16 +15,16 @@ pub struct Overrides {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address and port of the public listener, such as 0.0.0.0:443 (key server.listen, as shipped 127.0.0.1:8080)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
     /// URL of WSO2 IS, such as https://wso2.internal:9443 (key upstream.url, as shipped https://localhost:9443)
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
     /// Address and port of console, metrics and health (key admin.listen, as shipped 127.0.0.1:9090)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub admin: Option<SocketAddr>,
     /// Address and port that WSO2's actions call (key actions.listen, as shipped 127.0.0.1:9091)
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub actions: Option<SocketAddr>,
     /// Where history is kept: embedded: or redis://HOST:PORT and its forms (key state.url, as shipped embedded:)
     #[arg(long, value_name = "URL")]
@@ -101,6 +101,15 @@ impl Overrides {
         }
         Ok(config)
     }
+}
+
+/// Reads an address with its port.
+///
+/// # Errors
+/// What was expected.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = || "expected an IP address and a port, such as 127.0.0.1:8080".to_owned();
+    text.parse().map_err(|_| expected())
 }
 
 /// Reads a mode.

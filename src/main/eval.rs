@@ -1,6 +1,7 @@
 //! `riskgate model`: its commands; the flags of `eval`, and what that prints.
 
 use super::values;
+use clap::ArgGroup;
 use clap::Args;
 use clap::Subcommand;
 use clap::ValueEnum;
@@ -56,15 +57,16 @@ pub(crate) enum ModelCommand {
 
 /// What to evaluate.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("rows").args(["events", "audit"]).required(true)))]
 pub(crate) struct EvalArgs {
     /// A model (.onnx), its manifest.toml or the folder of both
     #[arg(value_name = "FILE")]
     model: PathBuf,
     /// The events as CSV; - for the standard input
-    #[arg(long, value_name = "CSV", required_unless_present = "audit")]
+    #[arg(long, value_name = "CSV")]
     events: Option<PathBuf>,
     /// An audit log instead, whose rows are scored as they were recorded; - for the standard input
-    #[arg(long, value_name = "JSONL", conflicts_with_all = ["events", "geo", "label", "skip_bad"])]
+    #[arg(long, value_name = "JSONL", conflicts_with_all = ["geo", "label", "skip_bad"])]
     audit: Option<PathBuf>,
     /// With --audit: which exchanges were attacks (columns id, label, and if there attacker_kind, cohort, campaign)
     #[arg(

@@ -2,12 +2,14 @@
 
 use super::NOTHING;
 use super::Place;
+use clap::ArgGroup;
 use clap::Args;
 use riskgate::app;
 use riskgate::app::RunError;
 use riskgate::app::label_desk;
 use riskgate::app::label_desk::Said;
 use riskgate::app::labels::Word;
+use riskgate::config::overrides::address;
 use riskgate::domain::label::Truth;
 use riskgate::domain::printable::plain;
 use std::net::SocketAddr;
@@ -16,11 +18,12 @@ use std::process::ExitCode;
 
 /// What is known of which decision.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("word").args(["safe", "compromised", "export"]).required(true)))]
 pub(crate) struct LabelArgs {
     #[command(flatten)]
     place: Place,
     /// Address and port of the gateway's admin listener (key admin.listen)
-    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "export")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address, conflicts_with = "export")]
     admin: Option<SocketAddr>,
     /// The id of the decision
     #[arg(
@@ -30,7 +33,7 @@ pub(crate) struct LabelArgs {
     )]
     id: Option<String>,
     /// It was the user
-    #[arg(long, required_unless_present_any = ["compromised", "export"], conflicts_with = "compromised")]
+    #[arg(long)]
     safe: bool,
     /// It was somebody else
     #[arg(long)]
@@ -48,7 +51,7 @@ pub(crate) struct LabelArgs {
     #[arg(long = "as", value_name = "NAME")]
     operator: Option<String>,
     /// Write all labels, also what later records say of earlier ones, as CSV
-    #[arg(long, value_name = "CSV", conflicts_with_all = ["safe", "compromised"])]
+    #[arg(long, value_name = "CSV")]
     export: Option<PathBuf>,
     /// With --export: only labels that are worth so many percent; 70 leaves out hints (what WSO2 told afterwards)
     #[arg(long, value_name = "PERCENT", default_value_t = 0, requires = "export")]

@@ -4,12 +4,15 @@
 use crate::domain::time::Timestamp;
 use arc_swap::ArcSwap;
 use rustls::RootCertStore;
+use rustls::client::verify_server_name;
 use rustls::crypto::ring::default_provider;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use rustls::server::ClientHello;
+use rustls::server::ParsedCertificate;
 use rustls::server::ResolvesServerCert;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -188,6 +191,15 @@ impl ServerCertificate {
     /// When the present one ends.
     pub fn not_after(&self) -> Timestamp {
         self.0.load().not_after
+    }
+
+    /// Whether clients that ask for this name or address take the present one.
+    pub fn is_for(&self, host: &str) -> bool {
+        let present = self.0.load();
+        let Some(Ok(leaf)) = present.chain().first().map(ParsedCertificate::try_from) else {
+            return false;
+        };
+        ServerName::try_from(host).is_ok_and(|name| verify_server_name(&leaf, &name).is_ok())
     }
 }
 

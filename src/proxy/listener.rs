@@ -97,6 +97,11 @@ impl ListenerTls {
         self.certificate.not_after()
     }
 
+    /// Whether clients that ask for this name or address take the present certificate.
+    pub fn is_for(&self, host: &str) -> bool {
+        self.certificate.is_for(host)
+    }
+
     /// What the next handshake goes by.
     pub fn config(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.config)

@@ -55,6 +55,13 @@ pub fn of_tls(cause: &str, side: Side) -> Option<String> {
         Some(format!(
             "name the authority that issued its certificate in {authority}"
         ))
+    } else if says(&["CaUsedAsEndEntity"]) {
+        // What `openssl req -x509` makes unless it is told otherwise.
+        Some(
+            "it shows an authority's own certificate (CA:TRUE): expected one that an authority has issued, or a self-signed \
+             one with `basicConstraints=CA:FALSE`"
+                .to_owned(),
+        )
     } else if says(&["not valid for name", "NotValidForName"]) {
         Some(format!(
             "its certificate is for another name: expected a certificate for the host of {address}, or a host that it is for"
@@ -103,6 +110,22 @@ pub fn with_tls(side: Side) -> String {
     }
 }
 
+/// What to do where Redis does not take what we show.
+pub fn of_credentials(cause: &str, side: Side) -> Option<String> {
+    let address = side.address();
+    if cause.contains("NOAUTH") {
+        Some(format!(
+            "expected its user and password in {address}, as in redis://USER:PASSWORD@HOST:PORT"
+        ))
+    } else if cause.contains("WRONGPASS") || cause.contains("Password authentication failed") {
+        Some(format!(
+            "expected in {address} a user and password that the server knows (`ACL LIST` there)"
+        ))
+    } else {
+        None
+    }
+}
+
 /// What to do about a server that refuses us, who have shown it a certificate or not.
 pub fn of_alert(side: Side, is_shown: bool) -> Option<String> {
     let keys = side.own()?;
@@ -135,6 +158,26 @@ mod tests {
     fn what_the_other_side_says_of_us_is_not_said_of_it() {
         let cause = "received fatal alert: CertificateExpired";
         assert_eq!(of_tls(cause, Side::IdentityServer), None);
+    }
+
+    #[test]
+    fn a_certificate_of_an_authority_is_called_so() {
+        let cause = "invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))";
+        let said = of_tls(cause, Side::IdentityServer).unwrap();
+        assert!(said.contains("CA:FALSE"), "{said}");
+    }
+
+    #[test]
+    fn what_is_shown_to_redis_leads_to_its_url() {
+        for cause in [
+            "NOAUTH Authentication required.",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "Password authentication failed - AuthenticationFailed",
+        ] {
+            let said = of_credentials(cause, Side::Redis).unwrap();
+            assert!(said.contains("state.url"), "{said}");
+        }
+        assert_eq!(of_credentials("Connection refused", Side::Redis), None);
     }
 
     #[test]

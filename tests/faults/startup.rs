@@ -8,6 +8,7 @@ use crate::setup::Setup;
 use crate::traffic::alone_without_runtime;
 use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// `run` and `check` find the same in a file with `changes`, and say it in the same words.
@@ -268,7 +269,13 @@ fn a_port_that_is_taken() {
         };
         let ending = setup.run_unwatched();
         let address = format!("127.0.0.1:{port}");
-        ending.assert_says(&[&setup.file(), key, &address, "cannot be bound"]);
+        ending.assert_says(&[
+            &setup.file(),
+            key,
+            &address,
+            "cannot be bound",
+            "another port",
+        ]);
         // A check binds nothing: a gateway that runs does not make its own configuration wrong.
         let check = setup.check(&[]);
         assert_eq!(check.code, Some(0), "{}", check.text);
@@ -482,4 +489,26 @@ fn what_the_gateway_goes_without_is_a_warning_with_its_key() {
     assert_eq!(wrong.code, Some(2), "{}", wrong.text);
     let right = Setup::with(&format!("{geo}\n{kinds}")).check(&["--strict"]);
     assert_eq!(right.code, Some(0), "{}", right.text);
+}
+
+#[test]
+fn a_command_says_everything_that_it_could_be_given() {
+    let _alone = alone_without_runtime();
+    for (words, part) in [
+        (
+            "label 01890a5d-ac96-774b-bcce-b302099a8057",
+            "<--safe|--compromised|--export <CSV>>",
+        ),
+        ("model eval conf/model", "<--events <CSV>|--audit <JSONL>>"),
+        ("state show", "<--user <NAME>|--client <ID>>"),
+        ("run --listen localhost:8080", "an IP address and a port"),
+        ("health --admin 9090", "an IP address and a port"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_riskgate"));
+        command.current_dir(root()).args(words.split(' '));
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words}: {said}");
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
 }

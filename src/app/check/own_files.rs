@@ -18,6 +18,7 @@ use std::path::Path;
 
 /// The secret as the next start will have it. Without one any key serves to build the parts.
 pub(super) fn secret(config: &Config, findings: &mut Findings) -> Keys {
+    findings.warnings.extend(Keys::warnings(config));
     match Keys::found(config) {
         Ok(Some(keys)) => return keys,
         Ok(None) => {}
