@@ -285,7 +285,7 @@ impl AuthFlow {
         }
         if proves
             && call.may_redirect
-            && let Some(url) = self.step_url(call, flow, &link).await
+            && let Some(url) = self.step_url(call, tenant, flow, &link).await
         {
             return AuthenticationReply::redirect(url);
         }

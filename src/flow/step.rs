@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// How long a page waits, and an approval holds.
 const STEP_TTL: Duration = Duration::from_secs(5 * 60);
+/// Between a tenant and an organization of which a page is.
+const ORGANIZATION: &str = "/o/";
 /// Digits of the number.
 const DIGITS: u32 = 6;
 
@@ -55,6 +57,7 @@ impl AuthFlow {
     pub(in crate::flow) async fn step_url(
         &self,
         call: &AuthenticationCall,
+        tenant: &str,
         flow: LinkKey,
         link: &Provenance,
     ) -> Option<String> {
@@ -66,25 +69,28 @@ impl AuthFlow {
         };
         if !is_short
             || !is_plain(&call.flow_id)
-            || !is_plain(&call.tenant)
+            || !is_plain(tenant)
+            || !call.organization.as_deref().is_none_or(is_plain)
             || link.subject.is_none()
         {
             return None;
         }
-        let origin = self.origin(&call.tenant).await?;
+        let origin = self.origin(tenant).await?;
         // Under its own name the login is found again, also where the call has named the decision.
         self.keep_step(flow, link.clone());
         let now = self.dependencies().clock.now();
-        let tenant = call.tenant.as_bytes();
+        let place = match &call.organization {
+            Some(id) => format!("{tenant}{ORGANIZATION}{id}"),
+            None => tenant.to_owned(),
+        };
         let expires = now.plus(STEP_TTL);
-        let sealed =
-            snapshot
-                .pages
-                .seal(Purpose::Step, call.flow_id.as_bytes(), &[tenant], expires);
-        Some(format!(
-            "{origin}{OWN_PREFIX}/step/{sealed}?tenant={}",
-            call.tenant
-        ))
+        let sealed = snapshot.pages.seal(
+            Purpose::Step,
+            call.flow_id.as_bytes(),
+            &[place.as_bytes()],
+            expires,
+        );
+        Some(format!("{origin}{OWN_PREFIX}/step/{sealed}?tenant={place}"))
     }
 
     /// The public origin: that of the issuer, which is configured or the identity server's own word.
@@ -275,11 +281,12 @@ fn approval(people: &Pseudonymizer, subject: SubjectKey, number: &str) -> LinkKe
     }
 }
 
-/// The front of a tenant's paths.
-fn realm(tenant: &str) -> String {
+/// The front of the paths of a tenant, or of an organization that is named behind it.
+fn realm(place: &str) -> String {
+    let tenant = place.split('/').next().unwrap_or_default();
     if tenant.is_empty() || tenant.eq_ignore_ascii_case(SUPER_TENANT) {
-        String::new()
+        place.split_at(tenant.len()).1.to_owned()
     } else {
-        format!("/t/{tenant}")
+        format!("/t/{place}")
     }
 }

@@ -1,21 +1,36 @@
 //! A user of an organization beside the tenant's user of the same name, in what WSO2 asks and tells. Contracts differ in what
 //! they say of an organization: who is not told apart by them is taken for nobody.
 
+use crate::gateway::Answer;
+use crate::gateway::CHROME_ON_WINDOWS;
+use crate::gateway::FAR;
+use crate::gateway::HOME;
+use crate::gateway::MFA;
 use crate::gateway::Options;
 use crate::gateway::Person;
+use crate::gateway::TOR;
 use crate::gateway::World;
 use crate::gateway::param;
 use crate::gateway::rules;
+use crate::gateway::stepped_up;
 use crate::issuing::ACCESS;
 use crate::issuing::Issuing;
 use crate::issuing::PASSWORD;
 use crate::issuing::SECRET;
 use crate::issuing::call;
+use crate::issuing::risk;
+use crate::review;
+use crate::saml;
+use crate::saml::in_query;
+use crate::saml::reached;
+use crate::saml::request;
+use crate::saml::through_login;
 use hmac::Hmac;
 use hmac::Mac;
 use serde_json::Value;
 use serde_json::json;
 use sha2::Sha256;
+use wso2_sim::SimConfig;
 use wso2_sim::seed::ACME_ORG_ID;
 
 /// The super tenant as an organization.
@@ -256,5 +271,161 @@ async fn an_organization_below_another_tenant_finds_its_decisions_and_no_others(
             let told = reply["operations"].is_array();
             assert_eq!(told, expected, "{owner:?} {tenant} {organization}: {reply}");
         }
+    }
+}
+
+/// Everything else a token says is of its own request: the tenant's alice comes from where nobody is trusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_of_one_say_nothing_of_the_other() {
+    let issuing = Issuing::start("enforce", "").await;
+    let world = &issuing.world;
+    let mut said = Vec::new();
+    for (whose, address) in [
+        (Whose::Organization, HOME),
+        (Whose::Tenant, TOR),
+        (Whose::Organization, HOME),
+    ] {
+        let mut alice = alice(world, whose).from(address);
+        let code = alice.sign_in().await;
+        let tokens = alice.redeem(&code).await;
+        assert_eq!(tokens.status, 200, "{tokens:?}");
+        let record = world.last_record_of("token").await;
+        assert_eq!(record.token_actions, ["claims"], "{whose:?}: {record:#?}");
+        said.push((record.subject, risk(&tokens.member("access_token"))));
+    }
+    let [first, tenant, again] = &said[..] else {
+        panic!("{said:?}");
+    };
+    assert_eq!(first.0, again.0);
+    assert_ne!(first.0, tenant.0);
+    let score = |(_, said): &(Option<String>, Value)| said["risk_score"].as_u64().unwrap();
+    assert!(
+        score(again) <= score(first) && score(first) < score(tenant),
+        "{said:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_shows_and_forgets_one_of_them() {
+    let mut world = World::start(Options::default()).await;
+    for (whose, logins) in [(Whose::Tenant, 1), (Whose::Organization, 2)] {
+        let mut alice = alice(&world, whose);
+        for _ in 0..logins {
+            alice.sign_in().await;
+            alice.forget_session();
+        }
+    }
+    world.settle().await;
+    assert_eq!(world.stop().await, Some(0));
+    let of = |words: &[&str], tenant: &str| {
+        let whom = ["--user", "alice", "--tenant", tenant];
+        world.command(&[words, &whom].concat())
+    };
+    let shows = |tenant: &str| of(&["state", "show"], tenant);
+    let names = |tenant: &str| of(&["audit", "subject"], tenant).1;
+    let (code, out, errors) = shows("carbon.super");
+    assert!(
+        code == Some(0) && out.contains("1 confirmed logins"),
+        "{out}{errors}"
+    );
+    let loud = ACME_ORG_ID.to_uppercase();
+    for tenant in [ACME_ORG_ID, &loud] {
+        let (code, out, errors) = shows(tenant);
+        assert!(
+            code == Some(0) && out.contains("2 confirmed logins"),
+            "{out}{errors}"
+        );
+        assert_eq!(names(tenant), names(ACME_ORG_ID));
+    }
+    assert_ne!(names("carbon.super"), names(ACME_ORG_ID));
+    let (code, _, errors) = of(&["state", "forget", "--everything"], ACME_ORG_ID);
+    assert_eq!(code, Some(0), "{errors}");
+    let left = shows(ACME_ORG_ID).1;
+    assert!(left.contains("0 confirmed logins"), "{left}");
+    assert!(shows("carbon.super").1.contains("1 confirmed logins"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_in_at_the_desk_is_not_the_other() {
+    let world = World::start(Options {
+        mode: "enforce",
+        policy: Some(rules(&[(
+            "request.door == \"login\" && user.name == \"alice\"",
+            "review",
+        )])),
+        ..Options::default()
+    })
+    .await;
+    let is_held = |answer: &Answer| {
+        let location = answer.location();
+        location.is_some_and(|location| location.path().starts_with("/riskgate/review/"))
+    };
+    // Both in one browser, which is known to be neither's.
+    let mut tenant = alice(&world, Whose::Tenant);
+    let mut organization = alice(&world, Whose::Organization);
+    let mut ids = Vec::new();
+    for person in [&mut tenant, &mut organization] {
+        let answer = person.try_password().await;
+        assert!(is_held(&answer), "{answer:?}");
+        ids.push(world.last_record_of("login").await.review.unwrap());
+    }
+    let listed = review::waiting(&world).await;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert_ne!(listed[0].subject, listed[1].subject);
+
+    // The release lets in whom it was given for: not the namesake, not with the other's cookies either.
+    review::decide(&world, "release", &ids[1]).await;
+    let ticket = organization.cookie("__Host-rg_review").unwrap().to_owned();
+    let answer = tenant.try_password().await;
+    assert!(is_held(&answer), "{answer:?}");
+    tenant.set_cookie("__Host-rg_review", &ticket);
+    let answer = tenant.try_password().await;
+    assert!(is_held(&answer), "{answer:?}");
+    organization.sign_in().await;
+    let record = world.last_record_of("login").await;
+    assert_eq!(record.review_state.as_deref(), Some("used"), "{record:#?}");
+}
+
+/// A second factor of one, in the assertion for one, proves nothing of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assertion_about_one_proves_nothing_of_the_other() {
+    let world = stepped_up(
+        "request.door == \"login\" && agent.browser == \"curl\"",
+        SimConfig::default(),
+        "",
+    )
+    .await;
+    // Both owe a factor.
+    for whose in [Whose::Tenant, Whose::Organization] {
+        let page = alice(&world, whose)
+            .with("curl/8.5.0")
+            .from(FAR)
+            .log_in()
+            .await;
+        assert!(page.is_page("totp.do"), "{whose:?}: {page:?}");
+    }
+    world.settle().await;
+    // The organization's gives it, at a service provider of the organization's.
+    let mut given = alice(&world, Whose::Organization);
+    let path = format!("/o/{ACME_ORG_ID}{}", in_query(&request("", "")));
+    let page = saml::open(&mut given, &path).await;
+    let answer = through_login(&mut given, &page).await;
+    reached(&answer, MFA);
+    let record = world.last_record().await;
+    assert_eq!(record.proof.as_deref(), Some("proven"), "{record:#?}");
+    world.settle().await;
+    for (whose, demand) in [
+        (Whose::Tenant, Some("outstanding")),
+        (Whose::Organization, None),
+    ] {
+        let mut elsewhere = alice(&world, whose).with(CHROME_ON_WINDOWS);
+        let page = elsewhere.log_in().await;
+        let record = world.last_record_of("login").await;
+        assert_eq!(record.demand.as_deref(), demand, "{whose:?}: {record:#?}");
+        assert_eq!(
+            page.is_page("totp.do"),
+            demand.is_some(),
+            "{whose:?}: {page:?}"
+        );
     }
 }

@@ -126,6 +126,36 @@ async fn a_sign_in_is_approved_on_a_known_device() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_namesake_in_an_organization_approves_alone() {
+    let (world, _folder) = world("action").await;
+    let mut owner = world.person("alice");
+    let mut home = world.person("alice").of_organization();
+    for person in [&mut owner, &mut home] {
+        let code = person.sign_in().await;
+        assert_eq!(person.redeem(&code).await.status, 200);
+    }
+    world.settle().await;
+
+    let mut away = world.person("alice").of_organization().from(FAR);
+    let page = to_step(&mut away).await;
+    let refresh = page.header("refresh").unwrap().to_owned();
+    let (_, next) = refresh.split_once("url=").unwrap();
+    approve(&mut owner, &number(&page)).await;
+    assert_eq!(away.get(next).await.status, 200, "approved by the tenant's");
+    approve(&mut home, &number(&page)).await;
+    let back = away.get(next).await;
+    assert_eq!(back.status, 303, "{back:?}");
+    // It leads back to where the login is.
+    let begins = format!("/o/{}/commonauth?flowId=", wso2_sim::seed::ACME_ORG_ID);
+    let location = back.header("location").unwrap();
+    assert!(location.starts_with(&begins), "{location}");
+    let code = away.follow(back).await.code().expect("a code");
+    assert_eq!(away.redeem(&code).await.status, 200);
+    let record = world.last_record_of("token").await;
+    assert_eq!(record.outcome, "tokens_issued", "{record:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_an_approval_nobody_gets_on() {
     let (world, _folder) = world("action").await;
     let mut home = world.person("alice");

@@ -4,6 +4,7 @@
 use serde_json::Value;
 use serde_json::json;
 
+use crate::action;
 use crate::action::Action;
 use crate::app::Ctx;
 use crate::login;
@@ -85,6 +86,7 @@ fn body(ctx: &Ctx<'_>, flow: &Flow) -> Value {
         "requestId": random_uuid(),
         "event": {
             "tenant": { "id": ctx.realm.tenant_id.to_string(), "name": ctx.realm.tenant },
+            "organization": action::organization(ctx),
             "user": {
                 "id": user.map(|user| user.id.clone()),
                 "sub": user.map(|user| user.username.clone()),
