@@ -182,6 +182,23 @@ impl Conclusion {
     }
 }
 
+/// The name in an authenticator's id in the app-native API, which is that name and an identity provider in Base64.
+pub fn authenticator_of(id: &str) -> Option<String> {
+    let text = URL_SAFE_NO_PAD.decode(id.trim_end_matches('=')).ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let name = text.split_once(':').map(|(name, _)| name.to_owned());
+    Some(name.unwrap_or(text))
+}
+
+/// Whether an authenticator, by its name, asks for a username or a password: where it is offered, neither has been accepted.
+/// Others than WSO2's own are called after what they do.
+fn asks_who(authenticator: &str) -> bool {
+    let name = authenticator.to_ascii_lowercase();
+    ["basic", "identifier", "password"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
 /// Under what a `user_code` is remembered: the identity server's database may take letters without case, and people write
 /// what separates them in their own way (RFC 8628 section 6.1).
 pub fn user_code_key(code: &str) -> String {

@@ -1,5 +1,8 @@
 //! Whom a request is about, what it presents, and what it asks for: read from the parameters of each door.
 
+/// What the identity server's framework reads.
+mod framework;
+
 use crate::domain::enforcement::AuthorizeFacts;
 use crate::domain::enforcement::CIBA;
 use crate::domain::enforcement::DEVICE_CODE;
@@ -24,6 +27,8 @@ use crate::flow::error::Refusal;
 use crate::flow::exchange::RequestFacts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+
+pub use framework::check_framework;
 
 /// What the parameters say.
 #[derive(Debug)]
@@ -406,18 +411,23 @@ impl<'r> Asked<'r> {
     fn has_second_factor(&self) -> bool {
         match self.door {
             Door::Login => {
-                SECOND_FACTORS.iter().any(|name| self.get(name).is_some())
-                    && self.get("password").is_none()
+                SECOND_FACTORS.iter().any(|name| self.get(name).is_some()) && !self.sends_password()
             }
             Door::Authn | Door::Flow => self.parameters.is_some_and(has_second_factor),
             _ => false,
         }
     }
 
+    /// Whether a login form comes with a password that may be looked at.
+    fn sends_password(&self) -> bool {
+        let picks = || self.parameters.is_some_and(framework::picks_in_form);
+        self.get("password").is_some() && !picks()
+    }
+
     /// Whether a password or a client's own credentials come along.
     fn has_credentials(&self) -> bool {
         match self.door {
-            Door::Login => self.get("password").is_some(),
+            Door::Login => self.sends_password(),
             Door::Authn | Door::Flow => self.parameters.is_some_and(has_password),
             Door::Token => matches!(
                 self.get("grant_type"),
@@ -486,7 +496,7 @@ fn has_second_factor(parameters: &Parameters) -> bool {
 }
 
 fn has_password(parameters: &Parameters) -> bool {
-    authenticator_param(parameters, "password").is_some()
+    authenticator_param(parameters, "password").is_some() && !framework::picks_in_json(parameters)
 }
 
 /// Under which the flow API takes the username.

@@ -302,6 +302,7 @@ impl AuthFlow {
         };
         let dependencies = &self.dependencies;
         let inner = identify::check_response_type(door, request.parameters)
+            .and_then(|()| identify::check_framework(door, request.parameters))
             .and_then(|()| identify::check_credentials(door, request.parameters, request.headers))
             .and_then(|()| identify::inner_door(door, request.parameters));
         let door = match inner {
@@ -416,7 +417,19 @@ impl AuthFlow {
         let mut plan = AnswerPlan::default();
         exchange.response_status = head.status;
         if let Some(door) = exchange.door {
-            let conclusion = observe::head(exchange, door, head);
+            let mut conclusion = observe::head(exchange, door, head);
+            let is_beside_session = exchange
+                .assessed
+                .as_ref()
+                .is_some_and(|assessed| assessed.session.is_some());
+            // The session is the first step of a login whose next one leaves a choice.
+            if is_beside_session
+                && conclusion.outcome == AuthOutcome::LoginPage
+                && head.offers_factors()
+            {
+                conclusion.outcome = AuthOutcome::NextFactor;
+                exchange.outcome = conclusion.outcome;
+            }
             let facts = exchange.assessed.as_ref().map(|assessed| &assessed.facts);
             let accepts = |facts| unproven::accepts(door, head, &conclusion, facts);
             if exchange.is_unproven() && facts.is_some_and(accepts) {

@@ -29,6 +29,7 @@ mod devices;
 mod doors;
 mod ended;
 mod enrolment;
+mod factor_options;
 mod figures;
 mod front_channel;
 mod headers;

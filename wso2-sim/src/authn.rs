@@ -10,11 +10,11 @@ use crate::app::Ctx;
 use crate::authorize;
 use crate::authorize::BASIC;
 use crate::authorize::ResponseMode;
-use crate::authorize::TOTP;
 use crate::grant_response;
 use crate::login;
 use crate::login::Credentials;
 use crate::login::Progress;
+use crate::options;
 use crate::response::Response;
 use crate::store::Flow;
 use crate::store::Step;
@@ -49,22 +49,27 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
     let chosen = body
         .pointer("/selectedAuthenticator/authenticatorId")
         .and_then(Value::as_str);
-    if chosen != Some(authenticator_id(&flow).as_str()) {
+    let mut options = options::of(ctx, flow.step).iter();
+    let Some(chosen) = options.find(|name| chosen == Some(authenticator_id(name).as_str())) else {
         let detail = "The selected authenticator is not an option of the current step.";
         return bad_request(ctx, "ABA-60002", "Invalid authenticator.", detail);
-    }
+    };
     let param = |name: &str| {
         body.pointer("/selectedAuthenticator/params")
             .and_then(|params| params.get(name))
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
+    // What is picked among several and not tried yet is asked for alone.
+    if *chosen == options::PASSKEY || (flow.step == Step::Options && param("token").is_empty()) {
+        return Response::json(200, &flow_state(ctx, &flow, "INCOMPLETE", &[chosen]));
+    }
     let credentials = match flow.step {
         Step::Password => Credentials::Password {
             username: param("username"),
             password: param("password"),
         },
-        Step::Custom | Step::Totp => Credentials::Totp {
+        Step::Custom | Step::Options | Step::Totp => Credentials::Totp {
             code: param("token"),
         },
     };
@@ -90,7 +95,8 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
         }
         Progress::StepTwo => prompt(ctx, &flow),
         Progress::Wrong { check, .. } => {
-            let mut state = flow_state(ctx, &flow, "FAIL_INCOMPLETE");
+            let options = options::of(ctx, flow.step);
+            let mut state = flow_state(ctx, &flow, "FAIL_INCOMPLETE", options);
             if let Some(step) = state.get_mut("nextStep") {
                 let shows_reason = ctx.app.config.show_auth_failure_reason;
                 set(step, "messages", json!([message(&check, shows_reason)]));
@@ -102,7 +108,8 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
 
 /// 200 with the step that the login waits for.
 pub(crate) fn prompt(ctx: &Ctx<'_>, flow: &Flow) -> Response {
-    Response::json(200, &flow_state(ctx, flow, "INCOMPLETE"))
+    let options = options::of(ctx, flow.step);
+    Response::json(200, &flow_state(ctx, flow, "INCOMPLETE", options))
 }
 
 /// 200 with the authorization response.
@@ -127,21 +134,18 @@ fn bad_request(ctx: &Ctx<'_>, code: &str, message: &str, description: &str) -> R
 }
 
 /// `base64url("<name>:<idp>")` without padding.
-fn authenticator_id(flow: &Flow) -> String {
-    let name = match flow.step {
-        Step::Password => BASIC,
-        Step::Custom | Step::Totp => TOTP,
-    };
+fn authenticator_id(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{name}:LOCAL"))
 }
 
-fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str) -> Value {
+/// One of the options of a step. What it takes is said where there is no choice, and of a password.
+fn option(name: &str, is_alone: bool) -> Value {
     let param = |name: &str, order: u8, key: &str, label: &str, is_confidential: bool| {
         json!({"param": name, "type": "STRING", "order": order, "i18nKey": key,
             "displayName": label, "confidential": is_confidential})
     };
-    let (label, key, params, required) = match flow.step {
-        Step::Password => (
+    let (label, key, params, required) = match name {
+        BASIC => (
             "Username & Password",
             "authenticator.basic",
             vec![
@@ -150,7 +154,13 @@ fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str) -> Value {
             ],
             vec!["username", "password"],
         ),
-        Step::Custom | Step::Totp => (
+        options::PASSKEY => (
+            "Passkey",
+            "authenticator.fido",
+            vec![],
+            vec!["tokenResponse"],
+        ),
+        _ => (
             "TOTP",
             "authenticator.totp",
             vec![param(
@@ -163,20 +173,32 @@ fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str) -> Value {
             vec!["token"],
         ),
     };
+    let mut option = json!({
+        "authenticatorId": authenticator_id(name),
+        "authenticator": label,
+        "idp": "LOCAL",
+        "metadata": {"i18nKey": key},
+    });
+    if is_alone || name == BASIC {
+        let metadata = json!({"i18nKey": key, "promptType": "USER_PROMPT", "params": params});
+        set(&mut option, "metadata", metadata);
+        set(&mut option, "requiredParams", json!(required));
+    }
+    option
+}
+
+fn flow_state(ctx: &Ctx<'_>, flow: &Flow, status: &str, options: &[&str]) -> Value {
+    let is_alone = options.len() == 1;
+    let kind = match is_alone {
+        true => "AUTHENTICATOR_PROMPT",
+        false => "MULTI_OPTIONS_PROMPT",
+    };
+    let options: Vec<_> = options.iter().map(|name| option(name, is_alone)).collect();
     json!({
         "flowId": flow.key,
         "flowStatus": status,
         "flowType": "AUTHENTICATION",
-        "nextStep": {
-            "stepType": "AUTHENTICATOR_PROMPT",
-            "authenticators": [{
-                "authenticatorId": authenticator_id(flow),
-                "authenticator": label,
-                "idp": "LOCAL",
-                "metadata": {"i18nKey": key, "promptType": "USER_PROMPT", "params": params},
-                "requiredParams": required,
-            }],
-        },
+        "nextStep": {"stepType": kind, "authenticators": options},
         "links": [{"name": "authentication", "href": ctx.url("/oauth2/authn"), "method": "POST"}],
     })
 }

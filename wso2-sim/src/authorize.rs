@@ -9,6 +9,7 @@ use crate::authn;
 use crate::exchange;
 use crate::grant_response;
 use crate::login;
+use crate::options;
 use crate::request::Params;
 use crate::response::Response;
 use crate::response::append_params;
@@ -246,7 +247,7 @@ pub(crate) fn start(
                     return Err(flow.request.refusal("access_denied", "not_through_gateway"));
                 }
                 AfterPassword::StepTwo if !has_second => {
-                    flow.step = Step::Totp;
+                    flow.step = options::second_step(ctx);
                     true
                 }
                 AfterPassword::Finish | AfterPassword::StepTwo => {
@@ -262,7 +263,7 @@ pub(crate) fn start(
             .refusal("login_required", "Authentication required"));
     }
     let is_direct = flow.request.mode == ResponseMode::Direct;
-    if flow.step == Step::Totp && !login::has_second_factor(ctx, &flow) {
+    if flow.step != Step::Password && !login::has_second_factor(ctx, &flow) {
         return Ok(if is_direct {
             authn::no_second_factor(ctx)
         } else if ctx.app.config.enrols_at_login {

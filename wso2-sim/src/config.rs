@@ -54,6 +54,9 @@ pub struct SimConfig {
     /// TOTP's progressive enrolment: a user without an authenticator app is shown a page on which one is enrolled in the
     /// middle of the login, instead of an error page.
     pub enrols_at_login: bool,
+    /// Both steps offer a passkey beside the password and the one-time code: whoever has a choice picks on the login page.
+    /// There are no passkeys here: only the page for one.
+    pub offers_passkeys: bool,
     /// Multi-attribute login: users may type their e-mail address (`alice@users.example`) in place of their name.
     pub has_email_logins: bool,
     /// Requests are kept for [`crate::Sim::recorded`].
@@ -91,6 +94,7 @@ impl Default for SimConfig {
             response_delay: Duration::ZERO,
             has_secure_cookies: true,
             enrols_at_login: false,
+            offers_passkeys: false,
             has_email_logins: false,
             is_recording: true,
             recorded_max: 100_000,

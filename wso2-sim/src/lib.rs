@@ -49,6 +49,7 @@ mod authorize;
 mod federation;
 mod grant_response;
 mod login;
+mod options;
 mod pages;
 mod script;
 

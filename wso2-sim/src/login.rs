@@ -16,6 +16,7 @@ use crate::authorize::TOTP;
 use crate::federation;
 use crate::grant_response;
 use crate::logout;
+use crate::options;
 use crate::request::Params;
 use crate::request::Request;
 use crate::response::Response;
@@ -117,13 +118,16 @@ pub(crate) async fn answer(ctx: &Ctx<'_>) -> Response {
         .or_else(|| params.get("usernameUserInput"))
         .unwrap_or_default();
     let remembers = params.get("chkRemember") == Some("on");
+    if let Some(page) = options::picked(ctx, &flow, &params) {
+        return page;
+    }
     let credentials = match flow.step {
         Step::Custom => return authenticator::step(ctx, flow, remembers).await,
         Step::Password => Credentials::Password {
             username,
             password: params.get("password").unwrap_or_default(),
         },
-        Step::Totp => Credentials::Totp {
+        Step::Options | Step::Totp => Credentials::Totp {
             code: params.get("token").unwrap_or_default(),
         },
     };
@@ -176,7 +180,7 @@ pub(crate) fn submit(
         {
             username.to_owned()
         }
-        (Step::Totp, Credentials::Totp { code }) if !code.is_empty() => flow
+        (Step::Options | Step::Totp, Credentials::Totp { code }) if !code.is_empty() => flow
             .user
             .as_ref()
             .map(|user| user.username.clone())
@@ -216,7 +220,7 @@ pub(crate) fn submit(
     };
     let progress = match flow.step {
         Step::Password => after_password(ctx, client, &mut flow, user, remembers),
-        Step::Totp => {
+        Step::Options | Step::Totp => {
             flow.methods.push(TOTP.to_owned());
             authenticator::last_step(ctx, client, &mut flow, user, remembers)
         }
@@ -248,7 +252,7 @@ fn after_password(
         AfterPassword::Fail => Progress::Refused("not_through_gateway"),
         AfterPassword::Finish => authenticator::last_step(ctx, client, flow, user, remembers),
         AfterPassword::StepTwo if has_second_factor(ctx, flow) => {
-            flow.step = Step::Totp;
+            flow.step = options::second_step(ctx);
             Progress::StepTwo
         }
         AfterPassword::StepTwo if enrols(ctx, flow) => {
@@ -448,7 +452,7 @@ fn selected_acr(ctx: &Ctx<'_>, client: &Client, methods: &[String]) -> Option<St
 fn report_failure(ctx: &Ctx<'_>, client: &Client, flow: &Flow, typed: &str, check: &Check) {
     let (step, authenticator) = match flow.step {
         Step::Password => (1, BASIC),
-        Step::Custom | Step::Totp => (2, TOTP),
+        Step::Custom | Step::Options | Step::Totp => (2, TOTP),
     };
     ctx.app.webhooks.publish(
         ctx,
@@ -548,7 +552,7 @@ pub(crate) fn no_second_factor(ctx: &Ctx<'_>, flow: &Flow) -> Response {
 fn failure_params(step: Step, reason: Option<&[(String, String)]>) -> Vec<(String, String)> {
     let message = match step {
         Step::Password => "login.fail.message",
-        Step::Custom | Step::Totp => "authentication.fail.message",
+        Step::Custom | Step::Options | Step::Totp => "authentication.fail.message",
     };
     let mut params = pairs(&[("authFailure", "true"), ("authFailureMsg", message)]);
     params.extend(reason.into_iter().flatten().cloned());
@@ -577,7 +581,7 @@ fn reason_params(check: &Check, username: &str) -> Vec<(String, String)> {
 }
 
 /// To the page of the current step, with a fresh nonce.
-fn next_page(ctx: &Ctx<'_>, flow: &Flow, extra: &[(String, String)]) -> Response {
+pub(crate) fn next_page(ctx: &Ctx<'_>, flow: &Flow, extra: &[(String, String)]) -> Response {
     let mut flow = flow.clone();
     flow.nonce = random_uuid();
     let response = to_login_page(ctx, &flow, false, extra);
@@ -602,13 +606,10 @@ pub(crate) fn to_login_page(
         }
         Purpose::Device { .. } | Purpose::Oidc => ("/oauth2/authorize", "oauth2"),
     };
-    let (page, authenticators) = match flow.step {
-        Step::Password => ("login.do", "BasicAuthenticator:LOCAL"),
-        Step::Custom | Step::Totp => ("totp.do", TOTP),
-    };
-    let mut params = match flow.step {
-        Step::Password => flow.request.params.clone(),
-        Step::Custom | Step::Totp => Vec::new(),
+    let (page, authenticators) = options::page(ctx, flow.step);
+    let mut params = match page {
+        "login.do" => flow.request.params.clone(),
+        _ => Vec::new(),
     };
     params.extend(pairs(&[
         ("commonAuthCallerPath", caller),
@@ -624,7 +625,7 @@ pub(crate) fn to_login_page(
         ("sp", &client.app_name),
         ("spId", &client.app_id()),
         ("isSaaSApp", "false"),
-        ("authenticators", authenticators),
+        ("authenticators", &authenticators),
     ]));
     params.extend(extra.iter().cloned());
     let nonce_cookie = format!("sessionNonceCookie-{}", flow.key);

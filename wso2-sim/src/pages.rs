@@ -27,7 +27,9 @@ fetch('../logincontext?'+query,{credentials:'same-origin'}).then(function(answer
 pub(crate) fn answer(ctx: &Ctx<'_>, page: &str) -> Response {
     let params = ctx.request.params().unwrap_or_default();
     let (title, body) = match page {
+        "login.do" if offers_factors(&params) => ("Verify it is you", factors(&params)),
         "login.do" => ("Sign in", login(ctx, &params)),
+        "fido2-auth.jsp" => ("Passkey", alert("There are no passkeys in this simulator.")),
         "totp.do" => ("Verify it is you", totp(&params)),
         "oauth2_consent.do" | "oauth2_authz.do" => ("Allow access", consent(&params)),
         "oauth2_error.do" => ("Request refused", error(&params)),
@@ -105,6 +107,31 @@ fn login(ctx: &Ctx<'_>, params: &Params) -> String {
         tenant = escape_html(&ctx.realm.tenant),
         name = escape_html(name),
         key = text("sessionDataKey"),
+    )
+}
+
+fn offers_factors(params: &Params) -> bool {
+    let options = params.get("authenticators").unwrap_or_default();
+    options.starts_with("totp:")
+}
+
+/// The options of the second step: each is a link that picks it.
+fn factors(params: &Params) -> String {
+    let key = escape_html(params.get("sessionDataKey").unwrap_or_default());
+    let link = |name: &str, label: &str| {
+        format!(
+            "<li><a id=\"{name}\" href=\"../commonauth?idp=LOCAL&amp;authenticator={name}\
+             &amp;sessionDataKey={key}\">{label}</a></li>"
+        )
+    };
+    let failure = match params.get("authFailure") {
+        Some("true") => alert("That did not work. Try again."),
+        _ => String::new(),
+    };
+    format!(
+        "{failure}<ul>{}{}</ul>",
+        link("totp", "Authenticator app"),
+        link("FIDOAuthenticator", "Passkey")
     )
 }
 

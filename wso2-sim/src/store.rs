@@ -81,6 +81,8 @@ pub(crate) struct UserRef {
 pub(crate) enum Step {
     /// The custom authenticator.
     Custom,
+    /// The second one, which the user has yet to pick.
+    Options,
     Password,
     Totp,
 }

@@ -9,11 +9,14 @@ use crate::domain::outcome::Issued;
 use crate::domain::outcome::REFRESH_TOKEN_LIFETIME;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::outcome::access_token_key;
+use crate::domain::outcome::asks_who;
+use crate::domain::outcome::authenticator_of;
 use crate::domain::outcome::head::RedirectTarget;
 use crate::domain::outcome::user_code_key;
 use crate::domain::route::Door;
 use crate::domain::scope_use::groups_of;
 use serde::Deserialize;
+use serde_json::Value;
 use std::time::Duration;
 
 /// How long what a client polls with is remembered when its lifetime is not known, and at most.
@@ -51,6 +54,17 @@ struct AuthData {
 struct NextStep {
     #[serde(default)]
     messages: Vec<FlowMessage>,
+    #[serde(default)]
+    authenticators: Value,
+}
+
+impl NextStep {
+    /// Whether an option of the step asks who the user is.
+    fn asks_who(&self) -> bool {
+        let options = self.authenticators.as_array().into_iter().flatten();
+        let ids = options.filter_map(|option| option.get("authenticatorId")?.as_str());
+        ids.filter_map(authenticator_of).any(|name| asks_who(&name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,6 +229,7 @@ fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusi
         Some(id) => Conclusion::with(outcome, LinkKind::Transaction, id, TRANSACTION_LIFETIME),
         None => Conclusion::new(outcome),
     };
+    let step = answer.next_step.as_ref();
     match answer.flow_status.as_deref() {
         // Nothing that an answer of refusal says is a success.
         Some("SUCCESS_COMPLETED") if status < 400 => {
@@ -226,7 +241,7 @@ fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusi
             }
         }
         Some("FAIL_INCOMPLETE") => {
-            let locked = answer.next_step.is_some_and(|step| {
+            let locked = step.is_some_and(|step| {
                 step.messages
                     .iter()
                     .any(|message| message.message_id.as_deref() == Some("17003"))
@@ -237,7 +252,8 @@ fn conclude_flow(status: u16, starts_flow: bool, answer: FlowAnswer) -> Conclusi
                 AuthOutcome::Failed
             })
         }
-        Some("INCOMPLETE") => transaction(if starts_flow {
+        // Where it is asked who the user is, nothing has been accepted.
+        Some("INCOMPLETE") => transaction(if starts_flow || step.is_some_and(NextStep::asks_who) {
             AuthOutcome::LoginPage
         } else {
             AuthOutcome::NextFactor
@@ -304,6 +320,28 @@ mod tests {
             of(false, r#"{"flowId":"f","flowStatus":"INCOMPLETE"}"#),
             AuthOutcome::NextFactor
         );
+        // A choice of factors, and one that begins with who it is.
+        for (ids, expected) in [
+            (
+                ["dG90cDpMT0NBTA", "RklET0F1dGhlbnRpY2F0b3I6TE9DQUw"],
+                AuthOutcome::NextFactor,
+            ),
+            (
+                [
+                    "QmFzaWNBdXRoZW50aWNhdG9yOkxPQ0FM",
+                    "RklET0F1dGhlbnRpY2F0b3I6TE9DQUw",
+                ],
+                AuthOutcome::LoginPage,
+            ),
+        ] {
+            let options = ids
+                .map(|id| format!(r#"{{"authenticatorId":"{id}"}}"#))
+                .join(",");
+            let step =
+                format!(r#"{{"stepType":"MULTI_OPTIONS_PROMPT","authenticators":[{options}]}}"#);
+            let body = format!(r#"{{"flowId":"f","flowStatus":"INCOMPLETE","nextStep":{step}}}"#);
+            assert_eq!(of(false, &body), expected, "{body}");
+        }
         assert_eq!(
             of(
                 false,

@@ -10,6 +10,7 @@ use crate::domain::outcome::Issued;
 use crate::domain::outcome::SESSION_LIFETIME;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::outcome::access_token_key;
+use crate::domain::outcome::asks_who;
 use crate::domain::route::Door;
 use crate::domain::route::OWN_PREFIX;
 use std::borrow::Cow;
@@ -26,15 +27,23 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    fn target(&self) -> Option<RedirectTarget<'_>> {
+        let location = self.location.as_deref();
+        let location = location.filter(|_| (300..400).contains(&self.status))?;
+        Some(RedirectTarget::parse(location))
+    }
+
     /// Whether the browser is sent to a page of WSO2's portal on which a factor is enrolled, such as `totp_enroll.do`.
     pub fn leads_to_enrolment(&self) -> bool {
-        let location = self
-            .location
-            .as_deref()
-            .filter(|_| (300..400).contains(&self.status));
-        location
-            .and_then(|location| RedirectTarget::parse(location).page())
+        self.target()
+            .and_then(|target| target.page())
             .is_some_and(|page| page.ends_with("_enroll.do"))
+    }
+
+    /// Whether the browser is sent to choose among factors none of which asks who the user is.
+    pub fn offers_factors(&self) -> bool {
+        self.target()
+            .is_some_and(|target| target.page() == Some("login.do") && target.offers_factors())
     }
 }
 
@@ -185,6 +194,10 @@ fn at_page(door: Door, page: &str, target: &RedirectTarget<'_>, head: &ResponseH
             conclusion.approves = key("nonce");
             conclusion
         }
+        // WSO2 has its users choose among the factors of a step on its login page.
+        "login.do" if door == Door::Login && target.offers_factors() => {
+            transaction(AuthOutcome::NextFactor)
+        }
         "login.do" => transaction(AuthOutcome::LoginPage),
         "oauth2_error.do" => Conclusion::new(AuthOutcome::RequestRefused),
         "retry.do" => Conclusion::new(AuthOutcome::Returned),
@@ -251,6 +264,15 @@ impl<'a> RedirectTarget<'a> {
     fn page(&self) -> Option<&'a str> {
         let (_, page) = self.path.rsplit_once("/authenticationendpoint/")?;
         Some(page)
+    }
+
+    /// Whether the page leaves a choice of authenticators (`name:provider;name:provider`), none of which asks who the user is.
+    fn offers_factors(&self) -> bool {
+        let offered = self.param("authenticators").unwrap_or_default();
+        let mut names = offered
+            .split(';')
+            .filter_map(|option| option.split(':').next());
+        offered.contains(';') && !names.any(asks_who)
     }
 
     /// Whether it leads to the page of our own step, where the identity server was told to send the browser.
@@ -331,6 +353,28 @@ mod tests {
                 None,
                 AuthOutcome::LoginPage,
             ),
+            // A choice after the password; the same with a failure; one that begins with who it is.
+            (
+                "login.do?sessionDataKey=K1&authenticators=totp%3ALOCAL%3Bemail-otp-authenticator%3ALOCAL",
+                None,
+                AuthOutcome::NextFactor,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=totp%3ALOCAL%3BFIDOAuthenticator%3ALOCAL&authFailure=true",
+                None,
+                AuthOutcome::Failed,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=FIDOAuthenticator%3ALOCAL%3BBasicAuthenticator%3ALOCAL",
+                None,
+                AuthOutcome::LoginPage,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=IdentifierExecutor%3ALOCAL%3BGoogle%3Agoogle",
+                None,
+                AuthOutcome::LoginPage,
+            ),
+            ("login.do?sessionDataKey=K1", None, AuthOutcome::LoginPage),
         ] {
             assert_eq!(
                 redirect(Door::Login, &format!("{base}{location}"), session).outcome,

@@ -132,3 +132,98 @@ fn basic_credentials_name_the_user() {
         has_basic_credentials(&encode("a:b")) && !has_basic_credentials(&headers("Bearer abc"))
     );
 }
+
+fn form(door: Door, body: &str) -> Parameters {
+    let headers = BodyHeaders {
+        content_type: Some("application/x-www-form-urlencoded"),
+        ..BodyHeaders::default()
+    };
+    Parameters::parse(door, &http::Method::POST, None, headers, body.as_bytes()).unwrap()
+}
+
+fn json(body: &str) -> Parameters {
+    let headers = BodyHeaders {
+        content_type: Some("application/json"),
+        ..BodyHeaders::default()
+    };
+    Parameters::parse(
+        Door::Authn,
+        &http::Method::POST,
+        None,
+        headers,
+        body.as_bytes(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_password_beside_a_pick_is_read_only_by_what_reads_passwords() {
+    // Whether there are credentials, and whether they are a second factor.
+    let of = |door, parameters: &Parameters| {
+        let domains = Domains {
+            tenant: "carbon.super",
+            users: "carbon.super",
+        };
+        let people = Pseudonymizer::new(b"k");
+        let headers = http::HeaderMap::new();
+        let facts = identify(door, domains, Some(parameters), &headers, None, &people).facts;
+        (facts.credentials, facts.second_factor)
+    };
+    for (more, expected) in [
+        ("", (true, false)),
+        ("&authenticator=", (true, false)),
+        ("&authenticator=BasicAuthenticator", (true, false)),
+        ("&authenticator=SomebodysAuthenticator", (true, false)),
+        ("&authenticator=FIDOAuthenticator&idp=LOCAL", (false, false)),
+        ("&authenticator=fidoauthenticator", (false, false)),
+        ("&authenticator=totp&token=123456", (true, true)),
+        ("&token=123456", (true, false)),
+        // Then the login begins anew, with the password.
+        ("&authenticator=totp&restart_flow=true", (true, false)),
+        ("&authenticator=totp&authType=idf", (true, false)),
+    ] {
+        let body = format!("username=u&password=p{more}");
+        assert_eq!(
+            of(Door::Login, &form(Door::Login, &body)),
+            expected,
+            "{more}"
+        );
+    }
+    for (id, expected) in [
+        ("QmFzaWNBdXRoZW50aWNhdG9yOkxPQ0FM", (true, false)),
+        ("dG90cDpMT0NBTA", (false, false)),
+        ("dG90cDpMT0NBTA==", (false, false)),
+        ("?", (true, false)),
+    ] {
+        let body = format!(
+            r#"{{"flowId":"f","selectedAuthenticator":{{"authenticatorId":"{id}","params":{{"password":"p"}}}}}}"#
+        );
+        assert_eq!(of(Door::Authn, &json(&body)), expected, "{id}");
+    }
+}
+
+#[test]
+fn what_the_framework_is_told_is_left_to_the_identity_server() {
+    for word in ["authFailure", "authenticators", "errorCode", "lockedReason"] {
+        let body = format!("client_id=a&{word}=");
+        for door in [Door::Authorize, Door::Par, Door::Saml, Door::WsFed] {
+            let refused = check_framework(door, Some(&form(door, &body)));
+            assert_eq!(refused.unwrap_err().status, 400, "{door} {word}");
+        }
+        let login = check_framework(Door::Login, Some(&form(Door::Login, &body)));
+        assert_eq!(login, Ok(()), "{word}");
+    }
+    let of = |params: &str| {
+        let body = format!(r#"{{"flowId":"f","selectedAuthenticator":{{"params":{params}}}}}"#);
+        check_framework(Door::Authn, Some(&json(&body))).map_err(|refusal| refusal.status)
+    };
+    assert_eq!(of(r#"{"username":"u","password":"p"}"#), Ok(()));
+    for params in [
+        r#"{"sessionDataKey":"other"}"#,
+        r#"{"authenticator":""}"#,
+        r#"{"restart_flow":"true"}"#,
+        r#"{"type":"oauth2"}"#,
+    ] {
+        assert_eq!(of(params), Err(400), "{params}");
+    }
+}

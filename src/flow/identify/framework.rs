@@ -1,0 +1,102 @@
+//! What WSO2's authentication framework reads of any request, beside what the protocols are about: which way a login
+//! takes, and what its pages are told.
+
+use crate::domain::outcome;
+use crate::domain::parameters::Parameters;
+use crate::domain::route::Door;
+use crate::flow::error::Refusal;
+
+/// What the pages of a login are told in their URL, and is read here as the identity server's word. It hands the parameters
+/// of the request that began the login on to them, before its own.
+const PAGE_WORDS: [&str; 4] = ["authFailure", "authenticators", "errorCode", "lockedReason"];
+
+/// What the app-native API tells the framework itself. Members of `params` of the same names would take their place: the
+/// request would go on with another login, or another option, than it says.
+const OWN_OF_API: [&str; 5] = [
+    "authenticator",
+    "commonAuthLogout",
+    "idp",
+    "sessionDataKey",
+    "type",
+];
+
+/// With one of these the login begins anew, or elsewhere, whatever option is picked beside it.
+const RESTARTS: [&str; 4] = ["authType", "fidp", "identifier_consent", "restart_flow"];
+
+/// The authenticators that read no password: who picks one of them is sent to its page, and a password beside that is not
+/// looked at. One that is not known here may read it.
+const WITHOUT_PASSWORD: [&str; 10] = [
+    "backup-code-authenticator",
+    "email-otp-authenticator",
+    "EmailOTP",
+    "FIDOAuthenticator",
+    "IdentifierExecutor",
+    "MagicLinkAuthenticator",
+    "push-notification-authenticator",
+    "sms-otp-authenticator",
+    "SMSOTP",
+    "totp",
+];
+
+/// Whether a request leaves to the identity server what only the identity server may say.
+///
+/// # Errors
+/// It begins a login with a word of the login's pages, or sets in the app-native API what the API itself sets.
+pub fn check_framework(door: Door, parameters: Option<&Parameters>) -> Result<(), Refusal> {
+    let Some(parameters) = parameters else {
+        return Ok(());
+    };
+    let is_taken = match door {
+        Door::Authorize
+        | Door::CibaAuthorize
+        | Door::Device
+        | Door::Par
+        | Door::Saml
+        | Door::WsFed => PAGE_WORDS.iter().any(|name| parameters.get(name).is_some()),
+        Door::Authn => {
+            // A member that is no text does not reach the login.
+            let sets =
+                |name: &str| parameters.json_text(&["selectedAuthenticator", "params", name]);
+            let mut names = OWN_OF_API.iter().chain(&RESTARTS);
+            names.any(|name| sets(name).is_some())
+        }
+        Door::Basic
+        | Door::Ciba
+        | Door::DeviceAuthorize
+        | Door::Flow
+        | Door::Login
+        | Door::Pdp
+        | Door::Token => false,
+    };
+    if is_taken {
+        return Err(Refusal::new(
+            400,
+            "framework_parameter",
+            "a parameter is the identity server's own",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a login form picks an option that reads no password.
+pub(super) fn picks_in_form(parameters: &Parameters) -> bool {
+    let restarts = RESTARTS.iter().any(|name| parameters.get(name).is_some());
+    !restarts
+        && parameters
+            .get("authenticator")
+            .is_some_and(reads_no_password)
+}
+
+/// The same in the app-native API.
+pub(super) fn picks_in_json(parameters: &Parameters) -> bool {
+    let id = parameters.json_text(&["selectedAuthenticator", "authenticatorId"]);
+    id.and_then(outcome::authenticator_of)
+        .is_some_and(|name| reads_no_password(&name))
+}
+
+/// The framework compares without case.
+fn reads_no_password(name: &str) -> bool {
+    WITHOUT_PASSWORD
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+}
