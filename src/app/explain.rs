@@ -98,6 +98,20 @@ impl Told {
     }
 }
 
+/// What was not looked through for a record that was not found.
+///
+/// # Errors
+///
+/// If a folder cannot be read.
+pub fn passed_over(config: &Config, asked: &Asked) -> Result<Option<String>, RunError> {
+    let packed = if asked.audit.is_empty() {
+        records::packed_log(&config.audit_file())
+    } else {
+        records::packed(&asked.audit)?
+    };
+    Ok(records::passed_over(&packed))
+}
+
 /// Explains what was asked for.
 pub fn explain(config: &Config, asked: &Asked) -> Result<Told, RunError> {
     let files = if asked.audit.is_empty() {

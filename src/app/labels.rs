@@ -24,7 +24,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// The file of analysts' labels, in the folder of everything that is written.
-const FILE: &str = "labels.jsonl";
+pub(in crate::app) const FILE: &str = "labels.jsonl";
 /// The columns of the export: those that `model eval` and `replay` read, and where each label is from.
 const COLUMNS: [&str; 8] = [
     "id",

@@ -201,20 +201,16 @@ impl Block {
 }
 
 /// The audit files at `paths`: files as they are, and of folders what is named like one, in the order of names (that of
-/// time).
+/// time). Packed ones are passed over: [`packed`] has them.
 pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
     let mut all = Vec::new();
     for path in paths {
-        if !path.is_dir() {
-            all.push(path.clone());
-            continue;
-        }
-        let found = within(path, |name| name.contains(".jsonl") && !is_packed(name))
-            .map_err(|error| unreadable(path, &error))?;
+        let mut found = at(path)?;
+        found.retain(|found| !is_packed(found));
         if found.is_empty() {
             return Err(wrong(
                 path,
-                "no audit files (*.jsonl) in it; packed ones are unpacked first",
+                "no audit files (*.jsonl); packed ones are unpacked first",
             ));
         }
         all.extend(found);
@@ -222,11 +218,55 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
     Ok(all)
 }
 
+/// The packed audit files at `paths`, whose bytes are no lines: what is read of a log lacks them.
+pub fn packed(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(at(path)?);
+    }
+    all.retain(|found| is_packed(found));
+    Ok(all)
+}
+
+/// A sentence about packed files that were passed over, if there are some.
+pub fn passed_over(packed: &[PathBuf]) -> Option<String> {
+    let first = packed.first()?.display();
+    let more = match packed.len() {
+        1 => "is packed and was".to_owned(),
+        many => format!("and {} more are packed and were", many - 1),
+    };
+    Some(format!("`{first}` {more} not read: unpack first"))
+}
+
+/// What is at `path`: a file, or of a folder what is named like an audit file.
+fn at(path: &Path) -> Result<Vec<PathBuf>, RunError> {
+    if path.is_dir() {
+        within(path, |name| name.contains(".jsonl")).map_err(|error| unreadable(path, &error))
+    } else {
+        Ok(vec![path.to_owned()])
+    }
+}
+
 /// An audit file and the older ones of the same log beside it.
 pub fn log(file: &Path) -> Vec<PathBuf> {
+    let mut files = beside(file);
+    files.retain(|other| !is_packed(other) && other.file_name() != file.file_name());
+    files.push(file.to_owned());
+    files
+}
+
+/// The older ones that are packed.
+pub fn packed_log(file: &Path) -> Vec<PathBuf> {
+    let mut files = beside(file);
+    files.retain(|other| is_packed(other));
+    files
+}
+
+/// What is named like an older file of the same log, packed or not.
+fn beside(file: &Path) -> Vec<PathBuf> {
     let stem = file.file_stem().and_then(|stem| stem.to_str());
     let (Some(folder), Some(stem)) = (file.parent(), stem) else {
-        return vec![file.to_owned()];
+        return Vec::new();
     };
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -236,19 +276,14 @@ pub fn log(file: &Path) -> Vec<PathBuf> {
     let is_of_log = |name: &str| {
         name.strip_prefix(stem)
             .is_some_and(|rest| rest.starts_with(['.', '-']) && rest.contains(".jsonl"))
-            && !is_packed(name)
     };
-    let mut older = within(folder, is_of_log).unwrap_or_default();
-    older.retain(|other| other.file_name() != file.file_name());
-    older.push(file.to_owned());
-    older
+    within(folder, is_of_log).unwrap_or_default()
 }
 
-/// Whether a file of that name is one that was packed: its bytes are no lines.
-fn is_packed(name: &str) -> bool {
-    [".gz", ".zst", ".xz", ".bz2", ".lz4", ".zip"]
-        .iter()
-        .any(|end| name.ends_with(end))
+/// Whether a file is one that was packed, by its name.
+fn is_packed(path: &Path) -> bool {
+    let end = path.extension().and_then(|end| end.to_str());
+    end.is_some_and(|end| ["gz", "zst", "xz", "bz2", "lz4", "zip"].contains(&end))
 }
 
 fn within(folder: &Path, is_one: impl Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
@@ -411,7 +446,9 @@ mod tests {
         std::fs::write(folder.path().join("other.jsonl"), "").unwrap();
         std::fs::write(folder.path().join("audit.20250101T000000Z.jsonl.gz"), "").unwrap();
         let files = log(&newest);
-        assert_eq!(files, [older.clone(), newest]);
+        assert_eq!(files, [older.clone(), newest.clone()]);
+        let gz = folder.path().join("audit.20250101T000000Z.jsonl.gz");
+        assert_eq!(packed_log(&newest), [gz]);
         let found = find(&files, &["decision-b", "decision-d", "decision"]).unwrap();
         let places: Vec<_> = found
             .iter()
@@ -433,6 +470,17 @@ mod tests {
         let found = files(&[folder.path().to_owned()]).unwrap();
         let names: Vec<_> = found.iter().map(|path| path.file_name().unwrap()).collect();
         assert_eq!(names, ["a.jsonl.1", "b.jsonl"]);
+        // Packed ones are told apart, also where somebody has named them.
+        let gz = folder.path().join("a.jsonl.2.gz");
+        for paths in [&[folder.path().to_owned()][..], std::slice::from_ref(&gz)] {
+            assert_eq!(packed(paths).unwrap(), std::slice::from_ref(&gz));
+        }
+        assert!(files(std::slice::from_ref(&gz)).is_err());
+        let said = passed_over(&[gz.clone(), gz]).unwrap();
+        assert!(
+            said.ends_with("a.jsonl.2.gz` and 1 more are packed and were not read: unpack first"),
+            "{said}"
+        );
         let missing = find(&[folder.path().join("none.jsonl")], &["x"]).unwrap_err();
         assert!(missing.to_string().contains("none.jsonl"), "{missing}");
     }

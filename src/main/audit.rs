@@ -24,19 +24,21 @@ pub(crate) enum AuditCommand {
     ///
     /// With --key, the auditor's key that was made at the first start and is kept elsewhere, each line is checked by itself.
     /// With --public-key, everybody can check the lines up to the last signature. Without either it is only known that the
-    /// log agrees with itself. Without FILES: the log of the configuration, with the files that were put aside.
+    /// log agrees with itself. Without FILES: the log of the configuration, with the files that were put aside. Packed files
+    /// (.gz, .zst and such) are not read: each is named, and the log is not sound without them, unless --part says that it is
+    /// a part.
     ///
     /// Examples:
     ///   riskgate audit verify --key /safe/audit-auditor.edge-1.key
     ///   riskgate audit verify --public-key 3b6a27bc...29 /archive/audit.*.jsonl audit.jsonl
     ///   riskgate audit verify --part --json audit.20261126T000000.000Z.jsonl
     ///
-    /// Exit codes: 0 sound, 1 a file cannot be read, 2 the command is wrong, 4 not sound.
+    /// Exit codes: 0 sound, 1 a file cannot be read, 2 the command is wrong, 4 not sound, or not all was checked.
     #[command(verbatim_doc_comment)]
     Verify {
         #[command(flatten)]
         place: Place,
-        /// Files of the log; their order is found out
+        /// Files of the log, or folders of them; their order is found out
         #[arg(value_name = "FILES")]
         files: Vec<PathBuf>,
         /// The auditor's key of a node (audit-auditor.NODE.key); once for each node
@@ -132,7 +134,10 @@ pub(crate) fn run(command: AuditCommand) -> Result<ExitCode, RunError> {
             closed,
             json,
         } => {
-            let files = given_or_configured(files, &place)?;
+            let files = match files.as_slice() {
+                [] => verify::Files::of(&place.config()?.0),
+                given => verify::Files::at(given)?,
+            };
             let extent = match (part, closed) {
                 (true, _) => Extent::Part,
                 (false, true) => Extent::Closed,

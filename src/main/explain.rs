@@ -57,6 +57,9 @@ pub(crate) fn run(args: ExplainArgs) -> Result<ExitCode, RunError> {
             "riskgate: no record has the id `{}`; --audit names other files or folders",
             plain(id)
         );
+        if let Some(packed) = app::explain::passed_over(&config, &asked)? {
+            eprintln!("riskgate: {}", plain(&packed));
+        }
         return Ok(ExitCode::from(NOTHING));
     }
     if args.json {

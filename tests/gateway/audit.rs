@@ -59,6 +59,36 @@ async fn an_auditor_finds_what_was_done_to_records() {
         assert_eq!(report["records"], count, "{out}");
     }
 
+    // What was packed is not read, and not passed over in silence: where nothing is missing without it, too.
+    let packed = world.data_dir().join("audit.20200101T000000.000Z.jsonl.gz");
+    std::fs::write(&packed, b"\x1f\x8b").expect("a file");
+    let folder = world.data_dir().display().to_string();
+    for files in [&[][..], &[folder.as_str()]] {
+        let (code, out) = verify(&world, true, &[files, &["--closed"]].concat());
+        assert_eq!(code, Some(4), "{out}");
+        let named = format!("not checked: `{}` is packed", packed.display());
+        assert!(out.contains(&named) && !out.contains("\nsound:"), "{out}");
+        assert!(out.contains("NOT ALL CHECKED: nothing wrong in"), "{out}");
+        let (code, out) = verify(&world, true, &[files, &["--part"]].concat());
+        assert_eq!(code, Some(0), "{out}");
+        assert!(
+            out.contains("jsonl.gz` is packed and was not read"),
+            "{out}"
+        );
+    }
+    let (code, _, err) = world.command(&["explain", "0198-none"]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(
+        err.contains("jsonl.gz` is packed and was not read"),
+        "{err}"
+    );
+    let (_, out, err) = world.command(&["replay"]);
+    assert!(
+        out.contains("jsonl.gz` is packed and was not read"),
+        "{out}{err}"
+    );
+    std::fs::remove_file(&packed).expect("a file");
+
     let path = log_file(&world);
     let text = std::fs::read_to_string(&path).expect("records");
     let lines: Vec<&str> = text.lines().collect();

@@ -117,7 +117,13 @@ pub fn replay(config: &Config, plan: &Plan) -> Result<Report, RunError> {
     } else {
         records::files(&plan.audit)?
     };
-    let (policy, warnings) = policy(config, plan)?;
+    let packed = if plan.audit.is_empty() {
+        records::packed_log(&config.audit_file())
+    } else {
+        records::packed(&plan.audit)?
+    };
+    let (policy, mut warnings) = policy(config, plan)?;
+    warnings.extend(records::passed_over(&packed));
     let (models, model) = match &plan.model {
         Some(path) => {
             let loaded = model::load(path, None)?.into_parts();

@@ -121,6 +121,9 @@ pub struct Report {
     pub wrong: u64,
     /// What to know.
     pub notes: Vec<String>,
+    /// Files of the log that nothing was read of, such as packed ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
 }
 
 impl Wrong {
@@ -154,8 +157,8 @@ impl fmt::Display for Finding {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether everything was read and nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.wrong == 0
+        self.wrong == 0 && self.unread.is_empty()
     }
 }
