@@ -2,6 +2,7 @@
 //! certificates beside it. What is not valid is refused with its reason, and the old stays.
 
 use crate::adapters::geo::CurrentGeo;
+use crate::adapters::geo::Damage;
 use crate::adapters::identity_server::IdentityServer;
 use crate::adapters::identity_server::ManagementCredential;
 use crate::adapters::shared_signals::Receivers;
@@ -199,15 +200,23 @@ impl Reloader {
 
     /// Counts what the address databases could not say for being damaged, which requests do without.
     fn count_damage(&self) {
-        let failures = self.geo.failures();
-        if failures > 0 {
-            self.flow.dependencies().metrics.geo_failures(failures);
-            let damaged =
-                "records of an address database cannot be read: it is damaged, fetch it again";
-            let status = PartStatus::Degraded(damaged.to_owned());
-            if self.health.turn("geo", status) {
-                tracing::error!(failures, "{damaged}");
-            }
+        let Some(Damage { failures, files }) = self.geo.damage() else {
+            return;
+        };
+        self.flow.dependencies().metrics.geo_failures(failures);
+        let files: Vec<String> = files
+            .iter()
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        let damaged = format!(
+            "records of address databases cannot be read, their addresses have no facts: damaged, fetch again: {}",
+            files.join(", ")
+        );
+        if self
+            .health
+            .turn("geo", PartStatus::Degraded(damaged.clone()))
+        {
+            tracing::error!(failures, "{damaged}");
         }
     }
 

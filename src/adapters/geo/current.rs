@@ -1,6 +1,7 @@
 //! The databases of the moment: read again once their files have changed and have come to rest. New ones are taken as a whole,
 //! and only where every file that could be used before still can be.
 
+use crate::adapters::geo::Damage;
 use crate::adapters::geo::GeoDatabases;
 use crate::adapters::geo::GeoProblem;
 use crate::adapters::geo::GeoRole;
@@ -83,9 +84,9 @@ impl CurrentGeo {
         Some(Ok(warnings))
     }
 
-    /// Records that could not be decoded, as [`GeoDatabases::failures`] says it, of those in use.
-    pub fn failures(&self) -> u64 {
-        self.databases.load().failures()
+    /// Records that could not be decoded, as [`GeoDatabases::damage`] says it, of those in use.
+    pub fn damage(&self) -> Option<Damage> {
+        self.databases.load().damage()
     }
 
     /// The version of the data, as [`GeoDatabases::version`] says it.

@@ -23,7 +23,9 @@ use crate::domain::signals::network::NetworkFacts;
 use crate::domain::signals::network::NetworkKind;
 use crate::domain::signals::network::canonical_address;
 use crate::flow::ports::GeoLookup;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
@@ -57,12 +59,14 @@ pub struct GeoSettings {
 /// The databases in memory, ready for lookups from any thread.
 #[derive(Debug)]
 pub struct GeoDatabases {
-    country: Option<Database>,
-    city: Vec<Database>,
+    country: Option<Opened>,
+    city: Vec<Opened>,
     operators: Option<Operators>,
     kinds: Option<KindTable>,
     version: Option<String>,
     failures: AtomicU64,
+    /// The files with records that could not be decoded.
+    damaged: Mutex<BTreeSet<PathBuf>>,
     /// What was found for the addresses that were asked for lately.
     recent: Cache<IpAddr, NetworkFacts>,
 }
@@ -71,7 +75,23 @@ pub struct GeoDatabases {
 #[derive(Debug)]
 enum Operators {
     Table(OperatorTable),
-    Database(Database),
+    Database(Opened),
+}
+
+/// A database and the file that it is from.
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    database: Database,
+}
+
+/// What has come out since it was asked last of files that are damaged.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// How many records could not be decoded.
+    pub failures: u64,
+    /// The files that such records are in, as far as is known.
+    pub files: Vec<PathBuf>,
 }
 
 impl GeoDatabases {
@@ -81,15 +101,11 @@ impl GeoDatabases {
         let country = settings
             .country
             .as_deref()
-            .and_then(|path| opening.open(GeoRole::Country, path, open_country));
+            .and_then(|path| opening.database(GeoRole::Country, path));
         let city = settings
             .city
             .iter()
-            .filter_map(|path| {
-                opening.open(GeoRole::City, path, |bytes| {
-                    Database::open(bytes, GeoRole::City)
-                })
-            })
+            .filter_map(|path| opening.database(GeoRole::City, path))
             .collect();
         let operators = settings.asn.as_deref().and_then(|path| {
             if is_csv(path) {
@@ -98,9 +114,7 @@ impl GeoDatabases {
                     .map(Operators::Table)
             } else {
                 opening
-                    .open(GeoRole::Asn, path, |bytes| {
-                        Database::open(bytes, GeoRole::Asn)
-                    })
+                    .database(GeoRole::Asn, path)
                     .map(Operators::Database)
             }
         });
@@ -115,6 +129,7 @@ impl GeoDatabases {
             kinds,
             version: opening.version(),
             failures: AtomicU64::new(0),
+            damaged: Mutex::default(),
             recent: Cache::new(RECENT_MAX),
         };
         (databases, opening.warnings)
@@ -134,14 +149,24 @@ impl GeoDatabases {
             && self.kinds.is_none()
     }
 
-    /// How many records could not be decoded since this was asked last: above zero, a database is damaged.
-    pub fn failures(&self) -> u64 {
-        self.failures.swap(0, Ordering::Relaxed)
+    /// The records that could not be decoded since this was asked last, if there are some: a database is damaged.
+    pub fn damage(&self) -> Option<Damage> {
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        (failures > 0).then(|| Damage {
+            failures,
+            files: self.damaged.lock().iter().cloned().collect(),
+        })
     }
 
     /// Counts a record that could not be decoded; its facts stay unknown.
-    fn note<T>(&self, read: Result<Option<T>, maxminddb::MaxMindDbError>) -> Option<T> {
+    fn note<T>(
+        &self,
+        opened: &Opened,
+        read: Result<Option<T>, maxminddb::MaxMindDbError>,
+    ) -> Option<T> {
         read.unwrap_or_else(|_| {
+            // Named before it is counted: whoever hears of the count hears the name.
+            self.damaged.lock().insert(opened.path.clone());
             self.failures.fetch_add(1, Ordering::Relaxed);
             None
         })
@@ -160,8 +185,8 @@ impl GeoDatabases {
     }
 
     fn add_place(&self, address: IpAddr, facts: &mut NetworkFacts) {
-        for database in &self.city {
-            if let Some(place) = self.note(database.place(address)) {
+        for city in &self.city {
+            if let Some(place) = self.note(city, city.database.place(address)) {
                 facts.country = place.country;
                 facts.city = place.city;
                 facts.coordinates = place.coordinates;
@@ -171,10 +196,10 @@ impl GeoDatabases {
         // The city database knows where an address is used, the country database where it is registered: the first is
         // preferred, so that country, city and coordinates are of one place.
         if facts.country.is_none()
-            && let Some(database) = &self.country
+            && let Some(country) = &self.country
         {
             facts.country = self
-                .note(database.place(address))
+                .note(country, country.database.place(address))
                 .and_then(|place| place.country);
         }
     }
@@ -188,8 +213,8 @@ impl GeoDatabases {
                     facts.kind = Some(operator.kind);
                 }
             }
-            Some(Operators::Database(database)) => {
-                if let Some(operator) = self.note(database.operator(address)) {
+            Some(Operators::Database(opened)) => {
+                if let Some(operator) = self.note(opened, opened.database.operator(address)) {
                     facts.asn = Some(operator.asn);
                     facts.kind = Some(operator.kind);
                     facts.as_org = operator.organization;
@@ -225,6 +250,12 @@ struct Opening {
 }
 
 impl Opening {
+    fn database(&mut self, role: GeoRole, path: &Path) -> Option<Opened> {
+        let database = self.open(role, path, |bytes| Database::open(bytes, role))?;
+        let path = path.to_owned();
+        Some(Opened { path, database })
+    }
+
     fn open<T>(
         &mut self,
         role: GeoRole,
@@ -302,10 +333,6 @@ impl Opening {
             _ => None,
         }
     }
-}
-
-fn open_country(bytes: Vec<u8>) -> Result<Database, GeoProblem> {
-    Database::open(bytes, GeoRole::Country)
 }
 
 fn is_csv(path: &Path) -> bool {

@@ -145,7 +145,7 @@ fn local_and_unknown_addresses_have_no_facts() {
             "{address}"
         );
     }
-    assert_eq!(databases.failures(), 0);
+    assert_eq!(databases.damage(), None);
 }
 
 #[test]
@@ -302,6 +302,24 @@ fn a_bad_manifest_is_a_warning() {
         );
         assert_eq!(databases.version(), None);
     }
+}
+
+#[test]
+fn records_that_cannot_be_decoded_are_counted_and_their_file_is_named() {
+    let databases = open(&settings());
+    let country = databases.country.as_ref().unwrap();
+    let broken = || Err::<Option<()>, _>(maxminddb::MaxMindDbError::decoding("broken"));
+    for _ in 0..3 {
+        assert_eq!(databases.note(country, broken()), None);
+    }
+    let files = vec![folder().join("country.mmdb")];
+    let damage = |failures, files| Some(Damage { failures, files });
+    assert_eq!(databases.damage(), damage(3, files.clone()));
+    assert_eq!(databases.damage(), None);
+    // Another one later: both are known to be damaged.
+    assert_eq!(databases.note(&databases.city[1], broken()), None);
+    let both = [vec![folder().join("city-ipv6.mmdb")], files].concat();
+    assert_eq!(databases.damage(), damage(1, both));
 }
 
 /// Every byte of a database is damaged in turn, and the file cut at every length: nothing may panic or hang.

@@ -43,7 +43,7 @@ pub enum GeoProblem {
         limit: u64,
     },
     /// It is not a usable MMDB.
-    #[error("is not a usable MMDB file: {0}")]
+    #[error("is not a usable MMDB file, fetch it again: {0}")]
     Mmdb(#[from] maxminddb::MaxMindDbError),
     /// It is an MMDB of another purpose.
     #[error("holds no {expected} in its first records")]
@@ -72,7 +72,7 @@ pub enum GeoProblem {
     #[error("is not a manifest: {0}")]
     Manifest(String),
     /// A file has another size than the manifest says.
-    #[error("has {found} bytes, its manifest says {expected}")]
+    #[error("has {found} bytes, its manifest says {expected}: fetch them again")]
     Size {
         /// The size that the manifest says.
         expected: u64,
