@@ -172,7 +172,11 @@ impl Asked {
         // What may be sent twice would be, over a connection that has ended meanwhile: it has one of its own.
         let is_fresh = context.is_fresh || head.method.is_idempotent();
         let peer = upstream.peer(permit, is_fresh, exchange.trace.as_deref_mut());
-        let (stream, _) = connector.get_stream(&peer).await?;
+        let stream = match connector.reused_stream(&peer).await {
+            Some(stream) => stream,
+            // Boxed, so that the many requests over a connection that is there need not carry the room for it.
+            None => Box::pin(connector.new_stream(&peer)).await?,
+        };
         let stream = Box::new(Gathered::new(stream, !body.is_empty()));
         let mut server = ClientSession::new_with_options(stream, &peer);
         server.read_timeout = peer.options.read_timeout;

@@ -92,6 +92,7 @@ use pingora::proxy::Session;
 use shield::fault_point;
 use shield::shielded;
 use shield::shielded_now;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use upstream::Services;
@@ -232,7 +233,7 @@ impl ProxyHttp for GatewayProxy {
         if self.drain.is_draining() {
             session.set_keepalive(None);
         }
-        shielded(self.take(session, context)).await
+        shielded(pin!(self.take(session, context))).await
     }
 
     async fn upstream_peer(
@@ -301,11 +302,11 @@ impl ProxyHttp for GatewayProxy {
         answer: &mut ResponseHeader,
         context: &mut RequestContext,
     ) -> Result<()> {
-        shielded(async {
+        shielded(pin!(async {
             fault_point("response_filter", session.req_header());
             response::head(&self.flow, session.req_header(), context, answer).await?;
             rewrite::head(&self.flow, session, context, answer).await
-        })
+        }))
         .await
     }
 
