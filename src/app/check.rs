@@ -366,12 +366,12 @@ async fn reach_stream(stream: &dyn RecordStream, file: &str) -> Option<ConfigErr
     Some(ConfigError::new(file, problem))
 }
 
-/// A failure of Redis, with what mends it where that is known.
+/// A failure of Redis, with what mends it where that is known and not said yet.
 fn mended(error: &dyn Display, side: Side) -> String {
     let said = error.to_string();
     match remedy::of_credentials(&said, side) {
-        Some(remedy) => format!("{said}; {remedy}"),
-        None => said,
+        Some(remedy) if !said.contains(&remedy) => format!("{said}; {remedy}"),
+        _ => said,
     }
 }
 

@@ -136,7 +136,8 @@ impl KeySource for IdentityServer {
                     Ok(keys) => entry.keep(keys, self.clock.instant()),
                     Err(error) => {
                         let remedy = remedy::of_tls(&error.to_string(), Side::IdentityServer);
-                        tracing::warn!(realm, error = %error, remedy, "the keys of the identity server could not be fetched");
+                        let upstream = &self.settings.origin;
+                        tracing::warn!(upstream, realm, error = %error, remedy, "the keys of the identity server (`upstream.url`) could not be fetched");
                     }
                 }
             }
@@ -156,7 +157,8 @@ impl IdentityServer {
                 .map(|document| document.issuer)
                 .ok(),
             Err(error) => {
-                tracing::warn!(realm, error = %error, "the issuer could not be learnt");
+                let upstream = &self.settings.origin;
+                tracing::warn!(upstream, realm, error = %error, "the issuer could not be learnt of the identity server (`upstream.url`)");
                 None
             }
         };

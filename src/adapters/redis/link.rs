@@ -303,7 +303,11 @@ impl Link {
 
     /// With what mends it, where that is known.
     fn mended(&self, why: String, remedy: Option<String>) -> String {
-        match remedy.or_else(|| remedy::of_tls(&why, self.settings.side)) {
+        let side = self.settings.side;
+        let remedy = remedy
+            .or_else(|| remedy::of_tls(&why, side))
+            .or_else(|| remedy::of_credentials(&why, side));
+        match remedy {
             Some(remedy) => format!("{why}; {remedy}"),
             None => why,
         }
