@@ -143,7 +143,16 @@ fn begins_anew(exchange: &Exchange, assessed: &Assessed, door: Door) -> bool {
         _ => false,
     };
     let is_begin = matches!(door, Door::Authorize | Door::Saml);
-    is_session && is_begin && exchange.outcome == AuthOutcome::LoginPage
+    let is_at_first_step = match exchange.outcome {
+        AuthOutcome::LoginPage => true,
+        // A choice of factors may be a first step without passwords.
+        AuthOutcome::NextFactor => {
+            let prompt = assessed.facts.prompt.as_deref().unwrap_or_default();
+            prompt.split(' ').any(|value| value == "login")
+        }
+        _ => false,
+    };
+    is_session && is_begin && is_at_first_step
 }
 
 /// Whom something stands for that this exchange issued, and whether that is only whom a login was begun for. `before` is
