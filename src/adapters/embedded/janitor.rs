@@ -1,6 +1,7 @@
 //! The thread that flushes the file and removes what has expired, a bounded number of entries at a time.
 
 use crate::adapters::embedded::Inner;
+use crate::adapters::embedded::guarded;
 use crate::adapters::embedded::reopening::Reopening;
 use crate::adapters::embedded::tables;
 use crate::adapters::embedded::tables::KINDS;
@@ -70,16 +71,24 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
         Err(RecvTimeoutError::Timeout)
     ) {
         // An error here shows in the calls as well: a file that cannot be written refuses the next batch.
-        drop(inner.flush());
-        reopening.look(inner, interval);
+        keeping(inner, || drop(inner.flush()));
+        keeping(inner, || reopening.look(inner, interval));
         since_sweep += interval;
         if since_sweep >= inner.settings.sweep_interval {
             since_sweep = Duration::ZERO;
             let now = Timestamp(inner.seen.load(Ordering::Relaxed));
-            drop(inner.sweep(now, &mut cursors));
+            keeping(inner, || drop(inner.sweep(now, &mut cursors)));
         }
     }
-    drop(inner.flush());
+    keeping(inner, || drop(inner.flush()));
+}
+
+/// Goes on after a panic of the database, as if the disk had failed: without this thread nothing would be written any more.
+pub(super) fn keeping(inner: &Inner, turn: impl FnOnce()) {
+    if let Err(reason) = guarded(turn) {
+        inner.lost.store(true, Ordering::Release);
+        tracing::error!(reason, path = %inner.path.display(), "the database of the state file stopped; the file is opened again");
+    }
 }
 
 impl Inner {

@@ -4,6 +4,7 @@ use crate::adapters::embedded::Inner;
 use crate::adapters::embedded::Opened;
 use crate::adapters::embedded::UNFLUSHED_MAX;
 use crate::adapters::embedded::bind::Binder;
+use crate::adapters::embedded::guarded;
 use crate::adapters::embedded::tables::Tables;
 use crate::adapters::embedded::unwritten::Layer;
 use crate::adapters::embedded::unwritten::Layers;
@@ -63,9 +64,28 @@ impl Inner {
         Ok(())
     }
 
+    /// As [`transacted`](Self::transacted), also where the database panics, as it does on some damage: then the file is lost until
+    /// it is opened again.
+    fn transact<T>(
+        &self,
+        file: &mut Opened,
+        durability: Durability,
+        is_flush: bool,
+        apart: &Layer,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, redb::Error> {
+        let transacted = || self.transacted(file, durability, is_flush, apart, change);
+        guarded(transacted).unwrap_or_else(|reason| {
+            self.lost.store(true, Ordering::Release);
+            // What is known of it here may be half changed.
+            file.database = None;
+            Err(redb::Error::Corrupted(reason))
+        })
+    }
+
     /// Writes `apart` and then what `change` does, in one transaction, and shows it to readers of the file. What was learnt
     /// stays in memory for a while where nothing but this was written.
-    fn transact<T>(
+    fn transacted<T>(
         &self,
         file: &mut Opened,
         durability: Durability,
@@ -134,4 +154,40 @@ fn is_of_disk(error: &redb::Error) -> bool {
         error,
         redb::Error::Io(_) | redb::Error::PreviousIo | redb::Error::DatabaseClosed
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::embedded::EmbeddedSettings;
+    use crate::adapters::embedded::EmbeddedStore;
+    use crate::flow::ports::StateStore;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_database_that_panics_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.redb");
+        let settings = EmbeddedSettings {
+            flush_interval: Duration::from_millis(20),
+            ..EmbeddedSettings::default()
+        };
+        let store = EmbeddedStore::open(&path, settings).unwrap();
+        let panics = |_: &mut Tables<'_>| -> Result<(), redb::Error> { panic!("for the test") };
+        let error = store.inner.write(Durability::None, panics).unwrap_err();
+        assert!(error.to_string().contains("for the test"), "{error}");
+        let told = store.ping().await.unwrap_err().to_string();
+        assert!(told.contains("for the test"), "{told}");
+        // What reads it for the janitor may panic as well, and the janitor goes on.
+        crate::adapters::embedded::janitor::keeping(&store.inner, || panic!("for the test"));
+        for _ in 0..500 {
+            let is_open = !store.inner.lost.load(Ordering::Acquire);
+            if is_open && store.inner.write(Durability::None, |_| Ok(())).is_ok() {
+                store.ping().await.unwrap();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the file is not opened again");
+    }
 }
