@@ -5,7 +5,7 @@
 #                             BENCH_PROFILE=dist as it is shipped (optimised over all crates)
 #   scripts/bench.sh peers    installs what others offer (nginx, HAProxy: Debian, as root; Envoy, FastAPI: vendor/bench-venv);
 #                             the load bench then measures those as well
-#   scripts/bench.sh instructions  instructions of a request beside the bare proxy's, by valgrind: steady on any machine
+#   scripts/bench.sh instructions  instructions of a request beside the bare proxy's, by valgrind; runs of one build differ
 #   scripts/bench.sh micro    single steps: canonical form, features, score, decision, plan, record, whole request, state;
 #                             fails where one is above the budget that stands beside it
 #
