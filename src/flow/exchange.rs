@@ -268,6 +268,14 @@ pub struct Timing {
     pub decision: Duration,
 }
 
+impl RequestFacts {
+    /// Whether `prompt` has this value (OpenID Connect Core section 3.1.2.1).
+    pub fn prompts(&self, value: &str) -> bool {
+        let prompt = self.prompt.as_deref().unwrap_or_default();
+        prompt.split(' ').any(|one| one == value)
+    }
+}
+
 impl Assessed {
     /// Who makes the request: whom it names together with what may prove it, else whom the presented token, session or login
     /// in progress stands for.

@@ -417,19 +417,7 @@ impl AuthFlow {
         let mut plan = AnswerPlan::default();
         exchange.response_status = head.status;
         if let Some(door) = exchange.door {
-            let mut conclusion = observe::head(exchange, door, head);
-            let is_beside_session = exchange
-                .assessed
-                .as_ref()
-                .is_some_and(|assessed| assessed.session.is_some());
-            // The session is the first step of a login whose next one leaves a choice.
-            if is_beside_session
-                && conclusion.outcome == AuthOutcome::LoginPage
-                && head.offers_factors()
-            {
-                conclusion.outcome = AuthOutcome::NextFactor;
-                exchange.outcome = conclusion.outcome;
-            }
+            let conclusion = observe::head(exchange, door, head);
             let facts = exchange.assessed.as_ref().map(|assessed| &assessed.facts);
             let accepts = |facts| unproven::accepts(door, head, &conclusion, facts);
             if exchange.is_unproven() && facts.is_some_and(accepts) {

@@ -76,6 +76,14 @@ pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclus
     {
         conclusion.outcome = AuthOutcome::None;
     }
+    let is_beside_session = exchange
+        .assessed
+        .as_ref()
+        .is_some_and(|assessed| assessed.session.is_some());
+    // The session is the first step of a login whose next one leaves a choice.
+    if is_beside_session && conclusion.outcome == AuthOutcome::LoginPage && head.offers_factors() {
+        conclusion.outcome = AuthOutcome::NextFactor;
+    }
     exchange.outcome = conclusion.outcome;
     conclusion
 }

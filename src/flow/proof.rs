@@ -271,8 +271,7 @@ async fn front_channel(
     let silent = exchange
         .assessed
         .as_ref()
-        .and_then(|assessed| assessed.facts.prompt.as_deref())
-        .is_some_and(|prompt| prompt.split(' ').any(|value| value == "none"));
+        .is_some_and(|assessed| assessed.facts.prompts("none"));
     if !handed.has_tokens() {
         if !silent || owed.seen {
             return None;

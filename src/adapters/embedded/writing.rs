@@ -25,7 +25,9 @@ impl Inner {
         let mut file = self.file.lock();
         let _learning = self.learning.lock();
         let apart = Layers::set_apart(&self.layers);
-        let done = self.transact(&mut file, durability, false, &apart, change);
+        let done = self.outlasting(&mut file, |file| {
+            self.transact(file, durability, false, &apart, change)
+        });
         self.settle(&done);
         self.dirty.store(true, Ordering::Release);
         // What a transaction frees can be used again only once a later one is on the disk.
@@ -59,23 +61,21 @@ impl Inner {
     /// Brings to the disk `apart` and all that is in the file. The caller holds `file`.
     fn persist(&self, file: &mut Opened, apart: &Layer) -> Result<(), redb::Error> {
         self.unflushed.store(0, Ordering::Release);
-        self.transact(file, Durability::Immediate, true, apart, |_| Ok(()))?;
+        self.outlasting(file, |file| {
+            self.transact(file, Durability::Immediate, true, apart, |_| Ok(()))
+        })?;
         self.dirty.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// As [`transacted`](Self::transacted), also where the database panics, as it does on some damage: then the file is lost until
-    /// it is opened again.
-    fn transact<T>(
+    /// Runs `work` on the file, also where the database panics, as it does on some damage: then the file is lost until it is
+    /// opened again.
+    fn outlasting<T>(
         &self,
         file: &mut Opened,
-        durability: Durability,
-        is_flush: bool,
-        apart: &Layer,
-        change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+        work: impl FnOnce(&mut Opened) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
-        let transacted = || self.transacted(file, durability, is_flush, apart, change);
-        guarded(transacted).unwrap_or_else(|reason| {
+        guarded(|| work(file)).unwrap_or_else(|reason| {
             self.lost.store(true, Ordering::Release);
             // What is known of it here may be half changed.
             file.database = None;
@@ -85,7 +85,7 @@ impl Inner {
 
     /// Writes `apart` and then what `change` does, in one transaction, and shows it to readers of the file. What was learnt
     /// stays in memory for a while where nothing but this was written.
-    fn transacted<T>(
+    fn transact<T>(
         &self,
         file: &mut Opened,
         durability: Durability,

@@ -146,10 +146,7 @@ fn begins_anew(exchange: &Exchange, assessed: &Assessed, door: Door) -> bool {
     let is_at_first_step = match exchange.outcome {
         AuthOutcome::LoginPage => true,
         // A choice of factors may be a first step without passwords.
-        AuthOutcome::NextFactor => {
-            let prompt = assessed.facts.prompt.as_deref().unwrap_or_default();
-            prompt.split(' ').any(|value| value == "login")
-        }
+        AuthOutcome::NextFactor => assessed.facts.prompts("login"),
         _ => false,
     };
     is_session && is_begin && is_at_first_step
