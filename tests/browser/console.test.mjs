@@ -20,6 +20,8 @@ import { assertAccessible, assertOwnScriptAlone } from './page-checks.mjs';
 
 const TEST_WITHIN_MS = 120_000;
 const SHOWS_WITHIN_MS = 60_000;
+/** Long enough for a form that was sent to show. */
+const NOTHING_FOR_MS = 1_000;
 const PASSWORD = 'correct horse battery';
 
 const POLICY = `
@@ -340,6 +342,9 @@ describe('the console in a browser', () => {
       for (const times of [1, 2]) {
         const note = page.getByLabel('How you know, for the record');
         await note.fill(`script kiddies ${javaScriptEnabled}`);
+        await note.press('Enter');
+        await page.waitForTimeout(NOTHING_FOR_MS);
+        assert.equal(await note.inputValue(), `script kiddies ${javaScriptEnabled}`, 'Enter has pressed a button');
         await page.getByRole('button', { name: 'Confirm compromised' }).click();
         // The page that comes has an empty field; its address is the same the second time.
         const end = Date.now() + SHOWS_WITHIN_MS;
@@ -352,9 +357,15 @@ describe('the console in a browser', () => {
       const held = page.locator('section.panel');
       const count = await held.count();
       assert.ok(count > 0, 'nothing is held');
-      await held.first().getByLabel('Reason, for the record').fill('called back');
+      const reason = held.first().getByLabel('Reason, for the record');
+      await reason.fill('called back');
+      // Enter is no word about it: whoever has typed a reason may mean either button.
+      await reason.press('Enter');
+      await page.waitForTimeout(NOTHING_FOR_MS);
+      assert.equal(new URL(page.url()).search, '');
+      assert.equal(await held.count(), count);
       await held.first().getByRole('button', { name: 'Release' }).click();
-      await page.getByText('Released: the user may sign in once').waitFor();
+      await page.getByText(/^Released \(reference [0-9a-f]{8}\): the user may sign in once/).waitFor();
       assert.equal(await page.locator('section.panel').count(), count - 1);
       await page.getByText('called back').first().waitFor();
 

@@ -454,10 +454,17 @@ async fn an_analyst_releases_a_held_login_and_a_viewer_only_looks() {
     let login = alice.open().await;
     let held = alice.submit_password(&login).await;
     assert_eq!(held.status, 303, "{held:?}");
-    let id = world.last_record().await.review.unwrap();
+    let held = world.last_record().await;
+    let (id, user) = (held.review.unwrap(), held.subject.unwrap());
 
     let mut vi = Browser::of(&world, "vi").await;
-    let page = vi.get("/console/review").await.body;
+    // The records' word for the user, which leads to all that is known, and the rule.
+    let user = format!("href=\"/console/users/{user}\"");
+    let page = eventually(async || {
+        let page = vi.get("/console/review").await.body;
+        (page.contains(&user) && page.contains("rule-0")).then_some(page)
+    })
+    .await;
     assert!(
         page.contains(&id[..8]) && !page.contains("/release"),
         "{page}"
@@ -476,10 +483,8 @@ async fn an_analyst_releases_a_held_login_and_a_viewer_only_looks() {
             &[("reason", note)],
         )
         .await;
-    assert_eq!(
-        (answer.status, answer.header("location")),
-        (303, Some("/console/review?done=release"))
-    );
+    let done = format!("/console/review?done=release&login={id}");
+    assert!(answer.status == 303 && answer.header("location") == Some(&*done));
     let record = world.last_record().await;
     assert_eq!(
         (
@@ -490,13 +495,14 @@ async fn an_analyst_releases_a_held_login_and_a_viewer_only_looks() {
         ),
         ("review", "released", Some("ann"), Some(note))
     );
-    let page = ann.get("/console/review?done=release").await.body;
+    let page = ann.get(&done).await.body;
+    let said = format!("Released (reference <code>{}</code>)", &id[..8]);
     assert!(
-        page.contains("No login waits") && page.contains("&lt;b&gt;twice"),
+        page.contains("No login waits") && page.contains(&said) && page.contains("&lt;b&gt;twice"),
         "{page}"
     );
     let again = ann.post(&format!("/console/review/{id}/refuse"), &[]).await;
-    assert_eq!(again.status, 409);
+    assert!(again.status == 409 && again.body.contains("href=\"/console/review\""));
     assert_eq!(
         ann.post(&format!("/console/review/{id}/keep"), &[])
             .await

@@ -146,10 +146,13 @@ fn summary(event: &AuditEvent) -> Markup {
             }
             li { "Done" b { (layout::words(&event.action)) } "mode " (mode) }
             li { "Outcome" b { (layout::words(&event.outcome)) } "status " (event.response_status) }
-            li { "When" b { (layout::moment(&event.time)) } "decided in " (event.timing.decision) " µs" }
+            li { "When (UTC)" b { (layout::moment(&event.time)) } "decided in " (event.timing.decision) " µs" }
         }
         @if mode != "enforce" && event.verdict.as_deref().is_some_and(|verdict| verdict != "allow") {
             p class="notice" { "Nothing of this was done to the user: the mode was " (mode) "." }
+        }
+        @if let (Some(held), Some("held")) = (&event.review, event.review_state.as_deref()) {
+            p { a href={ "/console/review#login-" (layout::encoded(held)) } { "To the queue of held logins" } }
         }
     }
 }

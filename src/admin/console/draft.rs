@@ -197,7 +197,7 @@ pub(super) fn versions(signed: &Signed, versions: &Versions, on_disk: &str) -> M
                 table {
                     caption { (caption) }
                     thead { tr {
-                        th scope="col" { "Time" } th scope="col" { "Version" } th scope="col" { "How" } th scope="col" { "By" }
+                        th scope="col" { "Time (UTC)" } th scope="col" { "Version" } th scope="col" { "How" } th scope="col" { "By" }
                         th scope="col" { "Why" } th scope="col" { "Restore" }
                     } }
                     tbody {

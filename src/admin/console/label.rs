@@ -191,6 +191,7 @@ pub(super) fn section(signed: &Signed, id: &str, label: Option<&Label>, is_done:
         @if signed.role >= Role::Analyst {
             form method="post" action={ (layout::decision_path(id)) "/label" } {
                 (layout::token(signed))
+                (layout::no_enter())
                 p class="actions" {
                     label for="label-note" { "How you know, for the record"
                         input id="label-note" type="text" name="note" size="36" maxlength=(NOTE_CHARS_MAX) required;

@@ -92,13 +92,23 @@ pub(super) fn onward_page(title: &str, to: &str, link: &str) -> Response {
 
 /// A page that says what was wrong.
 pub(super) fn failed(status: StatusCode, title: &str, text: &str) -> Response {
+    failed_at(status, title, text, ("/console", "To the decisions"))
+}
+
+/// The same with another way on: where it leads, and what it is called.
+pub(super) fn failed_at(
+    status: StatusCode,
+    title: &str,
+    text: &str,
+    (to, link): (&'static str, &str),
+) -> Response {
     open_page(
         status,
         title,
         html! {
             h1 { (title) }
             p { (text) }
-            p { a href="/console" { "To the decisions" } }
+            p { a href=(to) { (link) } }
         },
     )
 }
@@ -151,6 +161,12 @@ fn document(status: StatusCode, title: &str, head: Markup, top: Markup, body: Ma
 /// The hidden field of every form.
 pub(super) fn token(signed: &Signed) -> Markup {
     html! { input type="hidden" name=(TOKEN_FIELD) value=(signed.session.form_token); }
+}
+
+/// Enter in a field presses the first button of a form. Where buttons say opposite things, that is this one, which does
+/// nothing: who has typed a reason is not taken to mean the button that happens to stand first.
+pub(super) fn no_enter() -> Markup {
+    html! { button disabled hidden { "Press a button" } }
 }
 
 /// A code as a badge: its text says what its colour says.
@@ -235,7 +251,7 @@ pub(super) fn table(
             table {
                 caption { (caption) }
                 thead { tr {
-                    th scope="col" { "Time" }
+                    th scope="col" { "Time (UTC)" }
                     th scope="col" { "Verdict" }
                     th scope="col" class="number" { "Score" }
                     th scope="col" { "Level" }

@@ -53,7 +53,7 @@ pub(super) fn map(entries: &[Entry]) -> Markup {
                 text x="302" y=(row(place) + 4) {
                     (short(network.prefix))
                     @if !network.kind.is_empty() { " " (short(&layout::words(network.kind))) }
-                    ", " (network.requests)
+                    ": " (counted(network.requests, "request", "requests"))
                     @if network.challenged > 0 { ", " (network.challenged) " not let through" }
                 }
             }

@@ -6,9 +6,11 @@ use crate::admin::console::Signed;
 use crate::admin::console::layout;
 use crate::admin::console::layout::Place;
 use crate::admin::review::ruled;
+use crate::domain::audit::AuditEvent;
 use crate::domain::operator::roster::Role;
 use crate::domain::review::Entry;
 use crate::domain::review::RulingError;
+use crate::domain::review::TEXT_MAX;
 use crate::domain::trail::sentence;
 use crate::flow::desk::DecideError;
 use axum::Extension;
@@ -21,6 +23,7 @@ use axum::response::Redirect;
 use axum::response::Response;
 use maud::Markup;
 use maud::html;
+use std::collections::HashMap;
 
 /// Decided logins that are shown.
 const DECIDED_MAX: usize = 50;
@@ -34,7 +37,7 @@ pub(super) async fn list(
     let listing = match console.flow.review_listing(true).await {
         Ok(listing) => listing,
         Err(error) => {
-            return layout::failed(
+            return failed(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The queue cannot be read",
                 &format!("{error}. Try again in a moment."),
@@ -48,13 +51,20 @@ pub(super) async fn list(
         .partition(|login| login.state == "waiting");
     decided.reverse();
     decided.truncate(DECIDED_MAX);
+    let records = records(&console, &waiting).await;
     let may_decide = signed.role >= Role::Analyst;
+    let named = listing
+        .logins
+        .iter()
+        .find(|login| login.id == query.get("login"));
     let body = html! {
         h1 { "Held logins" }
         @match query.get("done") {
-            "release" => { p class="notice" role="status" { "Released: the user may sign in once within 15 minutes." } }
+            "release" => { p class="notice" role="status" {
+                "Released" (of(named)) ": the user may sign in once within 15 minutes."
+            } }
             "refuse" => { p class="notice" role="status" {
-                "Refused: the user is told so."
+                "Refused" (of(named)) ": the user is told so."
                 @if console.flow.dependencies().sessions.is_on() { " What became of the user's sessions at WSO2 is on the page of the decision." }
             } }
             _ => {}
@@ -67,8 +77,8 @@ pub(super) async fn list(
         }
         @for login in &waiting {
             section class="panel" aria-labelledby={ "login-" (login.id) } {
-                h2 id={ "login-" (login.id) } { "Held " (age(login.age_seconds)) " ago: " (named(login)) }
-                (facts(login))
+                h2 id={ "login-" (login.id) } { "Held " (age(login.age_seconds)) " ago: " (application(login)) }
+                (facts(login, records.get(&login.decision_id)))
                 @if may_decide { (form(&signed, login)) }
             }
         }
@@ -89,7 +99,7 @@ pub(super) async fn decide(
         "release" => true,
         "refuse" => false,
         _ => {
-            return layout::failed(
+            return failed(
                 StatusCode::NOT_FOUND,
                 "Nothing here",
                 "One can release or refuse.",
@@ -104,14 +114,14 @@ pub(super) async fn decide(
     let reason = fields.get("reason").trim();
     let decided = ruled(&console.flow, &id, is_release, operator, reason).await;
     match decided {
-        Ok(_) => Redirect::to(&format!("/console/review?done={word}")).into_response(),
+        Ok(_) => Redirect::to(&format!("/console/review?done={word}&login={id}")).into_response(),
         Err(DecideError::Ruling(RulingError::Unknown)) => gone(),
-        Err(DecideError::Ruling(RulingError::Decided)) => layout::failed(
+        Err(DecideError::Ruling(RulingError::Decided)) => failed(
             StatusCode::CONFLICT,
             "Already decided",
             "Somebody has decided otherwise in the meantime; a decision cannot be taken back.",
         ),
-        Err(DecideError::State(error)) => layout::failed(
+        Err(DecideError::State(error)) => failed(
             StatusCode::SERVICE_UNAVAILABLE,
             "Not done",
             &format!("{error}. Look at the queue, and try again."),
@@ -120,14 +130,44 @@ pub(super) async fn decide(
 }
 
 fn gone() -> Response {
-    layout::failed(
+    failed(
         StatusCode::NOT_FOUND,
         "No such login",
         "No held login has this id: it may have left the queue.",
     )
 }
 
-fn named(login: &Entry) -> &str {
+/// What was wrong, with the way back to the queue.
+fn failed(status: StatusCode, title: &str, text: &str) -> Response {
+    layout::failed_at(status, title, text, ("/console/review", "To the queue"))
+}
+
+/// The records of the decisions that held these logins, as far as there is time to look for them. The queue itself knows
+/// the user under another pseudonym than the records, and no rule.
+async fn records(console: &Console, logins: &[&Entry]) -> HashMap<String, AuditEvent> {
+    let ids: Vec<_> = logins
+        .iter()
+        .map(|login| login.decision_id.clone())
+        .collect();
+    let read = console.read(move |trail, goes_on| {
+        let looked = ids.into_iter().take_while(|_| goes_on());
+        looked
+            .filter_map(|id| trail.find(&id).map(|found| (id, found.event)))
+            .collect()
+    });
+    read.await.unwrap_or_default()
+}
+
+/// The front of an id: what the user sees, and tells the help desk.
+fn reference(login: &Entry) -> &str {
+    login.id.get(..8).unwrap_or(&login.id)
+}
+
+fn of(login: Option<&Entry>) -> Markup {
+    html! { @if let Some(login) = login { " (reference " code { (reference(login)) } ")" } }
+}
+
+fn application(login: &Entry) -> &str {
     if login.application.is_empty() {
         "no application named"
     } else {
@@ -135,19 +175,33 @@ fn named(login: &Entry) -> &str {
     }
 }
 
-fn facts(login: &Entry) -> Markup {
+fn facts(login: &Entry, record: Option<&AuditEvent>) -> Markup {
+    let level = record.and_then(|record| record.level.as_deref());
+    let rule = record.and_then(|record| record.matched.as_deref());
+    let subject = record.and_then(|record| record.subject.as_deref());
     html! {
         dl class="facts" {
-            div { dt { "Score" } dd { @match login.score { Some(score) => (score), None => "none" } } }
+            div { dt { "Score" } dd {
+                @match login.score { Some(score) => (score), None => "none" }
+                @if let Some(level) = level { " " (layout::badge(level)) }
+            } }
+            div { dt { "User" } dd {
+                @match (subject, &login.subject) {
+                    (Some(subject), _) => { a href=(layout::user_path(subject)) { code { (layout::front(subject)) } } }
+                    (None, Some(_)) => "named: see the decision",
+                    (None, None) => "not named",
+                }
+            } }
+            @if let Some(rule) = rule { div { dt { "Held by" } dd { bdi { (layout::words(rule)) } } } }
+            div { dt { "Decision" } dd { a href=(layout::decision_path(&login.decision_id)) { "why it was held" } } }
             div { dt { "Device" } dd { (if login.subject.is_none() { "-" } else if login.known_device { "known to this user" } else { "new to this user" }) } }
             div { dt { "Country" } dd { (login.country.as_deref().unwrap_or("-")) } }
             div { dt { "Network" } dd { (login.network.as_deref().unwrap_or("-")) } }
             div { dt { "Tenant" } dd { (login.tenant) } }
             div { dt { "Door" } dd { (layout::words(&login.door)) } }
-            div { dt { "User" } dd { @match &login.subject { Some(subject) => { code { (layout::front(subject)) } }, None => "not named" } } }
-            div { dt { "Reference that the user sees" } dd { code { (login.id.get(..8).unwrap_or(&login.id)) } } }
+            div { dt { "Reference that the user sees" } dd { code { (reference(login)) } } }
+            div { dt { "Held at" } dd { (layout::moment(&login.at)) " UTC" } }
             div { dt { "Leaves the queue in" } dd { (age(login.left_seconds)) } }
-            div { dt { "Decision" } dd { a href=(layout::decision_path(&login.decision_id)) { "why it was held" } } }
         }
         @if !login.reasons.is_empty() {
             ul { @for code in &login.reasons { li { (sentence(code)) } } }
@@ -161,8 +215,9 @@ fn form(signed: &Signed, login: &Entry) -> Markup {
     html! {
         form method="post" class="actions" {
             (layout::token(signed))
+            (layout::no_enter())
             label for=(field) { "Reason, for the record"
-                input id=(field) type="text" name="reason" size="40" maxlength="500";
+                input id=(field) type="text" name="reason" size="40" maxlength=(TEXT_MAX);
             }
             button class="primary" formaction={ (path) "/release" } { "Release" }
             button formaction={ (path) "/refuse" } { "Refuse" }
@@ -177,7 +232,7 @@ fn table(logins: &[&Entry]) -> Markup {
             table {
                 caption { (caption) }
                 thead { tr {
-                    th scope="col" { "Held" } th scope="col" { "State" } th scope="col" { "Application" }
+                    th scope="col" { "Held (UTC)" } th scope="col" { "State" } th scope="col" { "Reference" } th scope="col" { "Application" }
                     th scope="col" class="number" { "Score" } th scope="col" { "By" } th scope="col" { "Reason" }
                 } }
                 tbody {
@@ -185,7 +240,8 @@ fn table(logins: &[&Entry]) -> Markup {
                         tr {
                             td class="time" { a href=(layout::decision_path(&login.decision_id)) { (layout::moment(&login.at)) } }
                             td { (layout::badge(&login.state)) }
-                            td { (named(login)) }
+                            td { code { (reference(login)) } }
+                            td { (application(login)) }
                             td class="number" { @match login.score { Some(score) => (score), None => "-" } }
                             td { (login.operator.as_deref().unwrap_or("-")) }
                             td { (login.reason.as_deref().unwrap_or("-")) }

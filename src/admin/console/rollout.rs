@@ -242,6 +242,7 @@ fn form(signed: &Signed, query: &Fields) -> Markup {
         h2 id="change" { "Change a stage" }
         form method="post" action="/console/rollout/promote" class="panel" {
             (layout::token(signed))
+            (layout::no_enter())
             p class="actions" {
                 label for="application" { "Application, by client id"
                     input id="application" type="text" name="application" size="24" maxlength=(TEXT_MAX) value=(query.get("application"))
@@ -279,7 +280,7 @@ fn changes(entries: &[Entry]) -> Markup {
             table {
                 caption { (caption) }
                 thead { tr {
-                    th scope="col" { "Time" } th scope="col" { "What" } th scope="col" { "For" } th scope="col" { "From" }
+                    th scope="col" { "Time (UTC)" } th scope="col" { "What" } th scope="col" { "For" } th scope="col" { "From" }
                     th scope="col" { "To" } th scope="col" { "By" } th scope="col" { "Why" }
                 } }
                 tbody {

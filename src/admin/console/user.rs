@@ -52,7 +52,7 @@ pub(super) async fn show(
         (decisions::reading(&console))
         p class="soft" {
             "A pseudonym: the name itself is in no record. "
-            code { "riskgate state show --user NAME" } " says which one belongs to a name."
+            code { "riskgate audit subject --user NAME" } " says which one belongs to a name."
         }
         @if !page.entries.is_empty() { (shared(&page.entries)) }
         (networks::map(&page.entries))
@@ -73,7 +73,7 @@ fn shared(entries: &[Entry]) -> Markup {
                     dd {
                         @for (number, one) in counts.iter().take(VALUES).enumerate() {
                             @if number > 0 { ", " }
-                            bdi { (one.value) } " " span class="soft" { "×" (one.count) }
+                            bdi { @if name == "outcomes" { (layout::words(one.value)) } @else { (one.value) } } " " span class="soft" { "×" (one.count) }
                         }
                         @if counts.len() > VALUES { ", " (counts.len() - VALUES) " more" }
                     }
