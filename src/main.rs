@@ -165,7 +165,8 @@ enum Command {
     ///   riskgate label 01890a5d-ac96-774b-bcce-b302099a8057 --compromised --kind phishing
     ///   riskgate label --export labels.csv --confidence 90
     ///
-    /// Exit codes: 0 done, 2 a file cannot be used or the gateway refuses, 3 no record has that id.
+    /// Exit codes: 0 done, 2 a file cannot be used or the gateway refuses, 3 no record has that id, 4 with --export: written
+    /// without audit files that are packed (.gz, .zst and such).
     #[command(verbatim_doc_comment)]
     Label(Box<label::LabelArgs>),
     /// Copy, look at or forget what is remembered
@@ -422,6 +423,8 @@ struct What {
 const UNUSABLE: u8 = 2;
 /// Exit code when nothing is known of whom was asked about.
 const NOTHING: u8 = 3;
+/// Exit code when what was written is right, but audit files that are packed are missing from it.
+const NOT_ALL: u8 = 4;
 
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;

@@ -288,8 +288,23 @@ async fn a_copy_that_cannot_be_made_says_why() {
     assert!(held.err.contains("stop the gateway first"), "{}", held.err);
     drop(store);
 
-    let nowhere = copy(&from, "redis://127.0.0.1:1");
-    assert_eq!(nowhere.code, 1, "{}", nowhere.err);
+    // A store that is away is named as it was given, wherever the state of the configuration is.
+    let away = "redis://127.0.0.1:1";
+    for (from, to, key) in [
+        (from.as_str(), away, "--to"),
+        (away, from.as_str(), "--from"),
+    ] {
+        let nowhere = copy(from, to);
+        assert_eq!(nowhere.code, 2, "{}", nowhere.err);
+        let said = format!("{key}: the state store cannot be reached");
+        let mends = format!("or `tls=true` in {key}");
+        assert!(
+            nowhere.err.contains(&said) && nowhere.err.contains(&mends),
+            "{}",
+            nowhere.err
+        );
+        assert!(!nowhere.err.contains("state.url"), "{}", nowhere.err);
+    }
     let strange = copy(&from, "memcached://127.0.0.1");
     assert_eq!(strange.code, 2, "{}", strange.err);
 

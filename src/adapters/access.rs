@@ -2,8 +2,13 @@
 
 use rustix::fs::Access;
 use rustix::fs::access;
+use rustix::fs::statfs;
+use rustix::process::geteuid;
 use std::io;
 use std::path::Path;
+
+/// How procfs, sysfs and both versions of cgroups are called (`linux/magic.h`).
+const KERNEL: [i128; 4] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x0027_e0eb];
 
 /// Whether this user may write a file, or make files in a folder.
 ///
@@ -24,6 +29,17 @@ pub fn may_write(path: &Path) -> io::Result<()> {
 /// Why not.
 pub fn may_read(path: &Path) -> io::Result<()> {
     Ok(access(path, Access::READ_OK)?)
+}
+
+/// Whether a folder is one of the kernel's own (procfs, sysfs, cgroups), in which nobody can make files, though root is told
+/// that it may.
+pub fn is_of_kernel(folder: &Path) -> bool {
+    statfs(folder).is_ok_and(|found| KERNEL.contains(&i128::from(found.f_type)))
+}
+
+/// The number of the user that this process is.
+pub fn this_user() -> u32 {
+    geteuid().as_raw()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `riskgate check`: everything that `run` would look at, without binding a port or writing a file.
 
+/// What the gateway's user could not do.
+mod another_user;
 /// What a gateway keeps for itself.
 mod own_files;
 
@@ -69,6 +71,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Keys::throwaway(0)
     } else {
         own_files::look(config, file, &mut findings);
+        another_user::look(config, &mut findings);
         own_files::secret(config, &mut findings)
     };
     match assemble::snapshot(config, file, &keys, 0) {

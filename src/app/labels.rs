@@ -61,6 +61,8 @@ pub struct Exported {
     pub by_source: BTreeMap<Source, (u64, u64)>,
     /// Lines of the log that are no records.
     pub broken: u64,
+    /// A sentence about packed files, in which there may be more labels.
+    pub passed_over: Option<String>,
 }
 
 /// Whether a record has the id of a word.
@@ -99,7 +101,10 @@ pub fn export(
     out: &Path,
     confidence: u8,
 ) -> Result<Exported, RunError> {
-    let mut exported = Exported::default();
+    let mut exported = Exported {
+        passed_over: passed_over(config, audit)?,
+        ..Exported::default()
+    };
     let mut labels = LabelSet::default();
     let mut observer = Observer::default();
     for path in files(config, audit)? {
@@ -130,6 +135,20 @@ pub fn export(
     let written = write(out, &labels.sorted(confidence), &mut exported);
     written.map_err(|error| unwritable(out, &error))?;
     Ok(exported)
+}
+
+/// What is packed and was not read.
+///
+/// # Errors
+///
+/// If a folder cannot be read.
+pub fn passed_over(config: &Config, audit: &[PathBuf]) -> Result<Option<String>, RunError> {
+    let packed = if audit.is_empty() {
+        records::packed_log(&config.audit_file())
+    } else {
+        records::packed(audit)?
+    };
+    Ok(records::passed_over(&packed))
 }
 
 fn files(config: &Config, audit: &[PathBuf]) -> Result<Vec<PathBuf>, RunError> {
@@ -276,6 +295,18 @@ mod tests {
             certain.by_source,
             BTreeMap::from([(Source::Analyst, (1, 0))])
         );
+        assert_eq!(certain.passed_over, None);
+        // What is packed may have more: the file that is written is not all there is.
+        let packed = folder.path().join("audit.20200101T000000.000Z.jsonl.gz");
+        std::fs::write(&packed, b"\x1f\x8b").unwrap();
+        for audit in [&[][..], &[folder.path().to_owned()]] {
+            let some = export(&config, audit, &out, 0).unwrap();
+            let said = some.passed_over.unwrap();
+            assert!(
+                said.contains("jsonl.gz` is packed and was not read"),
+                "{said}"
+            );
+        }
     }
 
     /// A record of each sort that the trainer tells apart, and an analyst's word on two: as the gateway writes them.

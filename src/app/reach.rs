@@ -1,9 +1,17 @@
 //! Whether the identity server answers as configured: name, port and, for `https`, a handshake that is checked in the
-//! same way as the gateway's own.
+//! same way as the gateway's own; and whether what answers there has what WSO2 has.
 
+mod answer;
+
+use crate::adapters::clock::SystemClock;
+use crate::domain::jwt::KeySet;
+use crate::domain::jwt::KeySetError;
+use crate::domain::jwt::keys::DOCUMENT_BYTES_MAX;
+use crate::flow::ports::Clock;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::telemetry::remedy;
 use crate::telemetry::remedy::Side;
+use answer::Answer;
 use rustls::AlertDescription;
 use rustls::ClientConfig;
 use rustls::ClientConnection;
@@ -20,11 +28,19 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Where WSO2 publishes its keys.
-const KEYS: &str = "/oauth2/jwks";
-/// How long each piece of its answer may take, and how much of it is read.
+/// How long each piece of an answer may take, all of them together, and how much is read.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-const ANSWER_BYTES_MAX: u64 = 64;
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const ANSWER_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + 16 * 1024;
+/// What is to be done where something else answers.
+const REMEDY: &str = "expected in upstream.url the host and port of WSO2 itself (9443 as it comes)";
+
+/// What WSO2 publishes, and the gateway reads.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Published {
+    Keys,
+    Discovery,
+}
 
 /// A connection that was made as the gateway makes it.
 enum Line {
@@ -34,16 +50,22 @@ enum Line {
     Unchecked,
 }
 
-/// Contacts the identity server and asks for its keys. The error says what was wrong and what mends it. That something else
-/// answers there is a warning, since WSO2 may be about to start.
+/// Contacts the identity server and asks for its keys and its discovery document. The error says what was wrong and what mends it.
+/// That something else answers there is a warning, since WSO2 may be about to start.
 pub fn identity_server(settings: &UpstreamSettings) -> Result<Option<String>, String> {
     let host = format!("{}:{}", settings.host, settings.port);
-    let answer = match reached(settings, Side::IdentityServer)? {
-        Line::Plain(mut stream) => asked(&mut stream, &host),
-        Line::Tls(mut stream) => asked(&mut stream, &host),
-        Line::Unchecked => return Ok(None),
-    };
-    Ok(unlike_wso2(&answer, &host, settings.tls))
+    for document in [Published::Keys, Published::Discovery] {
+        let answer = match reached(settings, Side::IdentityServer)? {
+            Line::Plain(mut stream) => asked(&mut stream, &host, document),
+            Line::Tls(mut stream) => asked(&mut stream, &host, document),
+            Line::Unchecked => return Ok(None),
+        };
+        let found = unlike_wso2(document, &answer, &host, settings.tls);
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Contacts a service. The error says what was wrong and what mends it.
@@ -51,30 +73,75 @@ pub fn service(settings: &UpstreamSettings) -> Result<(), String> {
     reached(settings, Side::Service).map(drop)
 }
 
-/// The beginning of what is answered to the question for keys; nothing, if nothing comes.
-fn asked(stream: &mut (impl Read + Write), host: &str) -> Vec<u8> {
+impl Published {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Keys => "/oauth2/jwks",
+            Self::Discovery => "/oauth2/token/.well-known/openid-configuration",
+        }
+    }
+
+    fn called(self) -> &'static str {
+        match self {
+            Self::Keys => "its keys",
+            Self::Discovery => "its discovery document",
+        }
+    }
+
+    /// What is wrong with a document, and what mends it.
+    fn flaw(self, document: &[u8]) -> Option<String> {
+        match self {
+            Self::Keys => match KeySet::parse(document) {
+                Ok(_) => None,
+                Err(error @ KeySetError::Malformed) => Some(format!("{error}; {REMEDY}")),
+                Err(error @ (KeySetError::Large | KeySetError::Unusable)) => Some(format!(
+                    "{error}, so no token could be checked; expected a public key for signatures (RSA, P-256, P-384 or Ed25519)"
+                )),
+            },
+            Self::Discovery => {
+                let document = serde_json::from_slice::<serde_json::Value>(document);
+                let has_issuer = document
+                    .is_ok_and(|document| document.get("issuer").is_some_and(|it| it.is_string()));
+                (!has_issuer).then(|| format!("it names no issuer; {REMEDY}"))
+            }
+        }
+    }
+}
+
+/// What is answered to the question for a document; nothing, if nothing comes.
+fn asked(stream: &mut (impl Read + Write), host: &str, document: Published) -> Answer {
+    let path = document.path();
     let request = format!(
-        "GET {KEYS} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
     );
-    let mut answer = Vec::new();
+    let mut bytes = Vec::new();
+    let mut answer = Answer::read(&bytes);
     if stream.write_all(request.as_bytes()).is_ok() && stream.flush().is_ok() {
-        // What came before it broke off is what there is to judge by.
-        drop(stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
+        let begun = SystemClock.instant();
+        let mut piece = [0; 8 * 1024];
+        while !answer.is_whole
+            && bytes.len() < ANSWER_BYTES_MAX
+            && SystemClock.instant().saturating_duration_since(begun) < ANSWER_TIME_MAX
+            // What came before it broke off is what there is to judge by.
+            && let Ok(count @ 1..) = stream.read(&mut piece)
+        {
+            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+            answer = Answer::read(&bytes);
+        }
     }
     answer
 }
 
 /// What there is to say of an answer, unless it is that of WSO2.
-fn unlike_wso2(answer: &[u8], host: &str, is_tls: bool) -> Option<String> {
-    let status = answer
-        .strip_prefix(b"HTTP/1.1 ")
-        .or_else(|| answer.strip_prefix(b"HTTP/1.0 "))
-        .and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok())
-        .filter(|status| status.bytes().all(|byte| byte.is_ascii_digit()));
-    let said = match status {
-        Some("200") => return None,
-        Some(status) => format!("{host} answers {status} where WSO2 has its keys ({KEYS})"),
-        None => format!("{host} does not answer by HTTP where WSO2 has its keys ({KEYS})"),
+fn unlike_wso2(document: Published, answer: &Answer, host: &str, is_tls: bool) -> Option<String> {
+    let place = format!("where WSO2 has {} ({})", document.called(), document.path());
+    let said = match answer.status {
+        Some(200) => {
+            let flaw = document.flaw(&answer.body)?;
+            return Some(format!("{host} answers 200 {place}, but {flaw}"));
+        }
+        Some(status) => format!("{host} answers {status} {place}"),
+        None => format!("{host} does not answer by HTTP {place}"),
     };
     let tls = (!is_tls).then(|| format!("; {}", remedy::with_tls(Side::IdentityServer)));
     let tls = tls.unwrap_or_default();
@@ -252,40 +319,78 @@ mod tests {
         server.join().unwrap();
     }
 
-    #[test]
-    fn what_answers_in_place_of_wso2_is_told_of() {
-        for (answer, part) in [
-            ("HTTP/1.1 200 OK\r\n\r\n{}", None),
-            ("HTTP/1.1 404 Not Found\r\n\r\n", Some("answers 404")),
-            // As Tomcat answers at a port of TLS.
-            ("HTTP/1.1 400 \r\n\r\n", Some("https:// in upstream.url")),
-            ("\u{15}\u{3}\u{3}", Some("https:// in upstream.url")),
-            ("", Some("does not answer by HTTP")),
-        ] {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let server = std::thread::spawn(move || {
+    /// What is said of a server that answers each question with the next of `answers`.
+    fn said_of(answers: &'static [&'static str]) -> Option<String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut question = [0; 1024];
                 let length = stream.read(&mut question).unwrap();
+                asked.push(String::from_utf8(question[..length].to_vec()).unwrap());
                 stream.write_all(answer.as_bytes()).unwrap();
-                String::from_utf8(question[..length].to_vec()).unwrap()
-            });
-            let settings = upstream_at(&format!("http://127.0.0.1:{port}"));
-            let found = identity_server(&settings).unwrap();
-            match (part, &found) {
-                (None, found) => assert_eq!(*found, None),
-                (Some(part), Some(found)) => assert!(found.contains(part), "{found}"),
-                (Some(part), None) => panic!("{part} is not said"),
             }
-            let question = server.join().unwrap();
-            assert!(
-                question.starts_with("GET /oauth2/jwks HTTP/1.1\r\n"),
-                "{question}"
-            );
+            asked
+        });
+        let found = identity_server(&upstream_at(&format!("http://127.0.0.1:{port}"))).unwrap();
+        let asked = server.join().unwrap();
+        let paths = [
+            "GET /oauth2/jwks HTTP/1.1\r\n",
+            "GET /oauth2/token/.well-known/openid-configuration HTTP/1.1\r\n",
+        ];
+        for (question, path) in asked.iter().zip(paths) {
+            assert!(question.starts_with(path), "{question}");
         }
+        found
+    }
+
+    const WITH_KEYS: &str = "HTTP/1.1 200 OK\r\n\r\n{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\
+        \"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\",\"use\":\"sig\",\"kid\":\"a\"}]}";
+
+    #[test]
+    fn what_answers_in_place_of_wso2_is_told_of() {
+        const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>";
+        let cases: [(&'static [&'static str], &str); 9] = [
+            (&["HTTP/1.1 404 Not Found\r\n\r\n"], "answers 404"),
+            // As Tomcat answers at a port of TLS.
+            (&["HTTP/1.1 400 \r\n\r\n"], "https:// in upstream.url"),
+            (&["\u{15}\u{3}\u{3}"], "https:// in upstream.url"),
+            (&[""], "does not answer by HTTP"),
+            // One that has a page for everything.
+            (
+                &[PAGE],
+                "answers 200 where WSO2 has its keys (/oauth2/jwks), but the key set is not a JSON Web Key Set; \
+                 expected in upstream.url the host and port of WSO2 itself",
+            ),
+            (
+                &["HTTP/1.1 200 OK\r\n\r\n{\"keys\":[]}"],
+                "the key set has no usable key",
+            ),
+            // One that has keys at this very path.
+            (
+                &[WITH_KEYS, PAGE],
+                "but it names no issuer; expected in upstream.url",
+            ),
+            (
+                &[WITH_KEYS, "HTTP/1.1 404 \r\n\r\n"],
+                "answers 404 where WSO2 has its discovery document",
+            ),
+            (
+                &[WITH_KEYS, "HTTP/1.1 200 OK\r\n\r\n{\"issuer\":1}"],
+                "names no issuer",
+            ),
+        ];
+        for (answers, part) in cases {
+            let said = said_of(answers).unwrap_or_else(|| panic!("{part} is not said"));
+            assert!(said.contains(part), "{said}");
+        }
+        let issuer = "HTTP/1.1 200 OK\r\n\r\n{\"issuer\":\"https://sso.example.com/oauth2/token\"}";
+        assert_eq!(said_of(Box::leak(Box::new([WITH_KEYS, issuer]))), None);
         // Behind a handshake the address cannot lack its `https://`.
-        let found = unlike_wso2(b"HTTP/1.1 404 \r\n", "wso2.internal:9443", true).unwrap();
+        let answer = Answer::read(b"HTTP/1.1 404 \r\n");
+        let found = unlike_wso2(Published::Keys, &answer, "wso2.internal:9443", true).unwrap();
         assert!(
             found.ends_with("is it WSO2, and has it started?"),
             "{found}"

@@ -30,6 +30,7 @@ use crate::domain::ids::ValueHash;
 use crate::domain::time::Timestamp;
 use crate::flow::ports::Clock;
 use crate::flow::ports::StateError;
+use crate::telemetry::remedy::Side;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -89,32 +90,39 @@ pub fn copy(
     if from == to {
         return Err(wrong(file, "--from and --to are the same"));
     }
+    let of = |side| {
+        let mut settings = settings.clone();
+        settings.redis.side = side;
+        settings
+    };
     run(async {
-        let source = open(config, file, "--from", from, &settings, true)?;
-        let target = open(config, file, "--to", to, &settings, false)?;
+        let source = open(config, file, "--from", from, &of(Side::RedisFrom), true)?;
+        let target = open(config, file, "--to", to, &of(Side::RedisTo), false)?;
         let now = SystemClock.now();
-        if target.is_foreign(now).await.map_err(failed)? {
+        let unusable = |key| move |error: StateError| wrong(file, &format!("{key}: {error}"));
+        let failed = |key| move |error: StateError| RunError::System(format!("{key}: {error}"));
+        if target.is_foreign(now).await.map_err(unusable("--to"))? {
             return Err(wrong(
                 file,
                 "--to: what it holds is sealed with another secret: nothing was copied",
             ));
         }
         let mut copied = Copied::default();
-        let (mut cursor, mut said) = (Some(Cursor::default()), Instant::now());
-        while let Some(at) = cursor {
-            let page = source.export(at, now).await.map_err(failed)?;
+        let mut said = Instant::now();
+        let page = source.export(Cursor::default(), now).await;
+        let mut page = page.map_err(unusable("--from"))?;
+        loop {
             copied.unreadable += page.unreadable;
             let mut kinds: BTreeMap<&'static str, Vec<_>> = BTreeMap::new();
             for entry in page.entries {
                 kinds.entry(entry.key.kind.name()).or_default().push(entry);
             }
             for (kind, entries) in kinds {
-                let done = target.import(&entries, now).await.map_err(failed)?;
+                let done = target.import(&entries, now).await.map_err(failed("--to"))?;
                 let count = copied.counts.entry(kind).or_default();
                 count.written += done.written;
                 count.kept += done.kept;
             }
-            cursor = page.next;
             if said.elapsed() >= PROGRESS_EVERY {
                 said = Instant::now();
                 let total = copied.total();
@@ -123,6 +131,8 @@ pub fn copy(
                     total.written, total.kept
                 ));
             }
+            let Some(at) = page.next else { break };
+            page = source.export(at, now).await.map_err(failed("--from"))?;
         }
         let total = copied.total();
         if total.written + total.kept == 0 && copied.unreadable > 0 {
@@ -131,14 +141,15 @@ pub fn copy(
                 "--from: none of what it holds opens: it is sealed with another secret",
             ));
         }
-        let population = source.export_population().await.map_err(failed)?;
+        let population = source.export_population().await;
+        let population = population.map_err(failed("--from"))?;
         if population.total > 0 {
             copied.population = target
                 .import_population(&population)
                 .await
-                .map_err(failed)?;
+                .map_err(failed("--to"))?;
         }
-        target.finish().map_err(failed)?;
+        target.finish().map_err(failed("--to"))?;
         Ok(copied)
     })
 }

@@ -1,5 +1,6 @@
 //! `riskgate audit`: the flags, and what is printed.
 
+use super::NOT_ALL;
 use super::Place;
 use super::Whom;
 use clap::Subcommand;
@@ -9,6 +10,7 @@ use riskgate::app::audit::erase;
 use riskgate::app::audit::export;
 use riskgate::app::audit::verify;
 use riskgate::domain::audit::verify::Extent;
+use riskgate::domain::printable::plain;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -60,18 +62,19 @@ pub(crate) enum AuditCommand {
     /// Write records in the form of another system, one a line, to the standard output
     ///
     /// Records of requests at scored doors become events; other records and marks are left out, and counted. The records stay
-    /// the evidence: check them first (riskgate audit verify). Without FILES: the log of the configuration.
+    /// the evidence: check them first (riskgate audit verify). Without FILES: the log of the configuration, with the files that
+    /// were put aside. Packed files (.gz, .zst and such) are not read.
     ///
     /// Examples:
     ///   riskgate audit export --format ocsf data/audit.jsonl > events.jsonl
     ///   tail -f data/audit.jsonl | riskgate audit export --format ocsf -
     ///
-    /// Exit codes: 0 done, 1 a file cannot be read, 2 the command is wrong.
+    /// Exit codes: 0 done, 1 a file cannot be read, 2 the command is wrong, 4 done, but for files that are packed.
     #[command(verbatim_doc_comment)]
     Export {
         #[command(flatten)]
         place: Place,
-        /// Files of the log, or - for the standard input
+        /// Files of the log, or folders of them, or - for the standard input
         #[arg(value_name = "FILES")]
         files: Vec<PathBuf>,
         /// The form
@@ -134,10 +137,7 @@ pub(crate) fn run(command: AuditCommand) -> Result<ExitCode, RunError> {
             closed,
             json,
         } => {
-            let files = match files.as_slice() {
-                [] => verify::Files::of(&place.config()?.0),
-                given => verify::Files::at(given)?,
-            };
+            let files = given_or_configured(&files, &place)?;
             let extent = match (part, closed) {
                 (true, _) => Extent::Part,
                 (false, true) => Extent::Closed,
@@ -160,14 +160,18 @@ pub(crate) fn run(command: AuditCommand) -> Result<ExitCode, RunError> {
             files,
             format: Format::Ocsf,
         } => {
-            let files = given_or_configured(files, &place)?;
+            let files = given_or_configured(&files, &place)?;
             let mut out = std::io::BufWriter::new(std::io::stdout().lock());
             let exported = export::ocsf(&files, &mut out)?;
             eprintln!(
                 "{} events, {} other records, {} unreadable lines",
                 exported.events, exported.others, exported.unreadable
             );
-            Ok(ExitCode::SUCCESS)
+            let Some(packed) = &exported.passed_over else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            eprintln!("riskgate: {}", plain(packed));
+            Ok(ExitCode::from(NOT_ALL))
         }
         AuditCommand::Subject { place, whom } => {
             for name in erase::names(&place.config()?.0, &whom.named())? {
@@ -189,10 +193,9 @@ pub(crate) fn run(command: AuditCommand) -> Result<ExitCode, RunError> {
     }
 }
 
-fn given_or_configured(files: Vec<PathBuf>, place: &Place) -> Result<Vec<PathBuf>, RunError> {
-    if files.is_empty() {
-        Ok(verify::files(&place.config()?.0))
-    } else {
-        Ok(files)
+fn given_or_configured(files: &[PathBuf], place: &Place) -> Result<verify::Files, RunError> {
+    match files {
+        [] => Ok(verify::Files::of(&place.config()?.0)),
+        given => verify::Files::at(given),
     }
 }

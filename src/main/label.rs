@@ -1,5 +1,6 @@
 //! `riskgate label`: the flags, and what is printed.
 
+use super::NOT_ALL;
 use super::NOTHING;
 use super::Place;
 use clap::ArgGroup;
@@ -79,6 +80,10 @@ pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
                 exported.broken
             );
         }
+        if let Some(packed) = &exported.passed_over {
+            eprintln!("riskgate: {}", plain(packed));
+            return Ok(ExitCode::from(NOT_ALL));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let operator = args
@@ -105,6 +110,9 @@ pub(crate) fn run(args: LabelArgs) -> Result<ExitCode, RunError> {
         }
         Said::Nothing => {
             eprintln!("riskgate: no record has the id `{}`", plain(&word.id));
+            if let Some(packed) = app::labels::passed_over(&config, &word.audit)? {
+                eprintln!("riskgate: {}", plain(&packed));
+            }
             return Ok(ExitCode::from(NOTHING));
         }
     }

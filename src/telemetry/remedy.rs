@@ -8,6 +8,10 @@ pub enum Side {
     IdentityServer,
     /// The Redis of the state.
     Redis,
+    /// That which a copy of the state is read from.
+    RedisFrom,
+    /// That which it is written to.
+    RedisTo,
     /// That of `[audit.stream]`.
     RedisStream,
     /// A `[[resource]]`.
@@ -19,6 +23,8 @@ impl Side {
         match self {
             Self::IdentityServer => "upstream.url",
             Self::Redis => "state.url",
+            Self::RedisFrom => "--from",
+            Self::RedisTo => "--to",
             Self::RedisStream => "audit.stream.url",
             Self::Service => "resource.upstream",
         }
@@ -27,7 +33,7 @@ impl Side {
     fn authority(self) -> &'static str {
         match self {
             Self::IdentityServer => "upstream.ca_file",
-            Self::Redis => "state.redis_ca_file",
+            Self::Redis | Self::RedisFrom | Self::RedisTo => "state.redis_ca_file",
             Self::RedisStream => "audit.stream.ca_file",
             Self::Service => "resource.ca_file",
         }
@@ -38,7 +44,7 @@ impl Side {
         match self {
             Self::IdentityServer => Some("upstream.client_certificate and upstream.client_key"),
             Self::Service => Some("resource.client_certificate and resource.client_key"),
-            Self::Redis | Self::RedisStream => None,
+            Self::Redis | Self::RedisFrom | Self::RedisStream | Self::RedisTo => None,
         }
     }
 }
@@ -90,7 +96,7 @@ pub fn without_tls(side: Side) -> String {
         Side::IdentityServer | Side::Service => format!(
             "it speaks no TLS at this port: expected http:// in {address}, or the port where it does"
         ),
-        Side::Redis | Side::RedisStream => format!(
+        Side::Redis | Side::RedisFrom | Side::RedisStream | Side::RedisTo => format!(
             "the server there speaks no TLS: expected redis:// in place of rediss:// in {address}, no `tls=true`, or the \
              server's `tls-port`"
         ),
@@ -104,7 +110,7 @@ pub fn with_tls(side: Side) -> String {
         Side::IdentityServer | Side::Service => {
             format!("if it speaks TLS, it needs https:// in {address}")
         }
-        Side::Redis | Side::RedisStream => {
+        Side::Redis | Side::RedisFrom | Side::RedisStream | Side::RedisTo => {
             format!("if it speaks TLS, it needs rediss:// or `tls=true` in {address}")
         }
     }
@@ -140,9 +146,11 @@ pub fn of_alert(side: Side, is_shown: bool) -> Option<String> {
 mod tests {
     use super::*;
 
-    const SIDES: [Side; 4] = [
+    const SIDES: [Side; 6] = [
         Side::IdentityServer,
         Side::Redis,
+        Side::RedisFrom,
+        Side::RedisTo,
         Side::RedisStream,
         Side::Service,
     ];

@@ -49,6 +49,7 @@ class Configurations(unittest.TestCase):
             folder = pathlib.Path(name)
             certificate(folder)
             (folder / "secret.key").write_bytes(bytes(range(32)))
+            (folder / "secret.key").chmod(0o600)
             (folder / "policy.toml").write_bytes((ROOT / "conf/policy.toml").read_bytes())
             self.assertGreater(len(replaced), 0)
             for path, file in replaced.items():
@@ -61,6 +62,8 @@ class Configurations(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         # No path of the container is left over, or it would have been looked for here.
         self.assertEqual(re.findall(r'"/(?:etc|var)/[^"]*"', text), [])
+        # Where several could share a Redis, each has the same secret.
+        self.assertNotIn("keys.secret_file", done.stdout)
         return done.stdout
 
     def test_that_of_the_image(self):
@@ -74,6 +77,7 @@ class Configurations(unittest.TestCase):
                 "/var/lib/riskgate": "data",
                 "/etc/riskgate/certs/dev-server.crt": "server.crt",
                 "/etc/riskgate/certs/dev-server.key": "server.key",
+                "/etc/riskgate/certs/riskgate.key": "secret.key",
             },
         )
         self.assertIn("passwords can be read on the way", said, "the one danger is told")

@@ -173,6 +173,27 @@ async fn decisions_are_exported_as_events_of_ocsf() {
         assert_eq!(event["risk_score"].as_u64(), record.score.map(u64::from));
         assert_eq!(event["user"]["uid"].as_str(), record.subject.as_deref());
     }
+
+    // What was packed is missing, which is said, in the place of files and by the exit code.
+    let packed = world.data_dir().join("audit.20200101T000000.000Z.jsonl.gz");
+    std::fs::write(&packed, b"\x1f\x8b").expect("a file");
+    let folder = world.data_dir().display().to_string();
+    let labels = world.data_dir().join("labels.csv").display().to_string();
+    let told = "jsonl.gz` is packed and was not read";
+    for words in [
+        &["audit", "export", "--format", "ocsf"][..],
+        &["audit", "export", "--format", "ocsf", &folder],
+        &["label", "--export", &labels],
+        &["label", "--export", &labels, "--audit", &folder],
+    ] {
+        let (code, some, err) = world.command(words);
+        assert_eq!(code, Some(4), "{words:?}: {err}");
+        assert!(err.contains(told), "{words:?}: {err}");
+        assert!(words[0] == "label" || some == out, "{words:?}: {some}");
+    }
+    let (code, _, err) = world.command(&["label", "0198-none", "--safe", "--audit", &folder]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains(told), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

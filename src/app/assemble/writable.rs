@@ -74,6 +74,13 @@ fn folder(path: &Path) -> Result<(), Unwritable> {
             above
         };
         match found(above)? {
+            Some(data) if data.is_dir() && access::is_of_kernel(above) => {
+                return Err(Unwritable::Ever(format!(
+                    "nobody can make `{}`, since `{}` belongs to the kernel",
+                    path.display(),
+                    above.display()
+                )));
+            }
             Some(data) if data.is_dir() => {
                 return here(above, "written", access::may_write(above));
             }
@@ -234,16 +241,29 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_the_kernel_is_nobodys() {
+        // Root is told that it may write there.
+        for (place, above) in [
+            ("/proc/self/riskgate", "/proc/self"),
+            ("/sys/riskgate/a", "/sys"),
+        ] {
+            let (problems, warnings) = looked(&format!("state.data_dir = '{place}'"));
+            let expected = format!(
+                "f: state.data_dir: nobody can make `{place}`, since `{above}` belongs to the kernel"
+            );
+            assert_eq!((problems, warnings), (vec![expected], Vec::new()));
+        }
+    }
+
+    #[test]
     fn what_one_user_may_not_write_another_one_may() {
-        // Nobody can write there, and whoever runs the test may read it.
-        let place = "/proc/self/riskgate";
-        let (problems, warnings) = looked(&format!("state.data_dir = '{place}'"));
+        let (problems, warnings) = looked("state.data_dir = '/nonexistent/riskgate'");
         assert_eq!(problems, [""; 0]);
         let told = warnings.join("\n");
         // Who is allowed everything finds out by writing alone.
         assert!(
             told.is_empty()
-                || told.starts_with("state.data_dir: `/proc/self` cannot be written: ")
+                || told.starts_with("state.data_dir: `/` cannot be written: ")
                     && told.ends_with("; the gateway must run as a user that may"),
             "{told}"
         );

@@ -1,6 +1,8 @@
 //! `riskgate audit export`: records in the form of other systems.
 
 use crate::app::RunError;
+use crate::app::audit::verify::Files;
+use crate::app::records;
 use crate::domain::audit::AuditEvent;
 use crate::domain::audit::is_mark;
 use crate::domain::audit::ocsf;
@@ -11,13 +13,12 @@ use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
 
 /// The longest line that is read.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What was written.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Exported {
     /// Events.
     pub events: u64,
@@ -25,13 +26,18 @@ pub struct Exported {
     pub others: u64,
     /// Lines that are no records.
     pub unreadable: u64,
+    /// A sentence about packed files, whose records are missing.
+    pub passed_over: Option<String>,
 }
 
 /// Writes the records of `files` about authentication as OCSF events, one a line.
-pub fn ocsf(files: &[PathBuf], out: &mut dyn Write) -> Result<Exported, RunError> {
-    let mut exported = Exported::default();
+pub fn ocsf(files: &Files, out: &mut dyn Write) -> Result<Exported, RunError> {
+    let mut exported = Exported {
+        passed_over: records::passed_over(&files.packed),
+        ..Exported::default()
+    };
     let mut line = Vec::new();
-    for path in files {
+    for path in &files.read {
         let of_file = |error: std::io::Error| {
             RunError::System(format!("`{}` cannot be read: {error}", path.display()))
         };

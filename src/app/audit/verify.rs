@@ -31,18 +31,21 @@ const HEAD_LINES_MAX: usize = 100;
 /// Bytes that are read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// What is to be checked.
+/// What is to be checked, or exported.
 #[derive(Debug)]
 pub struct Files {
-    read: Vec<PathBuf>,
-    packed: Vec<PathBuf>,
+    pub(super) read: Vec<PathBuf>,
+    pub(super) packed: Vec<PathBuf>,
 }
 
 impl Files {
     /// The files of the log that a configuration names: those that were put aside, and the present one.
     pub fn of(config: &Config) -> Self {
+        let present = config.audit_file();
+        let mut read = older(&present);
+        read.push(present);
         Self {
-            read: files(config),
+            read,
             packed: records::packed_log(&config.audit_file()),
         }
     }
@@ -62,14 +65,6 @@ impl Files {
         read.retain(|path| !path.ends_with(labels::FILE) || paths.contains(path));
         Ok(Self { read, packed })
     }
-}
-
-/// The files of the log that a configuration names: those that were put aside, and the present one.
-pub fn files(config: &Config) -> Vec<PathBuf> {
-    let present = config.audit_file();
-    let mut files = older(&present);
-    files.push(present);
-    files
 }
 
 /// What is believed: files of auditors' keys, and public keys, as 64 hexadecimal digits or as files that hold them.
