@@ -21,6 +21,7 @@ use std::time::Duration;
 pub use body::BACK_CHANNEL_LIFETIME;
 pub use body::IssuedTokens;
 pub use body::conclude_body;
+pub use body::offers_factors;
 pub use head::ResponseHead;
 pub use head::conclude_head;
 

@@ -76,16 +76,21 @@ pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclus
     {
         conclusion.outcome = AuthOutcome::None;
     }
-    let is_beside_session = exchange
-        .assessed
-        .as_ref()
-        .is_some_and(|assessed| assessed.session.is_some());
     // The session is the first step of a login whose next one leaves a choice.
-    if is_beside_session && conclusion.outcome == AuthOutcome::LoginPage && head.offers_factors() {
+    if is_beside_session(exchange)
+        && conclusion.outcome == AuthOutcome::LoginPage
+        && head.offers_factors()
+    {
         conclusion.outcome = AuthOutcome::NextFactor;
     }
     exchange.outcome = conclusion.outcome;
     conclusion
+}
+
+/// Whether the browser has brought a session of the identity server along.
+fn is_beside_session(exchange: &Exchange) -> bool {
+    let assessed = exchange.assessed.as_ref();
+    assessed.is_some_and(|assessed| assessed.session.is_some())
 }
 
 /// The device token to set with the answer to a login, if any.
@@ -117,6 +122,14 @@ pub fn body(exchange: &mut Exchange, door: Door, body: &[u8]) -> Option<Conclusi
         if issued.kind == LinkKind::RefreshToken {
             issued.lifetime = exchange.snapshot.refresh_token_lifetime;
         }
+    }
+    // As at a page.
+    if starts_flow
+        && is_beside_session(exchange)
+        && conclusion.outcome == AuthOutcome::LoginPage
+        && outcome::offers_factors(body)
+    {
+        conclusion.outcome = AuthOutcome::NextFactor;
     }
     exchange.outcome = conclusion.outcome;
     Some(conclusion)

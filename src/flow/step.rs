@@ -252,11 +252,11 @@ impl AuthFlow {
 /// What says in a form that it is for an approval.
 const APPROVE: &[u8] = b"approve";
 
-/// Whether an approval is for this login: of the same user, after it began, from another device.
+/// Whether an approval is for this login: of the same user, after it began, from another device. The key of a user has its
+/// domain in it; by which tenant's path an organization was reached on either side is no matter.
 fn approves(approved: &Provenance, waiting: &Provenance) -> bool {
     let device = approved.used_by.device;
     approved.subject == waiting.subject
-        && approved.tenant == waiting.tenant
         && approved.at >= waiting.at
         && device.is_some()
         && device != waiting.used_by.device
@@ -288,5 +288,56 @@ fn realm(place: &str) -> String {
         place.split_at(tenant.len()).1.to_owned()
     } else {
         format!("/t/{place}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::RequestId;
+    use crate::domain::target::user_domain;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn an_organization_is_the_same_by_whatever_path() {
+        let people = Pseudonymizer::new(&[7; 32]);
+        let organization = Some("10084a8d-113f-4211-a0d5-efe36b0822ff");
+        let at = |tenant: &str, organization, device| Provenance {
+            decision_id: RequestId::new("d".to_owned()),
+            at: Timestamp(0),
+            tenant: people.value(NameSpace::Tenant, tenant.as_bytes()),
+            client: None,
+            subject: Some(people.user(user_domain(tenant, organization), "alice")),
+            score: None,
+            reasons: Vec::new(),
+            demanded: true,
+            demanded_at: Timestamp(0),
+            barred: false,
+            factors: 0,
+            confirmed: true,
+            issued_to: Familiarity::default(),
+            coordinates: None,
+            used_by: Familiarity {
+                device: Some(device),
+                ..Familiarity::default()
+            },
+            used_from: None,
+            evidence: 0,
+            demand_keys: Vec::new(),
+            login_score: None,
+            scopes: Vec::new(),
+            family: None,
+            redeemed: None,
+            application: None,
+            approves: None,
+            token_request: None,
+        };
+        let waiting = at(SUPER_TENANT, organization, 1);
+        assert!(approves(&at("acme.example", organization, 2), &waiting));
+        // Neither on the same device, nor her namesake in the tenant.
+        assert!(!approves(&at("acme.example", organization, 1), &waiting));
+        assert!(!approves(&at(SUPER_TENANT, None, 2), &waiting));
+        let of_tenant = at("acme.example", None, 1);
+        assert!(!approves(&at(SUPER_TENANT, None, 2), &of_tenant));
     }
 }

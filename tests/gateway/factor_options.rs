@@ -317,6 +317,26 @@ async fn the_app_native_api_counts_the_same() {
     assert!(record.learnt, "{record:#?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_session_the_app_native_api_begins_with_the_second_step() {
+    let mut sim = options();
+    for client in &mut sim.clients {
+        client.is_app_native |= client.client_id == "demo-mfa";
+    }
+    let world = stepped_up("request.door == \"par\"", sim, "").await;
+    let mut alice = world.person("alice");
+    let answer = alice.log_in().await;
+    assert!(answer.code().is_some(), "{answer:?}");
+    for (mut person, outcome) in [
+        (alice.clone().in_app("demo-mfa"), "next_factor"),
+        (world.person("alice").in_app("demo-mfa"), "login_page"),
+    ] {
+        begin(&mut person).await;
+        let record = world.last_record_of("authorize").await;
+        assert_eq!(ended(&record), ("forwarded", outcome), "{record:#?}");
+    }
+}
+
 /// WSO2 hands the parameters of the request that began a login on to its pages. None of them may pass for its own word.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_puts_words_into_the_identity_servers_mouth() {

@@ -34,6 +34,7 @@ pub(super) fn answers(bytes: &[u8]) -> bool {
     }
     let body = input.rest();
     let conclusion = outcome::conclude_body(door, status, false, body);
+    assert!(!outcome::offers_factors(body) || !body.is_empty());
     // A refusal hands over nothing; a login in progress may go on.
     let mut issued = conclusion.issued.iter().map(|issued| issued.kind);
     assert!(

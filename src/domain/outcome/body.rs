@@ -61,9 +61,14 @@ struct NextStep {
 impl NextStep {
     /// Whether an option of the step asks who the user is.
     fn asks_who(&self) -> bool {
+        self.offered().any(|name| asks_who(&name))
+    }
+
+    /// The names of the options.
+    fn offered(&self) -> impl Iterator<Item = String> {
         let options = self.authenticators.as_array().into_iter().flatten();
         let ids = options.filter_map(|option| option.get("authenticatorId")?.as_str());
-        ids.filter_map(authenticator_of).any(|name| asks_who(&name))
+        ids.filter_map(authenticator_of)
     }
 }
 
@@ -182,6 +187,14 @@ pub fn conclude_body(door: Door, status: u16, starts_flow: bool, body: &[u8]) ->
         | Door::Pdp
         | Door::Basic => refused(),
     }
+}
+
+/// Whether the body of an answer goes on with factors none of which asks who the user is.
+pub fn offers_factors(body: &[u8]) -> bool {
+    let step = serde_json::from_slice::<FlowAnswer>(body)
+        .ok()
+        .and_then(|answer| answer.next_step);
+    step.is_some_and(|step| step.offered().next().is_some() && !step.asks_who())
 }
 
 fn conclude_token(status: u16, answer: TokenAnswer) -> Conclusion {

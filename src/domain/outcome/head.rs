@@ -266,13 +266,17 @@ impl<'a> RedirectTarget<'a> {
         Some(page)
     }
 
-    /// Whether the page leaves a choice of authenticators (`name:provider;name:provider`), none of which asks who the user is.
+    /// Whether the page leaves a choice of authenticators, none of which asks who the user is. The identity server writes them as
+    /// `name:provider;name:provider`, and one that several providers have as `name:provider:provider`.
     fn offers_factors(&self) -> bool {
         let offered = self.param("authenticators").unwrap_or_default();
-        let mut names = offered
-            .split(';')
-            .filter_map(|option| option.split(':').next());
-        offered.contains(';') && !names.any(asks_who)
+        let (mut ways, mut asks) = (0, false);
+        for option in offered.split(';') {
+            let mut parts = option.split(':');
+            asks |= parts.next().is_some_and(asks_who);
+            ways += parts.count().max(1);
+        }
+        ways > 1 && !asks
     }
 
     /// Whether it leads to the page of our own step, where the identity server was told to send the browser.
@@ -371,6 +375,22 @@ mod tests {
             ),
             (
                 "login.do?sessionDataKey=K1&authenticators=IdentifierExecutor%3ALOCAL%3BGoogle%3Agoogle",
+                None,
+                AuthOutcome::LoginPage,
+            ),
+            // One authenticator at several providers is a choice as well, and one at one provider is none.
+            (
+                "login.do?sessionDataKey=K1&authenticators=HomeRealmOTP%3Acorporate%3Apartners.hub",
+                None,
+                AuthOutcome::NextFactor,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=HomeRealmOTP%3Acorporate",
+                None,
+                AuthOutcome::LoginPage,
+            ),
+            (
+                "login.do?sessionDataKey=K1&authenticators=BasicAuthenticator%3ALOCAL%3Acorporate",
                 None,
                 AuthOutcome::LoginPage,
             ),
