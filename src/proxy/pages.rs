@@ -8,8 +8,8 @@ use sha2::Digest;
 use sha2::Sha256;
 use std::sync::LazyLock;
 
-const STYLE: &str = "body{font:1.1rem/1.6 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1.5rem;\
-color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-size:.95em;color:#444b54}a{color:#0b57d0}button{font:inherit;padding:.3rem .8rem}\
+const STYLE: &str = ":root{color-scheme:light dark}body{font:1.1rem/1.6 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1.5rem;\
+color:#1b1f24;background:#fff}h1{font-size:1.6rem;line-height:1.25}code{font-size:.95em;color:#444b54}a{color:#0b57d0}button,input{font:inherit;padding:.3rem .8rem}\
 @media(prefers-color-scheme:dark){body{color:#e6e9ee;background:#14171b}code{color:#b3bac4}a{color:#8ab4f8}}";
 
 /// A Content-Security-Policy that allows the page's own style and nothing else.

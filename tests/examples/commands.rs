@@ -102,7 +102,7 @@ const IN_PASSING: &[Inline] = &[
     ),
     (
         "docs/guides/tuning.md",
-        r#"jq -r 'select(.verdict != "allow") | [.client_id, .reasons[0]] | @tsv' data/audit.jsonl | sort | uniq -c | sort -rn | head"#,
+        r#"jq -r 'select(.verdict and .verdict != "allow") | [.client_id, .reasons[0]] | @tsv' data/audit.jsonl | sort | uniq -c | sort -rn | head"#,
         "expenses",
     ),
     (

@@ -206,6 +206,41 @@ async fn of_two_admins_the_later_one_sees_what_the_other_has_done() {
     world.records().await;
 }
 
+/// Pages are not stored by browsers, so that the way back would show the sign-in and no draft.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draft_outlasts_the_session_in_which_it_was_written() {
+    let world = with_operators(Options {
+        policy: Some(always("allow")),
+        ..Options::default()
+    })
+    .await;
+    let draft = "# written for an hour </textarea><script>\nversion = 1\n";
+    let shown = "# written for an hour &lt;/textarea&gt;&lt;script&gt;\nversion = 1\n</textarea>";
+    let fields = [("text", draft)];
+    let mut ada = Browser::of(&world, "ada").await;
+    let open = ada.cookies.clone();
+    // Another session's form, then none's.
+    let token = std::mem::take(&mut ada.token);
+    let old = ada.post(CHECK, &fields).await;
+    assert!(old.status == 403 && old.body.contains(shown), "{old:?}");
+    ada.cookies.clear();
+    ada.token = token;
+    let ended = ada.post(CHECK, &fields).await;
+    assert!(
+        ended.status == 401 && ended.body.contains(shown),
+        "{ended:?}"
+    );
+    // Who may not edit gets nothing back, and what is too long is not read.
+    let mut vi = Browser::of(&world, "vi").await;
+    let refused = vi.post(CHECK, &fields).await;
+    assert!(refused.status == 403 && !refused.body.contains("textarea"));
+    let long = "x".repeat(2 << 20);
+    let ended = ada.post(CHECK, &[("text", &long)]).await;
+    assert!(ended.status == 401 && !ended.body.contains("textarea"));
+    ada.cookies = open;
+    assert_eq!(ada.get(EDIT).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_is_said_with_its_line_and_never_saved() {
     let world = with_operators(Options {

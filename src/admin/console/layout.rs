@@ -113,6 +113,24 @@ pub(super) fn failed_at(
     )
 }
 
+/// The same for a form that was not taken, with the text that somebody has written into it: the browser would not have it
+/// back (nothing here may be stored).
+pub(super) fn not_taken(status: StatusCode, title: &str, text: &str, written: &str) -> Response {
+    open_page(
+        status,
+        title,
+        html! {
+            h1 { (title) }
+            p { (text) }
+            p { a href="/console" { "To the decisions" } }
+            @if !written.is_empty() {
+                label for="written" { "What you have written, to copy it from here" }
+                textarea id="written" rows="20" readonly wrap="off" { "\n" (written) }
+            }
+        },
+    )
+}
+
 /// The page for records that could not be read.
 pub(super) fn unread() -> Response {
     failed(

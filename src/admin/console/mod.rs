@@ -95,6 +95,7 @@ use axum::routing::any;
 use axum::routing::get;
 use axum::routing::post;
 use layout::failed;
+use layout::not_taken;
 use parking_lot::Mutex;
 use parking_lot::MutexGuard;
 pub use provider::Provider;
@@ -503,10 +504,14 @@ async fn signed_in(
             let to = to.map_or("/console", |to| to.as_str());
             Redirect::to(&sign_in::path(to)).into_response()
         } else {
-            failed(
+            // Whoever has written for longer than a session lasts gets the text back, and nothing else.
+            let body = to_bytes(request.into_body(), most).await;
+            let fields = Fields::parse(&body.unwrap_or_default());
+            not_taken(
                 StatusCode::UNAUTHORIZED,
                 "Not signed in",
                 "The session has ended. Sign in again, then repeat what you did.",
+                fields.get("text"),
             )
         };
     };
@@ -529,10 +534,11 @@ async fn signed_in(
         };
         let fields = Fields::parse(&bytes);
         if !is_equal(fields.get(TOKEN_FIELD), &signed.session.form_token) {
-            return failed(
+            return not_taken(
                 StatusCode::FORBIDDEN,
                 "This form is too old",
                 "Open the page again and try once more.",
+                fields.get("text"),
             );
         }
         parts.extensions.insert(fields);
