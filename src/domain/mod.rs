@@ -36,6 +36,9 @@ pub mod headers;
 /// Text from elsewhere, for people.
 pub mod printable;
 
+/// What the steps of a login read.
+pub mod authenticator;
+
 /// What this one request shows.
 pub mod signals;
 

@@ -9,6 +9,7 @@ pub mod body;
 /// Answers that speak by their head.
 pub mod head;
 
+use crate::domain::authenticator::Unread;
 use crate::domain::history::LinkKind;
 use crate::domain::history::scopes::Groups;
 use crate::domain::route::Door;
@@ -107,6 +108,8 @@ pub struct Conclusion {
     pub scope: Option<String>,
     /// The groups of the user that the tokens name.
     pub groups: Groups,
+    /// What the step does not read that a login goes on with.
+    pub unread: Unread,
 }
 
 /// How long a login in progress is remembered.
@@ -170,6 +173,7 @@ impl Conclusion {
             approves: None,
             scope: None,
             groups: Groups::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -189,15 +193,6 @@ pub fn authenticator_of(id: &str) -> Option<String> {
     let text = String::from_utf8(text).ok()?;
     let name = text.split_once(':').map(|(name, _)| name.to_owned());
     Some(name.unwrap_or(text))
-}
-
-/// Whether an authenticator, by its name, asks for a username or a password: where it is offered, neither has been accepted.
-/// Others than WSO2's own are called after what they do.
-fn asks_who(authenticator: &str) -> bool {
-    let name = authenticator.to_ascii_lowercase();
-    ["basic", "identifier", "password"]
-        .iter()
-        .any(|word| name.contains(word))
 }
 
 /// Under what a `user_code` is remembered: the identity server's database may take letters without case, and people write

@@ -487,6 +487,9 @@ fn behind(
     let mut notes = Vec::new();
     let presented = identity.presented.and_then(&mut find);
     let provenance = accepted(presented, identity, signals, degraded, &mut notes)?;
+    if let Some(link) = provenance.as_deref() {
+        identity.facts.leave(link.unread());
+    }
     if identity.presents(LinkKind::AccessToken) && provenance.is_some() {
         // What is turned in says whom it is about, and no longer the client.
         signals.subject = Subject::Anonymous;

@@ -1,5 +1,6 @@
 //! What is known of one request so far. It is filled as the request advances and closed exactly once.
 
+use crate::domain::authenticator::Unread;
 use crate::domain::demand::DemandKey;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::enforcement::Rejection;
@@ -218,6 +219,10 @@ pub struct RequestFacts {
     pub second_factor: bool,
     /// Whether the request carries credentials of any kind.
     pub credentials: bool,
+    /// What of that a step of a login brings.
+    pub brings: Brought,
+    /// Where in the login that is handled.
+    pub handled: Handled,
     /// Whether it begins a flow of the app-native API.
     pub starts_flow: bool,
     /// Whether the user agrees to enrol a second factor, where the request says so.
@@ -226,6 +231,64 @@ pub struct RequestFacts {
     pub saml: Option<AuthnRequest>,
     /// What the identity server may hand to the application in answer to it.
     pub hands_over: HandsOver,
+}
+
+/// What a step of a login brings.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Brought {
+    /// A password.
+    pub password: bool,
+    /// A factor beyond the password.
+    pub factor: bool,
+}
+
+/// Which step of a login handles a form.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Handled {
+    /// That whose page the login is at.
+    AtThePage,
+    /// The first one: the login begins anew.
+    AtTheStart,
+    /// Another option of a step, or it is no form of a login.
+    #[default]
+    Elsewhere,
+}
+
+impl Brought {
+    /// What is left of it where something is not read.
+    pub fn without(self, unread: Unread) -> Self {
+        Self {
+            password: self.password && !unread.password,
+            factor: self.factor && !unread.factor,
+        }
+    }
+
+    /// Whether it may prove anything.
+    pub fn is_any(self) -> bool {
+        self.password || self.factor
+    }
+
+    /// Whether that is a factor beyond the password.
+    pub fn is_second_factor(self) -> bool {
+        self.factor && !self.password
+    }
+}
+
+impl RequestFacts {
+    /// The login is at a page that does not read everything: what it does not read is no credential.
+    pub fn leave(&mut self, unread: Unread) {
+        let applies = match self.handled {
+            Handled::AtThePage => true,
+            // A page for a name alone is where the login begins.
+            Handled::AtTheStart => unread.password && unread.factor,
+            Handled::Elsewhere => false,
+        };
+        if applies {
+            let left = self.brings.without(unread);
+            self.second_factor = left.is_second_factor();
+            self.credentials = left.is_any();
+        }
+    }
 }
 
 /// A stronger factor that is owed, and must be proved by the answer.

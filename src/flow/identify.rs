@@ -24,6 +24,8 @@ use crate::domain::signals::Subject;
 use crate::domain::signals::session::SESSION_COOKIE;
 use crate::domain::signals::session::cookie_values;
 use crate::flow::error::Refusal;
+use crate::flow::exchange::Brought;
+use crate::flow::exchange::Handled;
 use crate::flow::exchange::RequestFacts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -230,7 +232,7 @@ pub fn identify(
     let client = client_id
         .as_deref()
         .map(|id| people.client(domains.tenant, id));
-    let second_factor = asked.has_second_factor();
+    let brought = asked.brought();
     let signed_or_pushed = get("request").is_some() || get("request_uri").is_some();
     // A SOAP body is passed unread.
     let unread = parameters
@@ -266,8 +268,10 @@ pub fn identify(
             max_age: owned("max_age"),
             scopes,
             fixed: signed_or_pushed,
-            second_factor,
-            credentials: second_factor || asked.has_credentials(),
+            second_factor: brought.is_second_factor(),
+            credentials: brought.is_any() || asked.authenticates(),
+            brings: brought,
+            handled: asked.handled(),
             // The answer of WSO2's page on which an authenticator app is enrolled; any other text than `true` is a no.
             enrols: get("ENABLE_TOTP").map(|answer| answer.eq_ignore_ascii_case("true")),
             starts_flow: door == Door::Authorize && direct,
@@ -407,28 +411,46 @@ impl<'r> Asked<'r> {
         Some(self.link(LinkKind::Session, value))
     }
 
-    /// Whether a factor beyond the password comes along.
-    fn has_second_factor(&self) -> bool {
-        match self.door {
-            Door::Login => {
-                SECOND_FACTORS.iter().any(|name| self.get(name).is_some()) && !self.sends_password()
-            }
-            Door::Authn | Door::Flow => self.parameters.is_some_and(has_second_factor),
-            _ => false,
+    /// What a step of a login brings that the option which it picks may read.
+    fn brought(&self) -> Brought {
+        let Some(parameters) = self.parameters else {
+            return Brought::default();
+        };
+        let (has, unread): (&dyn Fn(&str) -> bool, _) = match self.door {
+            Door::Login => (
+                &|name: &str| self.get(name).is_some(),
+                framework::unread_of_pick(parameters),
+            ),
+            Door::Authn | Door::Flow => (
+                &|name: &str| authenticator_param(parameters, name).is_some(),
+                framework::unread_in_api(parameters),
+            ),
+            _ => return Brought::default(),
+        };
+        let brought = Brought {
+            password: has("password"),
+            factor: SECOND_FACTORS.iter().any(|name| has(name)),
+        };
+        brought.without(unread)
+    }
+
+    /// Where a login form is handled.
+    fn handled(&self) -> Handled {
+        let Some(parameters) = self.parameters.filter(|_| self.door == Door::Login) else {
+            return Handled::Elsewhere;
+        };
+        if framework::restarts(parameters) {
+            Handled::AtTheStart
+        } else if self.get("authenticator").is_some() {
+            Handled::Elsewhere
+        } else {
+            Handled::AtThePage
         }
     }
 
-    /// Whether a login form comes with a password that may be looked at.
-    fn sends_password(&self) -> bool {
-        let picks = || self.parameters.is_some_and(framework::picks_in_form);
-        self.get("password").is_some() && !picks()
-    }
-
-    /// Whether a password or a client's own credentials come along.
-    fn has_credentials(&self) -> bool {
+    /// Whether a password or a client's own credentials come along, at a door that is no step of a login.
+    fn authenticates(&self) -> bool {
         match self.door {
-            Door::Login => self.sends_password(),
-            Door::Authn | Door::Flow => self.parameters.is_some_and(has_password),
             Door::Token => matches!(
                 self.get("grant_type"),
                 Some("password" | "client_credentials")
@@ -486,17 +508,6 @@ fn authenticator_param<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a
 fn authenticator_username(parameters: &Parameters) -> Option<&str> {
     authenticator_param(parameters, "username")
         .or_else(|| authenticator_param(parameters, USERNAME_CLAIM))
-}
-
-fn has_second_factor(parameters: &Parameters) -> bool {
-    !has_password(parameters)
-        && SECOND_FACTORS
-            .iter()
-            .any(|name| authenticator_param(parameters, name).is_some())
-}
-
-fn has_password(parameters: &Parameters) -> bool {
-    authenticator_param(parameters, "password").is_some() && !framework::picks_in_json(parameters)
 }
 
 /// Under which the flow API takes the username.

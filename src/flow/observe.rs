@@ -157,6 +157,9 @@ pub fn bind(
             let key = link_key(&exchange.snapshot.people, issued.kind, &issued.value);
             let mut link = provenance(exchange, assessed, door, issued.kind);
             link.factors |= confirmed;
+            if issued.kind == LinkKind::Transaction {
+                link.is_at(conclusion.unread);
+            }
             (key, link, issued.lifetime)
         })
         .collect();

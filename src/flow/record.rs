@@ -166,7 +166,8 @@ pub(in crate::flow) fn describe_standing(
     event.thresholds = Some([thresholds.medium, thresholds.high]);
     if let Subject::Named { name, .. } = &assessed.signals.subject {
         let accounts = exchange.snapshot.policy.break_glass();
-        event.named = true;
+        // Whom a login was begun for is known as a key alone where a later step does not say it again.
+        event.named = !name.is_empty();
         event.break_glass = !accounts.accounts().is_empty()
             && accounts.contains(
                 tenant,

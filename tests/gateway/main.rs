@@ -39,6 +39,7 @@ mod hints;
 mod http2;
 mod http2_floods;
 mod http2_heads;
+mod identifier_first;
 mod in_place;
 mod input;
 mod introspection;

@@ -21,6 +21,7 @@ const DOMAIN_ORDER: &[&str] = &[
     "parameters",
     "headers",
     "printable",
+    "authenticator",
     "signals",
     "demand",
     "history",

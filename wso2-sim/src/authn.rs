@@ -11,6 +11,8 @@ use crate::authorize;
 use crate::authorize::BASIC;
 use crate::authorize::ResponseMode;
 use crate::grant_response;
+use crate::identifier;
+use crate::identifier::IDENTIFIER;
 use crate::login;
 use crate::login::Credentials;
 use crate::login::Progress;
@@ -65,8 +67,21 @@ pub(crate) fn answer(ctx: &Ctx<'_>) -> Response {
         return Response::json(200, &flow_state(ctx, &flow, "INCOMPLETE", &[chosen]));
     }
     let credentials = match flow.step {
+        Step::Identifier => {
+            return match identifier::named(ctx, flow, param("username")) {
+                Some(flow) => {
+                    let page = prompt(ctx, &flow);
+                    ctx.app.store().flows.insert(flow.key.clone(), flow);
+                    page
+                }
+                None => {
+                    let detail = "A required parameter of the authenticator is missing.";
+                    bad_request(ctx, "ABA-60001", "Invalid request", detail)
+                }
+            };
+        }
         Step::Password => Credentials::Password {
-            username: param("username"),
+            username: identifier::agreed(&flow, param("username")),
             password: param("password"),
         },
         Step::Custom | Step::Options | Step::Totp => Credentials::Totp {
@@ -153,6 +168,12 @@ fn option(name: &str, is_alone: bool) -> Value {
                 param("password", 2, "password.param", "Password", true),
             ],
             vec!["username", "password"],
+        ),
+        IDENTIFIER => (
+            "Identifier First",
+            "authenticator.identifier",
+            vec![param("username", 1, "username.param", "Username", false)],
+            vec!["username"],
         ),
         options::PASSKEY => (
             "Passkey",

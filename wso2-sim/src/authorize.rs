@@ -8,6 +8,7 @@ use crate::app::pairs;
 use crate::authn;
 use crate::exchange;
 use crate::grant_response;
+use crate::identifier;
 use crate::login;
 use crate::options;
 use crate::request::Params;
@@ -19,7 +20,6 @@ use crate::seed::random_uuid;
 use crate::store::Flow;
 use crate::store::Outcome;
 use crate::store::Session;
-use crate::store::Step;
 
 /// Start of the `request_uri` values that the PAR endpoint hands out.
 pub(crate) const PUSHED_PREFIX: &str = "urn:ietf:params:oauth:par:request_uri:";
@@ -228,8 +228,9 @@ pub(crate) fn start(
         nonce: random_uuid(),
         realm: ctx.realm.key.clone(),
         request,
-        step: Step::Password,
+        step: identifier::first_step(ctx),
         user: None,
+        identifier: None,
         methods: Vec::new(),
         is_mfa_demanded: is_demanded,
         enrolment: None,
@@ -263,7 +264,7 @@ pub(crate) fn start(
             .refusal("login_required", "Authentication required"));
     }
     let is_direct = flow.request.mode == ResponseMode::Direct;
-    if flow.step != Step::Password && !login::has_second_factor(ctx, &flow) {
+    if flow.user.is_some() && needs_page && !login::has_second_factor(ctx, &flow) {
         return Ok(if is_direct {
             authn::no_second_factor(ctx)
         } else if ctx.app.config.enrols_at_login {

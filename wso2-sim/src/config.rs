@@ -57,6 +57,8 @@ pub struct SimConfig {
     /// Both steps offer a passkey beside the password and the one-time code: whoever has a choice picks on the login page.
     /// There are no passkeys here: only the page for one.
     pub offers_passkeys: bool,
+    /// Identifier first: the login begins with the name alone, and goes on with this.
+    pub identifier_first: Option<AfterIdentifier>,
     /// Multi-attribute login: users may type their e-mail address (`alice@users.example`) in place of their name.
     pub has_email_logins: bool,
     /// Requests are kept for [`crate::Sim::recorded`].
@@ -95,6 +97,7 @@ impl Default for SimConfig {
             has_secure_cookies: true,
             enrols_at_login: false,
             offers_passkeys: false,
+            identifier_first: None,
             has_email_logins: false,
             is_recording: true,
             recorded_max: 100_000,
@@ -103,6 +106,15 @@ impl Default for SimConfig {
             keep_alive: Duration::from_secs(60),
         }
     }
+}
+
+/// What comes after the name in a login that begins with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AfterIdentifier {
+    /// The password.
+    Password,
+    /// The one-time code, without a password. As with codes by mail, the page comes for every name.
+    Code,
 }
 
 /// How the server proves itself.

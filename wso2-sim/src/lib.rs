@@ -48,6 +48,7 @@ mod authn;
 mod authorize;
 mod federation;
 mod grant_response;
+mod identifier;
 mod login;
 mod options;
 mod pages;
@@ -76,6 +77,7 @@ mod webhooks;
 
 pub use config::ActionAuth;
 pub use config::ActionSettings;
+pub use config::AfterIdentifier;
 pub use config::ClientCertificates;
 pub use config::Flaws;
 pub use config::Outage;

@@ -15,6 +15,7 @@ use crate::authorize::ResponseMode;
 use crate::authorize::TOTP;
 use crate::federation;
 use crate::grant_response;
+use crate::identifier;
 use crate::logout;
 use crate::options;
 use crate::request::Params;
@@ -123,8 +124,9 @@ pub(crate) async fn answer(ctx: &Ctx<'_>) -> Response {
     }
     let credentials = match flow.step {
         Step::Custom => return authenticator::step(ctx, flow, remembers).await,
+        Step::Identifier => return identifier::answer(ctx, flow, username),
         Step::Password => Credentials::Password {
-            username,
+            username: identifier::agreed(&flow, username),
             password: params.get("password").unwrap_or_default(),
         },
         Step::Options | Step::Totp => Credentials::Totp {
@@ -180,11 +182,9 @@ pub(crate) fn submit(
         {
             username.to_owned()
         }
-        (Step::Options | Step::Totp, Credentials::Totp { code }) if !code.is_empty() => flow
-            .user
-            .as_ref()
-            .map(|user| user.username.clone())
-            .unwrap_or_default(),
+        (Step::Options | Step::Totp, Credentials::Totp { code }) if !code.is_empty() => {
+            identifier::user(&flow)
+        }
         _ => return (flow, Progress::Incomplete),
     };
     // As in WSO2 the app counts as enrolled once a code of it is sent, be the code right or wrong.
@@ -224,7 +224,7 @@ pub(crate) fn submit(
             flow.methods.push(TOTP.to_owned());
             authenticator::last_step(ctx, client, &mut flow, user, remembers)
         }
-        Step::Custom => Progress::Incomplete,
+        Step::Custom | Step::Identifier => Progress::Incomplete,
     };
     let mut store = ctx.app.store();
     if matches!(progress, Progress::Done { .. } | Progress::Refused(_)) {
@@ -451,7 +451,7 @@ fn selected_acr(ctx: &Ctx<'_>, client: &Client, methods: &[String]) -> Option<St
 
 fn report_failure(ctx: &Ctx<'_>, client: &Client, flow: &Flow, typed: &str, check: &Check) {
     let (step, authenticator) = match flow.step {
-        Step::Password => (1, BASIC),
+        Step::Identifier | Step::Password => (1, BASIC),
         Step::Custom | Step::Options | Step::Totp => (2, TOTP),
     };
     ctx.app.webhooks.publish(
@@ -481,8 +481,9 @@ fn report_failure(ctx: &Ctx<'_>, client: &Client, flow: &Flow, typed: &str, chec
 
 /// Back to the first step ("back" on the second page).
 fn restart(ctx: &Ctx<'_>, mut flow: Flow) -> Response {
-    flow.step = Step::Password;
+    flow.step = identifier::first_step(ctx);
     flow.user = None;
+    flow.identifier = None;
     flow.enrolment = None;
     flow.methods.clear();
     next_page(ctx, &flow, &[])
@@ -551,7 +552,7 @@ pub(crate) fn no_second_factor(ctx: &Ctx<'_>, flow: &Flow) -> Response {
 
 fn failure_params(step: Step, reason: Option<&[(String, String)]>) -> Vec<(String, String)> {
     let message = match step {
-        Step::Password => "login.fail.message",
+        Step::Identifier | Step::Password => "login.fail.message",
         Step::Custom | Step::Options | Step::Totp => "authentication.fail.message",
     };
     let mut params = pairs(&[("authFailure", "true"), ("authFailureMsg", message)]);
@@ -627,6 +628,9 @@ pub(crate) fn to_login_page(
         ("isSaaSApp", "false"),
         ("authenticators", &authenticators),
     ]));
+    if flow.step == Step::Identifier {
+        params.extend(pairs(&[("inputType", "idf")]));
+    }
     params.extend(extra.iter().cloned());
     let nonce_cookie = format!("sessionNonceCookie-{}", flow.key);
     ctx.to_page(page, &params).with_header(

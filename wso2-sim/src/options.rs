@@ -5,6 +5,7 @@ use crate::app::Ctx;
 use crate::app::pairs;
 use crate::authorize::BASIC;
 use crate::authorize::TOTP;
+use crate::identifier::IDENTIFIER;
 use crate::login;
 use crate::request::Params;
 use crate::response::Response;
@@ -26,6 +27,7 @@ pub(crate) fn second_step(ctx: &Ctx<'_>) -> Step {
 /// The authenticators that a step leaves to choose from.
 pub(crate) fn of(ctx: &Ctx<'_>, step: Step) -> &'static [&'static str] {
     match step {
+        Step::Identifier => &[IDENTIFIER],
         Step::Password if ctx.app.config.offers_passkeys => &[BASIC, PASSKEY],
         Step::Password => &[BASIC],
         Step::Options => &[TOTP, PASSKEY],
@@ -37,7 +39,7 @@ pub(crate) fn of(ctx: &Ctx<'_>, step: Step) -> &'static [&'static str] {
 pub(crate) fn page(ctx: &Ctx<'_>, step: Step) -> (&'static str, String) {
     match step {
         Step::Custom | Step::Totp => ("totp.do", TOTP.to_owned()),
-        Step::Options | Step::Password => {
+        Step::Identifier | Step::Options | Step::Password => {
             let options = of(ctx, step).iter();
             let options: Vec<_> = options.map(|name| format!("{name}:LOCAL")).collect();
             ("login.do", options.join(";"))

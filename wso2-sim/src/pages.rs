@@ -28,6 +28,7 @@ pub(crate) fn answer(ctx: &Ctx<'_>, page: &str) -> Response {
     let params = ctx.request.params().unwrap_or_default();
     let (title, body) = match page {
         "login.do" if offers_factors(&params) => ("Verify it is you", factors(&params)),
+        "login.do" if params.get("inputType") == Some("idf") => ("Sign in", name_form(&params)),
         "login.do" => ("Sign in", login(ctx, &params)),
         "fido2-auth.jsp" => ("Passkey", alert("There are no passkeys in this simulator.")),
         "totp.do" => ("Verify it is you", totp(&params)),
@@ -106,6 +107,25 @@ fn login(ctx: &Ctx<'_>, params: &Params) -> String {
         party = text("relyingParty"),
         tenant = escape_html(&ctx.realm.tenant),
         name = escape_html(name),
+        key = text("sessionDataKey"),
+    )
+}
+
+/// Identifier first. The form names its kind, as WSO2's does.
+fn name_form(params: &Params) -> String {
+    let text = |name: &str| escape_html(params.get(name).unwrap_or_default());
+    let failure = match params.get("authFailure") {
+        Some("true") => alert("Enter your username."),
+        _ => String::new(),
+    };
+    format!(
+        "<p>to continue to {app}</p>{failure}<form method=\"post\" action=\"../commonauth\">\
+         <label for=\"username\">Username</label>\
+         <input type=\"text\" id=\"username\" name=\"username\" autocomplete=\"username\" autofocus required>\
+         <input type=\"hidden\" name=\"authType\" value=\"idf\">\
+         <input type=\"hidden\" name=\"sessionDataKey\" value=\"{key}\">\
+         <button type=\"submit\">Continue</button></form>",
+        app = text("sp"),
         key = text("sessionDataKey"),
     )
 }

@@ -81,6 +81,8 @@ pub(crate) struct UserRef {
 pub(crate) enum Step {
     /// The custom authenticator.
     Custom,
+    /// The name.
+    Identifier,
     /// The second one, which the user has yet to pick.
     Options,
     Password,
@@ -108,6 +110,8 @@ pub(crate) struct Flow {
     pub(crate) request: AuthorizeRequest,
     pub(crate) step: Step,
     pub(crate) user: Option<UserRef>,
+    /// The name that the login began with, where that was all that it asked for.
+    pub(crate) identifier: Option<String>,
     /// Names of the authenticators passed, in order.
     pub(crate) methods: Vec<String>,
     /// The script wants the second step whatever the later requests say.

@@ -1,6 +1,7 @@
 //! Links: from a code, token, session or login in progress to the decision under which it was given, and what that
 //! decision knew.
 
+use crate::domain::authenticator::Unread;
 use crate::domain::demand::DemandKey;
 use crate::domain::history::Familiarity;
 use crate::domain::history::KnownValue;
@@ -81,7 +82,7 @@ pub struct Provenance {
     /// Whether the identity server's tokens were withheld for want of a proof: what it stands for is refused.
     pub barred: bool,
     /// Factors of this login so far: a set of [`FACTOR_PASSWORD`], [`FACTOR_STRONG`], [`FACTOR_RELEASED`],
-    /// [`FACTOR_SINCE`] and [`FACTOR_PROVEN`], with [`SUBJECT_HINTED`].
+    /// [`FACTOR_SINCE`] and [`FACTOR_PROVEN`], with [`SUBJECT_HINTED`], [`PASSWORD_UNREAD`] and [`FACTOR_UNREAD`].
     pub factors: u8,
     /// Whether the login went to its end.
     pub confirmed: bool,
@@ -135,12 +136,19 @@ pub const FACTOR_PROVEN: u8 = 16;
 /// said since that it is theirs. Kept with a login in progress and its decisions alone.
 pub const SUBJECT_HINTED: u8 = 32;
 
+/// No factor, but a word about the page that a login in progress is at: it reads no password.
+pub const PASSWORD_UNREAD: u8 = 64;
+/// The same: it reads no factor beyond the password.
+pub const FACTOR_UNREAD: u8 = 128;
+/// What is said of one moment of a login, and of no later one.
+const OF_THE_MOMENT: u8 = SUBJECT_HINTED | PASSWORD_UNREAD | FACTOR_UNREAD;
+
 /// The factors of a login after one more `step`. `is_old` says that a demand was raised after those `before`.
 pub fn factors_after(before: u8, is_old: bool, step: u8) -> u8 {
     let kept = if is_old {
-        before & !(FACTOR_SINCE | FACTOR_PROVEN | SUBJECT_HINTED)
+        before & !(FACTOR_SINCE | FACTOR_PROVEN | OF_THE_MOMENT)
     } else {
-        before & !SUBJECT_HINTED
+        before & !OF_THE_MOMENT
     };
     let since = if step == FACTOR_STRONG {
         FACTOR_SINCE
@@ -160,6 +168,21 @@ impl Provenance {
     /// Whether the subject is only whom the login was begun for.
     pub fn is_hinted(&self) -> bool {
         self.factors & SUBJECT_HINTED != 0
+    }
+
+    /// What the page does not read that the login in progress is at.
+    pub fn unread(&self) -> Unread {
+        Unread {
+            password: self.factors & PASSWORD_UNREAD != 0,
+            factor: self.factors & FACTOR_UNREAD != 0,
+        }
+    }
+
+    /// Keeps what that page does not read.
+    pub fn is_at(&mut self, unread: Unread) {
+        let password = if unread.password { PASSWORD_UNREAD } else { 0 };
+        let factor = if unread.factor { FACTOR_UNREAD } else { 0 };
+        self.factors = self.factors & !(PASSWORD_UNREAD | FACTOR_UNREAD) | password | factor;
     }
 
     /// Whether the password was accepted.

@@ -1,5 +1,6 @@
 //! What the body of an answer says: tokens, the steps of the app-native API, what is pushed and what is polled with.
 
+use crate::domain::authenticator::asks_who;
 use crate::domain::history::LinkKind;
 use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
 use crate::domain::outcome::AuthOutcome;
@@ -9,7 +10,6 @@ use crate::domain::outcome::Issued;
 use crate::domain::outcome::REFRESH_TOKEN_LIFETIME;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::outcome::access_token_key;
-use crate::domain::outcome::asks_who;
 use crate::domain::outcome::authenticator_of;
 use crate::domain::outcome::head::RedirectTarget;
 use crate::domain::outcome::user_code_key;

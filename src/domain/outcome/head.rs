@@ -1,5 +1,7 @@
 //! What the head of an answer says: where the browser is sent, and whether it is given a session.
 
+use crate::domain::authenticator::Unread;
+use crate::domain::authenticator::asks_who;
 use crate::domain::history::LinkKind;
 use crate::domain::outcome::ACCESS_TOKEN_LIFETIME_MAX;
 use crate::domain::outcome::AuthOutcome;
@@ -10,7 +12,6 @@ use crate::domain::outcome::Issued;
 use crate::domain::outcome::SESSION_LIFETIME;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::outcome::access_token_key;
-use crate::domain::outcome::asks_who;
 use crate::domain::route::Door;
 use crate::domain::route::OWN_PREFIX;
 use std::borrow::Cow;
@@ -180,9 +181,10 @@ fn at_page(door: Door, page: &str, target: &RedirectTarget<'_>, head: &ResponseH
         || target.param("lockedReason").is_some();
     let key = |name| target.param(name).map(Cow::into_owned);
     let transaction = |outcome| match key("sessionDataKey") {
-        Some(value) => {
-            Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
-        }
+        Some(value) => Conclusion {
+            unread: Unread::at(&target.param("authenticators").unwrap_or_default()),
+            ..Conclusion::with(outcome, LinkKind::Transaction, &value, TRANSACTION_LIFETIME)
+        },
         None => Conclusion::new(outcome),
     };
     match page {

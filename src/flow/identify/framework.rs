@@ -1,6 +1,7 @@
 //! What WSO2's authentication framework reads of any request, beside what the protocols are about: which way a login
 //! takes, and what its pages are told.
 
+use crate::domain::authenticator::Unread;
 use crate::domain::outcome;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
@@ -22,21 +23,6 @@ const OWN_OF_API: [&str; 5] = [
 
 /// With one of these the login begins anew, or elsewhere, whatever option is picked beside it.
 const RESTARTS: [&str; 4] = ["authType", "fidp", "identifier_consent", "restart_flow"];
-
-/// The authenticators that read no password: who picks one of them is sent to its page, and a password beside that is not
-/// looked at. One that is not known here may read it.
-const WITHOUT_PASSWORD: [&str; 10] = [
-    "backup-code-authenticator",
-    "email-otp-authenticator",
-    "EmailOTP",
-    "FIDOAuthenticator",
-    "IdentifierExecutor",
-    "MagicLinkAuthenticator",
-    "push-notification-authenticator",
-    "sms-otp-authenticator",
-    "SMSOTP",
-    "totp",
-];
 
 /// Whether a request leaves to the identity server what only the identity server may say.
 ///
@@ -78,25 +64,23 @@ pub fn check_framework(door: Door, parameters: Option<&Parameters>) -> Result<()
     Ok(())
 }
 
-/// Whether a login form picks an option that reads no password.
-pub(super) fn picks_in_form(parameters: &Parameters) -> bool {
-    let restarts = RESTARTS.iter().any(|name| parameters.get(name).is_some());
-    !restarts
-        && parameters
-            .get("authenticator")
-            .is_some_and(reads_no_password)
+/// What the option does not read that a login form picks. In doubt it reads everything.
+pub(super) fn unread_of_pick(parameters: &Parameters) -> Unread {
+    let picked = parameters.get("authenticator");
+    picked
+        .filter(|_| !restarts(parameters))
+        .map(Unread::by)
+        .unwrap_or_default()
 }
 
-/// The same in the app-native API.
-pub(super) fn picks_in_json(parameters: &Parameters) -> bool {
+/// Whether with a login form the login may begin anew, or elsewhere, whatever else it brings.
+pub(super) fn restarts(parameters: &Parameters) -> bool {
+    RESTARTS.iter().any(|name| parameters.get(name).is_some())
+}
+
+/// What the option does not read that a request of the app-native API picks.
+pub(super) fn unread_in_api(parameters: &Parameters) -> Unread {
     let id = parameters.json_text(&["selectedAuthenticator", "authenticatorId"]);
-    id.and_then(outcome::authenticator_of)
-        .is_some_and(|name| reads_no_password(&name))
-}
-
-/// The framework compares without case.
-fn reads_no_password(name: &str) -> bool {
-    WITHOUT_PASSWORD
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(name))
+    let name = id.and_then(outcome::authenticator_of);
+    name.map(|name| Unread::by(&name)).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! What a request says of who makes it, from its head and parameters.
 
 use super::*;
+use crate::domain::authenticator::Unread;
 use crate::domain::parameters::BodyHeaders;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -156,17 +157,21 @@ fn json(body: &str) -> Parameters {
     .unwrap()
 }
 
+fn facts_of(door: Door, parameters: &Parameters) -> RequestFacts {
+    let domains = Domains {
+        tenant: "carbon.super",
+        users: "carbon.super",
+    };
+    let people = Pseudonymizer::new(b"k");
+    let headers = http::HeaderMap::new();
+    identify(door, domains, Some(parameters), &headers, None, &people).facts
+}
+
 #[test]
 fn a_password_beside_a_pick_is_read_only_by_what_reads_passwords() {
     // Whether there are credentials, and whether they are a second factor.
     let of = |door, parameters: &Parameters| {
-        let domains = Domains {
-            tenant: "carbon.super",
-            users: "carbon.super",
-        };
-        let people = Pseudonymizer::new(b"k");
-        let headers = http::HeaderMap::new();
-        let facts = identify(door, domains, Some(parameters), &headers, None, &people).facts;
+        let facts = facts_of(door, parameters);
         (facts.credentials, facts.second_factor)
     };
     for (more, expected) in [
@@ -199,6 +204,50 @@ fn a_password_beside_a_pick_is_read_only_by_what_reads_passwords() {
             r#"{{"flowId":"f","selectedAuthenticator":{{"authenticatorId":"{id}","params":{{"password":"p"}}}}}}"#
         );
         assert_eq!(of(Door::Authn, &json(&body)), expected, "{id}");
+    }
+}
+
+#[test]
+fn what_the_page_does_not_read_is_no_credential() {
+    // What is a credential at a page that reads a name alone, a password alone, and a code alone.
+    let pages = [
+        "IdentifierExecutor:LOCAL",
+        "BasicAuthenticator:LOCAL",
+        "totp",
+    ];
+    for (body, expected) in [
+        ("password=p", "- password -"),
+        ("token=1", "- - factor"),
+        ("password=p&token=1", "- password factor"),
+        ("password=p&authenticator=", "- password -"),
+        // The form of the page for a name says so itself.
+        ("password=p&authType=idf", "- password password"),
+        ("password=p&restart_flow=true", "- password password"),
+        // What is picked says what it reads.
+        (
+            "password=p&authenticator=BasicAuthenticator",
+            "password password password",
+        ),
+        (
+            "password=p&token=1&authenticator=totp",
+            "factor factor factor",
+        ),
+        (
+            "password=p&token=1&authenticator=IdentifierExecutor",
+            "- - -",
+        ),
+    ] {
+        let body = format!("sessionDataKey=k&username=u&{body}");
+        let said = pages.map(|page| {
+            let mut facts = facts_of(Door::Login, &form(Door::Login, &body));
+            facts.leave(Unread::at(page));
+            match (facts.credentials, facts.second_factor) {
+                (false, _) => "-",
+                (true, false) => "password",
+                (true, true) => "factor",
+            }
+        });
+        assert_eq!(said.join(" "), expected, "{body}");
     }
 }
 

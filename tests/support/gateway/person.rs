@@ -193,7 +193,12 @@ impl<'a> Person<'a> {
         self.totp_secret = Some(secret.to_owned());
     }
 
-    /// The password.
+    /// The name that is sent.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The password that is sent.
     pub fn password(&self) -> &str {
         &self.password
     }
@@ -365,15 +370,21 @@ impl<'a> Person<'a> {
 
     /// Sends the password form of a login page: the answer to the POST itself.
     pub async fn submit_password(&mut self, page: &Answer) -> Answer {
+        self.submit_password_with(page, &[]).await
+    }
+
+    /// Sends the password form of a login page, with further fields: the answer to the POST itself.
+    pub async fn submit_password_with(&mut self, page: &Answer, more: &[(&str, &str)]) -> Answer {
         let key =
             param(&page.url, "sessionDataKey").unwrap_or_else(|| panic!("no login page: {page:?}"));
         let (name, password) = (self.name.clone(), self.password.clone());
-        let fields = [
+        let mut fields = vec![
             ("usernameUserInput", name.as_str()),
             ("username", &name),
             ("password", &password),
             ("sessionDataKey", &key),
         ];
+        fields.extend(more);
         self.post(&format!("{}/commonauth", self.prefix), &fields)
             .await
     }
