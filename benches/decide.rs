@@ -97,6 +97,7 @@ fn input(reasons: &[Reason]) -> PolicyInput<'_> {
             name: Some("Alice@carbon.super"),
             known: true,
             logins: 12,
+            break_glass: None,
         },
         network: NetworkInput {
             address: IpAddr::from([192, 0, 2, 1]),

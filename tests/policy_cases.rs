@@ -130,6 +130,7 @@ impl Given {
                 name: self.user.as_deref(),
                 known: self.user_known,
                 logins: u32::from(self.user_known),
+                break_glass: None,
             },
             network: NetworkInput {
                 address: self.address,

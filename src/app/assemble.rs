@@ -220,9 +220,15 @@ pub fn snapshot_with(
     if !problems.is_empty() {
         return Err(problems);
     }
+    let people = Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(
+        keys.previous
+            .as_ref()
+            .map(|keys| keys.pseudonyms.expose().as_slice()),
+    );
     let snapshot = Snapshot {
         version,
         routes,
+        break_glass: policy.break_glass().keys(&people),
         policy,
         rollout: modes,
         plan,
@@ -242,11 +248,7 @@ pub fn snapshot_with(
         models,
         challenger: None,
         budget: Duration::from_millis(config.score.budget_ms),
-        people: Pseudonymizer::new(keys.pseudonyms.expose()).with_previous(
-            keys.previous
-                .as_ref()
-                .map(|keys| keys.pseudonyms.expose().as_slice()),
-        ),
+        people,
         device_key: DeviceCookieKey::new(keys.devices.expose()).with_previous(
             keys.previous
                 .as_ref()

@@ -163,6 +163,7 @@ impl Described {
                 name: self.user.as_deref(),
                 known: self.logins > 0,
                 logins: self.logins,
+                break_glass: None,
             },
             network: NetworkInput {
                 address: self.address,

@@ -224,11 +224,19 @@ impl<'e> Case<'e> {
             .points()
             .map(|points| RiskScore::from_points(points).level(policy.thresholds(tenant, client)));
         let path = path(&event.route);
+        let organization = text(event.organization.as_deref());
+        let is_of_list = |name| policy.break_glass().contains(tenant, organization, name);
+        let is_same = event.policy.as_deref() == Some(&**policy.version());
+        let break_glass = match name {
+            _ if is_same => event.break_glass,
+            Name::Hidden | Name::Unknown => event.break_glass,
+            Name::Behind(name) | Name::Is(name) => is_of_list(name),
+            Name::None | Name::Other => false,
+        };
         let unrecorded = Unrecorded {
             path: path.is_none(),
             user_name: name == Name::Unknown,
             address_bits: Some(self.prefix.prefix_len()),
-            break_glass: (name == Name::Unknown).then_some(event.break_glass),
         };
         let input = PolicyInput {
             risk: self.risk.input(),
@@ -236,7 +244,7 @@ impl<'e> Case<'e> {
                 door: self.door,
                 method: &event.method,
                 tenant,
-                organization: text(event.organization.as_deref()),
+                organization,
                 grant_type: text(event.grant_type.as_deref()),
                 response_type: text(event.response_type.as_deref()),
                 prompt: text(event.prompt.as_deref()),
@@ -247,12 +255,13 @@ impl<'e> Case<'e> {
             client: ClientInput { id: client },
             user: UserInput {
                 name: match name {
-                    Name::None => None,
+                    Name::Behind(_) | Name::Hidden | Name::None => None,
                     Name::Is(name) => Some(name),
                     Name::Other | Name::Unknown => Some(NOBODY),
                 },
                 known: event.known,
                 logins: event.logins,
+                break_glass: Some(break_glass),
             },
             network: NetworkInput {
                 address: self.prefix.addr(),

@@ -551,6 +551,26 @@ pub(in crate::flow) fn is_barred(assessed: &Assessed) -> bool {
     presented == Some(LinkKind::Transaction) && link.is_some_and(|link| link.barred) && !names
 }
 
+/// Whether whoever makes the request is a break-glass account: also where a later step of a login, a code, a session or a
+/// token does not name it. A name in a link, or beside the factor of somebody else, makes nobody one.
+pub(in crate::flow) fn is_break_glass(
+    exchange: &Exchange,
+    assessed: &Assessed,
+    door: Door,
+) -> bool {
+    let snapshot = &exchange.snapshot;
+    if snapshot.break_glass.is_empty() {
+        return false;
+    }
+    let who = if assessed.is_misnamed(door) {
+        let link = assessed.provenance.as_deref();
+        link.and_then(|link| link.subject)
+    } else {
+        assessed.subject()
+    };
+    who.is_some_and(|key| snapshot.break_glass.contains(&key))
+}
+
 /// What policy is asked about.
 pub(in crate::flow) fn input<'a>(
     exchange: &'a Exchange,
@@ -587,6 +607,7 @@ pub(in crate::flow) fn input<'a>(
             },
             known: assessed.profile.is_some(),
             logins: assessed.logins(),
+            break_glass: Some(is_break_glass(exchange, assessed, door)),
         },
         network: NetworkInput {
             address: signals.address,

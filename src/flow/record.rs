@@ -4,7 +4,6 @@ use crate::domain::audit::AuditEvent;
 use crate::domain::audit::Word;
 use crate::domain::enforcement::Enforcement;
 use crate::domain::features::FeatureSchema;
-use crate::domain::ids::canonical_username;
 use crate::domain::policy::reason::Reason;
 use crate::domain::policy::standing::Standing;
 use crate::domain::resource::Denial;
@@ -16,6 +15,7 @@ use crate::domain::route::RouteClass;
 use crate::domain::signals::Subject;
 use crate::domain::signals::network::address_text;
 use crate::domain::signals::network::velocity_prefix;
+use crate::flow::decide::is_break_glass;
 use crate::flow::decide::thresholds;
 use crate::flow::exchange::Assessed;
 use crate::flow::exchange::Decided;
@@ -161,20 +161,15 @@ pub(in crate::flow) fn describe_standing(
     let Some(assessed) = &exchange.assessed else {
         return;
     };
-    let tenant = exchange.tenant();
     let thresholds = thresholds(exchange, assessed);
     event.thresholds = Some([thresholds.medium, thresholds.high]);
     if let Subject::Named { name, .. } = &assessed.signals.subject {
-        let accounts = exchange.snapshot.policy.break_glass();
         // Whom a login was begun for is known as a key alone where a later step does not say it again.
         event.named = !name.is_empty();
-        event.break_glass = !accounts.accounts().is_empty()
-            && accounts.contains(
-                tenant,
-                exchange.organization(),
-                &canonical_username(exchange.user_domain(), name),
-            );
     }
+    event.break_glass = exchange
+        .door
+        .is_some_and(|door| is_break_glass(exchange, assessed, door));
     event.session = assessed.provenance.is_some() && exchange.door == Some(Door::Authorize);
     event.unscored_percent = exchange.unscored_percent;
     if let Assessment::Scored {

@@ -5,6 +5,7 @@ use crate::domain::demand::sealed::DemandCookieKey;
 use crate::domain::enforcement::StepUpSettings;
 use crate::domain::headers::ReservedHeaders;
 use crate::domain::ids::Pseudonymizer;
+use crate::domain::ids::SubjectKey;
 use crate::domain::page_key::PageKey;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::rollout::Rollout;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// The policy.
     pub policy: PolicySet,
+    /// The keys of the break-glass accounts of the policy.
+    pub break_glass: Vec<SubjectKey>,
     /// Which mode applies to whom.
     pub rollout: Rollout,
     /// The rollout plan that the modes are from, where there is one.

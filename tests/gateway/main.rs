@@ -18,6 +18,7 @@ mod alerts;
 mod attacks;
 mod audit;
 mod back_channel;
+mod break_glass;
 mod canary;
 mod certs;
 mod challenger;

@@ -143,6 +143,7 @@ fn input(door: Door, points: Option<u8>, demanded: bool) -> PolicyInput<'static>
             name: Some("alice@carbon.super"),
             known: true,
             logins: 3,
+            break_glass: None,
         },
         network: NetworkInput {
             address: IpAddr::from([192, 0, 2, 10]),

@@ -1,6 +1,8 @@
 //! The accounts that must always have a way in, whatever the model says. Names only; what that means is decided in
 //! `PolicySet::decide`.
 
+use crate::domain::ids::Pseudonymizer;
+use crate::domain::ids::SubjectKey;
 use crate::domain::ids::canonical_username;
 use crate::domain::policy::scope::SUPER_TENANT;
 
@@ -48,6 +50,18 @@ impl BreakGlass {
             && self.accounts.iter().any(|account| {
                 account.name == canonical_name && account.tenant.eq_ignore_ascii_case(tenant)
             })
+    }
+
+    /// The keys of the accounts, also under the previous secret while that is being exchanged: what a code, a token or a
+    /// session stands for is known by them.
+    pub fn keys(&self, people: &Pseudonymizer) -> Vec<SubjectKey> {
+        let both = [Some(people), people.previous()];
+        let of = |people: &Pseudonymizer| -> Vec<_> {
+            let accounts = self.accounts.iter();
+            let key = |account: &Account| people.user(&account.tenant, &account.name);
+            accounts.map(key).collect()
+        };
+        both.into_iter().flatten().flat_map(of).collect()
     }
 
     /// The accounts.

@@ -96,6 +96,8 @@ pub struct UserInput<'a> {
     pub known: bool,
     /// How many confirmed logins are remembered.
     pub logins: u32,
+    /// Whether it is a break-glass account, where that is known of requests that do not name it as well; else the name says it.
+    pub break_glass: Option<bool>,
 }
 
 /// Where the request comes from.

@@ -181,6 +181,7 @@ impl<'s> Sample<'s> {
                 name: None,
                 known: false,
                 logins: 0,
+                break_glass: None,
             },
             network: NetworkInput {
                 address: outside(),

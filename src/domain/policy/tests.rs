@@ -64,6 +64,7 @@ impl Anything {
                 name: self.user.as_deref(),
                 known,
                 logins: u32::from(known),
+                break_glass: None,
             },
             network: NetworkInput {
                 address: self.address,

@@ -122,8 +122,6 @@ pub struct Unrecorded {
     pub user_name: bool,
     /// All bits of the address but the first so many.
     pub address_bits: Option<u8>,
-    /// Whether the account was a break-glass account, where its name does not tell.
-    pub break_glass: Option<bool>,
 }
 
 /// One request as the conditions see it: the input, and what the policy adds to it.
@@ -422,7 +420,10 @@ impl<'a> Facts<'a> {
             .name
             .map_or(Cow::Borrowed(""), |name| canonical(domain, name));
         let organization = input.request.organization;
-        let break_glass = break_glass.contains(tenant, organization, &user_name);
+        let break_glass = input
+            .user
+            .break_glass
+            .unwrap_or_else(|| break_glass.contains(tenant, organization, &user_name));
         Self {
             input,
             level,
@@ -436,11 +437,7 @@ impl<'a> Facts<'a> {
 
     /// The same of a request that is known from its record.
     pub fn recorded(self, unrecorded: Unrecorded) -> Self {
-        Self {
-            break_glass: unrecorded.break_glass.unwrap_or(self.break_glass),
-            unrecorded,
-            ..self
-        }
+        Self { unrecorded, ..self }
     }
 
     /// Whether the address is in one of `networks`.

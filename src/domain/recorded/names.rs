@@ -22,7 +22,11 @@ const DOMAINS_MAX: usize = 1024;
 /// What is known of the name of a record's account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Name<'n> {
-    /// The request names nobody.
+    /// The request names nobody, and stands for this one.
+    Behind(&'n str),
+    /// The request names nobody, and whom it stands for cannot be told.
+    Hidden,
+    /// The request names nobody, and stands for nobody whom the policy names.
     None,
     /// It is this one.
     Is(&'n str),
@@ -83,14 +87,14 @@ impl Names {
 
     /// The name of the account of a record.
     pub fn name_of(&mut self, event: &AuditEvent) -> Name<'_> {
-        if !event.named {
-            return Name::None;
-        }
         let plain = self.plain;
-        match self.find(event) {
-            Some(Some(name)) => Name::Is(name),
-            Some(None) if plain => Name::Other,
-            Some(None) | None => Name::Unknown,
+        match (event.named, self.find(event)) {
+            (true, Some(Some(name))) => Name::Is(name),
+            (true, Some(None)) if plain => Name::Other,
+            (true, Some(None) | None) => Name::Unknown,
+            (false, Some(Some(name))) => Name::Behind(name),
+            (false, Some(None)) => Name::None,
+            (false, None) => Name::Hidden,
         }
     }
 
