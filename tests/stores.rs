@@ -37,6 +37,8 @@ mod review;
 mod scopes;
 #[path = "stores/stream.rs"]
 mod stream;
+#[path = "stores/sweeping.rs"]
+mod sweeping;
 #[path = "stores/topologies.rs"]
 mod topologies;
 #[path = "stores/trust.rs"]

@@ -16,6 +16,12 @@ pub struct Timestamp(pub i64);
 /// since: what follows from it must not stand still until the clock is there again.
 pub const AHEAD_MAX: Duration = Duration::from_secs(600);
 
+/// Whether a wall clock has gone evenly of late, held to the monotonic one: one that is wrong after a start is mostly set right
+/// within minutes, and nothing should be removed for good by what it says until then. One that stands still or goes back removes
+/// nothing too early.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Steadiness(Option<(Timestamp, Instant)>);
+
 /// The moment by which something must have ended, on the monotonic clock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Deadline(Instant);
@@ -87,6 +93,19 @@ impl Timestamp {
     }
 }
 
+impl Steadiness {
+    /// Whether the clock, which says `now`, has been looked at for `span` and has not leapt ahead within it.
+    pub fn holds(&mut self, now: Timestamp, instant: Instant, span: Duration) -> bool {
+        let (began, since) = *self.0.get_or_insert((now, instant));
+        let passed = instant.saturating_duration_since(since);
+        if now.is_ahead_of(began.plus(passed)) {
+            self.0 = Some((now, instant));
+            return span.is_zero();
+        }
+        passed >= span
+    }
+}
+
 impl Deadline {
     /// The moment `budget` after `start`.
     pub fn after(start: Instant, budget: Duration) -> Self {
@@ -115,6 +134,25 @@ mod tests {
             Timestamp(9_000).since(Timestamp(5_000)),
             Duration::from_secs(4)
         );
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_is_believed_once_it_goes_evenly() {
+        let (begin, minute) = (Instant::now(), Duration::from_secs(60));
+        let mut steadiness = Steadiness::default();
+        let mut is_steady = |minutes: u32, ahead: u32| {
+            let now = Timestamp(0).plus((minutes + ahead) * minute);
+            steadiness.holds(now, begin + minutes * minute, 60 * minute)
+        };
+        assert!(!is_steady(0, 0) && !is_steady(59, 0) && is_steady(60, 0));
+        // Not of a leap that has been set back when it is looked at, nor of a clock that is only a little ahead.
+        assert!(is_steady(70, 10));
+        assert!(!is_steady(80, 4 * 1_440) && !is_steady(139, 4 * 1_440));
+        assert!(is_steady(140, 4 * 1_440));
+        // Back again it removes nothing too early.
+        assert!(is_steady(141, 0));
+        assert!(!is_steady(142, 5 * 1_440));
+        assert!(Steadiness::default().holds(Timestamp(0), begin, Duration::ZERO));
     }
 
     #[test]

@@ -359,34 +359,6 @@ async fn what_has_expired_is_swept_out() {
 }
 
 #[tokio::test]
-async fn the_sweeper_runs_by_itself() {
-    let folder = tempfile::tempdir().unwrap();
-    let quick = Duration::from_millis(20);
-    let settings = EmbeddedSettings {
-        flush_interval: quick,
-        sweep_interval: quick,
-        ..EmbeddedSettings::default()
-    };
-    let store = EmbeddedStore::open(&folder.path().join("state.redb"), settings).unwrap();
-    store
-        .record(&[linked(
-            link(LinkKind::Code, 1),
-            provenance(1, START),
-            START,
-            MINUTE,
-        )])
-        .await
-        .unwrap();
-    // The clock is the one of the calls.
-    store.load(&query(1, START.plus(HOUR))).await.unwrap();
-    let end = Instant::now() + Duration::from_secs(60);
-    while store.entries().unwrap() > 0 {
-        assert!(Instant::now() < end, "the sweeper has not come");
-        tokio::time::sleep(quick).await;
-    }
-}
-
-#[tokio::test]
 async fn a_full_table_lets_go_of_the_oldest() {
     let folder = tempfile::tempdir().unwrap();
     let settings = EmbeddedSettings {

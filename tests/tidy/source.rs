@@ -28,6 +28,10 @@ const LONG: &[(&str, &str)] = &[
 /// about a request.
 const CLOCKS_AND_CHANCE: &[(&str, &str)] = &[
     (
+        "src/adapters/embedded/janitor.rs",
+        "holds the clock of the calls to the monotonic one",
+    ),
+    (
         "src/adapters/onnx/proof.rs",
         "measures the golden rows at load",
     ),

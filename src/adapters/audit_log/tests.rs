@@ -16,9 +16,9 @@ use std::time::Instant;
 use std::time::UNIX_EPOCH;
 use tempfile::TempDir;
 
-/// A wall clock that is set by hand; the other one runs.
+/// A wall clock that is set by hand; the other one runs, and is moved on with it where time is to pass evenly.
 #[derive(Debug)]
-struct Wall(AtomicI64);
+struct Wall(AtomicI64, AtomicU64);
 
 impl Clock for Wall {
     fn now(&self) -> Timestamp {
@@ -26,7 +26,7 @@ impl Clock for Wall {
     }
 
     fn instant(&self) -> Instant {
-        Instant::now()
+        Instant::now() + Duration::from_millis(self.1.load(Ordering::Relaxed))
     }
 }
 
@@ -56,7 +56,7 @@ impl Place {
         // 2026-11-26T00:00:00Z
         Self {
             dir: tempfile::tempdir().unwrap(),
-            clock: Arc::new(Wall(AtomicI64::new(1_795_651_200_000))),
+            clock: Arc::new(Wall(AtomicI64::new(1_795_651_200_000), AtomicU64::new(0))),
             entropy: Arc::default(),
             metrics: Arc::new(Metrics::new().unwrap()),
         }
@@ -92,6 +92,12 @@ impl Place {
     fn pass(&self, span: Duration) {
         let millis = i64::try_from(span.as_millis()).unwrap();
         self.clock.0.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    fn pass_evenly(&self, span: Duration) {
+        let millis = u64::try_from(span.as_millis()).unwrap();
+        self.clock.1.fetch_add(millis, Ordering::Relaxed);
+        self.pass(span);
     }
 
     fn verify(&self, extent: Extent) -> Report {
@@ -290,7 +296,7 @@ fn files_are_removed_by_age_from_the_oldest_on() {
     let aside = || segment::older(&place.file());
     let next = |number: usize| {
         write(&log, 1);
-        place.pass(DAY);
+        place.pass_evenly(DAY);
         write(&log, 1);
         until("one more is put aside", || aside().len() == number);
     };
@@ -310,18 +316,56 @@ fn files_are_removed_by_age_from_the_oldest_on() {
     written(second, 1);
     written(third, 5);
     write(&log, 1);
-    place.pass(DAY / 2);
-    write(&log, 1);
-    place.pass(DAY / 2);
+    place.pass_evenly(DAY);
     write(&log, 1);
     until("the first is removed", || !first.exists());
     drop(log);
     assert!(second.exists() && third.exists());
-    assert!(
-        std::fs::read_to_string(place.file())
-            .unwrap()
-            .contains("\"mark\":\"retired\"")
-    );
+    let mut files = aside();
+    files.push(place.file());
+    let says = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.contains("\"mark\":\"retired\"")
+    };
+    assert!(files.iter().any(says));
+    place.sound();
+}
+
+#[test]
+fn a_clock_that_is_ahead_for_a_while_removes_no_file() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let place = Place::new();
+    let settings = AuditLogSettings {
+        rotate_seconds: DAY.as_secs(),
+        keep_seconds: 100 * DAY.as_secs(),
+        ..place.settings()
+    };
+    let aside = || segment::older(&place.file()).len();
+    let log = place.open(settings.clone());
+    for number in 1..=2 {
+        write(&log, 1);
+        place.pass_evenly(DAY);
+        write(&log, 1);
+        until("one more is put aside", || aside() == number);
+    }
+    place.pass(400 * DAY);
+    write(&log, 1);
+    until("the third is put aside", || aside() == 3);
+    drop(log);
+    // A start tells nothing of how the clock goes.
+    let log = place.open(settings);
+    write(&log, 1);
+    until("and the fourth", || aside() == 4);
+    write(&log, 1);
+    until("the next record is there", || {
+        !records(&place.file()).is_empty()
+    });
+    assert_eq!(aside(), 4);
+    // It is right after all.
+    place.pass_evenly(DAY / 24);
+    write(&log, 1);
+    until("the old ones are removed", || aside() == 0);
+    drop(log);
     place.sound();
 }
 

@@ -15,6 +15,7 @@ use crate::domain::audit::journal::Found;
 use crate::domain::audit::journal::Journal;
 use crate::domain::audit::journal::JournalError;
 use crate::domain::audit::mark::Fragment;
+use crate::domain::time::Steadiness;
 use crate::flow::ports::Clock;
 use crate::flow::ports::Entropy;
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +37,10 @@ const MADE_AT_ONCE: u32 = 4;
 const RETRY: Duration = Duration::from_millis(100);
 /// How long strict mode goes on trying once the process ends.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the wall clock must have gone evenly before a file is removed for its age.
+const STEADY_AFTER: Duration = Duration::from_secs(3_600);
+/// How often old files are looked for, beside whenever one is put aside.
+const RETIRE_EVERY: Duration = Duration::from_secs(3_600);
 /// How long a file is kept on with that could not be put aside.
 const ROTATE_RETRY: Duration = Duration::from_secs(60);
 
@@ -56,6 +61,9 @@ pub(super) struct Writer {
     lines: Vec<u8>,
     vouched: Instant,
     rotate_after: Instant,
+    retire_after: Instant,
+    /// Of the wall clock, by which old files are removed.
+    steadiness: Steadiness,
 }
 
 /// A line that is signed: time, and the seed of the next key.
@@ -108,6 +116,8 @@ impl Writer {
             lines: Vec::with_capacity(64 * 1024),
             vouched: now,
             rotate_after: now,
+            retire_after: now,
+            steadiness: Steadiness::default(),
         }
     }
 
@@ -320,6 +330,9 @@ impl Writer {
             self.vouch("checkpoint", Journal::checkpoint);
         }
         self.rotate();
+        if self.chance.clock.instant() >= self.retire_after {
+            self.retire();
+        }
     }
 
     /// A signed line.
@@ -372,13 +385,16 @@ impl Writer {
         self.retire();
     }
 
-    /// Removes files that are too many or too old, and says so.
+    /// Removes files that are too many or too old, and says so. None for its age while the clock is not known to go evenly: one
+    /// that is ahead for a while would cost records that nothing brings back.
     fn retire(&mut self) {
         let (files, seconds) = (self.settings.keep_files, self.settings.keep_seconds);
+        let (now, instant) = (self.chance.clock.now(), self.chance.clock.instant());
+        self.retire_after = instant + RETIRE_EVERY;
         if files == 0 && seconds == 0 {
             return;
         }
-        let now = self.chance.clock.now();
+        let by_age = seconds > 0 && self.steadiness.holds(now, instant, STEADY_AFTER);
         let older = self.segment.older();
         let too_many = if files == 0 {
             0
@@ -386,7 +402,7 @@ impl Writer {
             older.len().saturating_sub(files)
         };
         for (place, path) in older.iter().enumerate() {
-            let is_old = seconds > 0
+            let is_old = by_age
                 && segment::written(path).is_some_and(|at| now.since(at).as_secs() >= seconds);
             if place >= too_many && !is_old {
                 // Only a beginning of the log is removed.

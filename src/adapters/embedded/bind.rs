@@ -37,7 +37,7 @@ pub(super) struct Binder<'t> {
     pub(super) places: &'t Places,
     /// What was learnt, and is written with this transaction.
     pub(super) apart: &'t Layer,
-    /// The present moment, as far as it is known.
+    /// What has ended by then is not taken along.
     pub(super) now: Timestamp,
     pub(super) told: HashMap<EntryKey, Told>,
     /// Bundles to remove, whatever is in them.

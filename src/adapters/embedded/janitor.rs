@@ -8,6 +8,7 @@ use crate::adapters::embedded::tables::KINDS;
 use crate::adapters::embedded::tables::Snapshot;
 use crate::adapters::priority;
 use crate::adapters::store::entities::Kind;
+use crate::domain::time::Steadiness;
 use crate::domain::time::Timestamp;
 use redb::Database;
 use redb::Durability;
@@ -21,6 +22,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Entries of one table that one look at it covers.
 const STEP: usize = 5_000;
@@ -65,6 +67,7 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
     let mut cursors: Cursors = Default::default();
     let mut since_sweep = Duration::ZERO;
     let mut reopening = Reopening::default();
+    let mut steadiness = Steadiness::default();
     let interval = inner.settings.flush_interval.max(Duration::from_millis(1));
     while matches!(
         stopped.recv_timeout(interval),
@@ -77,7 +80,11 @@ fn work(inner: &Inner, stopped: &mpsc::Receiver<()>) {
         if since_sweep >= inner.settings.sweep_interval {
             since_sweep = Duration::ZERO;
             let now = Timestamp(inner.seen.load(Ordering::Relaxed));
-            keeping(inner, || drop(inner.sweep(now, &mut cursors)));
+            // A clock that is ahead for a while must not cost what holds once it is set right.
+            if steadiness.holds(now, Instant::now(), inner.settings.steady_after) {
+                inner.ended.store(now.millis(), Ordering::Relaxed);
+                keeping(inner, || drop(inner.sweep(now, &mut cursors)));
+            }
         }
     }
     keeping(inner, || drop(inner.flush()));
@@ -94,6 +101,7 @@ pub(super) fn keeping(inner: &Inner, turn: impl FnOnce()) {
 impl Inner {
     /// Removes every entry that has expired at `now`.
     pub(super) fn sweep_all(&self, now: Timestamp) -> Result<u64, redb::Error> {
+        self.ended.fetch_max(now.millis(), Ordering::Relaxed);
         self.flush()?;
         let mut cursors: Cursors = Default::default();
         let mut removed = 0;

@@ -80,6 +80,9 @@ const UNWRITTEN_MAX: usize = 65_536;
 /// What was learnt gathers for so long: nobody else reads this file, and entries that many observations change are changed
 /// once.
 const GATHERING: Duration = Duration::from_millis(50);
+/// How long the clock of the calls must have gone evenly before what has ended is removed: no longer than many entries last, so
+/// that the file does not grow much by it.
+const STEADY_AFTER: Duration = Duration::from_secs(600);
 /// Files up to this size are checked whole when they are opened (some 0.2 s); of larger ones only the roots are.
 const CHECK_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -94,6 +97,8 @@ pub struct EmbeddedSettings {
     pub flush_interval: Duration,
     /// How often expired entries are looked for, a bounded number of each table at a time. Default 10 s.
     pub sweep_interval: Duration,
+    /// How long the clock of the calls must have gone evenly before they are removed. Default 10 minutes.
+    pub steady_after: Duration,
     /// A number that changes with the secret that names are made with. The population counts names of one secret only:
     /// with another number it begins anew. Default 0.
     pub names: u64,
@@ -168,6 +173,8 @@ struct Inner {
     unflushed: AtomicU32,
     /// The latest moment that a call brought, in milliseconds since the epoch.
     seen: AtomicI64,
+    /// What has ended by this moment may be removed: one of `seen` at which the clock had gone evenly.
+    ended: AtomicI64,
     /// Held while a new snapshot is taken and shown.
     publishing: Mutex<()>,
 }
@@ -185,6 +192,7 @@ impl Default for EmbeddedSettings {
             entries_max: 1_000_000,
             flush_interval: Duration::from_secs(1),
             sweep_interval: Duration::from_secs(10),
+            steady_after: STEADY_AFTER,
             names: 0,
         }
     }
@@ -439,6 +447,7 @@ impl Inner {
             lost: AtomicBool::new(false),
             unflushed: AtomicU32::new(0),
             seen: AtomicI64::new(i64::MIN),
+            ended: AtomicI64::new(i64::MIN),
             publishing: Mutex::new(()),
         })
     }

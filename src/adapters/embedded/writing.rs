@@ -104,7 +104,7 @@ impl Inner {
             ledger,
             places: &self.places,
             apart,
-            now: Timestamp(self.seen.load(Ordering::Relaxed)),
+            now: Timestamp(self.ended.load(Ordering::Relaxed)),
             told: HashMap::new(),
             ended: Vec::new(),
         };

@@ -398,12 +398,13 @@ impl Profile {
     }
 
     /// Brings what is of a clock that was ahead of `at` back to it: nothing would be the latest, and no device be old, before
-    /// the clock is there again.
+    /// the clock is there again. Not when devices were forgotten: `at` may be of a clock that is behind, and what somebody asked to
+    /// forget must not speak again. Devices that are learnt speak all the same.
     fn set_back(&mut self, at: Timestamp) {
         if !self.last.is_ahead_of(at) {
             return;
         }
-        for moment in [&mut self.first, &mut self.last, &mut self.forgotten] {
+        for moment in [&mut self.first, &mut self.last] {
             *moment = at.min(*moment);
         }
         for known in self.known_mut() {
@@ -553,5 +554,17 @@ mod tests {
         let known = *profile.addresses.find(1 << 32).unwrap();
         assert_eq!((known.first, known.last), (Timestamp(DAY), Timestamp(DAY)));
         assert!(profile.is_latest(&known));
+    }
+
+    /// Whether its clock was behind or that of the login before was ahead cannot be told from a lesson.
+    #[test]
+    fn no_lesson_lets_forgotten_devices_speak_again() {
+        const HOUR: i64 = 3_600_000;
+        let mut profile = Profile::default();
+        profile.learn(&lesson(10 * HOUR, 1 << 32));
+        profile.forget_devices(WhichDevices::All, Timestamp(10 * HOUR));
+        profile.learn(&lesson(HOUR, 1 << 32));
+        assert_eq!(profile.last, Timestamp(HOUR));
+        assert_eq!(profile.forgotten, Timestamp(10 * HOUR));
     }
 }
