@@ -148,7 +148,7 @@ pub async fn check(config: &Config, file: &str, reach: bool) -> Findings {
         Ok(None) => {}
         Err(error) => findings.problems.push(error),
     }
-    let (geo, missing) = GeoDatabases::open(&GeoSettings::from(&config.geo));
+    let (geo, missing) = GeoDatabases::checked(&GeoSettings::from(&config.geo));
     findings.fine.push(format!(
         "address databases: {}",
         geo.version().unwrap_or("of unknown version")

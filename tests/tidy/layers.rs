@@ -126,6 +126,8 @@ const LAYERS: &[Layer] = &[
         &[],
         &[
             "arc_swap",
+            // Digests of 175 MB, in a moment in every build.
+            "aws_lc_rs",
             "maxminddb",
             "parking_lot",
             "quick_cache",

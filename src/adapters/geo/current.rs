@@ -74,7 +74,7 @@ impl CurrentGeo {
             return None;
         }
         watched.read = now;
-        let (databases, warnings) = GeoDatabases::open(&self.settings);
+        let (databases, warnings) = GeoDatabases::checked(&self.settings);
         let missing = places(&warnings);
         if missing.iter().any(|place| !watched.missing.contains(place)) {
             return Some(Err(warnings));
@@ -103,7 +103,10 @@ impl GeoLookup for CurrentGeo {
 
 fn places(warnings: &[GeoWarning]) -> Vec<Place> {
     let place = |warning: &GeoWarning| {
-        let is_used = matches!(warning.problem, GeoProblem::Size { .. });
+        let is_used = matches!(
+            warning.problem,
+            GeoProblem::Digest | GeoProblem::Size { .. }
+        );
         (warning.role, warning.path.clone(), is_used)
     };
     warnings.iter().map(place).collect()
@@ -177,5 +180,37 @@ mod tests {
         // What could be used once must not go.
         fs::remove_file(&missing).unwrap();
         assert!(geo.look(true).unwrap().is_err());
+    }
+
+    /// A database that opens is not yet whole: past its first records nothing but the digest tells.
+    #[test]
+    fn a_file_that_is_damaged_past_its_first_records_is_never_taken_for_a_good_one() {
+        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/geo");
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["country.mmdb", "manifest.toml"] {
+            fs::copy(from.join(name), folder.path().join(name)).unwrap();
+        }
+        let path = folder.path().join("country.mmdb");
+        let (geo, warnings) = CurrentGeo::open(GeoSettings {
+            country: Some(path.clone()),
+            ..GeoSettings::default()
+        });
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let whole = fs::read(&path).unwrap();
+        let country = || geo.lookup("192.0.2.1".parse().unwrap()).country.unwrap();
+        let place = whole.windows(2).position(|two| two == b"CH").unwrap();
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let refused = geo.look(true).unwrap().unwrap_err();
+        assert!(refused[0].to_string().contains("manifest"), "{refused:?}");
+        assert_eq!(country().as_str(), "CH");
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(geo.look(true).unwrap().unwrap().len(), 0);
+        // `riskgate check` says it of the files at hand.
+        fs::write(&path, &damaged).unwrap();
+        let settings = &geo.settings;
+        let (databases, warnings) = GeoDatabases::checked(settings);
+        assert_eq!((warnings.len(), databases.version()), (1, None));
     }
 }

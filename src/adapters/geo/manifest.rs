@@ -1,10 +1,11 @@
 //! The manifest beside the databases: which version they are of, so that an audit record can name it.
 //!
-//! Digests are checked where the files are fetched. Here only sizes are compared, because hashing 175 MB at every start
-//! costs more than it finds.
+//! Sizes are always compared. Digests are where nobody waits for it, since 175 MB take half a second: when files are exchanged,
+//! so that a damaged one never takes the place of a good one, and by `riskgate check`. A start goes by the sizes.
 
 use crate::adapters::geo::GeoProblem;
 use crate::adapters::geo::read_bounded;
+use aws_lc_rs::digest;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -29,6 +30,7 @@ pub(super) struct Manifest {
 struct File {
     name: String,
     bytes: u64,
+    sha256: Option<String>,
 }
 
 impl Manifest {
@@ -61,10 +63,25 @@ impl Manifest {
 
     /// The size that the manifest states for a file, by its name.
     pub(super) fn bytes_of(&self, path: &Path) -> Option<u64> {
+        self.file(path).map(|file| file.bytes)
+    }
+
+    /// Whether a file is another than the one that the manifest has the digest of.
+    pub(super) fn is_other(&self, path: &Path, content: &[u8]) -> bool {
+        let stated = self.file(path).and_then(|file| file.sha256.as_deref());
+        stated.is_some_and(|stated| {
+            let found = digest::digest(&digest::SHA256, content);
+            let found: String = found
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            !stated.eq_ignore_ascii_case(&found)
+        })
+    }
+
+    fn file(&self, path: &Path) -> Option<&File> {
         let name = path.file_name()?.to_str()?;
-        self.file
-            .iter()
-            .find(|file| file.name == name)
-            .map(|file| file.bytes)
+        self.file.iter().find(|file| file.name == name)
     }
 }

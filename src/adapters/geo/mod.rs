@@ -97,7 +97,19 @@ pub struct Damage {
 impl GeoDatabases {
     /// Reads every file that the settings name. A file that cannot be used is left out and comes back as a warning.
     pub fn open(settings: &GeoSettings) -> (Self, Vec<GeoWarning>) {
-        let mut opening = Opening::default();
+        Self::read_all(settings, false)
+    }
+
+    /// The same, with a warning for each file whose content is not the one that its manifest states.
+    pub fn checked(settings: &GeoSettings) -> (Self, Vec<GeoWarning>) {
+        Self::read_all(settings, true)
+    }
+
+    fn read_all(settings: &GeoSettings, by_digest: bool) -> (Self, Vec<GeoWarning>) {
+        let mut opening = Opening {
+            by_digest,
+            ..Opening::default()
+        };
         let country = settings
             .country
             .as_deref()
@@ -243,6 +255,8 @@ impl GeoLookup for GeoDatabases {
 /// What is gathered while the files are opened.
 #[derive(Default)]
 struct Opening {
+    /// Whether contents are compared with their digests, beside the sizes.
+    by_digest: bool,
     warnings: Vec<GeoWarning>,
     manifest: Option<(PathBuf, Option<Manifest>)>,
     /// Whether every file that was opened is the one that the manifest lists.
@@ -268,7 +282,7 @@ impl Opening {
             MAX_DATABASE_BYTES
         };
         let opened = read_bounded(path, limit).and_then(|bytes| {
-            self.compare(role, path, bytes.len() as u64);
+            self.compare(role, path, &bytes);
             read(bytes)
         });
         match opened {
@@ -285,7 +299,7 @@ impl Opening {
     }
 
     /// Compares a file with what the manifest in its folder says of it.
-    fn compare(&mut self, role: GeoRole, path: &Path, found: u64) {
+    fn compare(&mut self, role: GeoRole, path: &Path, content: &[u8]) {
         let manifest_path = path.with_file_name(manifest::FILE_NAME);
         if self
             .manifest
@@ -310,19 +324,22 @@ impl Opening {
             }
             self.manifest = Some((manifest_path, manifest));
         }
-        let expected = match &self.manifest {
-            Some((_, Some(manifest))) => manifest.bytes_of(path),
-            _ => None,
+        let manifest = self.manifest.as_ref().and_then(|(_, known)| known.as_ref());
+        let found = content.len() as u64;
+        let expected = manifest.and_then(|manifest| manifest.bytes_of(path));
+        let problem = match expected {
+            Some(expected) if expected != found => Some(GeoProblem::Size { expected, found }),
+            _ => manifest
+                .filter(|manifest| self.by_digest && manifest.is_other(path, content))
+                .map(|_| GeoProblem::Digest),
         };
-        if let Some(expected) = expected.filter(|expected| *expected != found) {
-            let problem = GeoProblem::Size { expected, found };
-            self.warnings.push(GeoWarning {
-                role,
-                path: path.to_owned(),
-                problem,
-            });
-        }
-        self.listed = Some(self.listed.unwrap_or(true) && expected == Some(found));
+        let is_listed = expected.is_some() && problem.is_none();
+        self.listed = Some(self.listed.unwrap_or(true) && is_listed);
+        self.warnings.extend(problem.map(|problem| GeoWarning {
+            role,
+            path: path.to_owned(),
+            problem,
+        }));
     }
 
     fn version(&self) -> Option<String> {

@@ -71,6 +71,11 @@ pub enum GeoProblem {
     /// The manifest does not read as one.
     #[error("is not a manifest: {0}")]
     Manifest(String),
+    /// A file has another content than the manifest says.
+    #[error(
+        "has not the content (sha256) that its manifest says: damaged, or from another set; fetch them again"
+    )]
+    Digest,
     /// A file has another size than the manifest says.
     #[error("has {found} bytes, its manifest says {expected}: fetch them again")]
     Size {
