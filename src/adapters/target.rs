@@ -11,6 +11,7 @@ use reqwest::dns::Resolve;
 use reqwest::dns::Resolving;
 use std::io;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,17 +68,37 @@ impl Target {
     }
 }
 
+/// Metadata of clouds beside link-local addresses: Alibaba's, Amazon's and Google's.
+const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
 /// Whether nobody's server is at an address: link-local (there clouds keep their metadata), multicast, unspecified, and
-/// the one in unique local space at which a cloud keeps the same.
+/// those elsewhere at which a cloud keeps the same.
 fn is_forbidden(ip: IpAddr) -> bool {
-    let metadata = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
-            ip.is_link_local() || ip.is_multicast() || ip.is_unspecified() || ip.is_broadcast()
+            ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_unspecified()
+                || ip.is_broadcast()
+                || ip == METADATA_V4
         }
-        IpAddr::V6(ip) => {
-            ip.is_unicast_link_local() || ip.is_multicast() || ip.is_unspecified() || ip == metadata
-        }
+        IpAddr::V6(ip) => match ip.segments() {
+            // The other name that NAT64 gives to an IPv4 address (RFC 6052).
+            [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
+                let [.., a, b, c, d] = ip.octets();
+                is_forbidden(IpAddr::from([a, b, c, d]))
+            }
+            _ => {
+                ip.is_unicast_link_local()
+                    || ip.is_multicast()
+                    || ip.is_unspecified()
+                    || METADATA_V6.contains(&ip)
+            }
+        },
     }
 }
 
@@ -142,6 +163,9 @@ mod tests {
             "https://0xa9.0xfe.0xa9.0xfe/",
             "https://[fe80::1]/",
             "https://[fd00:ec2::254]/",
+            "https://[fd20:ce::254]/",
+            "https://[64:ff9b::169.254.169.254]/",
+            "https://100.100.100.200/",
             "https://0.0.0.0/",
             "https://224.0.0.1/",
         ] {

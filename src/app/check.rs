@@ -38,8 +38,6 @@ use crate::flow::ports::StateError;
 use crate::proxy::listener;
 use crate::proxy::listener::ListenerTls;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::remedy;
-use crate::telemetry::remedy::Side;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
@@ -364,18 +362,8 @@ async fn reach_stream(stream: &dyn RecordStream, file: &str) -> Option<ConfigErr
         // By now it is known why no connection came about.
         error = stream.up_to(StreamId::LAST, 1).await.err()?;
     }
-    let problem = mended(&error.of_stream(), Side::RedisStream);
-    let problem = format!("audit.stream.url: {problem}");
+    let problem = format!("audit.stream.url: {}", error.of_stream());
     Some(ConfigError::new(file, problem))
-}
-
-/// A failure of Redis, with what mends it where that is known and not said yet.
-fn mended(error: &dyn Display, side: Side) -> String {
-    let said = error.to_string();
-    match remedy::of_credentials(&said, side) {
-        Some(remedy) if !said.contains(&remedy) => format!("{said}; {remedy}"),
-        _ => said,
-    }
 }
 
 async fn reach_store(
@@ -383,10 +371,7 @@ async fn reach_store(
     settings: &store::StoreSettings,
     file: &str,
 ) -> Result<(), ConfigError> {
-    let failed = |error: &dyn Display| {
-        let problem = mended(error, Side::Redis);
-        ConfigError::new(file, format!("state.url: {problem}"))
-    };
+    let failed = |error: &dyn Display| ConfigError::new(file, format!("state.url: {error}"));
     let store = store::open(&config.state.url, &config.state.data_dir, settings)
         .map_err(|error| failed(&error))?;
     // The first call of a lazy connection may come too early; a second look settles it. What takes longer says more than
@@ -451,12 +436,5 @@ mod tests {
         ] {
             assert_eq!(without_port(host), name);
         }
-    }
-
-    #[test]
-    fn what_redis_does_not_take_leads_to_its_key() {
-        let said = mended(&"NOAUTH Authentication required.", Side::RedisStream);
-        assert!(said.contains("audit.stream.url"), "{said}");
-        assert_eq!(mended(&"timed out", Side::Redis), "timed out");
     }
 }

@@ -7,6 +7,7 @@ use crate::adapters::redis::connection::Connection;
 use crate::adapters::redis::endpoint::Endpoint;
 use crate::flow::ports::StateError;
 use crate::telemetry::remedy;
+use crate::telemetry::remedy::Side;
 use parking_lot::Mutex;
 use redis::ErrorKind;
 use redis::RedisError;
@@ -177,13 +178,14 @@ impl Link {
     /// What an error of a call on `held` means, and what it says about the connection.
     pub(super) fn errored(self: &Arc<Self>, held: &Held, error: &RedisError) -> StateError {
         let single = matches!(held.connection, Connection::Single(_));
+        let why = refused_as(error, self.settings.side);
         match error.kind() {
             // The former master of a Sentinel set: the next connection asks for the new one.
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
                 if single {
-                    self.lose(held.generation, &said(error));
+                    self.lose(held.generation, &why);
                 }
-                StateError::Refused(said(error))
+                StateError::Refused(why)
             }
             ErrorKind::Server(
                 ServerErrorKind::Ask
@@ -192,16 +194,16 @@ impl Link {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::Moved
                 | ServerErrorKind::TryAgain,
-            ) => StateError::Unavailable(said(error)),
+            ) => StateError::Unavailable(why),
             ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
-                StateError::Refused(said(error))
+                StateError::Refused(why)
             }
             _ if error.is_timeout() => self.timed_out(held),
             _ => {
                 if single {
-                    self.lose(held.generation, &said(error));
+                    self.lose(held.generation, &why);
                 }
-                StateError::Unavailable(said(error))
+                StateError::Unavailable(why)
             }
         }
     }
@@ -307,10 +309,7 @@ impl Link {
         let remedy = remedy
             .or_else(|| remedy::of_tls(&why, side))
             .or_else(|| remedy::of_credentials(&why, side));
-        match remedy {
-            Some(remedy) => format!("{why}; {remedy}"),
-            None => why,
-        }
+        with_remedy(why, remedy)
     }
 
     fn told(&self, why: &str) -> String {
@@ -472,6 +471,20 @@ fn said(error: &RedisError) -> String {
     }
 }
 
+/// An error of a command, with what mends it where our user or password is what the server does not take.
+fn refused_as(error: &RedisError, side: Side) -> String {
+    let why = said(error);
+    let remedy = remedy::of_credentials(&why, side);
+    with_remedy(why, remedy)
+}
+
+fn with_remedy(why: String, remedy: Option<String>) -> String {
+    match remedy {
+        Some(remedy) => format!("{why}; {remedy}"),
+        None => why,
+    }
+}
+
 /// `maxmemory-policy` of each server, by whichever command the user may give; empty when it may give neither.
 async fn eviction_policies(connection: &mut Connection) -> Vec<String> {
     let mut ask = redis::cmd("CONFIG");
@@ -524,5 +537,21 @@ mod tests {
         }
         assert_eq!(eviction_warning("noeviction"), None);
         assert_eq!(eviction_warning("volatile-ttl"), None);
+    }
+
+    #[test]
+    fn a_command_that_is_refused_for_our_password_leads_to_its_key() {
+        let refused = |code: &str, detail: &str| {
+            let error = redis::make_extension_error(code.to_owned(), Some(detail.to_owned()));
+            refused_as(&error, Side::RedisStream)
+        };
+        let said = refused("NOAUTH", "Authentication required.");
+        let (why, remedy) = said.split_once("; ").unwrap();
+        assert_eq!(why, "NOAUTH Authentication required.");
+        assert!(remedy.contains("audit.stream.url"), "{said}");
+        assert_eq!(
+            refused("OOM", "command not allowed"),
+            "OOM command not allowed"
+        );
     }
 }
