@@ -344,7 +344,8 @@ pub(super) fn last(path: &Path) -> std::io::Result<Found> {
     Ok(Found { after, torn })
 }
 
-/// A name for a file that is put aside.
+/// A name for a file that is put aside: after those of all others, also where the latest was put aside while the clock was
+/// ahead. They are read and removed in the order of their names.
 fn aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
     let Some((stem, end)) = name(path) else {
         return Err(ErrorKind::InvalidInput.into());
@@ -355,11 +356,27 @@ fn aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
         .chars()
         .filter(|c| !"-:".contains(*c))
         .collect();
-    let names = (0..NAMES_MAX).map(|n| match n {
-        0 => format!("{stem}.{time}.{end}"),
-        n => format!("{stem}.{time}_{n:03}.{end}"),
+    let names = |time: String| {
+        (0..NAMES_MAX).map(move |n| match n {
+            0 => format!("{stem}.{time}.{end}"),
+            n => format!("{stem}.{time}_{n:03}.{end}"),
+        })
+    };
+    let latest = older(path).pop();
+    let latest = latest
+        .as_deref()
+        .and_then(|latest| latest.file_name()?.to_str());
+    // Its time, without the number that tells it from others of that time.
+    let its_time = latest.and_then(|latest| {
+        let middle = latest.strip_prefix(stem)?.strip_prefix('.')?;
+        let middle = middle.strip_suffix(end)?.strip_suffix('.')?;
+        Some(middle.split('_').next().unwrap_or(middle).to_owned())
     });
-    names
+    let in_order = names(time.clone()).chain(its_time.into_iter().flat_map(names));
+    let in_order = in_order.filter(|name| latest.is_none_or(|latest| name.as_str() > latest));
+    in_order
+        // Better out of its order than not put aside.
+        .chain(names(time))
         .map(|name| path.with_file_name(name))
         .find(|path| !path.exists())
         .ok_or_else(|| ErrorKind::AlreadyExists.into())

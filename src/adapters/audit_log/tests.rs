@@ -332,6 +332,31 @@ fn files_are_removed_by_age_from_the_oldest_on() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_leaves_files_in_their_order() {
+    const HOUR: i64 = 3_600_000;
+    let place = Place::new();
+    let settings = AuditLogSettings {
+        rotate_bytes: 20_000,
+        keep_files: 2,
+        ..place.settings()
+    };
+    let log = place.open(settings);
+    // The second file is put aside while the clock is ahead. Once the fourth is, the second goes, and none from between.
+    let begin = place.clock.now().millis();
+    for at in [0, 72 * HOUR, HOUR, 2 * HOUR] {
+        place.clock.0.store(begin + at, Ordering::Relaxed);
+        let before = segment::older(&place.file());
+        write(&log, 60);
+        until("one more is put aside", || {
+            let now = segment::older(&place.file());
+            now != before && now.len() <= 2
+        });
+    }
+    drop(log);
+    place.sound();
+}
+
+#[test]
 fn a_clock_that_is_ahead_for_a_while_removes_no_file() {
     const DAY: Duration = Duration::from_secs(86_400);
     let place = Place::new();
