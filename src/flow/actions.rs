@@ -95,7 +95,13 @@ pub(in crate::flow) fn remember(dependencies: &Dependencies, exchange: &Exchange
         link.token_request = Some(Box::new(request));
         lifetime = TOKEN_REQUEST_LIFETIME;
     }
-    let keys = [Some(key), assessed.presented.and_then(of_flow)];
+    let flow = assessed.presented.and_then(of_flow);
+    // Nothing else of the link says in which organization it was.
+    let organization = exchange.target.as_ref().and_then(|at| at.organization());
+    let within = organization
+        .filter(|_| door != Door::Token)
+        .map(|id| of_organization(people, exchange.id.as_str(), id));
+    let keys = [Some(key), flow, within];
     let link = Arc::new(link);
     for key in keys.into_iter().flatten() {
         dependencies
@@ -173,6 +179,12 @@ pub(in crate::flow) fn of_flow(presented: LinkKey) -> Option<LinkKey> {
     })
 }
 
+/// The key under which a decision is found by its id and the organization in which it was taken.
+fn of_organization(people: &Pseudonymizer, decision: &str, organization: &str) -> LinkKey {
+    let place = format!("{decision}/o/{organization}");
+    link_key(people, LinkKind::Decision, &place)
+}
+
 impl AuthFlow {
     /// Answers a script. An id that was not given for this user, tenant and address is unknown: whoever goes around the
     /// gateway cannot bring the id of somebody else's good login.
@@ -193,7 +205,7 @@ impl AuthFlow {
         // A script is told the domain of the user alone, which may be that of an organization.
         let of_user = match question.username.as_deref() {
             Some(name) => is_about(people, &link, &question.tenant, name),
-            None => is_of_tenant(people, &link, &question.tenant),
+            None => is_of_tenant(people, &link, &question.tenant) || self.is_within(question).await,
         };
         let of_address = question
             .address
@@ -218,6 +230,14 @@ impl AuthFlow {
             risk_reasons: link.reasons.iter().cloned().map(Cow::into_owned).collect(),
             decision_id: Some(link.decision_id.as_str().to_owned()),
         }
+    }
+
+    /// Whether the decision was taken in the organization that is asked for.
+    async fn is_within(&self, question: &Question) -> bool {
+        let people = &self.snapshot().people;
+        let organization = question.tenant.to_ascii_lowercase();
+        let key = of_organization(people, &question.decision_id, &organization);
+        matches!(self.find(&key).await, Found::Link(_))
     }
 
     /// Answers a custom authenticator: passed when nothing is owed, or when a stronger authenticator has been passed in

@@ -158,6 +158,7 @@ use crate::flow::assess::Request;
 use crate::flow::error::Refusal;
 use crate::flow::exchange::Exchange;
 use crate::flow::identify::link_key;
+use crate::flow::observe::pages::LoginPages;
 use crate::flow::ports::ClientAuth;
 use crate::flow::proof::HeldAnswer;
 use crate::flow::snapshot::Snapshot;
@@ -180,6 +181,7 @@ pub struct AuthFlow {
     rejected: ArcSwapOption<Vec<String>>,
     /// Whether new keys of the identity server are being looked for.
     is_looking: Arc<AtomicBool>,
+    login_pages: LoginPages,
     traces: Option<Traces>,
 }
 
@@ -199,6 +201,7 @@ impl AuthFlow {
             snapshot: ArcSwap::from_pointee(snapshot),
             rejected: ArcSwapOption::empty(),
             is_looking: Arc::default(),
+            login_pages: LoginPages::default(),
             traces: None,
         }
     }
@@ -417,6 +420,7 @@ impl AuthFlow {
         let mut plan = AnswerPlan::default();
         exchange.response_status = head.status;
         if let Some(door) = exchange.door {
+            self.login_pages.look(&dependencies.metrics, head);
             let conclusion = observe::head(exchange, door, head);
             let facts = exchange.assessed.as_ref().map(|assessed| &assessed.facts);
             let accepts = |facts| unproven::accepts(door, head, &conclusion, facts);

@@ -59,6 +59,8 @@ use std::time::Duration;
 
 /// What is kept with what was issued.
 pub(in crate::flow) mod links;
+/// What the addresses of login pages say.
+pub(in crate::flow) mod pages;
 
 /// The head of the answer has come: what it says, and how the exchange ended as far as that tells.
 pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclusion {

@@ -65,6 +65,7 @@ pub struct Metrics {
     state_errors: IntCounterVec,
     state_writes_lost: IntCounter,
     geo_failures: IntCounter,
+    bare_pages: IntCounter,
     state_writes_waiting: IntGauge,
     audit_events: IntCounter,
     audit_dropped: IntCounter,
@@ -273,6 +274,7 @@ impl Metrics {
                 "Observations that the state did not take",
             )?,
             geo_failures: counter("riskgate_geo_failures_total", "Unreadable address records")?,
+            bare_pages: counter("riskgate_login_pages_bare_total", "Pages that say nothing")?,
             state_writes_waiting: gauge(
                 "riskgate_state_writes_waiting",
                 "Observations on their way to the state",

@@ -72,16 +72,19 @@ impl Asked {
         let mut person = self.world.person(name).from(address);
         let page = person.open().await;
         let flow = param(&page.url, "sessionDataKey").unwrap();
-        let answer = person.submit_password(&page).await;
-        drop(answer);
+        person.submit_password(&page).await;
+        (self.told_at_login(), flow)
+    }
+
+    /// The decision that WSO2 was told with the latest password.
+    fn told_at_login(&self) -> String {
         let received = self.world.sim.recorded();
         let login = received
             .iter()
             .rev()
-            .find(|request| request.path() == "/commonauth")
+            .find(|request| request.path().ends_with("/commonauth"))
             .unwrap();
-        let ids = login.header_values("x-risk-decision-id");
-        (ids[0].to_owned(), flow)
+        login.header_values("x-risk-decision-id")[0].to_owned()
     }
 }
 
@@ -161,6 +164,31 @@ async fn a_script_learns_what_was_decided_and_only_for_its_user() {
         assert_eq!(status, 200);
         assert_eq!(answer, json!({ "risk_status": "unknown" }), "{question}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_in_an_organization_may_ask_without_a_user() {
+    let asked = Asked::start("enforce", &STEP_UP_ALICE, false).await;
+    let mut person = asked.world.person("alice").of_organization();
+    let page = person.open().await;
+    person.submit_password(&page).await;
+    let decision = asked.told_at_login();
+    let organization = wso2_sim::seed::ACME_ORG_ID;
+    for (tenant, expected) in [
+        (organization, "scored"),
+        (&organization.to_ascii_uppercase(), "scored"),
+        ("00000000-0000-4000-8000-000000000000", "unknown"),
+        ("example.com", "unknown"),
+    ] {
+        let question = json!({ "decision_id": decision, "tenant": tenant });
+        let (_, answer) = asked.ask("/actions/risk", &question).await;
+        assert_eq!(answer["risk_status"], json!(expected), "{tenant}: {answer}");
+    }
+    // One of the tenant is not one of its organization.
+    let (of_tenant, _) = asked.log_in("alice", HOME).await;
+    let question = json!({ "decision_id": of_tenant, "tenant": organization });
+    let (_, answer) = asked.ask("/actions/risk", &question).await;
+    assert_eq!(answer, json!({ "risk_status": "unknown" }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -337,6 +337,28 @@ async fn with_a_session_the_app_native_api_begins_with_the_second_step() {
     }
 }
 
+/// WSO2 can be told to leave parameters out of the addresses of its pages, and these are what is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn login_pages_that_say_nothing_are_told_of_once() {
+    const TOLD: &str = "login pages of the identity server come without `authenticators`";
+    for (hidden, bare, told) in [("authenticators", 12.0, 1), ("spId", 0.0, 0)] {
+        let sim = SimConfig {
+            hidden_page_params: vec![hidden.to_owned()],
+            ..options()
+        };
+        let world = stepped_up(AT_LOGIN, sim, "").await;
+        for _ in 0..12 {
+            let page = world.person("alice").open().await;
+            assert!(page.is_page("login.do"), "{page:?}");
+        }
+        let counted = world.metric("riskgate_login_pages_bare_total", &[]).await;
+        assert_eq!(counted, bare);
+        let log = world.log();
+        assert_eq!(log.matches(TOLD).count(), told, "{log}");
+        assert!(told == 0 || log.contains("redirect_params"), "{log}");
+    }
+}
+
 /// WSO2 hands the parameters of the request that began a login on to its pages. None of them may pass for its own word.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_puts_words_into_the_identity_servers_mouth() {

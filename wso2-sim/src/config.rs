@@ -59,6 +59,8 @@ pub struct SimConfig {
     pub offers_passkeys: bool,
     /// Identifier first: the login begins with the name alone, and goes on with this.
     pub identifier_first: Option<AfterIdentifier>,
+    /// Parameters that the addresses of login pages do not get (`[authentication.endpoint.redirect_params]`).
+    pub hidden_page_params: Vec<String>,
     /// Multi-attribute login: users may type their e-mail address (`alice@users.example`) in place of their name.
     pub has_email_logins: bool,
     /// Requests are kept for [`crate::Sim::recorded`].
@@ -98,6 +100,7 @@ impl Default for SimConfig {
             enrols_at_login: false,
             offers_passkeys: false,
             identifier_first: None,
+            hidden_page_params: Vec::new(),
             has_email_logins: false,
             is_recording: true,
             recorded_max: 100_000,

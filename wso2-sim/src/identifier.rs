@@ -20,6 +20,14 @@ pub(crate) fn first_step(ctx: &Ctx<'_>) -> Step {
     }
 }
 
+/// What the page for the name is told beside what all pages are.
+pub(crate) fn page_params(step: Step) -> Vec<(String, String)> {
+    match step {
+        Step::Identifier => pairs(&[("inputType", "idf")]),
+        Step::Custom | Step::Options | Step::Password | Step::Totp => Vec::new(),
+    }
+}
+
 /// The login with the name known: what comes next. `None` without a name.
 pub(crate) fn named(ctx: &Ctx<'_>, mut flow: Flow, username: &str) -> Option<Flow> {
     if username.is_empty() {

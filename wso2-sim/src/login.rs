@@ -628,10 +628,10 @@ pub(crate) fn to_login_page(
         ("isSaaSApp", "false"),
         ("authenticators", &authenticators),
     ]));
-    if flow.step == Step::Identifier {
-        params.extend(pairs(&[("inputType", "idf")]));
-    }
+    params.extend(identifier::page_params(flow.step));
     params.extend(extra.iter().cloned());
+    let hidden = &ctx.app.config.hidden_page_params;
+    params.retain(|(name, _)| !hidden.contains(name));
     let nonce_cookie = format!("sessionNonceCookie-{}", flow.key);
     ctx.to_page(page, &params).with_header(
         "Set-Cookie",

@@ -41,6 +41,13 @@ impl ResponseHead {
             .is_some_and(|page| page.ends_with("_enroll.do"))
     }
 
+    /// Whether the address of the login page names the authenticators of the step, as WSO2 writes it; `None` where the browser
+    /// is not sent there.
+    pub fn names_authenticators(&self) -> Option<bool> {
+        let target = self.target()?;
+        (target.page()? == "login.do").then(|| target.param("authenticators").is_some())
+    }
+
     /// Whether the browser is sent to choose among factors none of which asks who the user is.
     pub fn offers_factors(&self) -> bool {
         self.target()
@@ -403,6 +410,29 @@ mod tests {
                 expected,
                 "{location}"
             );
+        }
+    }
+
+    #[test]
+    fn a_login_page_names_its_authenticators() {
+        let at = |status, location: &str| ResponseHead {
+            status,
+            location: Some(location.to_owned()),
+            session: None,
+        };
+        let base = "/t/foo/authenticationendpoint";
+        for (status, location, expected) in [
+            (
+                302,
+                "login.do?authenticators=BasicAuthenticator%3ALOCAL",
+                Some(true),
+            ),
+            (302, "login.do?sessionDataKey=K1", Some(false)),
+            (302, "retry.do?sessionDataKey=K1", None),
+            (200, "login.do?sessionDataKey=K1", None),
+        ] {
+            let head = at(status, &format!("{base}/{location}"));
+            assert_eq!(head.names_authenticators(), expected, "{location}");
         }
     }
 

@@ -3,6 +3,11 @@
 use crate::telemetry::metrics::Metrics;
 
 impl Metrics {
+    /// The address of a login page does not say what is read in it.
+    pub fn login_page_bare(&self) {
+        self.bare_pages.inc();
+    }
+
     /// A client has connected.
     pub fn connection_opened(&self) {
         self.connections.inc();
