@@ -330,7 +330,7 @@ describe('hostile data on pages in a browser', () => {
     const reason = `${MARKUP[0]} ${RIGHT_TO_LEFT}`;
     await held(HELD[1]).getByLabel('Reason, for the record').fill(reason);
     await held(HELD[1]).getByRole('button', { name: 'Refuse' }).click();
-    await page.getByText('Refused: the user is told so').waitFor();
+    await page.getByText(/^Refused \(reference [0-9a-f]{8}\): the user is told so/).waitFor();
     assert.deepEqual(await Promise.all(HELD.map((id) => held(id).count())), [1, 0]);
     const decided = page.locator('tbody tr', { hasText: HELD[1] });
     assert.match(await decided.innerText(), /refused/);
