@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::time::Duration;
 
 pub use body::BACK_CHANNEL_LIFETIME;
@@ -193,6 +194,20 @@ pub fn authenticator_of(id: &str) -> Option<String> {
     let text = String::from_utf8(text).ok()?;
     let name = text.split_once(':').map(|(name, _)| name.to_owned());
     Some(name.unwrap_or(text))
+}
+
+/// The login in progress in a `state` that came from, or goes to, another identity provider: WSO2 puts its kind behind it.
+pub fn login_of_state(state: &str) -> Option<&str> {
+    state.split(',').next().filter(|key| !key.is_empty())
+}
+
+/// The same in a `RelayState`, which WSO2 decodes once more than the form that it came in.
+pub fn login_of_relay_state(state: &str) -> Cow<'_, str> {
+    if !state.contains(['%', '+']) {
+        return Cow::Borrowed(state);
+    }
+    let decoded = form_urlencoded::parse(state.as_bytes()).next();
+    decoded.map_or(Cow::Borrowed(state), |(key, _)| key)
 }
 
 /// Under what a `user_code` is remembered: the identity server's database may take letters without case, and people write

@@ -167,7 +167,7 @@ pub async fn assess(
     }
     let continues = provenance.is_some_and(|link| continues(door, &identity, link, &signals));
     let mut is_mere_name = unproven::is_of_link(door, &signals, session);
-    if !continues
+    if !(continues || identity.facts.from_provider)
         && limited.is_none()
         && let Some(key) = unproven::begun_for(door, &signals, provenance)
     {

@@ -223,6 +223,8 @@ pub struct RequestFacts {
     pub brings: Brought,
     /// Where in the login that is handled.
     pub handled: Handled,
+    /// Whether it is the answer of another identity provider, which proves nobody who was named here.
+    pub from_provider: bool,
     /// Whether it begins a flow of the app-native API.
     pub starts_flow: bool,
     /// Whether the user agrees to enrol a second factor, where the request says so.
@@ -346,7 +348,9 @@ impl Assessed {
         let named = self.signals.subject.key();
         named.filter(|_| !self.is_mere_name).or_else(|| {
             let link = self.provenance.as_deref();
-            link.and_then(Provenance::user)
+            // Who was named before a password was accepted need not be who comes back from another identity provider.
+            let proved = |link: &&Provenance| !self.facts.from_provider || link.has_password();
+            link.filter(proved).and_then(Provenance::user)
         })
     }
 

@@ -2,6 +2,8 @@
 
 /// What the identity server's framework reads.
 mod framework;
+/// What comes back from another identity provider.
+mod provider;
 
 use crate::domain::enforcement::AuthorizeFacts;
 use crate::domain::enforcement::CIBA;
@@ -29,6 +31,7 @@ use crate::flow::exchange::Handled;
 use crate::flow::exchange::RequestFacts;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
 
 pub use framework::check_framework;
 
@@ -272,6 +275,7 @@ pub fn identify(
             credentials: brought.is_any() || asked.authenticates(),
             brings: brought,
             handled: asked.handled(),
+            from_provider: door == Door::Login && parameters.is_some_and(provider::is_answer),
             // The answer of WSO2's page on which an authenticator app is enrolled; any other text than `true` is a no.
             enrols: get("ENABLE_TOTP").map(|answer| answer.eq_ignore_ascii_case("true")),
             starts_flow: door == Door::Authorize && direct,
@@ -362,10 +366,14 @@ impl<'r> Asked<'r> {
     /// with the key under another name.
     fn transaction(&self) -> Option<LinkKey> {
         let inner = || self.get("flowId").filter(|_| self.door == Door::Login);
+        let parameters = self.parameters.filter(|_| self.door == Door::Login);
+        let by_provider = || parameters.and_then(provider::login);
         self.get("sessionDataKey")
             .or_else(|| self.get("sessionDataKeyConsent"))
             .or_else(inner)
-            .map(|key| self.link(LinkKind::Transaction, key))
+            .map(Cow::Borrowed)
+            .or_else(by_provider)
+            .map(|key| self.link(LinkKind::Transaction, &key))
     }
 
     /// What the request presents: a code, a token, a login in progress, a pushed request.

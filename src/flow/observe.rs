@@ -85,6 +85,13 @@ pub fn head(exchange: &mut Exchange, door: Door, head: &ResponseHead) -> Conclus
     {
         conclusion.outcome = AuthOutcome::NextFactor;
     }
+    // That another identity provider proved nobody says nothing about anybody's password here.
+    let assessed = exchange.assessed.as_ref();
+    if assessed.is_some_and(|assessed| assessed.facts.from_provider)
+        && conclusion.outcome == AuthOutcome::Failed
+    {
+        conclusion.outcome = AuthOutcome::Returned;
+    }
     exchange.outcome = conclusion.outcome;
     conclusion
 }

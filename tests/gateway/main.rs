@@ -31,6 +31,7 @@ mod doors;
 mod ended;
 mod enrolment;
 mod factor_options;
+mod federated;
 mod figures;
 mod front_channel;
 mod headers;

@@ -11,6 +11,7 @@ use crate::grant_response;
 use crate::identifier;
 use crate::login;
 use crate::options;
+use crate::provider;
 use crate::request::Params;
 use crate::response::Response;
 use crate::response::append_params;
@@ -104,7 +105,7 @@ impl AuthorizeRequest {
         self.scopes.iter().any(|scope| scope == "openid")
     }
 
-    fn refusal(&self, code: &'static str, message: &str) -> Refusal {
+    pub(crate) fn refusal(&self, code: &'static str, message: &str) -> Refusal {
         Refusal::Client {
             redirect_uri: self.redirect_uri.clone(),
             mode: self.mode,
@@ -157,7 +158,9 @@ fn resume(ctx: &Ctx<'_>, key: &str) -> Response {
     });
     match outcome {
         Some(outcome) => finish(ctx, outcome),
-        None => ctx.retry("authentication.context.null"),
+        None => {
+            provider::refused(ctx, key).unwrap_or_else(|| ctx.retry("authentication.context.null"))
+        }
     }
 }
 
@@ -276,7 +279,8 @@ pub(crate) fn start(
     let response = if is_direct {
         authn::prompt(ctx, &flow)
     } else {
-        login::to_login_page(ctx, &flow, is_forced, &[])
+        provider::straight(ctx, &flow)
+            .unwrap_or_else(|| login::to_login_page(ctx, &flow, is_forced, &[]))
     };
     ctx.app.store().flows.insert(flow.key.clone(), flow);
     Ok(response)

@@ -35,6 +35,8 @@ pub struct SimConfig {
     pub password_action: Option<ActionSettings>,
     /// Custom authenticator of the applications that have one as their last step; `None` fails them.
     pub authenticator: Option<ActionSettings>,
+    /// Another identity provider by which users may log in; `None` is none.
+    pub provider: Option<ProviderSettings>,
     /// Receiver of events; `None` is none.
     pub webhook: Option<WebhookSettings>,
     /// Adaptive script stand-in.
@@ -89,6 +91,7 @@ impl Default for SimConfig {
             id_token_action: None,
             password_action: None,
             authenticator: None,
+            provider: None,
             webhook: None,
             script: ScriptSettings::default(),
             show_auth_failure_reason: false,
@@ -191,6 +194,43 @@ impl Default for Validity {
             session: Duration::from_secs(15 * 60),
         }
     }
+}
+
+/// Another identity provider, of which the first step of every login is an option.
+#[derive(Clone, Debug)]
+pub struct ProviderSettings {
+    /// What the identity server calls it.
+    pub name: String,
+    /// Where browsers are sent.
+    pub url: String,
+    /// How it is spoken to.
+    pub protocol: ProviderProtocol,
+    /// There is no other option, and no page on which one would be picked.
+    pub is_only: bool,
+    /// Its users who have an account here, with the name of that.
+    pub linked: Vec<(String, String)>,
+}
+
+impl ProviderSettings {
+    /// One beside the password, none of whose users has an account here.
+    pub fn new(protocol: ProviderProtocol) -> Self {
+        Self {
+            name: "Partner".to_owned(),
+            url: "https://partner.example.net/authorize".to_owned(),
+            protocol,
+            is_only: false,
+            linked: Vec::new(),
+        }
+    }
+}
+
+/// How another identity provider is spoken to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProviderProtocol {
+    /// OpenID Connect, with a code.
+    Oidc,
+    /// SAML.
+    Saml,
 }
 
 /// An action: whom to call and with what.

@@ -52,6 +52,7 @@ mod identifier;
 mod login;
 mod options;
 mod pages;
+mod provider;
 mod script;
 
 mod action;
@@ -81,6 +82,8 @@ pub use config::AfterIdentifier;
 pub use config::ClientCertificates;
 pub use config::Flaws;
 pub use config::Outage;
+pub use config::ProviderProtocol;
+pub use config::ProviderSettings;
 pub use config::SignatureFlaw;
 pub use config::SimConfig;
 pub use config::SimTls;

@@ -7,6 +7,7 @@ use crate::authorize::BASIC;
 use crate::authorize::TOTP;
 use crate::identifier::IDENTIFIER;
 use crate::login;
+use crate::provider;
 use crate::request::Params;
 use crate::response::Response;
 use crate::store::Flow;
@@ -41,7 +42,8 @@ pub(crate) fn page(ctx: &Ctx<'_>, step: Step) -> (&'static str, String) {
         Step::Custom | Step::Totp => ("totp.do", TOTP.to_owned()),
         Step::Identifier | Step::Options | Step::Password => {
             let options = of(ctx, step).iter();
-            let options: Vec<_> = options.map(|name| format!("{name}:LOCAL")).collect();
+            let options = options.map(|name| format!("{name}:LOCAL"));
+            let options: Vec<_> = options.chain(provider::option(ctx, step)).collect();
             ("login.do", options.join(";"))
         }
     }

@@ -20,6 +20,7 @@ use crate::management;
 use crate::pages;
 use crate::par;
 use crate::password;
+use crate::provider;
 use crate::request::Request;
 use crate::response::Response;
 use crate::scim;
@@ -145,7 +146,10 @@ async fn door(ctx: &Ctx<'_>, route: &Route) -> Response {
         {
             discovery::configuration(ctx)
         }
-        "/commonauth" if is_get || is_post => login::answer(ctx).await,
+        "/commonauth" if is_get || is_post => match provider::answer(ctx) {
+            Some(answer) => answer,
+            None => login::answer(ctx).await,
+        },
         "/logincontext" if is_get => login::context(ctx),
         "/oidc/logout" if is_get || is_post => logout::answer(ctx),
         "/samlsso" | "/passivests" if is_get || is_post => federation::answer(ctx, &path),

@@ -222,6 +222,14 @@ impl Sim {
         self.app.webhooks.dropped()
     }
 
+    /// Somebody has logged in at the other identity provider: what that sends for it, as `code` or as the ID of its response.
+    pub fn logged_in_elsewhere(&self, subject: &str) -> String {
+        let code = crate::seed::random_uuid();
+        let mut store = self.app.store();
+        store.elsewhere.insert(code.clone(), subject.to_owned());
+        code
+    }
+
     /// Adds a delay to every answer.
     pub fn set_response_delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);

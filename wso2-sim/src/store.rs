@@ -255,6 +255,10 @@ pub(crate) struct Store {
     pub(crate) outcomes: Bounded<Outcome>,
     /// By the key of the consent page.
     pub(crate) consents: Bounded<Outcome>,
+    /// Requests whose logins failed, by the key that `/oauth2/authorize` is resumed with.
+    pub(crate) failed: Bounded<AuthorizeRequest>,
+    /// Who has logged in at another identity provider, by what it hands out for that.
+    pub(crate) elsewhere: Bounded<String>,
     pub(crate) sessions: Bounded<Session>,
     /// Client assertions that were used.
     pub(crate) assertions: Bounded<()>,
@@ -272,6 +276,8 @@ impl Store {
             flows: Bounded::new(ENTRIES_MAX),
             outcomes: Bounded::new(ENTRIES_MAX),
             consents: Bounded::new(ENTRIES_MAX),
+            failed: Bounded::new(ENTRIES_MAX),
+            elsewhere: Bounded::new(ENTRIES_MAX),
             sessions: Bounded::new(ENTRIES_MAX),
             assertions: Bounded::new(ENTRIES_MAX),
             codes: Bounded::new(ENTRIES_MAX),

@@ -12,6 +12,8 @@ use crate::domain::outcome::Issued;
 use crate::domain::outcome::SESSION_LIFETIME;
 use crate::domain::outcome::TRANSACTION_LIFETIME;
 use crate::domain::outcome::access_token_key;
+use crate::domain::outcome::login_of_relay_state;
+use crate::domain::outcome::login_of_state;
 use crate::domain::route::Door;
 use crate::domain::route::OWN_PREFIX;
 use std::borrow::Cow;
@@ -139,6 +141,14 @@ fn conclude_redirect(
             Conclusion::with(outcome, LinkKind::Transaction, &key, TRANSACTION_LIFETIME);
         conclusion.issued.extend(session());
         return conclusion;
+    }
+    if let Some(key) = target.asks_provider() {
+        return Conclusion::with(
+            AuthOutcome::LoginPage,
+            LinkKind::Transaction,
+            &key,
+            TRANSACTION_LIFETIME,
+        );
     }
     let is_oauth = match hands_over {
         HandsOver::Nothing => return Conclusion::new(AuthOutcome::None),
@@ -293,6 +303,29 @@ impl<'a> RedirectTarget<'a> {
         self.path
             .strip_prefix(OWN_PREFIX)
             .is_some_and(|rest| rest.starts_with("/step/"))
+    }
+
+    /// The login in progress, where the browser is sent to log in at another identity provider (RFC 6749 section 4.1.1, SAML
+    /// bindings section 3.4). What goes to an application is an answer, and asks for nothing.
+    fn asks_provider(&self) -> Option<String> {
+        const ANSWERS: [&str; 6] = [
+            "SAMLResponse",
+            "access_token",
+            "code",
+            "error",
+            "id_token",
+            "subject_token",
+        ];
+        if ANSWERS.iter().any(|name| self.param(name).is_some()) {
+            return None;
+        }
+        if self.param("response_type").is_some() {
+            let state = self.param("state")?;
+            return login_of_state(&state).map(str::to_owned);
+        }
+        self.param("SAMLRequest")?;
+        let state = self.param("RelayState")?;
+        Some(login_of_relay_state(&state).into_owned()).filter(|key| !key.is_empty())
     }
 
     /// Whether it leads back into a protocol endpoint of WSO2 with the flow's key.
@@ -518,6 +551,42 @@ mod tests {
                 of(HandsOver::Nothing, status, location, Some("s")),
                 (AuthOutcome::None, vec![])
             );
+        }
+    }
+
+    #[test]
+    fn who_is_sent_to_another_provider_is_in_the_login_that_comes_back() {
+        let key = |door, location: &str| {
+            let conclusion = redirect(door, location, None);
+            let issued = conclusion.issued.first().map(|issued| {
+                assert_eq!(issued.kind, LinkKind::Transaction);
+                issued.value.clone()
+            });
+            (conclusion.outcome, issued)
+        };
+        let there = (AuthOutcome::LoginPage, Some("K".to_owned()));
+        for location in [
+            "https://p.example.com/a?response_type=code&state=K%2COIDC&redirect_uri=x",
+            "https://p.example.com/a?response_type=code&state=K",
+            // An organization of the same identity server.
+            "https://idp.example.com/o/1/oauth2/authorize?response_type=code&state=K%2COIDC",
+            "https://p.example.com/a?SAMLRequest=q&RelayState=K",
+            "https://p.example.com/a?SAMLRequest=q&RelayState=%254B",
+        ] {
+            for door in [Door::Authorize, Door::Login, Door::Saml] {
+                assert_eq!(key(door, location), there, "{location}");
+            }
+        }
+        // What an application is answered, whatever it has put into its address and its `state`.
+        for location in [
+            "https://app/cb?response_type=x&state=K%2COIDC&error=access_denied",
+            "https://app/cb?response_type=x&state=K%2COIDC#id_token=t",
+            "https://app/cb?state=K%2COIDC",
+            "https://app/cb?response_type=x",
+            "https://app/cb?response_type=x&state=%2C",
+            "https://app/cb?SAMLResponse=q&SAMLRequest=q&RelayState=K",
+        ] {
+            assert_eq!(key(Door::Authorize, location).1, None, "{location}");
         }
     }
 

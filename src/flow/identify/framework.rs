@@ -6,6 +6,7 @@ use crate::domain::outcome;
 use crate::domain::parameters::Parameters;
 use crate::domain::route::Door;
 use crate::flow::error::Refusal;
+use crate::flow::identify::provider;
 
 /// What the pages of a login are told in their URL, and is read here as the identity server's word. It hands the parameters
 /// of the request that began the login on to them, before its own.
@@ -27,7 +28,8 @@ const RESTARTS: [&str; 4] = ["authType", "fidp", "identifier_consent", "restart_
 /// Whether a request leaves to the identity server what only the identity server may say.
 ///
 /// # Errors
-/// It begins a login with a word of the login's pages, or sets in the app-native API what the API itself sets.
+/// It begins a login with a word of the login's pages, sets in the app-native API what the API itself sets, or names two
+/// logins.
 pub fn check_framework(door: Door, parameters: Option<&Parameters>) -> Result<(), Refusal> {
     let Some(parameters) = parameters else {
         return Ok(());
@@ -46,13 +48,10 @@ pub fn check_framework(door: Door, parameters: Option<&Parameters>) -> Result<()
             let mut names = OWN_OF_API.iter().chain(&RESTARTS);
             names.any(|name| sets(name).is_some())
         }
-        Door::Basic
-        | Door::Ciba
-        | Door::DeviceAuthorize
-        | Door::Flow
-        | Door::Login
-        | Door::Pdp
-        | Door::Token => false,
+        Door::Login => provider::names_two(parameters),
+        Door::Basic | Door::Ciba | Door::DeviceAuthorize | Door::Flow | Door::Pdp | Door::Token => {
+            false
+        }
     };
     if is_taken {
         return Err(Refusal::new(
