@@ -368,7 +368,9 @@ impl<'r> Asked<'r> {
         let inner = || self.get("flowId").filter(|_| self.door == Door::Login);
         let parameters = self.parameters.filter(|_| self.door == Door::Login);
         let by_provider = || parameters.and_then(provider::login);
-        self.get("sessionDataKey")
+        let by_prompt = parameters.and_then(provider::login_of_prompt);
+        by_prompt
+            .or_else(|| self.get("sessionDataKey"))
             .or_else(|| self.get("sessionDataKeyConsent"))
             .or_else(inner)
             .map(Cow::Borrowed)

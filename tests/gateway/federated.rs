@@ -365,15 +365,22 @@ async fn a_request_that_names_two_logins_is_refused() {
     let mut alice = world.person("alice");
     let page = alice.open().await;
     let key = param(&page.url, "sessionDataKey").unwrap();
-    for (other, value) in [("state", "other,OIDC"), ("RelayState", "other")] {
+    for (other, value) in [
+        ("state", "other,OIDC"),
+        ("RelayState", "other"),
+        ("promptId", "other"),
+        ("flowId", "other"),
+    ] {
         let mut fields = vec![
             ("username", "alice"),
             ("password", "wonderland"),
             ("sessionDataKey", key.as_str()),
             (other, value),
         ];
-        if other == "RelayState" {
-            fields.push(("SAMLResponse", "QQ=="));
+        match other {
+            "RelayState" => fields.push(("SAMLResponse", "QQ==")),
+            "promptId" => fields.push(("promptResp", "true")),
+            _ => {}
         }
         let answer = alice.post("/commonauth", &fields).await;
         assert_eq!(answer.status, 400, "{answer:?}");

@@ -31,16 +31,26 @@ pub(super) fn login(parameters: &Parameters) -> Option<Cow<'_, str>> {
         .or_else(|| get("RelayState").map(login_of_relay_state))
 }
 
-/// Whether a request names a login in its own words and another one in those of a provider. Which of them WSO2 goes on with
-/// depends on the order of its authenticators.
+/// The login to which the answer to a page of an adaptive script (`prompt`) belongs: WSO2 takes it before any other.
+pub(super) fn login_of_prompt(parameters: &Parameters) -> Option<&str> {
+    parameters.get("promptResp")?;
+    parameters.get("promptId").filter(|key| !key.is_empty())
+}
+
+/// Whether a request names more than one login. Which of them WSO2 goes on with depends on the order of its authenticators.
 pub(super) fn names_two(parameters: &Parameters) -> bool {
-    let key = parameters.get("sessionDataKey").unwrap_or_default();
-    let names_other = |login: Cow<'_, str>| login != key;
-    let by_state = || parameters.get("state").and_then(login_of_state);
-    let by_relay_state = || parameters.get("RelayState").map(login_of_relay_state);
-    !key.is_empty()
-        && (by_state().map(Cow::Borrowed).is_some_and(names_other)
-            || by_relay_state().is_some_and(|login| !login.is_empty() && names_other(login)))
+    let own = |name: &str| parameters.get(name).map(Cow::Borrowed);
+    let state = parameters.get("state").and_then(login_of_state);
+    let named = [
+        own("sessionDataKey"),
+        own("flowId"),
+        login_of_prompt(parameters).map(Cow::Borrowed),
+        state.map(Cow::Borrowed),
+        parameters.get("RelayState").map(login_of_relay_state),
+    ];
+    let mut named = named.into_iter().flatten().filter(|key| !key.is_empty());
+    let first = named.next();
+    first.is_some_and(|first| named.any(|other| other != first))
 }
 
 /// Whether a request is nothing but the answer of a provider. One that brings anything of the login pages beside it is a step

@@ -276,3 +276,53 @@ fn what_the_framework_is_told_is_left_to_the_identity_server() {
         assert_eq!(of(params), Err(400), "{params}");
     }
 }
+
+#[test]
+fn a_request_is_of_the_login_that_the_identity_server_takes() {
+    let people = Pseudonymizer::new(b"k");
+    let domains = Domains {
+        tenant: "carbon.super",
+        users: "carbon.super",
+    };
+    let of = |body: &str| {
+        let parameters = form(Door::Login, body);
+        check_framework(Door::Login, Some(&parameters)).map_err(|refusal| refusal.code)?;
+        let headers = http::HeaderMap::new();
+        let presented = identify(
+            Door::Login,
+            domains,
+            Some(&parameters),
+            &headers,
+            None,
+            &people,
+        )
+        .presented;
+        Ok::<_, &str>(presented)
+    };
+    let login = link_key(&people, LinkKind::Transaction, "K");
+    for body in [
+        "sessionDataKey=K&username=u",
+        "flowId=K",
+        "state=K,OIDC&code=c",
+        "state=K&password=p",
+        "RelayState=K&SAMLResponse=r",
+        "RelayState=%254B&SAMLResponse=r",
+        "promptId=K&promptResp=true",
+        "promptId=K&promptResp=&sessionDataKey=K",
+        // Without an answer to a prompt its name is only a name.
+        "promptId=other&sessionDataKey=K",
+        "promptId=&promptResp=true&sessionDataKey=K",
+    ] {
+        assert_eq!(of(body), Ok(Some(login)), "{body}");
+    }
+    for body in [
+        "sessionDataKey=K&promptId=other&promptResp=x",
+        "sessionDataKey=K&flowId=other",
+        "sessionDataKey=K&state=other,OIDC",
+        "state=K,OIDC&RelayState=other",
+        "state=K,OIDC&promptId=other&promptResp=true",
+    ] {
+        assert_eq!(of(body), Err("framework_parameter"), "{body}");
+    }
+    assert_eq!(of("promptId=K"), Ok(None));
+}
