@@ -2,9 +2,9 @@
 //! name in a link, or beside the factor of somebody else, makes nobody one.
 
 use crate::gateway::NEW_YORK;
-use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
+use crate::gateway::enforcing_before;
 use crate::gateway::param;
 use crate::gateway::rules;
 use wso2_sim::AfterIdentifier;
@@ -18,13 +18,7 @@ async fn world_of(when: &str, verdict: &str, sim: SimConfig) -> World {
         "version = 1\nbreak_glass = [\"alice\"]\n",
         1,
     );
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(policy),
-        sim,
-        ..Options::default()
-    })
-    .await
+    enforcing_before(sim, policy).await
 }
 
 /// Everything that anybody does who has said who it is.

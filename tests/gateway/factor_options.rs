@@ -5,10 +5,10 @@ use crate::gateway::Answer;
 use crate::gateway::CHROME_ON_WINDOWS;
 use crate::gateway::MFA;
 use crate::gateway::NEW_YORK;
-use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::claims;
+use crate::gateway::enforcing_before;
 use crate::gateway::param;
 use crate::gateway::rules;
 use crate::gateway::stepped_up;
@@ -36,13 +36,8 @@ fn options() -> SimConfig {
 
 /// A world in which erin has logged in from home, and her history keeps away who comes from elsewhere.
 async fn world_that_blocks_strangers() -> World {
-    let world = World::start(Options {
-        mode: "enforce",
-        policy: Some(rules(&[(STRANGE, "block"), ("true", "allow")])),
-        sim: options(),
-        ..Options::default()
-    })
-    .await;
+    let policy = rules(&[(STRANGE, "block"), ("true", "allow")]);
+    let world = enforcing_before(options(), policy).await;
     let mut erin = world.person("erin");
     for login in 1..=3 {
         erin.forget_session();

@@ -6,10 +6,10 @@ use crate::gateway::CHROME_ON_WINDOWS;
 use crate::gateway::HOME;
 use crate::gateway::MFA;
 use crate::gateway::NEW_YORK;
-use crate::gateway::Options;
 use crate::gateway::Person;
 use crate::gateway::World;
 use crate::gateway::claims;
+use crate::gateway::enforcing_before;
 use crate::gateway::feature;
 use crate::gateway::param;
 use crate::gateway::rules;
@@ -46,16 +46,6 @@ fn sim(change: impl FnOnce(&mut ProviderSettings)) -> SimConfig {
         provider: Some(provider),
         ..SimConfig::default()
     }
-}
-
-async fn enforcing(sim: SimConfig, policy: String) -> World {
-    World::start(Options {
-        mode: "enforce",
-        policy: Some(policy),
-        sim,
-        ..Options::default()
-    })
-    .await
 }
 
 /// Opens the application and leaves for the provider; the `state` that goes along.
@@ -110,7 +100,7 @@ fn ended(record: &AuditEvent) -> (&str, &str, Option<&str>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_back_is_a_step_of_the_login_that_it_names() {
     for sim in [beside_password(), only_way()] {
-        let world = enforcing(sim, rules(&[("true", "allow")])).await;
+        let world = enforcing_before(sim, rules(&[("true", "allow")])).await;
         let mut zoe = world.person(STRANGER);
         let state = leave(&world, &mut zoe).await;
         let mark = world.mark().await;
@@ -137,7 +127,7 @@ async fn the_way_back_is_a_step_of_the_login_that_it_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_provider_sends_is_in_no_record_and_no_log() {
-    let world = enforcing(beside_password(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(beside_password(), rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER);
     let state = leave(&world, &mut zoe).await;
     let code = world.sim.logged_in_elsewhere(STRANGER);
@@ -166,7 +156,7 @@ async fn what_a_provider_sends_is_in_no_record_and_no_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_of_the_provider_is_nobodys_wrong_password() {
-    let world = enforcing(beside_password(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(beside_password(), rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER).from(HOME);
     for _ in 0..12 {
         let state = leave(&world, &mut zoe).await;
@@ -207,7 +197,7 @@ async fn a_no_of_the_provider_is_nobodys_wrong_password() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_no_goes_to_the_application_where_there_is_no_other_way() {
-    let world = enforcing(only_way(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(only_way(), rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER);
     let state = leave(&world, &mut zoe).await;
     let denied = crate::gateway::form(&[("error", "access_denied"), ("state", &state)]);
@@ -276,7 +266,7 @@ async fn a_factor_that_is_asked_for_before_the_login_outlives_the_provider() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_or_foreign_state_goes_on_with_nothing() {
-    let world = enforcing(only_way(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(only_way(), rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER);
     let state = leave(&world, &mut zoe).await;
     let mut victim = world.person("alice").from(NEW_YORK).with(CHROME_ON_WINDOWS);
@@ -304,7 +294,7 @@ async fn a_form_from_the_provider_is_as_good_as_a_redirect() {
     });
     for sim in [oidc, saml] {
         let is_saml = sim.provider.as_ref().unwrap().protocol == ProviderProtocol::Saml;
-        let world = enforcing(sim, rules(&[("true", "allow")])).await;
+        let world = enforcing_before(sim, rules(&[("true", "allow")])).await;
         let mut zoe = world.person(STRANGER);
         let state = leave(&world, &mut zoe).await;
         let code = world.sim.logged_in_elsewhere(STRANGER);
@@ -361,7 +351,7 @@ async fn a_password_goes_by_whatever_names_its_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_names_two_logins_is_refused() {
-    let world = enforcing(beside_password(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(beside_password(), rules(&[("true", "allow")])).await;
     let mut alice = world.person("alice");
     let page = alice.open().await;
     let key = param(&page.url, "sessionDataKey").unwrap();
@@ -400,7 +390,7 @@ async fn a_request_that_names_two_logins_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whom_a_link_names_is_not_who_comes_back() {
-    let world = enforcing(only_way(), rules(&[("true", "allow")])).await;
+    let world = enforcing_before(only_way(), rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER);
     let path = zoe.authorize_path(&[("login_hint", "alice")]);
     let answer = zoe.get(&path).await;
@@ -422,7 +412,7 @@ async fn whose_name_was_typed_before_is_not_who_comes_back() {
         identifier_first: Some(AfterIdentifier::Password),
         ..beside_password()
     };
-    let world = enforcing(sim, rules(&[("true", "allow")])).await;
+    let world = enforcing_before(sim, rules(&[("true", "allow")])).await;
     let mut zoe = world.person(STRANGER);
     let page = zoe.open().await;
     let key = param(&page.url, "sessionDataKey").unwrap();

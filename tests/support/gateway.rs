@@ -65,6 +65,7 @@ pub use starter::shipped as shipped_policy;
 pub use worlds::always;
 pub use worlds::deaf;
 pub use worlds::enforcing;
+pub use worlds::enforcing_before;
 pub use worlds::in_front_of;
 pub use worlds::rules;
 pub use worlds::stepped_up;

@@ -5,6 +5,7 @@
 
 use crate::adapters::geo::GeoProblem;
 use crate::adapters::geo::read_bounded;
+use crate::domain::audit::chain::hex;
 use aws_lc_rs::digest;
 use serde::Deserialize;
 use std::path::Path;
@@ -71,12 +72,7 @@ impl Manifest {
         let stated = self.file(path).and_then(|file| file.sha256.as_deref());
         stated.is_some_and(|stated| {
             let found = digest::digest(&digest::SHA256, content);
-            let found: String = found
-                .as_ref()
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            !stated.eq_ignore_ascii_case(&found)
+            !stated.eq_ignore_ascii_case(&hex(found.as_ref()))
         })
     }
 

@@ -90,9 +90,12 @@ pub(super) fn onward_page(title: &str, to: &str, link: &str) -> Response {
     document(StatusCode::OK, title, head, html! {}, body)
 }
 
+/// Where a page that says what was wrong leads, and what that is called.
+const TO_THE_DECISIONS: (&str, &str) = ("/console", "To the decisions");
+
 /// A page that says what was wrong.
 pub(super) fn failed(status: StatusCode, title: &str, text: &str) -> Response {
-    failed_at(status, title, text, ("/console", "To the decisions"))
+    failed_at(status, title, text, TO_THE_DECISIONS)
 }
 
 /// The same with another way on: where it leads, and what it is called.
@@ -100,7 +103,17 @@ pub(super) fn failed_at(
     status: StatusCode,
     title: &str,
     text: &str,
+    way_on: (&'static str, &str),
+) -> Response {
+    failed_with(status, title, text, way_on, html! {})
+}
+
+fn failed_with(
+    status: StatusCode,
+    title: &str,
+    text: &str,
     (to, link): (&'static str, &str),
+    more: Markup,
 ) -> Response {
     open_page(
         status,
@@ -109,6 +122,7 @@ pub(super) fn failed_at(
             h1 { (title) }
             p { (text) }
             p { a href=(to) { (link) } }
+            (more)
         },
     )
 }
@@ -116,19 +130,13 @@ pub(super) fn failed_at(
 /// The same for a form that was not taken, with the text that somebody has written into it: the browser would not have it
 /// back (nothing here may be stored).
 pub(super) fn not_taken(status: StatusCode, title: &str, text: &str, written: &str) -> Response {
-    open_page(
-        status,
-        title,
-        html! {
-            h1 { (title) }
-            p { (text) }
-            p { a href="/console" { "To the decisions" } }
-            @if !written.is_empty() {
-                label for="written" { "What you have written, to copy it from here" }
-                textarea id="written" rows="20" readonly wrap="off" { "\n" (written) }
-            }
-        },
-    )
+    let back = html! {
+        @if !written.is_empty() {
+            label for="written" { "What you have written, to copy it from here" }
+            textarea id="written" rows="20" readonly wrap="off" { "\n" (written) }
+        }
+    };
+    failed_with(status, title, text, TO_THE_DECISIONS, back)
 }
 
 /// The page for records that could not be read.

@@ -34,9 +34,15 @@ pub fn deaf() -> SimConfig {
 
 /// A world that enforces `policy`.
 pub async fn enforcing(policy: String) -> World {
+    enforcing_before(SimConfig::default(), policy).await
+}
+
+/// The same in front of this identity server.
+pub async fn enforcing_before(sim: SimConfig, policy: String) -> World {
     World::start(Options {
         mode: "enforce",
         policy: Some(policy),
+        sim,
         ..Options::default()
     })
     .await
