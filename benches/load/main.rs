@@ -340,8 +340,8 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
             Traffic::Issue,
             Traffic::Resource,
         ] {
-            if traffic == Traffic::Resource && !matches!(gateway, Gateway::Bare | Gateway::Enforce)
-            {
+            let is_measured = matches!(gateway, Gateway::Bare | Gateway::Enforce | Gateway::Beside);
+            if traffic == Traffic::Resource && !is_measured {
                 continue;
             }
             let length = if matches!(traffic, Traffic::Login | Traffic::Token | Traffic::Issue) {
@@ -364,7 +364,8 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
         variants.len()
     );
     for round in 0..ROUNDS {
-        for &variant in &variants {
+        // Each begins a round in its turn: what a gateway follows must not count for or against it.
+        for &variant in turned(&variants, round) {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -381,7 +382,7 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
     }
     println!("--> {QUIET_ROUNDS} rounds with one connection");
     for round in 0..QUIET_ROUNDS {
-        for &variant in &variants {
+        for &variant in turned(&variants, round) {
             let target = targets
                 .get(&variant.gateway)
                 .context("a variant without a target")?;
@@ -405,6 +406,12 @@ async fn measure(folder: &Path, variants: &[Variant]) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// All of `items`, from another one of them in each round.
+fn turned<T>(items: &[T], round: usize) -> impl Iterator<Item = &T> {
+    let start = round.checked_rem(items.len()).unwrap_or(0);
+    items.iter().cycle().skip(start).take(items.len())
 }
 
 /// One round of one variant, and what it cost until the last consequence of it was dealt with.
@@ -539,7 +546,7 @@ fn configuration(
         _ => ("enforce", "auto"),
     };
     let resource = match gateway {
-        Gateway::Enforce => format!(
+        Gateway::Enforce | Gateway::Beside => format!(
             "[[resource]]\nprefix = \"/orders\"\nupstream = \"http://{upstream}\"\naudience = \"{}\"\n\
              scopes = [\"orders:read\"]\nmax_level = \"high\"\n",
             tokens::AUDIENCE
