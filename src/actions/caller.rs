@@ -1,7 +1,7 @@
 //! Who may ask: whoever has the shared secret. WSO2 sends it in one of three ways (`BEARER`, `BASIC`, `API_KEY` of an
 //! action's endpoint; the same three of `httpPost` in a script); the gateway takes each. A webhook signs its body with it.
 
-use crate::domain::audit::chain::unhex;
+use crate::domain::hex;
 use crate::domain::mac::hmac_sha256;
 use crate::domain::secret::Secret;
 use arc_swap::ArcSwap;
@@ -69,7 +69,7 @@ impl Callers {
         };
         let hexadecimal = shown.as_bytes().strip_prefix(b"sha256=");
         let signature = hexadecimal.map(<[u8]>::to_ascii_lowercase);
-        let Some(signature) = signature.and_then(|digits| unhex::<32>(&digits)) else {
+        let Some(signature) = signature.and_then(|digits| hex::decode::<32>(&digits)) else {
             return Caller::Unknown;
         };
         let is_signed = |accepted: &Accepted| {
@@ -183,8 +183,7 @@ mod tests {
         let signed = |secret: &str, body: &[u8]| {
             let mac = hmac_sha256(secret.as_bytes());
             let tag = mac.chain_update(body).finalize().into_bytes();
-            let tag: Vec<String> = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("sha256={}", tag.concat())
+            format!("sha256={}", hex::encode(&tag))
         };
         let known = |values: &[&str]| {
             let mut map = HeaderMap::new();

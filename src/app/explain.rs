@@ -22,6 +22,7 @@ use crate::domain::explain::compare::Comparison;
 use crate::domain::explain::text::text;
 use crate::domain::explain::words::Language;
 use crate::domain::features::FeatureVector;
+use crate::domain::hex;
 use crate::domain::ids::Pseudonymizer;
 use crate::domain::recorded::names::Names;
 use crate::domain::recorded::names::Resolver;
@@ -300,8 +301,7 @@ fn model_files(path: &Path) -> Vec<PathBuf> {
 fn digest(file: &Path) -> Option<String> {
     let size = std::fs::metadata(file).ok()?.len();
     let bytes = (size <= MODEL_BYTES_MAX).then(|| std::fs::read(file).ok())??;
-    let digest = Sha256::digest(&bytes);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hex::encode(&Sha256::digest(&bytes)))
 }
 
 #[cfg(test)]

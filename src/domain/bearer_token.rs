@@ -1,6 +1,7 @@
 //! Tokens by which programs are known to a listener of the gateway (RFC 6750): those of operators, and of receivers that
 //! fetch what they are told.
 
+use crate::domain::hex;
 use crate::domain::mac::HmacSha256;
 use crate::domain::mac::hmac_sha256;
 use crate::domain::secret::Secret;
@@ -38,9 +39,7 @@ impl BearerToken {
 
     /// A token of 256 random bits.
     pub fn from_random(bytes: &[u8; 32]) -> Self {
-        Self(Secret::new(
-            bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-        ))
+        Self(Secret::new(hex::encode(bytes)))
     }
 
     /// The token itself, to be sent or written to its file.

@@ -1,5 +1,8 @@
 //! Pure values and decisions, in the order in which a request meets them. No async, no clock, no IO, no log.
 
+/// Bytes in hexadecimal.
+pub mod hex;
+
 /// Message authentication codes.
 pub mod mac;
 

@@ -1,6 +1,7 @@
 //! A request as part of a distributed trace (W3C Trace Context): what the caller says of it, what is said to the upstream,
 //! and the stages of its path as spans. No subject, address, path or query is ever in it.
 
+use crate::domain::hex;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
@@ -90,7 +91,7 @@ impl TraceParent {
     /// Reads a field value. Anything but the form of the specification (Trace Context, section 3.2) is none: the
     /// trace is then begun anew.
     pub fn parse(value: &[u8]) -> Option<Self> {
-        let version = hex::<1>(value.get(..2)?)?;
+        let version = hex::decode::<1>(value.get(..2)?)?;
         let is_known = version == [0] && value.len() == 55;
         // Later versions may say more after another dash; `ff` is none.
         let is_later =
@@ -99,46 +100,15 @@ impl TraceParent {
         if !(is_known || is_later) || dashes.iter().any(|at| value.get(*at) != Some(&b'-')) {
             return None;
         }
-        let trace_id = hex::<16>(value.get(3..35)?)?;
-        let span_id = hex::<8>(value.get(36..52)?)?;
-        let [flags] = hex::<1>(value.get(53..55)?)?;
+        let trace_id = hex::decode::<16>(value.get(3..35)?)?;
+        let span_id = hex::decode::<8>(value.get(36..52)?)?;
+        let [flags] = hex::decode::<1>(value.get(53..55)?)?;
         (trace_id != [0; 16] && span_id != [0; 8]).then_some(Self {
             trace_id,
             span_id,
             is_sampled: flags & 1 == 1,
         })
     }
-}
-
-/// Lower-case hexadecimal, exactly `N` bytes of it.
-fn hex<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let [high, low] = pair else {
-            return None;
-        };
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
-/// An id in hexadecimal.
-pub fn hex_of(id: &[u8]) -> String {
-    let mut text = String::with_capacity(id.len() * 2);
-    for byte in id {
-        for half in [byte >> 4, byte & 0xf] {
-            text.push(char::from_digit(u32::from(half), 16).unwrap_or('0'));
-        }
-    }
-    text
 }
 
 impl Trace {
@@ -197,8 +167,8 @@ impl Trace {
         }
         format!(
             "00-{}-{}-{:02x}",
-            hex_of(&self.trace_id),
-            hex_of(&self.upstream_id),
+            hex::encode(&self.trace_id),
+            hex::encode(&self.upstream_id),
             u8::from(self.is_sampled)
         )
     }
@@ -480,8 +450,11 @@ mod tests {
     #[test]
     fn a_caller_is_read_as_the_specification_has_it() {
         let parent = TraceParent::parse(PARENT.as_bytes()).unwrap();
-        assert_eq!(hex_of(&parent.trace_id), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_eq!(hex_of(&parent.span_id), "00f067aa0ba902b7");
+        assert_eq!(
+            hex::encode(&parent.trace_id),
+            "4bf92f3577b34da6a3ce929d0e0e4736"
+        );
+        assert_eq!(hex::encode(&parent.span_id), "00f067aa0ba902b7");
         assert!(parent.is_sampled);
         let unsampled = PARENT.replace("-01", "-00");
         assert!(!TraceParent::parse(unsampled.as_bytes()).unwrap().is_sampled);

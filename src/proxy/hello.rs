@@ -1,6 +1,7 @@
 //! The ClientHello: read before the handshake, put back, and turned into a JA4 fingerprint (FoxIO, "JA4: TLS client
 //! fingerprinting", BSD 3-Clause part of the JA4+ suite).
 
+use crate::domain::hex;
 use crate::domain::signals::agent::TlsFingerprint;
 use pingora::Error;
 use pingora::ErrorType;
@@ -195,11 +196,7 @@ fn hex_list(ids: &[u16]) -> String {
 }
 
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text)
-        .iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(Sha256::digest(text).get(..6).unwrap_or_default())
 }
 
 #[cfg(test)]

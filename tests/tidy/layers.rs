@@ -29,6 +29,7 @@ const LAYERS: &[Layer] = &[
             "base64",
             "cel",
             "chacha20poly1305",
+            "data_encoding",
             "flate2",
             "form_urlencoded",
             "hmac",

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 /// The modules of the domain in the order in which a request meets them: each names earlier ones alone.
 const DOMAIN_ORDER: &[&str] = &[
+    "hex",
     "mac",
     "ids",
     "time",

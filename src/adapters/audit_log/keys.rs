@@ -6,8 +6,8 @@ use crate::adapters::replace::Access;
 use crate::adapters::replace::create;
 use crate::adapters::replace::replace;
 use crate::domain::audit::chain::HASH_BYTES;
-use crate::domain::audit::chain::hex;
 use crate::domain::audit::seal::Seal;
+use crate::domain::hex;
 use crate::flow::ports::Entropy;
 use std::fs::OpenOptions;
 use std::io::Error;
@@ -52,7 +52,7 @@ pub(super) fn take(
         Some(seal) => (seal, None),
         None => {
             let drawn: [u8; HASH_BYTES] = random();
-            let drawn = format!("node-{}", hex(drawn.get(..4).unwrap_or_default()));
+            let drawn = format!("node-{}", hex::encode(drawn.get(..4).unwrap_or_default()));
             let seal = Seal::first(node.unwrap_or(&drawn), random(), random());
             let auditor = seal
                 .auditor()

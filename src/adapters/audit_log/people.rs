@@ -3,9 +3,9 @@
 
 use super::keys::exchange;
 use super::keys::owned;
-use crate::domain::audit::chain::unhex;
 use crate::domain::audit::people::PeopleKey;
 use crate::domain::audit::people::SEED_BYTES;
+use crate::domain::hex;
 use crate::domain::ids::Pseudonym;
 use crate::flow::ports::Entropy;
 use std::collections::HashMap;
@@ -87,7 +87,7 @@ impl People {
         if let Some(name) = self.names.get(subject.as_str()) {
             return name.to_string();
         }
-        let Some(bytes) = unhex(subject.as_bytes()) else {
+        let Some(bytes) = hex::decode(subject.as_bytes()) else {
             return subject;
         };
         let name = self.key.name(Pseudonym::from_bytes(bytes)).to_string();

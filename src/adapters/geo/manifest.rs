@@ -5,7 +5,7 @@
 
 use crate::adapters::geo::GeoProblem;
 use crate::adapters::geo::read_bounded;
-use crate::domain::audit::chain::hex;
+use crate::domain::hex;
 use aws_lc_rs::digest;
 use serde::Deserialize;
 use std::path::Path;
@@ -72,7 +72,7 @@ impl Manifest {
         let stated = self.file(path).and_then(|file| file.sha256.as_deref());
         stated.is_some_and(|stated| {
             let found = digest::digest(&digest::SHA256, content);
-            !stated.eq_ignore_ascii_case(&hex(found.as_ref()))
+            !stated.eq_ignore_ascii_case(&hex::encode(found.as_ref()))
         })
     }
 

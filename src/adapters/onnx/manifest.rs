@@ -2,6 +2,7 @@
 
 use crate::domain::features::Feature;
 use crate::domain::features::FeatureVector;
+use crate::domain::hex;
 use crate::domain::kind::RequestKind;
 use serde::Deserialize;
 use sha2::Digest;
@@ -185,10 +186,7 @@ pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Manif
 
 /// The SHA-256 in lower-case hexadecimal.
 pub(super) fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&Sha256::digest(bytes))
 }
 
 fn is_plain_name(name: &str) -> bool {

@@ -1,9 +1,9 @@
 //! The JSON of `ExportTraceServiceRequest` (OTLP 1.3): ids in hexadecimal, times as texts of nanoseconds.
 
+use crate::domain::hex;
 use crate::domain::trace::Attribute;
 use crate::domain::trace::FinishedTrace;
 use crate::domain::trace::Span;
-use crate::domain::trace::hex_of;
 use serde_json::Value;
 use serde_json::json;
 
@@ -32,9 +32,9 @@ fn span(trace: &FinishedTrace, span: &Span) -> Value {
         .map(|(key, value)| attribute(key, value))
         .collect();
     json!({
-        "traceId": hex_of(&trace.trace_id),
-        "spanId": hex_of(&span.id),
-        "parentSpanId": span.parent.map(|id| hex_of(&id)).unwrap_or_default(),
+        "traceId": hex::encode(&trace.trace_id),
+        "spanId": hex::encode(&span.id),
+        "parentSpanId": span.parent.map(|id| hex::encode(&id)).unwrap_or_default(),
         "name": span.name,
         "kind": span.kind.number(),
         "startTimeUnixNano": moment(span.begin),

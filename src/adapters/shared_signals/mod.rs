@@ -21,6 +21,7 @@ mod webhook;
 use crate::adapters::courier::Destination;
 use crate::domain::audit::AuditEvent;
 use crate::domain::bearer_token::BearerToken;
+use crate::domain::hex;
 use crate::domain::policy::decision::Mode;
 use crate::domain::secret::Secret;
 use crate::domain::shared_signal::Envelope;
@@ -41,7 +42,6 @@ pub use receivers::Prepared;
 pub use receivers::Receivers;
 use receivers::Stream;
 use receivers::Way;
-use std::fmt::Write;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -322,11 +322,7 @@ impl Letters<'_> {
     fn id(&self) -> String {
         let mut bytes = [0; ID_BYTES];
         self.means.entropy.fill(&mut bytes);
-        bytes.iter().fold(String::new(), |mut id, byte| {
-            // Writing to a string does not fail.
-            write!(id, "{byte:02x}").unwrap_or(());
-            id
-        })
+        hex::encode(&bytes)
     }
 
     /// The token for one receiver; `None` where nothing can sign it.

@@ -63,6 +63,7 @@ mod user;
 
 use crate::admin::is_address;
 use crate::admin::review::host;
+use crate::domain::hex;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
 use crate::domain::operator::session::Session;
@@ -306,7 +307,7 @@ impl Console {
     fn random(&self) -> String {
         let mut bytes = [0; 32];
         self.flow.dependencies().entropy.fill(&mut bytes);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&bytes)
     }
 
     /// Whether a request comes from an operator who is signed in.

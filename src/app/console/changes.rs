@@ -8,6 +8,7 @@ use crate::adapters::replace::replace;
 use crate::admin::console::Console;
 use crate::config::Config;
 use crate::config::overrides::Overrides;
+use crate::domain::hex;
 use crate::domain::operator::roster::Operator;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
@@ -216,8 +217,7 @@ fn mode_text(config: &Config) -> String {
 }
 
 fn digest(text: &str) -> String {
-    let digest = Sha256::digest(text);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text))
 }
 
 /// Reads a file of ours; `None` where there is none, and where it is not of the form.

@@ -18,6 +18,7 @@
 //! "Secure Audit Logs to Support Computer Forensics", ACM TISSEC 2(2), 1999, and of Bellare and Yee, "Forward Integrity for
 //! Secure Audit Logs", UCSD technical report, 1997. Nothing here reads a clock, a file or chance.
 
+use crate::domain::hex;
 use crate::domain::mac::hmac_sha256;
 use hmac::Mac;
 use serde::Deserialize;
@@ -25,7 +26,6 @@ use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 use std::fmt;
-use std::fmt::Write as _;
 
 /// Bytes of a hash, a key, a MAC.
 pub const HASH_BYTES: usize = 32;
@@ -111,7 +111,7 @@ impl Link {
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 
@@ -123,14 +123,14 @@ impl fmt::Debug for Link {
 
 impl Serialize for Link {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0))
+        serializer.serialize_str(&hex::encode(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for Link {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        unhex(text.as_bytes())
+        hex::decode(text.as_bytes())
             .map(Self)
             .ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
     }
@@ -227,18 +227,18 @@ impl Chain {
         lines.extend_from_slice(b",\"n\":");
         push_number(lines, self.next);
         lines.extend_from_slice(b",\"prev\":\"");
-        push_hex(lines, &self.prev.0);
+        hex::push(lines, &self.prev.0);
         lines.push(b'"');
         if let Some(sign) = sign {
             let signature = sign(lines.get(start..).unwrap_or_default());
             lines.extend_from_slice(SIGNATURE_MEMBER);
-            push_hex(lines, &signature);
+            hex::push(lines, &signature);
             lines.push(b'"');
         }
         let digest = Sha256::digest(lines.get(start..).unwrap_or_default()).into();
         let mac = self.key.mac(&digest);
         lines.extend_from_slice(MAC_MEMBER);
-        push_hex(lines, &mac);
+        hex::push(lines, &mac);
         lines.extend_from_slice(b"\"}}\n");
         self.prev = Link::of(&digest, &mac);
         self.next += 1;
@@ -279,7 +279,7 @@ impl<'a> Claimed<'a> {
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (body, tail) = line.split_at_checked(line.len().checked_sub(TAIL_BYTES)?)?;
         let digits = tail.strip_prefix(MAC_MEMBER)?.strip_suffix(b"\"}}")?;
-        let mac = unhex(digits)?;
+        let mac = hex::decode(digits)?;
         let from = body.len().saturating_sub(MEMBER_BYTES_MAX);
         let at = find_last(body.get(from..)?, CHAIN_MEMBER)?;
         let rest = body.get(from + at + CHAIN_MEMBER.len()..)?;
@@ -298,14 +298,14 @@ impl<'a> Claimed<'a> {
             rest => {
                 let digits = rest.strip_prefix(SIGNATURE_MEMBER)?.strip_suffix(b"\"")?;
                 let over = body.get(..body.len() - rest.len())?;
-                Some((over, unhex(digits)?))
+                Some((over, hex::decode(digits)?))
             }
         };
         Some(Self {
             node,
             boot,
             n,
-            prev: Link(unhex(prev)?),
+            prev: Link(hex::decode(prev)?),
             signed,
             digest: Sha256::digest(body).into(),
             mac,
@@ -322,43 +322,6 @@ impl<'a> Claimed<'a> {
 pub fn node_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     !name.is_empty() && name.len() <= NODE_CHARS_MAX && name.bytes().all(plain)
-}
-
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// The bytes of lower-case hexadecimal digits, exactly as many as fit.
-pub fn unhex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = digits.as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = value(*high)? << 4 | value(*low)?;
-    }
-    Some(bytes)
-}
-
-fn push_hex(line: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-    line.extend(
-        bytes
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]),
-    );
 }
 
 fn push_number(line: &mut Vec<u8>, number: u64) {

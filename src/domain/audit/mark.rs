@@ -11,8 +11,7 @@ use crate::domain::audit::chain::Chain;
 use crate::domain::audit::chain::HASH_BYTES;
 use crate::domain::audit::chain::Place;
 use crate::domain::audit::chain::SIGNATURE_BYTES;
-use crate::domain::audit::chain::hex;
-use crate::domain::audit::chain::unhex;
+use crate::domain::hex;
 use crate::domain::printable;
 use aws_lc_rs::signature::ED25519;
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -168,7 +167,7 @@ impl Fragment {
     pub fn of(bytes: &[u8]) -> Self {
         Self {
             bytes: bytes.len() as u64,
-            sha256: hex(&Sha256::digest(bytes)),
+            sha256: hex::encode(&Sha256::digest(bytes)),
         }
     }
 }
@@ -208,7 +207,7 @@ impl fmt::Debug for Signer {
 impl PublicKey {
     /// A key from its 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
-        unhex(text.as_bytes()).map(Self)
+        hex::decode(text.as_bytes()).map(Self)
     }
 
     /// Whether the signature is by its private key.
@@ -221,7 +220,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::encode(&self.0))
     }
 }
 

@@ -3,11 +3,10 @@
 
 use crate::domain::audit::chain::BootKey;
 use crate::domain::audit::chain::HASH_BYTES;
-use crate::domain::audit::chain::hex;
 use crate::domain::audit::chain::node_name;
-use crate::domain::audit::chain::unhex;
 use crate::domain::audit::mark::PublicKey;
 use crate::domain::audit::mark::Signer;
+use crate::domain::hex;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
@@ -95,8 +94,8 @@ impl Seal {
             riskgate_audit_seal: FORM,
             node: self.node.clone(),
             boot: self.boot,
-            key: hex(self.key.expose()),
-            seed: hex(&self.seed),
+            key: hex::encode(self.key.expose()),
+            seed: hex::encode(&self.seed),
         })
     }
 
@@ -107,8 +106,8 @@ impl Seal {
         Some(Self {
             node: form.node,
             boot: form.boot,
-            key: BootKey::new(unhex(form.key.as_bytes())?),
-            seed: unhex(form.seed.as_bytes())?,
+            key: BootKey::new(hex::decode(form.key.as_bytes())?),
+            seed: hex::decode(form.seed.as_bytes())?,
         })
     }
 }
@@ -119,7 +118,7 @@ impl AuditorKey {
         text(&AuditorForm {
             riskgate_auditor_key: FORM,
             node: self.node.clone(),
-            key: hex(self.key.expose()),
+            key: hex::encode(self.key.expose()),
             public_key: self.public.to_string(),
         })
     }
@@ -130,7 +129,7 @@ impl AuditorKey {
         (form.riskgate_auditor_key == FORM && node_name(&form.node)).then_some(())?;
         Some(Self {
             node: form.node,
-            key: BootKey::new(unhex(form.key.as_bytes())?),
+            key: BootKey::new(hex::decode(form.key.as_bytes())?),
             public: PublicKey::parse(&form.public_key)?,
         })
     }

@@ -1,6 +1,7 @@
 //! The feature schema. The list lives in `conf/model/features.toml`, which the trainer reads too; this module checks at
 //! first use that the compiled list and the file agree, and a test makes a difference fail the build.
 
+use crate::domain::hex;
 use crate::domain::kind::RequestKind;
 use crate::domain::policy::reason::Reason;
 use serde::Deserialize;
@@ -170,10 +171,7 @@ impl FeatureSchema {
 
     /// The SHA-256 of the schema file in hexadecimal; a model names the one that it was made for.
     pub fn digest() -> String {
-        Sha256::digest(SOURCE)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(&Sha256::digest(SOURCE))
     }
 
     /// What the file says of `feature`.

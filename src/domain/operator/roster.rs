@@ -1,6 +1,7 @@
 //! The operators who may sign in to the console: names, roles, hashes of passwords (Argon2id, RFC 9106). Knows the form of
 //! their file and no path; salts are arguments.
 
+use crate::domain::hex;
 use crate::domain::secret::Secret;
 use argon2::Algorithm;
 use argon2::Argon2;
@@ -175,11 +176,7 @@ impl Operator {
     /// Tells one password from another, and says nothing of it: the front of a digest of its salted hash.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::digest(self.password.0.expose().as_bytes());
-        digest
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(digest.get(..16).unwrap_or_default())
     }
 
     /// Whether this is the same operator with the same password: what a session was opened with still holds.

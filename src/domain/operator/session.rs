@@ -1,5 +1,6 @@
 //! Who is signed in to the console, and how often somebody may try. Pure: ids and moments are arguments. Bounded.
 
+use crate::domain::hex;
 use crate::domain::operator::roster::Operator;
 use crate::domain::operator::roster::Role;
 use crate::domain::operator::roster::Roster;
@@ -79,11 +80,7 @@ impl SessionKey {
 
     /// The front of it, by which operators name a session. It opens nothing.
     pub fn front(&self) -> String {
-        self.0
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex::encode(self.0.get(..6).unwrap_or_default())
     }
 }
 

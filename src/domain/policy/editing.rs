@@ -4,6 +4,7 @@
 /// Where a place of a message is in the text.
 pub mod lines;
 
+use crate::domain::hex;
 use crate::domain::policy::POLICY_BYTES_MAX;
 use crate::domain::policy::PolicySet;
 use crate::domain::policy::document::PolicyError;
@@ -157,8 +158,7 @@ impl Versions {
 
 /// SHA-256 of a text, in hexadecimal. Its first 16 digits are the version that decisions name.
 pub fn digest_of(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&Sha256::digest(text.as_bytes()))
 }
 
 /// A draft as a form sends it: with the ends of lines of a file.

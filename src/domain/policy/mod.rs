@@ -88,8 +88,6 @@ use crate::domain::risk::FallbackCause;
 use crate::domain::risk::RiskLevel;
 use crate::domain::risk::RiskScore;
 use crate::domain::risk::Thresholds;
-use sha2::Digest;
-use sha2::Sha256;
 use std::sync::Arc;
 
 /// How large a policy file may be in bytes.
@@ -408,13 +406,7 @@ fn state_reason(cause: FallbackCause) -> Option<Reason> {
 }
 
 fn version_of(text: &str) -> Arc<str> {
-    let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+    editing::short(&editing::digest_of(text)).into()
 }
 
 #[cfg(test)]
