@@ -6,11 +6,11 @@ use http::HeaderMap;
 use http::HeaderName;
 use http::HeaderValue;
 use riskgate::domain::headers;
+use riskgate::domain::hex;
 use riskgate::domain::signals::client_addr::AddressSource;
 use riskgate::domain::signals::client_addr::ClientAddress;
 use riskgate::domain::signals::client_addr::TrustedProxies;
 use riskgate::domain::signals::client_addr::client_address;
-use riskgate::domain::trace;
 use riskgate::domain::trace::TraceParent;
 use std::net::IpAddr;
 use std::sync::LazyLock;
@@ -90,10 +90,7 @@ fn check_prefix(near: IpAddr, client: &ClientAddress, map: &HeaderMap, trusted: 
 
 fn check_trace(value: &[u8]) {
     if let Some(parent) = TraceParent::parse(value) {
-        let (id, span) = (
-            trace::hex_of(&parent.trace_id),
-            trace::hex_of(&parent.span_id),
-        );
+        let (id, span) = (hex::encode(&parent.trace_id), hex::encode(&parent.span_id));
         assert_eq!(value.get(3..35), Some(id.as_bytes()));
         assert_eq!(value.get(36..52), Some(span.as_bytes()));
     }
