@@ -25,7 +25,7 @@ const NOWHERE: &str = "unknown";
 pub struct Question {
     /// The value of `X-Risk-Decision-Id` on the request that the script handles.
     pub decision_id: String,
-    /// The user that WSO2 has identified. Without one only a decision about nobody in particular answers.
+    /// The user that WSO2 has identified. Without one, as at the beginning of a login, any decision of the domain and address answers.
     pub username: Option<String>,
     /// The domain that WSO2 has the user in: that of a tenant, or the id of an organization.
     pub tenant: String,

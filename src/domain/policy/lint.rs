@@ -76,6 +76,17 @@ enum Found {
     Undecided,
 }
 
+/// The requests that a question is about.
+#[derive(Clone, Copy, Default)]
+struct Asked<'a> {
+    /// Of one account alone.
+    account: Option<&'a Account>,
+    /// At some doors alone.
+    doors: Option<&'a [Door]>,
+    /// Those alone for which the rule would not speak if they named nobody.
+    by_name: bool,
+}
+
 struct Search<'p> {
     policy: &'p PolicySet,
     enabled: Vec<&'p Rule>,
@@ -103,7 +114,7 @@ impl PolicySet {
                     remedy: remedy.to_owned(),
                 });
             };
-            match search.run(place, None, None) {
+            match search.run(place, Asked::default()) {
                 Found::Reached(_) => {}
                 Found::Never => {
                     note(
@@ -134,12 +145,33 @@ impl PolicySet {
                 }
             }
             let doors = match rule.verdict {
-                Verdict::Allow => continue,
+                Verdict::Allow => {
+                    let asked = Asked {
+                        doors: Some(&NAMED_BY_ANYBODY),
+                        by_name: true,
+                        ..Asked::default()
+                    };
+                    // Where nothing could be shown, nothing is said: most rules that allow name no user.
+                    if let Found::Reached(request) = search.run(place, asked) {
+                        let problem = format!(
+                            "its `allow` goes by `user.name`, which is a `login_hint` that anybody may write at `authorize` and \
+                             `par`, for example with {request}"
+                        );
+                        let remedy = "add `&& request.door == \"login\"` to its condition, or go by what is known of the user";
+                        note(Severity::Warning, problem, remedy);
+                    }
+                    continue;
+                }
                 Verdict::StepUp => Some(NO_STEP_UP.as_slice()),
                 Verdict::Review | Verdict::Block => None,
             };
             for account in self.break_glass().accounts() {
-                match search.run(place, Some(account), doors) {
+                let asked = Asked {
+                    account: Some(account),
+                    doors,
+                    by_name: false,
+                };
+                match search.run(place, asked) {
                     Found::Reached(request) => {
                         let what = if rule.verdict == Verdict::StepUp {
                             " at a door that cannot step up"
@@ -218,6 +250,9 @@ const NO_STEP_UP: [Door; 6] = [
     Door::Token,
 ];
 
+/// The doors where a login begins under a name that nobody has proved.
+const NAMED_BY_ANYBODY: [Door; 2] = [Door::Authorize, Door::Par];
+
 impl<'p> Search<'p> {
     fn new(policy: &'p PolicySet) -> Self {
         let own = policy
@@ -246,10 +281,9 @@ impl<'p> Search<'p> {
         }
     }
 
-    /// Looks for a request for which the rule at `place` is the first to match, for everybody or for one account, at all
-    /// doors or at some. First only what the rule itself asks about is varied; then also what the rules ask about that
+    /// Looks for a request of those asked for, for which the rule at `place` is the first to match. First only what the rule itself asks about is varied; then also what the rules ask about that
     /// were found to speak before it, until there are no more of these.
-    fn run(&mut self, place: usize, account: Option<&Account>, doors: Option<&[Door]>) -> Found {
+    fn run(&mut self, place: usize, asked: Asked<'_>) -> Found {
         let mut involved = BTreeSet::from([place]);
         loop {
             let conditions: Vec<&BoolExpr> = involved
@@ -263,8 +297,8 @@ impl<'p> Search<'p> {
                 thresholds: &self.thresholds,
                 scopes: &self.scopes,
                 accounts,
-                account,
-                doors,
+                account: asked.account,
+                doors: asked.doors,
             };
             let space = Space::new(&uses, &bounds);
             let mut before = BTreeSet::new();
@@ -284,16 +318,22 @@ impl<'p> Search<'p> {
                 // that has to stop early has looked everywhere a little.
                 let sample = space.sample(step.wrapping_mul(stride) % size);
                 let input = sample.input();
-                let facts = Facts::new(
+                let mut facts = Facts::new(
                     &input,
                     self.policy.level_of(&input),
                     self.policy.break_glass(),
                 );
                 self.evaluations += 1;
-                let holds = self
-                    .enabled
-                    .get(place)
-                    .is_some_and(|rule| rule.when.holds(&facts) == Ok(true));
+                let speaks = |facts: &Facts<'_>| {
+                    let rule = self.enabled.get(place);
+                    rule.is_some_and(|rule| rule.when.holds(facts) == Ok(true))
+                };
+                let mut holds = speaks(&facts);
+                if holds && asked.by_name {
+                    let name = std::mem::take(&mut facts.user_name);
+                    holds = !speaks(&facts);
+                    facts.user_name = name;
+                }
                 if !holds {
                     open = open
                         || opened

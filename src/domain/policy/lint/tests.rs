@@ -64,6 +64,50 @@ fn contradictions_are_found() {
     assert_never("request.door.matches('^x')");
 }
 
+/// At `authorize` the name is a `login_hint`.
+#[test]
+fn who_is_let_in_by_a_name_alone_is_told_of() {
+    for when in [
+        "user.name == 'svc'",
+        "user.name.startsWith('svc-') && risk.level == 'high'",
+        "user.name in ['svc', 'probe'] || user.known",
+        "request.door == 'par' && user.name != '' && user.name != 'alice'",
+        "in_cidr(network.address, '10.0.0.0/8') && user.name == 'svc'",
+    ] {
+        let found = findings(&[("r", when, "allow")]);
+        let [(Severity::Warning, rule, problem)] = found.as_slice() else {
+            panic!("`{when}`: {found:?}");
+        };
+        assert_eq!(rule, "r");
+        assert!(problem.contains("`login_hint`"), "`{when}`: {problem}");
+        // Who is asked for more, or refused, gains nothing by another name.
+        let stricter = format!("({when}) && !user.break_glass");
+        let found = findings(&[("r", &stricter, "step_up")]);
+        assert_eq!(found, [], "`{when}`");
+    }
+    for when in [
+        "user.name == 'svc' && request.door == 'login'",
+        "user.name == 'svc' && request.door in ['login', 'token']",
+        "user.name != 'admin'",
+        "!(user.name.startsWith('svc-'))",
+        "user.break_glass",
+        "user.known",
+    ] {
+        assert_clean(when);
+    }
+    // Nor where another rule has spoken before.
+    let rules = [
+        (
+            "hints",
+            "request.door in ['authorize', 'par'] && !user.break_glass",
+            "step_up",
+        ),
+        ("r", "user.name == 'svc'", "allow"),
+    ];
+    let found = findings(&rules);
+    assert!(found.iter().all(|(_, rule, _)| rule != "r"), "{found:?}");
+}
+
 #[test]
 fn what_can_match_is_let_be() {
     assert_clean("true");
@@ -76,7 +120,7 @@ fn what_can_match_is_let_be() {
     );
     assert_clean("risk.reasons.exists(r, r.endsWith('_velocity')) && size(risk.reasons) == 1");
     assert_clean("size(risk.reasons) == 5");
-    assert_clean("user.name == client.id");
+    assert_clean("user.name == client.id && request.door == 'login'");
     assert_clean("request.door.matches('^tok')");
     assert_clean("risk.source == 'native' && risk.cause == 'model_timeout'");
     assert_clean("user.break_glass && risk.score > 50");
