@@ -370,7 +370,7 @@ struct RulingArgs {
     /// Who decides, for the record [default: $USER]
     #[arg(long = "as", value_name = "NAME")]
     operator: Option<String>,
-    /// Why, for the record
+    /// Why, for the record: at most 128 characters
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
 }

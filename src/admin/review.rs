@@ -144,6 +144,7 @@ async fn decide(
     let decided = ruled(&state.flow, id, is_release, &operator, reason.trim()).await;
     match decided {
         Ok(id) => json(StatusCode::OK, done(id)),
+        Err(error @ DecideError::Reason(_)) => failed(StatusCode::BAD_REQUEST, &error.to_string()),
         Err(DecideError::Ruling(error @ RulingError::Unknown)) => {
             failed(StatusCode::NOT_FOUND, &error.to_string())
         }

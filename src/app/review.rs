@@ -9,7 +9,9 @@ use crate::app::admin_client::wrong;
 use crate::config::Config;
 use crate::domain::review::Answer;
 use crate::domain::review::Listing;
+use crate::domain::review::TEXT_MAX;
 use crate::domain::review::printable;
+use crate::domain::review::too_long;
 
 /// What was said about a held login.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub fn decide(
                 printable(id)
             ),
         ));
+    }
+    if let Some(length) = too_long(reason.trim()) {
+        let problem = format!("{length} characters, expected at most {TEXT_MAX}");
+        return Err(wrong("--reason", &problem));
     }
     let word = if is_release { "release" } else { "refuse" };
     let path = format!("/review/{id}/{word}");

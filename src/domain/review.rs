@@ -408,6 +408,12 @@ impl ReviewQueue {
     }
 }
 
+/// How many characters `text` has, where these are more than [`printable`] keeps.
+pub fn too_long(text: &str) -> Option<usize> {
+    let length = text.chars().count();
+    (length > TEXT_MAX).then_some(length)
+}
+
 /// What somebody has typed, cut and without anything that a terminal or a log reader could act on.
 pub fn printable(text: &str) -> String {
     text.chars()

@@ -53,6 +53,9 @@ pub struct WaitingPage {
 /// Why an analyst's word had no effect.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum DecideError {
+    /// The reason is longer than what is kept of one: so many characters. A record with half of it would be no record of it.
+    #[error("the reason has {0} characters, expected at most {max}", max = review::TEXT_MAX)]
+    Reason(usize),
     /// It cannot be applied.
     #[error(transparent)]
     Ruling(#[from] RulingError),
@@ -105,6 +108,9 @@ impl AuthFlow {
         operator: &str,
         reason: &str,
     ) -> Result<Pseudonym, DecideError> {
+        if let Some(length) = review::too_long(reason) {
+            return Err(DecideError::Reason(length));
+        }
         let dependencies = &self.dependencies;
         let now = dependencies.clock.now();
         let ruling = Ruling {

@@ -24,6 +24,7 @@ mod certs;
 mod challenger;
 mod changes;
 mod console;
+mod console_refusals;
 mod decisions;
 mod demands;
 mod devices;

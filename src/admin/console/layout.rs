@@ -43,35 +43,56 @@ const NAVIGATION: [(Place, &str, &str); 7] = [
     (Place::Rollout, "/console/rollout", "Rollout"),
 ];
 
+/// What was wrong, as the page without a navigation says it: whoever is signed in gets the same with one.
+#[derive(Clone)]
+struct Failure {
+    title: String,
+    body: Markup,
+}
+
 /// A whole page for somebody who is signed in.
 pub(super) fn page(signed: &Signed, place: Place, title: &str, body: Markup) -> Response {
-    let is_admin = signed.role >= crate::domain::operator::roster::Role::Admin;
     document(
         StatusCode::OK,
         title,
         html! {},
-        html! {
-            header class="top" {
-                strong { "riskgate" }
-                nav aria-label="Pages" {
-                    ul {
-                        @for (other, path, name) in NAVIGATION {
-                            li { a href=(path) aria-current=[(other == place).then_some("page")] { (name) } }
-                        }
-                        @if is_admin {
-                            li { a href="/console/sessions" aria-current=[(place == Place::Sessions).then_some("page")] { "Sessions" } }
-                        }
-                    }
-                }
-                form method="post" action="/console/sign-out" {
-                    (token(signed))
-                    span { (signed.session.operator.name()) " (" (signed.role) ")" }
-                    button { "Sign out" }
-                }
-            }
-        },
+        navigation(signed, place),
         body,
     )
+}
+
+/// An answer to somebody who is signed in: where it says what was wrong, the other pages are a step away as on any page.
+pub(super) fn with_navigation(signed: &Signed, mut response: Response) -> Response {
+    if let Some(Failure { title, body }) = response.extensions_mut().remove::<Failure>() {
+        let top = navigation(signed, Place::Elsewhere);
+        *response.body_mut() = text(&title, html! {}, top, body).into();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
+    response
+}
+
+fn navigation(signed: &Signed, place: Place) -> Markup {
+    let is_admin = signed.role >= crate::domain::operator::roster::Role::Admin;
+    html! {
+        header class="top" {
+            strong { "riskgate" }
+            nav aria-label="Pages" {
+                ul {
+                    @for (other, path, name) in NAVIGATION {
+                        li { a href=(path) aria-current=[(other == place).then_some("page")] { (name) } }
+                    }
+                    @if is_admin {
+                        li { a href="/console/sessions" aria-current=[(place == Place::Sessions).then_some("page")] { "Sessions" } }
+                    }
+                }
+            }
+            form method="post" action="/console/sign-out" {
+                (token(signed))
+                span { (signed.session.operator.name()) " (" (signed.role) ")" }
+                button { "Sign out" }
+            }
+        }
+    }
 }
 
 /// A page for whoever asks.
@@ -91,7 +112,7 @@ pub(super) fn onward_page(title: &str, to: &str, link: &str) -> Response {
 }
 
 /// Where a page that says what was wrong leads, and what that is called.
-const TO_THE_DECISIONS: (&str, &str) = ("/console", "To the decisions");
+pub(super) const TO_THE_DECISIONS: (&str, &str) = ("/console", "To the decisions");
 
 /// A page that says what was wrong.
 pub(super) fn failed(status: StatusCode, title: &str, text: &str) -> Response {
@@ -115,28 +136,39 @@ fn failed_with(
     (to, link): (&'static str, &str),
     more: Markup,
 ) -> Response {
-    open_page(
-        status,
-        title,
-        html! {
-            h1 { (title) }
-            p { (text) }
-            p { a href=(to) { (link) } }
-            (more)
-        },
-    )
+    let body = html! {
+        h1 { (title) }
+        p { (text) }
+        p { a href=(to) { (link) } }
+        (more)
+    };
+    let mut response = open_page(status, title, body.clone());
+    response.extensions_mut().insert(Failure {
+        title: title.to_owned(),
+        body,
+    });
+    response
 }
 
 /// The same for a form that was not taken, with the text that somebody has written into it: the browser would not have it
 /// back (nothing here may be stored).
-pub(super) fn not_taken(status: StatusCode, title: &str, text: &str, written: &str) -> Response {
+pub(super) fn not_taken(
+    status: StatusCode,
+    title: &str,
+    text: &str,
+    written: &str,
+    way_on: (&'static str, &str),
+) -> Response {
+    /// A policy is longer than this, a reason shorter.
+    const ROWS_MAX: usize = 20;
+    let rows = (written.lines().count() + 1).min(ROWS_MAX);
     let back = html! {
         @if !written.is_empty() {
             label for="written" { "What you have written, to copy it from here" }
-            textarea id="written" rows="20" readonly wrap="off" { "\n" (written) }
+            textarea id="written" rows=(rows) readonly { "\n" (written) }
         }
     };
-    failed_with(status, title, text, TO_THE_DECISIONS, back)
+    failed_with(status, title, text, way_on, back)
 }
 
 /// The page for records that could not be read.
@@ -144,11 +176,20 @@ pub(super) fn unread() -> Response {
     failed(
         StatusCode::INTERNAL_SERVER_ERROR,
         "Something went wrong",
-        "The records could not be read. The log of the gateway says why.",
+        "The records could not be read. Load the page again; if that does not help, the log of the gateway says why.",
     )
 }
 
 fn document(status: StatusCode, title: &str, head: Markup, top: Markup, body: Markup) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
+        text(title, head, top, body),
+    )
+        .into_response()
+}
+
+fn text(title: &str, head: Markup, top: Markup, body: Markup) -> String {
     let version = assets::VERSION.as_str();
     let text = html! {
         (DOCTYPE)
@@ -174,14 +215,9 @@ fn document(status: StatusCode, title: &str, head: Markup, top: Markup, body: Ma
             }
         }
     };
-    (
-        status,
-        [(header::CONTENT_TYPE, "text/html; charset=utf-8")],
-        // Whatever a record says, it changes neither direction nor look of what is around it. Ends of lines of a file from
-        // elsewhere are ends of lines.
-        printable::lines(&text.into_string().replace("\r\n", "\n")).into_owned(),
-    )
-        .into_response()
+    // Whatever a record says, it changes neither direction nor look of what is around it. Ends of lines of a file from
+    // elsewhere are ends of lines.
+    printable::lines(&text.into_string().replace("\r\n", "\n")).into_owned()
 }
 
 /// The hidden field of every form.
@@ -203,6 +239,13 @@ pub(super) fn badge(code: &str) -> Markup {
 /// A code with its underscores as spaces.
 pub(super) fn words(code: &str) -> String {
     code.replace('_', " ")
+}
+
+/// A message or a name with a capital letter in front.
+pub(super) fn first_upper(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}", first.unwrap_or_default(), rest.as_str())
 }
 
 /// A moment, without its date's `T` and its fractions.

@@ -95,6 +95,7 @@ use axum::response::Response;
 use axum::routing::any;
 use axum::routing::get;
 use axum::routing::post;
+use layout::TO_THE_DECISIONS;
 use layout::failed;
 use layout::not_taken;
 use parking_lot::Mutex;
@@ -513,14 +514,30 @@ async fn signed_in(
                 "Not signed in",
                 "The session has ended. Sign in again, then repeat what you did.",
                 fields.get("text"),
+                TO_THE_DECISIONS,
             )
         };
     };
+    let answer = let_in(&signed, role, most, request, next).await;
+    layout::with_navigation(&signed, answer)
+}
+
+async fn let_in(
+    signed: &Signed,
+    role: Role,
+    most: usize,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
     if signed.role < role {
         return failed(
             StatusCode::FORBIDDEN,
             "Not for this role",
-            &format!("This needs the role {role}; yours is {}.", signed.role),
+            &format!(
+                "This needs the role {role}; yours is {}. Somebody with that role can do it, or give it to you.",
+                signed.role
+            ),
         );
     }
     let (mut parts, body) = request.into_parts();
@@ -540,11 +557,12 @@ async fn signed_in(
                 "This form is too old",
                 "Open the page again and try once more.",
                 fields.get("text"),
+                TO_THE_DECISIONS,
             );
         }
         parts.extensions.insert(fields);
     }
-    parts.extensions.insert(signed);
+    parts.extensions.insert(signed.clone());
     next.run(Request::from_parts(parts, Body::new(body))).await
 }
 

@@ -27,6 +27,8 @@ use std::collections::HashMap;
 
 /// Decided logins that are shown.
 const DECIDED_MAX: usize = 50;
+/// Where pages that say what was wrong lead.
+const THE_QUEUE: (&str, &str) = ("/console/review", "To the queue");
 
 /// `GET /console/review`.
 pub(super) async fn list(
@@ -115,6 +117,13 @@ pub(super) async fn decide(
     let decided = ruled(&console.flow, &id, is_release, operator, reason).await;
     match decided {
         Ok(_) => Redirect::to(&format!("/console/review?done={word}&login={id}")).into_response(),
+        Err(error @ DecideError::Reason(_)) => layout::not_taken(
+            StatusCode::BAD_REQUEST,
+            "Not done",
+            &format!("{}.", layout::first_upper(&error.to_string())),
+            reason,
+            THE_QUEUE,
+        ),
         Err(DecideError::Ruling(RulingError::Unknown)) => gone(),
         Err(DecideError::Ruling(RulingError::Decided)) => failed(
             StatusCode::CONFLICT,
@@ -139,7 +148,7 @@ fn gone() -> Response {
 
 /// What was wrong, with the way back to the queue.
 fn failed(status: StatusCode, title: &str, text: &str) -> Response {
-    layout::failed_at(status, title, text, ("/console/review", "To the queue"))
+    layout::failed_at(status, title, text, THE_QUEUE)
 }
 
 /// The records of the decisions that held these logins, as far as there is time to look for them. The queue itself knows
@@ -216,7 +225,7 @@ fn form(signed: &Signed, login: &Entry) -> Markup {
         form method="post" class="actions" {
             (layout::token(signed))
             (layout::no_enter())
-            label for=(field) { "Reason, for the record"
+            label for=(field) { "Reason, for the record, at most " (TEXT_MAX) " characters"
                 input id=(field) type="text" name="reason" size="40" maxlength=(TEXT_MAX);
             }
             button class="primary" formaction={ (path) "/release" } { "Release" }

@@ -87,25 +87,21 @@ pub(super) async fn change(
     let wish = match rollout::wish(&word, |name| fields.get(name)) {
         Ok(wish) => wish,
         Err(problem) => {
-            return layout::failed(StatusCode::BAD_REQUEST, "Not done", &sentence(problem));
+            return failed(StatusCode::BAD_REQUEST, problem);
         }
     };
     let operator = signed.session.operator.name();
     match rollout::carry_out(&console.flow, wish, operator, fields.get("reason")).await {
         Ok(_) => Redirect::to(&format!("/console/rollout?done={word}")).into_response(),
-        Err(error) => layout::failed(
-            rollout::status_of(&error),
-            "Not done",
-            &sentence(&error.to_string()),
-        ),
+        Err(error) => failed(rollout::status_of(&error), &error.to_string()),
     }
 }
 
-/// A message as a sentence of a page.
-fn sentence(problem: &str) -> String {
-    let mut chars = problem.chars();
-    let first = chars.next().map(|first| first.to_uppercase().to_string());
-    format!("{}{}.", first.unwrap_or_default(), chars.as_str())
+/// What was wrong, with the way back to the stages.
+fn failed(status: StatusCode, problem: &str) -> Response {
+    let text = format!("{}.", layout::first_upper(problem));
+    let way_on = ("/console/rollout", "To the rollout");
+    layout::failed_at(status, "Not done", &text, way_on)
 }
 
 fn plan(signed: &Signed, status: &Status, query: &Fields) -> Markup {
@@ -304,12 +300,6 @@ fn changes(entries: &[Entry]) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_wrong_is_a_sentence() {
-        assert_eq!(sentence("a reason is missing"), "A reason is missing.");
-        assert_eq!(sentence(""), ".");
-    }
 
     #[test]
     fn a_link_fills_in_the_form_and_nothing_else() {

@@ -69,7 +69,7 @@ fn shared(entries: &[Entry]) -> Markup {
         dl class="facts" {
             @for (name, counts) in common(entries) {
                 div {
-                    dt { (title(name)) }
+                    dt { (layout::first_upper(name)) }
                     dd {
                         @for (number, one) in counts.iter().take(VALUES).enumerate() {
                             @if number > 0 { ", " }
@@ -81,11 +81,4 @@ fn shared(entries: &[Entry]) -> Markup {
             }
         }
     }
-}
-
-/// A name as it stands above values.
-fn title(name: &str) -> String {
-    let mut rest = name.chars();
-    let first = rest.next().map(|first| first.to_ascii_uppercase());
-    first.into_iter().chain(rest).collect()
 }
