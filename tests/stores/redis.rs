@@ -166,6 +166,45 @@ async fn a_read_is_one_command_in_one_request() {
     );
 }
 
+/// Whatever stands before the server: nobody becomes a stranger by an answer that is too short.
+#[tokio::test]
+async fn an_answer_with_other_numbers_of_values_is_none() {
+    let server = RedisServer::start();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.port());
+    let asked_for = Arc::new(AtomicUsize::new(0));
+    let counted = asked_for.clone();
+    let proxy = tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to))
+                    .await
+                    .unwrap();
+                let mut client = client;
+                let (mut sent, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+                while let Ok(length @ 1..) = client.read(&mut sent).await {
+                    let request = &sent[..length];
+                    if request.windows(4).any(|part| part == b"MGET") {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        client.write_all(b"*1\r\n$-1\r\n").await.unwrap();
+                        continue;
+                    }
+                    server.write_all(request).await.unwrap();
+                    let length = server.read(&mut answered).await.unwrap();
+                    client.write_all(&answered[..length]).await.unwrap();
+                }
+            });
+        }
+    });
+    let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}"), patient()).unwrap();
+    let asked = teach_everything(&store).await;
+    let error = store.load(&asked).await.unwrap_err().to_string();
+    assert!(error.contains("number of values"), "{error}");
+    assert_ne!(asked_for.load(Ordering::SeqCst), 0);
+    proxy.abort();
+}
+
 /// Passes bytes on and counts the segments that clients send. A request of one pipeline is one write.
 async fn counting_proxy(to: u16) -> (u16, Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -23,7 +23,7 @@ impl Connection {
     /// `GET` per node, side by side.
     pub(super) async fn values(&mut self, keys: Vec<String>) -> Result<Vec<Value>, RedisError> {
         match self {
-            Self::Single(line) => redis::cmd("MGET").arg(keys).query_async(line).await,
+            Self::Single(line) => all_values(line, keys).await,
             Self::Cluster(_) => self.each_value(keys).await?.into_iter().collect(),
         }
     }
@@ -35,7 +35,7 @@ impl Connection {
     ) -> Result<Vec<Answer>, RedisError> {
         match self {
             Self::Single(line) => {
-                let values: Vec<Value> = redis::cmd("MGET").arg(keys).query_async(line).await?;
+                let values = all_values(line, keys).await?;
                 Ok(values.into_iter().map(Ok).collect())
             }
             Self::Cluster(cluster) => {
@@ -112,4 +112,22 @@ impl Connection {
             }
         }
     }
+}
+
+/// One value for each key. What stands between and answers with another number of them must not make users strangers.
+async fn all_values(
+    line: &mut MultiplexedConnection,
+    keys: Vec<String>,
+) -> Result<Vec<Value>, RedisError> {
+    let asked = keys.len();
+    let values: Vec<Value> = redis::cmd("MGET").arg(keys).query_async(line).await?;
+    if values.len() == asked {
+        return Ok(values);
+    }
+    let kind = ErrorKind::UnexpectedReturnType;
+    Err((
+        kind,
+        "MGET was answered with another number of values than keys",
+    )
+        .into())
 }
