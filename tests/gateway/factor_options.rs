@@ -1,11 +1,11 @@
 //! Steps with several options: WSO2 shows them on its login page, also after the password. What was given is counted as
 //! where there is one option only, and picking one gives nothing.
 
+use crate::gateway::AT_PAGES;
 use crate::gateway::Answer;
-use crate::gateway::CHROME_ON_WINDOWS;
 use crate::gateway::MFA;
-use crate::gateway::NEW_YORK;
 use crate::gateway::Person;
+use crate::gateway::STRANGE;
 use crate::gateway::World;
 use crate::gateway::claims;
 use crate::gateway::enforcing_before;
@@ -19,8 +19,6 @@ use wso2_sim::SimConfig;
 
 /// Alice owes a second factor at the login page.
 const AT_LOGIN: &str = "request.door in [\"login\", \"authn\"] && user.name == \"alice\"";
-/// Only the history of a user can say this.
-const STRANGE: &str = "request.door in [\"login\", \"authn\"] && risk.reasons.exists(r, r in [\"unfamiliar_country\", \"concurrent_country\", \"impossible_travel\", \"unfamiliar_device_and_network\"])";
 /// The app-native API's names of the options: `BasicAuthenticator`, `FIDOAuthenticator` and `totp`, each of `LOCAL`.
 const PASSWORD: &str = "QmFzaWNBdXRoZW50aWNhdG9yOkxPQ0FM";
 const PASSKEY: &str = "RklET0F1dGhlbnRpY2F0b3I6TE9DQUw";
@@ -36,7 +34,8 @@ fn options() -> SimConfig {
 
 /// A world in which erin has logged in from home, and her history keeps away who comes from elsewhere.
 async fn world_that_blocks_strangers() -> World {
-    let policy = rules(&[(STRANGE, "block"), ("true", "allow")]);
+    let when = format!("{AT_PAGES} && {STRANGE}");
+    let policy = rules(&[(&when, "block"), ("true", "allow")]);
     let world = enforcing_before(options(), policy).await;
     let mut erin = world.person("erin");
     for login in 1..=3 {
@@ -47,10 +46,6 @@ async fn world_that_blocks_strangers() -> World {
     }
     drop(erin);
     world
-}
-
-fn stranger<'a>(world: &'a World, name: &str) -> Person<'a> {
-    world.person(name).from(NEW_YORK).with(CHROME_ON_WINDOWS)
 }
 
 /// The options of the page to which an answer leads.
@@ -169,7 +164,7 @@ async fn a_telephone_rings_three_times_and_no_more() {
     let world = stepped_up(AT_LOGIN, options(), "").await;
     let mut asked = 0;
     for _ in 0..8 {
-        let mut alice = stranger(&world, "alice");
+        let mut alice = world.stranger("alice");
         let answer = alice.try_password().await;
         match answer.status {
             302 => asked += 1,
@@ -182,7 +177,7 @@ async fn a_telephone_rings_three_times_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_password_that_the_history_forbids_does_not_lead_to_the_options() {
     let world = world_that_blocks_strangers().await;
-    let mut thief = stranger(&world, "erin").in_app("demo-mfa");
+    let mut thief = world.stranger("erin").in_app("demo-mfa");
     let page = thief.open().await;
     let mark = world.mark().await;
     let answer = thief.submit_password(&page).await;
@@ -203,7 +198,7 @@ async fn a_right_password_that_the_history_forbids_does_not_lead_to_the_options(
 async fn a_password_beside_a_pick_proves_nothing() {
     let world = world_that_blocks_strangers().await;
     for name in ["erin", "zelda"] {
-        let mut outsider = stranger(&world, name);
+        let mut outsider = world.stranger(name);
         let page = outsider.open().await;
         let key = param(&page.url, "sessionDataKey").unwrap();
         let fields = [
@@ -219,7 +214,7 @@ async fn a_password_beside_a_pick_proves_nothing() {
         assert!(location.path().ends_with("/fido2-auth.jsp"), "{location}");
     }
     for name in ["erin", "zelda"] {
-        let mut outsider = stranger(&world, name);
+        let mut outsider = world.stranger(name);
         let flow = begin(&mut outsider).await;
         let params = json!({"username": name, "password": "not the password"});
         let answer = choose(&mut outsider, &flow, PASSKEY, params).await;
@@ -232,7 +227,7 @@ async fn a_password_beside_a_pick_proves_nothing() {
 async fn nor_does_it_ring_a_telephone() {
     let world = stepped_up(AT_LOGIN, options(), "").await;
     for _ in 0..5 {
-        let mut outsider = stranger(&world, "alice");
+        let mut outsider = world.stranger("alice");
         let page = outsider.open().await;
         let key = param(&page.url, "sessionDataKey").unwrap();
         let fields = [
@@ -244,7 +239,7 @@ async fn nor_does_it_ring_a_telephone() {
         outsider.post("/commonauth", &fields).await;
     }
     assert_eq!(challenged(&world).await, 0.0);
-    let mut alice = stranger(&world, "alice");
+    let mut alice = world.stranger("alice");
     let answer = alice.try_password().await;
     assert_eq!(offered(&answer), "totp:LOCAL;FIDOAuthenticator:LOCAL");
 }

@@ -1,10 +1,10 @@
 //! Logins that begin with the name alone. Its page reads nothing else: a password or a code that is sent along was looked at
 //! by nobody, whatever page comes next.
 
+use crate::gateway::AT_PAGES;
 use crate::gateway::Answer;
-use crate::gateway::CHROME_ON_WINDOWS;
-use crate::gateway::NEW_YORK;
 use crate::gateway::Person;
+use crate::gateway::STRANGE;
 use crate::gateway::World;
 use crate::gateway::enforcing_before;
 use crate::gateway::param;
@@ -17,8 +17,6 @@ use wso2_sim::SimConfig;
 
 /// Alice owes a second factor at the login page.
 const AT_LOGIN: &str = "request.door in [\"login\", \"authn\"] && user.name == \"alice\"";
-/// Only the history of a user can say this.
-const STRANGE: &str = "request.door in [\"login\", \"authn\"] && risk.reasons.exists(r, r in [\"unfamiliar_country\", \"concurrent_country\", \"impossible_travel\", \"unfamiliar_device_and_network\"])";
 /// The app-native API's names of the options, each of `LOCAL`.
 const IDENTIFIER: &str = "SWRlbnRpZmllckV4ZWN1dG9yOkxPQ0FM";
 
@@ -31,7 +29,8 @@ fn begins_with_name(after: AfterIdentifier) -> SimConfig {
 
 /// A world in which erin has logged in from home, and her history keeps away who comes from elsewhere.
 async fn world_that_blocks_strangers(after: AfterIdentifier) -> World {
-    let policy = rules(&[(STRANGE, "block"), ("true", "allow")]);
+    let when = format!("{AT_PAGES} && {STRANGE}");
+    let policy = rules(&[(&when, "block"), ("true", "allow")]);
     let world = enforcing_before(begins_with_name(after), policy).await;
     let mut erin = world.person("erin");
     for login in 1..=3 {
@@ -42,10 +41,6 @@ async fn world_that_blocks_strangers(after: AfterIdentifier) -> World {
     }
     drop(erin);
     world
-}
-
-fn stranger<'a>(world: &'a World, name: &str) -> Person<'a> {
-    world.person(name).from(NEW_YORK).with(CHROME_ON_WINDOWS)
 }
 
 /// Sends the form of the page for the name, with whatever more.
@@ -94,7 +89,7 @@ const ALONG: [&[(&str, &str)]; 5] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_by_name_and_password_is_the_same_in_two_forms() {
     let world = world_that_blocks_strangers(AfterIdentifier::Password).await;
-    let mut thief = stranger(&world, "erin");
+    let mut thief = world.stranger("erin");
     let page = thief.open().await;
     let mark = world.mark().await;
     let answer = send_name(&mut thief, &page, &[]).await;
@@ -115,7 +110,7 @@ async fn what_is_sent_with_a_name_does_not_tell_whose_name_it_is() {
         for along in ALONG {
             let mut answers = Vec::new();
             for name in ["erin", "zelda"] {
-                let mut outsider = stranger(&world, name);
+                let mut outsider = world.stranger(name);
                 let page = outsider.open().await;
                 let answer = send_name(&mut outsider, &page, along).await;
                 let path = answer.location().map(|location| location.path().to_owned());
@@ -131,7 +126,7 @@ async fn what_is_sent_with_a_name_does_not_tell_whose_name_it_is() {
 async fn nor_does_it_take_of_the_users_challenges() {
     let world = stepped_up(AT_LOGIN, begins_with_name(AfterIdentifier::Code), "").await;
     for along in ALONG {
-        let mut outsider = stranger(&world, "alice");
+        let mut outsider = world.stranger("alice");
         let page = outsider.open().await;
         let answer = send_name(&mut outsider, &page, along).await;
         assert_eq!(answer.status, 302, "{along:?}: {answer:?}");
@@ -180,7 +175,7 @@ async fn the_app_native_api_reads_no_more_with_a_name() {
     let world = world_that_blocks_strangers(AfterIdentifier::Code).await;
     for name in ["erin", "zelda"] {
         for along in ["password", "token"] {
-            let mut outsider = stranger(&world, name);
+            let mut outsider = world.stranger(name);
             let path = outsider.authorize_path(&[("response_mode", "direct")]);
             let flow = outsider.get(&path).await.member("flowId");
             let params = json!({"username": name, along: "123456"});

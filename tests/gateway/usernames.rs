@@ -13,6 +13,7 @@ use crate::gateway::MFA;
 use crate::gateway::NEW_YORK;
 use crate::gateway::Options;
 use crate::gateway::Person;
+use crate::gateway::STRANGE;
 use crate::gateway::TOR;
 use crate::gateway::World;
 use crate::gateway::basic;
@@ -30,8 +31,6 @@ use wso2_sim::SimConfig;
 /// A user who is at home at the usual address, and a name that nobody has.
 const KNOWN: &str = "erin";
 const UNKNOWN: &str = "zelda";
-/// Only the history of the user can say this.
-const STRANGE: &str = "risk.reasons.exists(r, r in [\"unfamiliar_country\", \"concurrent_country\", \"impossible_travel\", \"unfamiliar_device_and_network\"])";
 /// The doors at which a name may be proved.
 const DOORS: &str =
     "(request.door in [\"login\", \"authn\"] || request.grant_type == \"password\")";

@@ -96,6 +96,10 @@ use wso2_sim::SimTls;
 pub const CALLBACK: &str = "https://app.example.com/cb";
 /// The `acr` value that means a second factor.
 pub const MFA: &str = "urn:riskgate:acr:mfa";
+/// A condition that holds by the history of a user alone.
+pub const STRANGE: &str = "risk.reasons.exists(r, r in [\"unfamiliar_country\", \"concurrent_country\", \"impossible_travel\", \"unfamiliar_device_and_network\"])";
+/// The doors of a login's pages, and of the API in their place.
+pub const AT_PAGES: &str = "request.door in [\"login\", \"authn\"]";
 /// An address at home: Zurich, a residential network.
 pub const HOME: &str = "192.0.2.10";
 /// Another address in the same network.
@@ -272,6 +276,11 @@ impl World {
     /// A user of the identity server with a browser of their own, at home unless told otherwise.
     pub fn person(&self, name: &str) -> Person<'_> {
         Person::new(self, name)
+    }
+
+    /// Somebody who goes by that name with another device, far from where its user is at home.
+    pub fn stranger(&self, name: &str) -> Person<'_> {
+        self.person(name).from(NEW_YORK).with(CHROME_ON_WINDOWS)
     }
 
     /// Replaces the policy file under the running gateway.
