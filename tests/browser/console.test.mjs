@@ -16,7 +16,9 @@ import { CallbackServer, SignIn, exchange } from './application.mjs';
 import { selfSigned } from './certificate.mjs';
 import { launchChromium } from './chromium.mjs';
 import { ALICE, BOB, startIdentityServer } from './identity-server.mjs';
-import { assertAccessible, assertOwnScriptAlone } from './page-checks.mjs';
+import {
+  assertAccessible, assertLargeTextFits, assertOwnScriptAlone, assertReachedByKeyboard, assertShapesStandOut,
+} from './page-checks.mjs';
 
 const TEST_WITHIN_MS = 120_000;
 const SHOWS_WITHIN_MS = 60_000;
@@ -204,20 +206,33 @@ describe('the console in a browser', () => {
       ['rollout-done', page, '/console/rollout?done=promote&application=demo-mfa&mode=enforce&percentage=50'],
       ['sessions', page, '/console/sessions'],
       ['nothing', page, '/console/nothing'],
+      ['unknown', page, `/console/decisions/${'0'.repeat(32)}`],
     ]) {
       await at.setViewportSize({ width: 1280, height: 800 });
       for (const colorScheme of ['light', 'dark']) {
         await at.emulateMedia({ colorScheme });
         const response = await at.goto(`${gateway.adminUrl}${where}`);
-        assert.equal(response.status(), name === 'nothing' ? 404 : 200, name);
+        assert.equal(response.status(), ['nothing', 'unknown'].includes(name) ? 404 : 200, name);
         await assertOwnScriptAlone(at, response);
         await assertAccessible(at, response);
+        await assertShapesStandOut(at);
         await browser.screenshot(at, `console-${name}-${colorScheme}`);
       }
+      await assertLargeTextFits(at);
+      await assertReachedByKeyboard(at);
+      // Also where something is not there the other pages are a step away, for whoever is signed in.
+      assert.equal(await at.getByRole('navigation', { name: 'Pages' }).count(), name === 'sign-in' ? 0 : 1, name);
       await at.emulateMedia({ colorScheme: 'light' });
       await at.setViewportSize({ width: 360, height: 640 });
       const overflow = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       assert.ok(overflow <= 0, `${name} is ${overflow} pixels wider than a small screen`);
+      if (name === 'decisions') {
+        const filters = await at.getByRole('search').boundingBox();
+        assert.ok(filters.height < 330, `the filters take ${filters.height} of 640 pixels`);
+        const rows = await at.locator('tbody tr').evaluateAll((all) => all.map((one) => one.getBoundingClientRect().height));
+        assert.ok(Math.max(...rows) < 120, `a row takes ${Math.max(...rows)} of 640 pixels`);
+        await browser.screenshot(at, 'console-decisions-small');
+      }
     }
     assert.deepEqual(problems, []);
     await profile.close();
@@ -392,7 +407,9 @@ describe('the console in a browser', () => {
     for (const [button, said] of [['Promote', 'is weaker than what holds now'], ['Demote', 'Written: in force within two seconds.']]) {
       await one.page.goto(`${gateway.adminUrl}/console/rollout`);
       await one.page.getByLabel('Application, by client id').fill('demo-spa');
+      assert.equal(await one.page.getByLabel('Mode').inputValue(), '', 'no mode is proposed');
       await one.page.getByLabel('Mode').selectOption('advise');
+      await one.page.getByLabel('Percent of users').fill('100');
       await one.page.locator('#reason').fill('step by step');
       await one.page.getByRole('button', { name: button }).click();
       await one.page.getByText(said).waitFor();

@@ -368,7 +368,7 @@ describe('hostile data on pages in a browser', () => {
     await waiting.getByRole('button', { name: 'Approve' }).click();
     await page.getByText('Written: in force').waitFor();
     // A name is what it looks like.
-    await bea.page.goto(`${gateway.adminUrl}/console/rollout`);
+    await bea.page.goto(`${gateway.adminUrl}/console/rollout?mode=enforce&percentage=10`);
     await bea.page.evaluate(() => { document.querySelector('#application').value = 'pay\u200bpal'; });
     await bea.page.locator('#reason').fill('nobody sees it');
     await bea.page.getByRole('button', { name: 'Promote' }).click();

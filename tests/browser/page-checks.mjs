@@ -75,3 +75,81 @@ export async function assertDiscreet(response, secrets) {
     assert.ok(!text.includes(value), `the page shows ${name}`);
   }
 }
+
+/** How far an ink must stand out from its ground where a shape says something (WCAG 1.4.11). */
+const SHAPE_CONTRAST_MIN = 3;
+
+/** The shapes that are drawn, and the edges of what can be pressed or filled in: axe measures text alone. */
+export async function assertShapesStandOut(page) {
+  const faint = await page.evaluate((least) => {
+    const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+    /** Colour over colour, as the screen shows it. */
+    const over = (ground, ink, opacity) => {
+      canvas.globalAlpha = 1;
+      canvas.fillStyle = ground;
+      canvas.fillRect(0, 0, 1, 1);
+      canvas.globalAlpha = opacity;
+      canvas.fillStyle = ink;
+      canvas.fillRect(0, 0, 1, 1);
+      return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const luminance = (colour) => colour
+      .map((part) => part / 255)
+      .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, part, place) => sum + part * [0.2126, 0.7152, 0.0722][place], 0);
+    const ground = getComputedStyle(document.documentElement).getPropertyValue('--ground').trim();
+    const found = [];
+    const drawn = [...document.querySelectorAll('svg [class]:not(.axis, .track)')].map((shape) => {
+      const style = getComputedStyle(shape);
+      return [shape, style.fill === 'none' ? style.stroke : style.fill, Number(style.opacity)];
+    });
+    const pressed = [...document.querySelectorAll('input:not([type=hidden], [type=checkbox]), select, textarea, button:not(.primary, [hidden])')]
+      .map((control) => [control, getComputedStyle(control).borderTopColor, 1]);
+    for (const [shape, ink, opacity] of [...drawn, ...pressed]) {
+      const [one, other] = [luminance(over(ground, ink, opacity)), luminance(over(ground, ground, 1))];
+      const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      if (contrast < least) found.push(`${shape.tagName}.${shape.getAttribute('class') ?? ''} ${ink}: ${contrast.toFixed(2)}`);
+    }
+    return [...new Set(found)];
+  }, SHAPE_CONTRAST_MIN);
+  assert.deepEqual(faint, []);
+}
+
+/** Nothing is lost where somebody has text twice as large (WCAG 1.4.4): no page to move sideways, no control cut off. */
+export async function assertLargeTextFits(page) {
+  const lost = await page.evaluate(() => {
+    const root = document.documentElement;
+    root.style.fontSize = '200%';
+    const cut = [...document.querySelectorAll('button:not([hidden]), label, h1, h2, h3, nav a, .notice, dt, dd, .tiles li')]
+      .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).display !== 'inline')
+      .map((part) => `${part.tagName} ${part.textContent.slice(0, 40)}`);
+    const wide = root.scrollWidth - root.clientWidth;
+    root.style.fontSize = '';
+    return wide > 0 ? [`${wide} pixels too wide`, ...cut] : cut;
+  });
+  assert.deepEqual(lost, []);
+}
+
+/** Each field and button is reached by Tab alone, and shows where one is. */
+export async function assertReachedByKeyboard(page) {
+  const wanted = await page.evaluate(() => {
+    const parts = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+      .filter((part) => part.type !== 'hidden' && !part.disabled && part.checkVisibility());
+    parts.forEach((part, number) => { part.dataset.number = number; });
+    document.activeElement.blur();
+    return parts.length;
+  });
+  const reached = new Set();
+  for (let presses = 0; presses < wanted + 5 && reached.size < wanted; presses += 1) {
+    await page.keyboard.press('Tab');
+    const at = await page.evaluate(() => {
+      const { dataset, tagName } = document.activeElement;
+      const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+      return { number: dataset.number, tagName, isShown: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 };
+    });
+    if (at.number === undefined) continue;
+    assert.ok(at.isShown, `nothing shows that one is on ${at.tagName} ${at.number}`);
+    reached.add(at.number);
+  }
+  assert.equal(reached.size, wanted, 'not everything is reached by Tab');
+}

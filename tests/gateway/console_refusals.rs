@@ -90,6 +90,11 @@ async fn what_went_wrong_stands_on_a_page_with_the_navigation() {
         assert!(page.body.contains(NAVIGATION), "{path}\n{}", page.body);
         assert_eq!(page.body.matches("<h1>").count(), 1, "{path}");
     }
+    // A filter that there is not: what the page shows is what was asked for.
+    let page = ann.get("/console?verdict=maybe&country=XX").await;
+    let chosen = "<option value=\"maybe\" selected>maybe (unknown)</option>";
+    assert!(page.status == 200 && page.body.contains(chosen));
+    assert!(page.body.contains("nothing of that") && page.body.contains(">Clear<"));
     let gone = ann.post(&nowhere, &[]).await;
     assert!(gone.status == 404 && gone.body.contains(NAVIGATION));
     assert!(gone.body.contains("href=\"/console/review\">To the queue"));

@@ -28,7 +28,8 @@
     busy = true;
     try {
       const answer = await fetch(window.location.href, { headers: { 'X-Riskgate-Script': '1' }, redirect: 'error' });
-      if (!answer.ok) { say('The session has ended: reload to sign in.'); events.close(); return; }
+      if (answer.status === 401) { say('The session has ended: reload to sign in.'); events.close(); return; }
+      if (!answer.ok) { say('The gateway answers with an error: reload to see which.'); return; }
       const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
       const fresh = page.querySelector('[data-live]');
       if (fresh && !paused) list.replaceChildren(...fresh.childNodes);

@@ -61,7 +61,7 @@ pub(super) async fn show(
         return layout::failed(
             StatusCode::NOT_FOUND,
             "No such decision",
-            "No record has this id: it may be too old, or have come a moment ago.",
+            "No record has this id. It may be too old, or have come a moment ago: then load the page again.",
         );
     };
     let event = &found.event;
@@ -433,12 +433,7 @@ fn word(word: &Option<Word>) -> Option<String> {
 }
 
 fn seen(event: &AuditEvent) -> Markup {
-    let known = |device: &str| match device {
-        "known" => "known to this user".to_owned(),
-        "none" => "no device cookie".to_owned(),
-        "foreign" => "of others, or forged".to_owned(),
-        other => other.to_owned(),
-    };
+    let agent = |said: &String| layout::agent(said).to_owned();
     let operator = event.as_org.clone().unwrap_or_default();
     html! {
         (facts(&[
@@ -452,9 +447,9 @@ fn seen(event: &AuditEvent) -> Markup {
             ("Country", event.country.clone()),
             ("Operator of the network", event.asn.map(|asn| format!("AS{asn} {operator}"))),
             ("Kind of network", word(&event.network)),
-            ("Browser", event.browser.clone()),
-            ("System", event.os.clone()),
-            ("Device", event.device.as_deref().map(known)),
+            ("Browser", event.browser.as_ref().map(agent)),
+            ("System", event.os.as_ref().map(agent)),
+            ("Device", event.device.as_deref().map(|said| layout::device(said).to_owned())),
             ("TLS fingerprint", event.ja4.clone()),
             ("HTTP fingerprint", event.http_fingerprint.clone()),
             ("Scored as", word(&event.kind)),

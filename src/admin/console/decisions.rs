@@ -203,6 +203,10 @@ fn choice(name: &str, label: &str, values: &[&str], chosen: Option<&str>) -> Mar
             (label)
             select name=(name) {
                 option value="" { "any" }
+                // A link may ask for what there is not: nobody shall read that it asks for anything.
+                @if let Some(other) = chosen.filter(|chosen| !values.contains(chosen)) {
+                    option value=(other) selected { (other) " (unknown)" }
+                }
                 @for value in values {
                     option value=(value) selected[chosen == Some(*value)] { (layout::words(value)) }
                 }

@@ -241,6 +241,25 @@ pub(super) fn words(code: &str) -> String {
     code.replace('_', " ")
 }
 
+/// What a record says of browser or system, as one would say it; of what could not be read it has codes.
+pub(super) fn agent(said: &str) -> &str {
+    match said {
+        "UNKNOWN" => "not recognized",
+        "none" => "not named",
+        other => other,
+    }
+}
+
+/// What a record says of a device, in words.
+pub(super) fn device(said: &str) -> &str {
+    match said {
+        "known" => "known to this user",
+        "none" => "no device cookie",
+        "foreign" => "of others, or forged",
+        other => other,
+    }
+}
+
 /// A message or a name with a capital letter in front.
 pub(super) fn first_upper(text: &str) -> String {
     let mut rest = text.chars();
@@ -317,7 +336,7 @@ pub(super) fn table(
 ) -> Markup {
     html! {
         div class="scroll" tabindex="0" role="region" aria-label=(caption) {
-            table {
+            table class="decisions" {
                 caption { (caption) }
                 thead { tr {
                     th scope="col" { "Time (UTC)" }

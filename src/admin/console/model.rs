@@ -39,10 +39,13 @@ pub(super) async fn show(
     let schema = FeatureSchema::current();
     let body = html! {
         h1 { "Model" }
-        p { "Breaker " (breaker) ". Features of schema version " (schema.version) "." }
+        p {
+            @if snapshot.models.iter().any(|(_, model)| model.is_there()) { "Breaker " (breaker) ". " }
+            "Features of schema version " (schema.version) "."
+        }
         @for (kind, model) in snapshot.models.iter() {
             h2 { "For " (kind.as_str()) " requests" }
-            (facts(model, schema.features_of(kind).count()))
+            @if model.is_there() { (facts(model, schema.features_of(kind).count())) } @else { (missing()) }
             @match moved.iter().find(|(other, _, _)| *other == kind) {
                 None => { p class="empty" { "No request of this kind was scored since the gateway started." } }
                 Some((_, rows, None)) => { p class="empty" { "Drift shows from " (ROWS_MIN) " requests on; there were " (rows) "." } }
@@ -64,6 +67,15 @@ pub(super) async fn show(
         }
     };
     layout::page(&signed, Place::Model, "Model", body)
+}
+
+fn missing() -> Markup {
+    html! {
+        p class="notice bad" role="alert" {
+            "There is no model: these requests go unscored, and get what " code { "[on_unscored]" } " says. "
+            code { "riskgate check" } " says why, as the log did at the start; a reload takes a model over."
+        }
+    }
 }
 
 fn facts(model: &ModelSet, features: usize) -> Markup {

@@ -54,15 +54,19 @@ pub(super) fn map(entries: &[Entry]) -> Markup {
                     (short(network.prefix))
                     @if !network.kind.is_empty() { " " (short(&layout::words(network.kind))) }
                     ": " (counted(network.requests, "request", "requests"))
-                    @if network.challenged > 0 { ", " (network.challenged) " not let through" }
+                    @if network.challenged > 0 { ", " (network.challenged) " stricter" }
                 }
             }
         }
         p class="soft" {
             "A line is a network; the thicker it is, the more requests came from there."
+            " Colours are verdicts: what came of each, and whether the mode acted on it, is in the timeline."
             @if others > 0 { " " (others) " networks with fewer requests are left out." }
         }
-        (super::chart::legend(&[("c1", "let through"), ("c4", "some were not simply let through")]))
+        (super::chart::legend(&[
+            ("c1", "no verdict but allow"),
+            ("c4", "some stricter: step up, review or block"),
+        ]))
     }
 }
 
@@ -137,7 +141,7 @@ mod tests {
         assert_eq!(countries(&found), [("CH", 0, 1), ("DE", 2, 2)]);
         let drawn = map(&entries).into_string();
         assert!(drawn.contains("3 networks in 2 countries"), "{drawn}");
-        assert!(drawn.contains("1 not let through"), "{drawn}");
+        assert!(drawn.contains("1 stricter"), "{drawn}");
     }
 
     #[test]

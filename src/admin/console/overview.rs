@@ -130,7 +130,7 @@ fn tiles(all: &Tally, waiting: Option<usize>, unscored_now: u8) -> Markup {
             li { "Proved it" b { (layout::percent(all.proven, all.proven + all.unproven)) } (layout::grouped(all.proven)) " of " (layout::grouped(all.proven + all.unproven)) }
             li { "Unscored" b { (layout::percent(all.unscored, all.decisions)) } "at this moment " (unscored_now) " %" }
             li { "Half decided within" b { (within(0.5)) } "99 of 100 within " (within(0.99)) }
-            li { "Held logins" b { @match waiting { Some(waiting) => (waiting), None => "-" } } a href="/console/review" { "To the queue" } }
+            li { "Held logins" b { @match waiting { Some(waiting) => (waiting), None => "-" } } @if waiting.is_none() { "the state store does not answer; " } a href="/console/review" { "To the queue" } }
         }
     }
 }

@@ -42,7 +42,10 @@ pub(super) async fn list(
             return failed(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The queue cannot be read",
-                &format!("{error}. Try again in a moment."),
+                &format!(
+                    "{}. Logins that are held stay so, and nobody can be released until it answers: load the page again in a moment.",
+                    layout::first_upper(&error.to_string())
+                ),
             );
         }
     };
@@ -133,7 +136,10 @@ pub(super) async fn decide(
         Err(DecideError::State(error)) => failed(
             StatusCode::SERVICE_UNAVAILABLE,
             "Not done",
-            &format!("{error}. Look at the queue, and try again."),
+            &format!(
+                "{}. Look at the queue, and try again.",
+                layout::first_upper(&error.to_string())
+            ),
         ),
     }
 }

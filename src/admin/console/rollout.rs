@@ -229,11 +229,9 @@ fn waiting(signed: &Signed, number: usize, proposal: &ProposalStatus) -> Markup 
 }
 
 fn form(signed: &Signed, query: &Fields) -> Markup {
-    let percentage = match query.get("percentage") {
-        "" => "100",
-        percentage => percentage,
-    };
+    // Nothing is proposed: who has read nothing of this form and presses a button has changed nobody's mode.
     let asked = query.get("mode");
+    let percentage = query.get("percentage");
     html! {
         h2 id="change" { "Change a stage" }
         form method="post" action="/console/rollout/promote" class="panel" {
@@ -249,15 +247,25 @@ fn form(signed: &Signed, query: &Fields) -> Markup {
                         autocapitalize="none" spellcheck="false";
                 }
                 label for="mode" { "Mode"
-                    select id="mode" name="mode" {
+                    select id="mode" name="mode" required aria-describedby="change-mode" {
+                        option value="" { "choose" }
                         @for mode in Mode::ALL { option value=(mode) selected[asked == mode.as_str()] { (mode) } }
                     }
                 }
-                label for="percentage" { "Percent of users"
-                    input id="percentage" type="number" name="percentage" min="0" max="100" value=(percentage) required;
+                label for="percentage" { "Percent of users, 0 to 100"
+                    input id="percentage" type="number" name="percentage" min="0" max="100" value=(percentage) required
+                        aria-describedby="change-mode";
                 }
             }
             p class="soft" { "Without application and tenant: everybody for whom there is no stage." }
+            p class="soft" id="change-mode" {
+                "The mode holds for that share of the users. The others get the next weaker one: " code { "monitor" } " below "
+                code { "enforce" } " and " code { "advise" } ", " code { "off" } " (nothing is scored) below " code { "monitor" } ". "
+                "A first step to " code { "enforce" } " is a small share, such as 10."
+            }
+            p class="soft" {
+                "Promote is for what gives somebody a stronger mode, demote for what gives nobody one. Each refuses what is the other's."
+            }
             p class="actions" {
                 label for="reason" { "Reason, for the record"
                     input id="reason" type="text" name="reason" size="48" maxlength=(TEXT_MAX) required;

@@ -73,12 +73,57 @@ fn shared(entries: &[Entry]) -> Markup {
                     dd {
                         @for (number, one) in counts.iter().take(VALUES).enumerate() {
                             @if number > 0 { ", " }
-                            bdi { @if name == "outcomes" { (layout::words(one.value)) } @else { (one.value) } } " " span class="soft" { "×" (one.count) }
+                            bdi { (said(name, one.value)) } " " span class="soft" { "×" (one.count) }
                         }
                         @if counts.len() > VALUES { ", " (counts.len() - VALUES) " more" }
                     }
                 }
             }
+        }
+    }
+}
+
+/// A value of a trait, in words where the record has a code.
+fn said(name: &str, value: &str) -> String {
+    match name {
+        "browsers" | "systems" => layout::agent(value).to_owned(),
+        "devices" => layout::device(value).to_owned(),
+        "outcomes" if value == "none" => "nothing about authentication".to_owned(),
+        "outcomes" | "verdicts" => layout::words(value),
+        _ => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_records_have_codes_for_is_said_in_words() {
+        let entries = ["UNKNOWN", "none", "Chrome 140"].map(|agent| Entry {
+            verdict: Some("step_up".to_owned()),
+            browser: Some(agent.to_owned()),
+            os: Some(agent.to_owned()),
+            device: Some("none".to_owned()),
+            // An application may be called anything.
+            client_id: Some("my_app".to_owned()),
+            outcome: "none".to_owned(),
+            ..Entry::default()
+        });
+        let page = shared(&entries).into_string();
+        assert!(
+            !page.contains("UNKNOWN") && !page.contains(">none<"),
+            "{page}"
+        );
+        for said in [
+            "<bdi>not recognized</bdi>",
+            "<bdi>not named</bdi>",
+            "<bdi>Chrome 140</bdi>",
+            "<bdi>no device cookie</bdi>",
+            "<bdi>step up</bdi>",
+            "<bdi>my_app</bdi>",
+        ] {
+            assert!(page.contains(said), "{said}\n{page}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Network<'e> {
     pub kind: &'e str,
     /// How many.
     pub requests: usize,
-    /// Those that were not simply let through.
+    /// Those with another verdict than `allow`, whatever came of them.
     pub challenged: usize,
 }
 
