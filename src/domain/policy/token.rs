@@ -145,7 +145,7 @@ impl Terms {
 
 impl TokenPolicy {
     /// What holds at a level, or without a score (`None`), where no rule speaks. What a level says holds at those above
-    /// it as well, so that more risk never gets a milder token.
+    /// it as well, and what `low` says without a score, so that neither more risk nor a missing score gets a milder token.
     pub fn terms(&self, level: Option<RiskLevel>) -> &Terms {
         match level {
             Some(RiskLevel::Low) => &self.low,
@@ -207,7 +207,8 @@ impl TokenPolicy {
         let low = level("low", mistakes);
         let medium = low.and(&level("medium", mistakes));
         let high = medium.and(&level("high", mistakes));
-        let unscored = level("unscored", mistakes);
+        // Else whoever keeps a request from being scored would have a milder token than at the lowest risk.
+        let unscored = low.and(&level("unscored", mistakes));
         let watched = read_scopes(&mut section, "watched_scopes", mistakes);
         let shipped = Patience::default();
         let days = section.number("unused_after_days", 1..=250, mistakes);
@@ -454,6 +455,22 @@ mod tests {
         );
         assert_eq!(high.remove_scopes, scopes(&["payments:write"]));
         assert_eq!(tokens.terms(None).expires_in, Some(900));
+    }
+
+    /// Whoever keeps a request from being scored must not have a milder token than everybody else.
+    #[test]
+    fn what_holds_at_low_holds_without_a_score() {
+        let terms = |text: &str| policy(text).tokens().terms(None).clone();
+        let low = "[token]\nlow.expires_in = 900\nlow.remove_scopes = [\"admin\"]\nmedium.refuse = true\n";
+        let plain = terms(low);
+        assert_eq!(plain.expires_in, Some(900));
+        assert_eq!(plain.remove_scopes, scopes(&["admin"]));
+        assert!(!plain.refuse, "medium is not low");
+        let longer = terms(&format!("{low}unscored.expires_in = 3_600\n"));
+        assert_eq!(longer.expires_in, Some(900));
+        let shorter = terms(&format!("{low}unscored.expires_in = 60\n"));
+        assert_eq!(shorter.expires_in, Some(60));
+        assert_eq!(shorter.remove_scopes, scopes(&["admin"]));
     }
 
     #[test]
