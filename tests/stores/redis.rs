@@ -126,7 +126,13 @@ fn each_runtime_has_a_connection_of_its_own() {
 #[tokio::test]
 async fn a_read_is_one_command_in_one_request() {
     let server = RedisServer::start();
-    let (port, requests, _proxy) = counting_proxy(server.port()).await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = requests.clone();
+    let (port, _proxy) = proxy(server.port(), move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        None
+    })
+    .await;
     let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}"), patient()).unwrap();
     let asked = teach_everything(&store).await;
     let asked = HistoryQuery {
@@ -170,13 +176,36 @@ async fn a_read_is_one_command_in_one_request() {
 #[tokio::test]
 async fn an_answer_with_other_numbers_of_values_is_none() {
     let server = RedisServer::start();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, to) = (listener.local_addr().unwrap().port(), server.port());
     let asked_for = Arc::new(AtomicUsize::new(0));
     let counted = asked_for.clone();
-    let proxy = tokio::spawn(async move {
+    let (port, _proxy) = proxy(server.port(), move |request| {
+        let is_read = request.windows(4).any(|part| part == b"MGET");
+        is_read.then(|| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            b"*1\r\n$-1\r\n".as_slice()
+        })
+    })
+    .await;
+    let direct = RedisStore::connect(&server.url(), patient()).unwrap();
+    let asked = teach_everything(&direct).await;
+    let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}"), patient()).unwrap();
+    let error = store.load(&asked).await.unwrap_err().to_string();
+    assert!(error.contains("number of values"), "{error}");
+    assert_ne!(asked_for.load(Ordering::SeqCst), 0);
+}
+
+/// Passes bytes on, both ways at once, but for the segments of clients that `answered` answers itself. A request of one
+/// pipeline is one segment.
+async fn proxy(
+    to: u16,
+    answered: impl Fn(&[u8]) -> Option<&'static [u8]> + Send + Sync + 'static,
+) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answered = Arc::new(answered);
+    let task = tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let counted = counted.clone();
+            let answered = answered.clone();
             tokio::spawn(async move {
                 let server = tokio::net::TcpStream::connect(("127.0.0.1", to))
                     .await
@@ -186,65 +215,24 @@ async fn an_answer_with_other_numbers_of_values_is_none() {
                 let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
                 let passed_back = to_client.clone();
                 let back = tokio::spawn(async move {
-                    let mut answered = vec![0; 64 * 1024];
-                    while let Ok(length @ 1..) = from_server.read(&mut answered).await {
+                    let mut buffer = vec![0; 64 * 1024];
+                    while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
                         let mut to_client = passed_back.lock().await;
-                        to_client.write_all(&answered[..length]).await.unwrap();
+                        to_client.write_all(&buffer[..length]).await.unwrap();
                     }
                 });
-                let mut sent = vec![0; 64 * 1024];
-                while let Ok(length @ 1..) = from_client.read(&mut sent).await {
-                    let request = &sent[..length];
-                    if request.windows(4).any(|part| part == b"MGET") {
-                        counted.fetch_add(1, Ordering::SeqCst);
-                        let mut to_client = to_client.lock().await;
-                        to_client.write_all(b"*1\r\n$-1\r\n").await.unwrap();
-                    } else {
-                        to_server.write_all(request).await.unwrap();
+                let mut buffer = vec![0; 64 * 1024];
+                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                    match answered(&buffer[..length]) {
+                        Some(answer) => to_client.lock().await.write_all(answer).await.unwrap(),
+                        None => to_server.write_all(&buffer[..length]).await.unwrap(),
                     }
                 }
                 back.abort();
             });
         }
     });
-    let direct = RedisStore::connect(&server.url(), patient()).unwrap();
-    let asked = teach_everything(&direct).await;
-    let store = RedisStore::connect(&format!("redis://127.0.0.1:{port}"), patient()).unwrap();
-    let error = store.load(&asked).await.unwrap_err().to_string();
-    assert!(error.contains("number of values"), "{error}");
-    assert_ne!(asked_for.load(Ordering::SeqCst), 0);
-    proxy.abort();
-}
-
-/// Passes bytes on and counts the segments that clients send. A request of one pipeline is one write.
-async fn counting_proxy(to: u16) -> (u16, Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let requests = Arc::new(AtomicUsize::new(0));
-    let counted = requests.clone();
-    let task = tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let counted = counted.clone();
-            tokio::spawn(async move {
-                let server = tokio::net::TcpStream::connect(("127.0.0.1", to))
-                    .await
-                    .unwrap();
-                let (mut from_client, mut to_client) = client.into_split();
-                let (mut from_server, mut to_server) = server.into_split();
-                let back =
-                    tokio::spawn(
-                        async move { tokio::io::copy(&mut from_server, &mut to_client).await },
-                    );
-                let mut buffer = vec![0; 64 * 1024];
-                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
-                    counted.fetch_add(1, Ordering::SeqCst);
-                    to_server.write_all(&buffer[..length]).await.unwrap();
-                }
-                back.abort();
-            });
-        }
-    });
-    (port, requests, task)
+    (port, task)
 }
 
 #[tokio::test]

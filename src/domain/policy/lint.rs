@@ -17,6 +17,8 @@ use crate::domain::policy::space::Space;
 use crate::domain::policy::spelling::listed;
 use crate::domain::policy::uses::Uses;
 use crate::domain::policy::vocabulary::Facts;
+use crate::domain::policy::vocabulary::Field;
+use crate::domain::policy::vocabulary::TextField;
 use crate::domain::policy::vocabulary::Unknown;
 use crate::domain::route::Door;
 use std::collections::BTreeSet;
@@ -145,13 +147,15 @@ impl PolicySet {
                 }
             }
             let doors = match rule.verdict {
+                // The search has a bound for all rules: those that name nobody take nothing of it.
+                Verdict::Allow if !asks_for_name(rule) => continue,
                 Verdict::Allow => {
                     let asked = Asked {
                         doors: Some(&NAMED_BY_ANYBODY),
                         by_name: true,
                         ..Asked::default()
                     };
-                    // Where nothing could be shown, nothing is said: most rules that allow name no user.
+                    // Where nothing could be shown, nothing is said.
                     if let Found::Reached(request) = search.run(place, asked) {
                         let problem = format!(
                             "its `allow` goes by `user.name`, which is a `login_hint` that anybody may write at `authorize` and \
@@ -281,8 +285,9 @@ impl<'p> Search<'p> {
         }
     }
 
-    /// Looks for a request of those asked for, for which the rule at `place` is the first to match. First only what the rule itself asks about is varied; then also what the rules ask about that
-    /// were found to speak before it, until there are no more of these.
+    /// Looks for a request of those asked for, for which the rule at `place` is the first to match. First only what the
+    /// rule itself asks about is varied; then also what the rules ask about that were found to speak before it, until there
+    /// are no more of these.
     fn run(&mut self, place: usize, asked: Asked<'_>) -> Found {
         let mut involved = BTreeSet::from([place]);
         loop {
@@ -373,6 +378,11 @@ impl<'p> Search<'p> {
             involved.extend(before);
         }
     }
+}
+
+fn asks_for_name(rule: &Rule) -> bool {
+    let uses = Uses::of([rule.when.expression()]);
+    uses.fields.contains(&Field::Text(TextField::UserName))
 }
 
 fn has_open_part(expression: &BoolExpr) -> bool {
